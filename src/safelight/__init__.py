@@ -1,0 +1,3 @@
+"""safelight: train image generators, and watch them develop."""
+
+__version__ = "0.1.0"
