@@ -1,0 +1,107 @@
+"""Averages of the weights: the exponential one that samples use, and two power-function tracks.
+
+The tracks follow Karras et al. 2024 ("Analyzing and Improving the Training Dynamics of Diffusion
+Models", section 3): from snapshots of two of them an average of another length can be made after
+training, by `reconstruct`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from safelight.types import Nets
+
+Floats = NDArray[np.float64]
+
+
+class Averages:
+    """Running averages of some networks. Parameters are averaged, buffers copied.
+
+    networks: modules in evaluation mode that hold the exponential average, by name.
+    """
+
+    def __init__(self, nets: Nets, names: Sequence[str], decay: float, lengths: Sequence[float]) -> None:
+        self.decay = decay
+        self.networks = {name: deepcopy(nets[name]).eval().requires_grad_(False) for name in names}
+        self._live = [p.detach() for name in names for p in nets[name].parameters()]
+        self._average: list[Tensor] = [p for net in self.networks.values() for p in net.parameters()]
+        self._live_buffers = [b for name in names for b in nets[name].buffers()]
+        self._buffers = [b for net in self.networks.values() for b in net.buffers()]
+        self._tracks = {length: [p.clone() for p in self._live] for length in lengths}
+        self._names = [f"{name}.{key}" for name in names for key, _ in nets[name].named_parameters()]
+
+    def update(self, step: int) -> None:
+        """Take in the weights after a step (0-based)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        if self._average:
+            torch._foreach_lerp_(self._average, self._live, 1 - decay)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._live_buffers)
+        for length, track in self._tracks.items():
+            if track:
+                torch._foreach_lerp_(track, self._live, power_weight(length, step + 1))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a checkpoint has to keep, by name."""
+        state = {f"ema.{name}.{key}": value for name, net in self.networks.items()
+                 for key, value in net.state_dict().items()}  # fmt: skip
+        for length, track in self._tracks.items():
+            state |= {f"track{length}.{name}": value for name, value in zip(self._names, track, strict=True)}
+        return state
+
+
+def power_weight(length: float, step: int) -> float:
+    """Weight of the newest parameters in a power-function average after `step` updates (1-based)."""
+    return float(1 - (1 - 1 / step) ** (exponent(length) + 1))
+
+
+def exponent(length: float) -> float:
+    """The exponent γ of the profile tᵞ whose standard deviation, relative to training time, is `length`.
+
+    It solves (γ + 1) / ((γ + 2)² (γ + 3)) = length² (Karras 2024, equation 126).
+    """
+    roots = np.roots([1, 7, 16 - length**-2, 12 - length**-2])
+    return float(roots.real.max())
+
+
+def reconstruct(
+    snapshots: Iterable[tuple[int, float, Mapping[str, Tensor]]], length: float, step: int
+) -> dict[str, Tensor]:
+    """Averaged weights of any relative length, at a step, as the best fit from stored snapshots.
+
+    snapshots: (step, relative length, weights) of power-function tracks; steps after `step` are not used.
+    Least squares in the inner product of the averaging profiles (Karras 2024, appendix C).
+    """
+    usable = [snapshot for snapshot in snapshots if snapshot[0] <= step]
+    if not usable:
+        raise ValueError(f"no snapshot at or before step {step}")
+    times = np.array([time for time, _, _ in usable], dtype=np.float64)
+    gammas = np.array([exponent(own) for _, own, _ in usable])
+    gram = profile_product(times[:, None], gammas[:, None], times[None], gammas[None])
+    target = profile_product(times, gammas, np.array(float(step)), np.array(exponent(length)))
+    factors = np.linalg.lstsq(gram, target, rcond=None)[0]
+    averaged = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in usable[-1][2].items()}
+    for factor, (_, _, weights) in zip(factors, usable, strict=True):
+        for name, value in weights.items():
+            averaged[name] += float(factor) * value.float()
+    return averaged
+
+
+def profile_product(time_a: Floats, gamma_a: Floats, time_b: Floats, gamma_b: Floats) -> Floats:
+    """Inner product of the profiles p(τ) ∝ τᵞ on [0, time]: ∫ p_a(τ) p_b(τ) dτ."""
+    earlier = np.minimum(time_a, time_b)
+    power = gamma_a + gamma_b + 1
+    log = (
+        np.log((gamma_a + 1) * (gamma_b + 1) / power)
+        + power * np.log(earlier)
+        - (gamma_a + 1) * np.log(time_a)
+        - (gamma_b + 1) * np.log(time_b)
+    )
+    result: Floats = np.exp(log)
+    return result

@@ -1,0 +1,205 @@
+"""The training loop, and nothing else: batch -> components -> weighted sum -> gradients -> update.
+
+docs/one-batch.md walks through this file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from safelight.draw import RowDraw, reseed
+from safelight.engine.distributed import World
+from safelight.engine.fingerprint import WeightFingerprint
+from safelight.engine.gather import Gather, Recording, alone, refused, replaying
+from safelight.engine.plan import Plan
+from safelight.engine.state import State
+from safelight.types import Batch, Method, Moment, Phase, Values
+
+
+class Stream(Protocol):
+    """Where batches come from: a pure function of the step."""
+
+    def parts(self, step: int, accumulate: int, rank: int, world: int) -> list[Batch]: ...
+
+
+@dataclass
+class Signals:
+    """What one process wants of all: summed with each phase's gradients, so that all agree on it."""
+
+    stop: bool = False  # Ctrl-C was pressed
+    edit: bool = False  # an intervention waits in the inbox
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What a step leaves for the metrics. Tensors are 0-d and still on the device."""
+
+    step: int
+    scalars: Mapping[str, Tensor]  # raw components by name, "grad_norm/<network>"
+    weights: Mapping[str, float]  # of the components, as in force
+    lr: Mapping[str, float]  # by network, as in force
+    fingerprint: Tensor  # of the weights after the step
+    seconds: float
+
+
+@dataclass
+class Job:
+    """A training run as the loop sees it."""
+
+    method: Method
+    state: State
+    stream: Stream
+    plan_at: Callable[[int], Plan]  # recipe and interventions in force at a step
+    record: Callable[[StepRecord], None]
+    boundary: Callable[[Signals], None]  # after each step: checkpoints, sheets, edits; may raise Stop
+    signals: Signals = field(default_factory=Signals)
+    world: World = field(default_factory=World)
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+class Stop(Exception):
+    """Raised by a boundary: training ends here, at a whole step, in good order."""
+
+
+def train(job: Job) -> None:
+    """Run a job from its state's step to the end of its plan. A `Stop` from its boundary is passed on."""
+    state, method, world = job.state, job.method, job.world
+    fingerprint = WeightFingerprint(state.nets)
+    while state.step < (plan := job.plan_at(state.step)).steps:
+        began = time.perf_counter()
+        step = state.step
+        weights, lr = plan.weights_at(step), plan.lr_at(step)
+        parts = job.stream.parts(step, plan.train.accumulate, world.rank, world.size)
+        scalars: dict[str, Tensor] = {}
+        agreed = job.signals
+        for phase in method.phases:
+            if step % phase.every:
+                continue
+            with _only_training(state, phase.trains):
+                components, seen = _backward(job, phase, parts, step, weights, plan.train.seed)
+            agreed = _reduce(job, phase, [*components.values(), *seen.values()])
+            for name in phase.trains:
+                scalars[f"grad_norm/{name}"] = state.optimisers[name].step(plan.optim[name], lr[name])
+            scalars |= {name: values.mean() for name, values in components.items()}
+            state.memory |= method.remember(phase.name, state.memory, seen)
+        state.averages.update(step)
+        state.step += 1
+        job.record(StepRecord(step, scalars, weights, lr, fingerprint(), time.perf_counter() - began))
+        job.boundary(agreed)
+
+
+def _backward(
+    job: Job, phase: Phase, parts: list[Batch], step: int, weights: Mapping[str, float], seed: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Gradients of one phase from this process's parts.
+
+    Returns components and seen values as tables over the global batch, own rows filled, others zero.
+    """
+    shares = len(parts) * job.world.size
+
+    def losses(part: Batch, gather: Gather) -> tuple[Values, Values]:
+        reseed(seed, step, phase.name, part.rows.start)  # dropout
+        draw = RowDraw(seed, step, phase.name, part.rows, job.device)
+        moment = Moment(step, draw, job.state.memory, weights, gather, lambda: _fp32(job.device))
+        with job.autocast():
+            return phase.losses(job.state.nets, part, moment)
+
+    components: dict[str, Tensor] = {}
+    seen: dict[str, Tensor] = {}
+    for part, gather in zip(parts, _gathers(job, phase, parts, losses), strict=True):
+        part_components, part_seen = losses(part, gather)
+        total = torch.zeros((), device=job.device)
+        for name, values in part_components.items():
+            # A component of all B rows is computed by each of the shares; the others are of own rows.
+            repeats = 1 if values.shape[0] == len(part.rows) else shares
+            total = total + weights[name] * values.float().sum() / repeats
+        if total.requires_grad:
+            (total * (phase.every / part.total)).backward()  # type: ignore[no-untyped-call]
+        _fill(components, part, part_components)
+        _fill(seen, part, part_seen)
+    return components, seen
+
+
+def _gathers(
+    job: Job, phase: Phase, parts: list[Batch], losses: Callable[[Batch, Gather], tuple[Values, Values]]
+) -> Iterable[Gather]:
+    """How each part of a phase sees the other parts' rows."""
+    shares = len(parts) * job.world.size
+    if not phase.whole:
+        return [refused] * len(parts)
+    if shares == 1:
+        return [alone]
+    recording = Recording()
+    with torch.no_grad(), _still_norms(job.state.nets.values()):
+        for part in parts:
+            losses(part, recording.of(part))
+    recorded = recording.whole(parts[0].total, job.world)
+    return [replaying(part, recorded, shares) for part in parts]
+
+
+def _fill(tables: dict[str, Tensor], part: Batch, values: Values) -> None:
+    """Write a part's rows into tables over the global batch."""
+    for name, own in values.items():
+        if own.shape[0] != len(part.rows):
+            own = own[part.rows.start : part.rows.stop]
+        if name not in tables:
+            tables[name] = torch.zeros(part.total, *own.shape[1:], device=own.device)
+        tables[name][part.rows.start : part.rows.stop] = own.detach()
+
+
+def _reduce(job: Job, phase: Phase, tables: list[Tensor]) -> Signals:
+    """One flat sum over the processes: gradients, batch-norm buffers, tables, signals."""
+    trained = [job.state.nets[name] for name in phase.trains]
+    gradients = []
+    for parameter in (parameter for net in trained for parameter in net.parameters()):
+        if parameter.grad is None:  # on some process, or for good (R1 does not reach the last bias)
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    if job.world.size == 1:
+        return job.signals
+    buffers = [buffer for net in trained for buffer in net.buffers() if buffer.is_floating_point()]
+    for buffer in buffers:
+        buffer.div_(job.world.size)
+    signals = torch.tensor([job.signals.stop, job.signals.edit], dtype=torch.float32, device=job.device)
+    job.world.sum_([*gradients, *buffers, *tables, signals])
+    stop, edit = signals.tolist()
+    return Signals(stop=stop > 0, edit=edit > 0)
+
+
+@contextmanager
+def _only_training(state: State, trains: tuple[str, ...]) -> Iterator[None]:
+    """The other networks get no gradients and keep their batch-norm statistics."""
+    others = [net for name, net in state.nets.items() if name in state.optimisers and name not in trains]
+    for net in others:
+        net.requires_grad_(False)
+    with _still_norms(net for name, net in state.nets.items() if name not in trains):
+        yield
+    for net in others:
+        net.requires_grad_(True)
+
+
+@contextmanager
+def _still_norms(nets: Iterable[nn.Module]) -> Iterator[None]:
+    """Batch norms normalise by the batch but leave their running statistics alone."""
+    norms = [module for net in nets for module in net.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def _fp32(device: torch.device) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, enabled=False)

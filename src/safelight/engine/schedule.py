@@ -1,0 +1,93 @@
+"""Numbers that change with the step: pure functions, so that any step can be reached again."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from safelight.config import Section
+
+
+class Ramp(Section):
+    """A value that goes from `begin` to `end`: how the weight of a loss component is warmed up or out."""
+
+    begin: float = Field(0.0, description="value before the ramp")
+    end: float = Field(1.0, description="value after the ramp")
+    after: int = Field(0, ge=0, description="step at which the ramp starts")
+    over: int = Field(1000, ge=1, description="length of the ramp in steps")
+    shape: Literal["linear", "cosine"] = "linear"
+
+    def at(self, step: int) -> float:
+        """The value in force at a step."""
+        progress = min(max((step - self.after) / self.over, 0.0), 1.0)
+        if self.shape == "cosine":
+            progress = (1 - math.cos(math.pi * progress)) / 2
+        return self.begin + (self.end - self.begin) * progress
+
+
+Weight = float | Ramp
+
+
+def weight_at(weight: Weight, step: int) -> float:
+    """A weight, constant or ramped, at a step."""
+    return weight.at(step) if isinstance(weight, Ramp) else weight
+
+
+class Optim(Section):
+    """How one network is optimised. Every key can be edited while the run goes on, but `kind`."""
+
+    kind: Literal["adamw", "adam"] = "adamw"
+    lr: float = Field(1e-3, ge=0, description="peak learning rate")
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = no clipping")
+    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    schedule: Literal["constant", "linear", "cosine", "exponential", "step", "one-cycle"] = "constant"
+    hold: int = Field(0, ge=0, description="steps before the decay begins")
+    final: float = Field(
+        0.0, ge=0, description="fraction of lr at the last step; for linear, cosine, exponential"
+    )
+    interval: int = Field(1, ge=1, description="steps between two drops (step)")
+    factor: float = Field(0.99, gt=0, description="what a drop multiplies by (step)")
+
+    @model_validator(mode="after")
+    def _checked(self) -> Optim:
+        if self.schedule == "exponential" and self.final == 0:
+            raise ValueError('schedule = "exponential" needs final above 0, for example final = 0.1')
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
+        return self
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """Learning rate in force at a step of a run of `steps` steps."""
+        if self.schedule == "one-cycle":
+            return self.lr * _one_cycle((step + 1) / steps)
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        begin = max(self.warmup, self.hold)
+        progress = min(max((step - begin) / max(steps - begin, 1), 0.0), 1.0)
+        match self.schedule:
+            case "linear":
+                return self.lr * (1 - (1 - self.final) * progress)
+            case "cosine":
+                return self.lr * (self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2)
+            case "exponential":
+                return float(self.lr * self.final**progress)
+            case "step":
+                return float(self.lr * self.factor ** (max(step - begin, 0) // self.interval))
+            case _:
+                return self.lr
+
+
+def _one_cycle(progress: float, rise: float = 0.3, start: float = 1 / 25, end: float = 1e-4 / 25) -> float:
+    """Fraction of the peak (Smith and Topin 2018), cosine up for 30 % of the run, then down."""
+
+    def between(a: float, b: float, p: float) -> float:
+        return b + (a - b) * (1 + math.cos(math.pi * min(p, 1.0))) / 2
+
+    if progress < rise:
+        return between(start, 1.0, progress / rise)
+    return between(1.0, end, (progress - rise) / (1 - rise))

@@ -1,0 +1,74 @@
+"""All that a step changes: weights, averages, optimiser moments and the method's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from safelight import draw
+from safelight.config import UserError
+from safelight.engine.ema import Averages
+from safelight.engine.optim import NetworkOptimiser, optimisers
+from safelight.engine.plan import Plan
+from safelight.types import DataSpec, Method
+
+Groups = dict[str, dict[str, Tensor]]
+
+
+class State:
+    """Training state after `step` steps.
+
+    nets: the networks being trained, by name; averages.networks holds their averages.
+    """
+
+    def __init__(
+        self, method: Method, spec: DataSpec, plan: Plan, device: torch.device, memory_format: str
+    ) -> None:
+        draw.reseed(plan.train.seed, "initial weights")
+        self.step = 0
+        # Converted before anything holds on to a parameter: `.to(memory_format)` swaps the storage.
+        self.nets: dict[str, nn.Module] = {
+            name: net.to(device, memory_format=layout(memory_format))  # type: ignore[call-overload]
+            for name, net in method.networks(spec).items()
+        }
+        for name in method.frozen:
+            self.nets[name].eval().requires_grad_(False)
+        self.averages = Averages(self.nets, method.ema, plan.train.ema, plan.train.ema_lengths)
+        self.optimisers: dict[str, NetworkOptimiser] = optimisers(self.nets, method.phases, plan.optim)
+        self.memory: dict[str, Tensor] = {name: value.to(device) for name, value in method.memory().items()}
+        self._frozen = set(method.frozen)
+
+    def groups(self) -> Groups:
+        """What a checkpoint holds: one file a group. Frozen networks are not saved; they have a source."""
+        return {
+            "networks": {f"{name}.{key}": value for name, net in self.nets.items() if name not in self._frozen
+                         for key, value in net.state_dict().items()},
+            "averages": self.averages.tensors(),
+            "optimisers": {f"{name}.{key}": value for name, optimiser in self.optimisers.items()
+                           for key, value in optimiser.tensors().items()},
+            "memory": dict(self.memory),
+        }  # fmt: skip
+
+    @torch.no_grad()
+    def load(self, groups: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
+        """Copy a checkpoint into this state. Raises UserError where names or shapes do not fit."""
+        for group, mine in self.groups().items():
+            stored = groups.get(group, {})
+            if mine.keys() != stored.keys():
+                name = sorted(mine.keys() ^ stored.keys())[0]
+                raise UserError(f"checkpoint {step}: {group} does not fit this recipe (at {name!r})")
+            for name, tensor in mine.items():
+                if tensor.shape != stored[name].shape:
+                    raise UserError(
+                        f"checkpoint {step}: {name} is {tuple(stored[name].shape)}, "
+                        f"this recipe has {tuple(tensor.shape)}"
+                    )
+                tensor.copy_(stored[name])
+        self.step = step
+
+
+def layout(memory_format: str) -> torch.memory_format:
+    """torch's constant for "contiguous" or "channels_last"."""
+    return torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
