@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from safelight.config import UserError, check
+from safelight.data import Data
+
+
+def test_a_path_alone_means_a_folder() -> None:
+    assert check(Data, {"path": "photos/"}, "data").source == "folder"
+    assert check(Data, {"source": "digits", "path": "photos/"}, "data").source == "folder"
+    assert check(Data, {"source": "mnist", "path": "downloads/"}, "data").source == "mnist"
+    assert check(Data, {}, "data").source == "digits"
+
+
+def test_reading_back_what_was_written_changes_nothing() -> None:
+    data = check(Data, {"path": "photos/", "size": [64, 48]}, "data")
+    assert check(Data, data.model_dump(mode="json"), "data") == data
+
+
+def test_size_is_one_number_or_height_and_width() -> None:
+    assert check(Data, {"size": 32}, "data").height_width == (32, 32)
+    assert check(Data, {"size": [64, 48]}, "data").height_width == (64, 48)
+    assert check(Data, {}, "data").height_width is None
+
+
+@pytest.mark.parametrize("size", ["big", 0, -3, [1, 2, 3], [64, "x"], True, []])
+def test_any_other_size_is_one_clear_line(size: object) -> None:
+    with pytest.raises(
+        UserError, match=r"^data\.size: .* should be pixels, such as 64, or \[height, width\]"
+    ):
+        check(Data, {"size": size}, "data")
+
+
+def test_a_folder_without_a_path_says_what_is_missing() -> None:
+    with pytest.raises(UserError, match=r"^data: source = \"folder\" needs data\.path"):
+        check(Data, {"source": "folder"}, "data")
+
+
+def test_every_key_is_described() -> None:
+    assert all(field.description for field in Data.model_fields.values())
+
+
+def test_importing_the_section_imports_nothing_heavy() -> None:
+    code = "import sys, safelight.data; print({'torch', 'sklearn', 'PIL', 'numpy'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
