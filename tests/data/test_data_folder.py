@@ -237,3 +237,12 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
     after = opened(tmp_path)
     assert after.fingerprint != before.fingerprint
     np.testing.assert_array_equal(after.images[0], pixels)
+
+
+def test_every_choice_of_the_recipe_has_its_own_pack(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        save(tmp_path / name)
+    made = [opened(tmp_path, **keys) for keys in ({}, {"size": 4}, {"channels": 1}, {"labels": False}, {})]
+    assert [pack.spec.shape for pack in made] == [(3, 8, 8), (3, 4, 4), (1, 8, 8), (3, 8, 8), (3, 8, 8)]
+    assert [pack.spec.classes for pack in made] == [2, 2, 2, 0, 2]
+    assert made[-1].folder == made[0].folder
