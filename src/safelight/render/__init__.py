@@ -1,0 +1,1 @@
+"""What a person looks at: contact sheets, curves, reports. Plain arrays and facts in, pictures out."""

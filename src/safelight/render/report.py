@@ -1,0 +1,58 @@
+"""The report of a run: report.md to be read where the run lies, report.html to be sent to others."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from safelight.render import markdown
+from safelight.render.facts import ReportFacts
+from safelight.render.report_figures import make_figures
+from safelight.render.report_view import view
+from safelight.store.durable import write_text
+
+
+def write_report(run: Path, facts: ReportFacts) -> tuple[Path, Path]:
+    """Write report.md and report.html into the run's directory; return their paths.
+
+    The Markdown links to pictures in the run (report/*.png are drawn now, sheets were saved while it
+    trained). The HTML is one file: pictures, curves and style are inside it, no script, no network.
+    Equal facts and files give equal bytes. Words in `facts` are escaped wherever they appear.
+    Raises UserError where the disk refuses.
+    """
+    words = {"facts": facts, "view": view(facts), "figures": make_figures(run, facts)}
+    paths = run / "report.md", run / "report.html"
+    for path, environment in zip(paths, (_markdown(), _html()), strict=True):
+        write_text(path, environment.get_template(f"{path.name}.j2").render(words))
+    return paths
+
+
+@cache
+def _html() -> Environment:
+    return Environment(
+        loader=PackageLoader("safelight.render"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _markdown() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("safelight.render"),
+        finalize=markdown.finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "code": markdown.code,
+        "code_block": markdown.code_block,
+        "verbatim": markdown.Verbatim,
+    }
+    return environment

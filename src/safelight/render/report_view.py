@@ -1,0 +1,210 @@
+"""Facts -> the words and tables of a report. Pure; both templates print the same view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safelight.config import flatten
+from safelight.render.analysis import NEGLIGIBLE, SIGNIFICANT, Analysis, analyse, compare
+from safelight.render.facts import ReportFacts, Session
+from safelight.render.wording import change_of, compared, count, duration, number, percent, plural, told
+
+TREND_RULE = (
+    "Trend: the mean of the last tenth of the recorded values against the tenth before it, ± one standard "
+    f"error (batch means); falling or rising past {SIGNIFICANT:g} of them and {NEGLIGIBLE * 100:g} %. "
+    "A falling adversarial loss is a loss that falls, not a better generator."
+)
+IDENTITY_RULE = (
+    "With the same data, the same environment and these commands, the weights at this step have this digest. "
+    "Another environment gives another run of the same kind: safelight says which of the two it was."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain text. numeric: from which column on values are aligned right."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: int = 99
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything the templates print apart from the figures."""
+
+    key_figures: tuple[tuple[str, str], ...]  # (value, what it is)
+    losses: Table
+    loss_notes: tuple[tuple[str, str], ...]  # (component, what its end says)
+    skipped: str
+    held_out: Table
+    held_out_notes: tuple[tuple[str, str], ...]
+    measurements: Table
+    environment: Table
+    sessions: Table
+    events: Table
+    recipe: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]  # (section, ((key, value), ...))
+    identity: Table
+    trend_rule: str = TREND_RULE
+    identity_rule: str = IDENTITY_RULE
+
+
+def view(facts: ReportFacts) -> View:
+    """The words of a report."""
+    analyses = [analyse(curve) for curve in facts.history.components]
+    comparisons = [compare(measured) for measured in facts.history.held_out]
+    return View(
+        key_figures=_key_figures(facts),
+        losses=_losses(analyses),
+        loss_notes=tuple((analysis.curve.name, told(analysis)) for analysis in analyses),
+        skipped=_skipped(facts),
+        held_out=Table(
+            ("held-out", "first", "best", "at step", "last", "training", "gap"),
+            tuple(
+                (
+                    c.name,
+                    number(c.first),
+                    number(c.best),
+                    _step(c.best_step),
+                    number(c.last),
+                    number(c.training),
+                    percent(c.gap),
+                )
+                for c in comparisons
+            ),
+            numeric=1,
+        ),
+        held_out_notes=tuple((comparison.name, compared(comparison)) for comparison in comparisons),
+        measurements=Table(
+            ("metric", "value", "real against real", "step", "measured with"),
+            tuple(
+                (m.name, number(m.value), number(m.floor), count(m.step), m.provenance)
+                for m in facts.measurements
+            ),
+        ),
+        environment=Table(("what", "where"), environment_rows(facts.sessions)),
+        sessions=_sessions(facts.sessions, facts.history.batch_size),
+        events=Table(
+            ("step", "what", "change", "when"),
+            tuple(
+                (count(e.step), e.kind, e.label, e.when)
+                for e in sorted(facts.history.events, key=lambda event: event.step)
+                if e.kind != "checkpoint"
+            ),
+        ),
+        recipe=recipe_sections(facts.recipe),
+        identity=_identity(facts),
+    )
+
+
+def environment_rows(sessions: Sequence[Session]) -> tuple[tuple[str, str], ...]:
+    """(name, value), a value that changed between sessions with the sessions that had it."""
+    names = dict.fromkeys(name for session in sessions for name in session.environment)
+    rows = []
+    for name in names:
+        values: dict[str, list[str]] = {}
+        for position, session in enumerate(sessions, start=1):
+            values.setdefault(session.environment.get(name, "not recorded"), []).append(str(position))
+        if len(values) == 1:
+            rows.append((name, next(iter(values))))
+        else:
+            told_apart = (f"{value} (session {', '.join(where)})" for value, where in values.items())
+            rows.append((name, "; ".join(told_apart)))
+    return tuple(rows)
+
+
+def recipe_sections(recipe: Mapping[str, Any]) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """The recipe by section, keys dotted within it; values outside any section come first, under "recipe"."""
+    loose = {name: value for name, value in recipe.items() if not isinstance(value, Mapping)}
+    sections = [("recipe", loose)] if loose else []
+    sections += [(name, flatten(value)) for name, value in recipe.items() if isinstance(value, Mapping)]
+    return tuple(
+        (name, tuple((key, _value(value)) for key, value in keys.items())) for name, keys in sections if keys
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return str(value)
+
+
+def _key_figures(facts: ReportFacts) -> tuple[tuple[str, str], ...]:
+    figures = [
+        (count(facts.step), f"of {plural(facts.planned_steps, 'step')}" if facts.planned_steps else "steps")
+    ]
+    figures.append((count(facts.images_seen), f"images seen, {facts.history.batch_size:,} a step"))
+    if facts.epochs is not None:
+        figures.append((number(facts.epochs), f"epochs of {count(facts.history.dataset_size)} images"))
+    if facts.sessions:
+        figures.append((duration(facts.seconds), f"in {plural(len(facts.sessions), 'session')}"))
+    if facts.seconds_per_kimg is not None:
+        figures.append((f"{number(facts.seconds_per_kimg)} s", "per thousand images"))
+    return tuple(figures)
+
+
+def _losses(analyses: Sequence[Analysis]) -> Table:
+    rows = tuple(
+        (
+            a.curve.name,
+            number(a.curve.weight),
+            number(a.first),
+            number(a.last),
+            number(a.smallest),
+            _step(a.smallest_step),
+            number(a.smoothed_last),
+            number(a.smoothed_smallest),
+            *(("–", "–") if a.trend.verdict == "unknown" else (change_of(a.trend), a.trend.verdict)),
+        )
+        for a in analyses
+    )
+    head = ("component", "weight", "first", "last", "minimum", "at step",
+            "last, smoothed", "minimum, smoothed", "last 10 %", "trend")  # fmt: skip
+    return Table(head, rows, numeric=1)
+
+
+def _skipped(facts: ReportFacts) -> str:
+    skipped = facts.skipped_steps
+    if not skipped:
+        return "No step was skipped." if facts.step else ""
+    shown = ", ".join(count(step) for step in skipped[:8]) + (", …" if len(skipped) > 8 else "")
+    verb = "was" if len(skipped) == 1 else "were"
+    return f"{plural(len(skipped), 'step')} {verb} skipped because a gradient was not finite: {shown}."
+
+
+def _sessions(sessions: Sequence[Session], batch_size: int) -> Table:
+    rows = []
+    for position, session in enumerate(sessions, start=1):
+        kimg = (session.last_step - session.first_step) * batch_size / 1000
+        rows.append(
+            (
+                str(position),
+                session.started,
+                f"{count(session.first_step)}–{count(session.last_step)}",
+                duration(session.seconds),
+                duration(session.training_seconds),
+                number(session.training_seconds / kimg) if kimg > 0 else "–",
+                session.ended,
+            )
+        )
+    head = ("session", "started", "steps", "wall time", "in steps", "s / kimg", "ended")
+    return Table(head, tuple(rows))
+
+
+def _identity(facts: ReportFacts) -> Table:
+    made = facts.reproduce
+    rows = [
+        ("seed", "" if made.seed is None else str(made.seed)),
+        ("data fingerprint", made.data_fingerprint),
+        ("weights digest", made.weights_digest and f"{made.weights_digest} (step {count(facts.step)})"),
+        ("safelight", made.code_version),
+    ]
+    return Table(("what", "value"), tuple(row for row in rows if row[1]))
+
+
+def _step(step: int) -> str:
+    return "–" if step < 0 else count(step)

@@ -1,0 +1,145 @@
+"""Contact sheets: images in a grid, each enlarged by a whole number, with frame numbers and labels."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from safelight.render.layout import GUTTER, Layout
+from safelight.render.palette import AMBER, ASH, DARKROOM, SAFELIGHT, font, shorten, wrap
+
+Images = NDArray[np.uint8]
+
+CELL = 72  # pixels: about the side a tiny image is enlarged to
+MARGIN = 18  # pixels around everything
+LABEL, FRAME, CAPTION = 12, 10, 13  # pixels: sizes of letters
+LINE = 1.35  # line spacing, in letter sizes
+LAYOUT_KEY = "safelight"  # under which a picture, and the PNG it is saved as, carries its layout
+
+
+def fitting_scale(height: int, width: int) -> int:
+    """The whole number that brings an image nearest to CELL pixels: 9 for 8x8, 3 for 28x28, 1 for 64x64."""
+    return max(1, round(CELL / max(height, width)))
+
+
+def sheet(
+    images: Images,
+    columns: int | None = None,
+    *,
+    frames: Sequence[str] = (),
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    caption: str = "",
+    scale: int | None = None,
+) -> Image.Image:
+    """A contact sheet of uint8 images (N, H, W, C), C 1 or 3, as an RGB picture.
+
+    columns: images in a row; as square as can be where None.
+    frames: lettering under each image (a number, a class); row_labels, column_labels: beside and above.
+    scale: whole enlargement; `fitting_scale` where None.
+    The picture carries its `Layout` (see `layout_of`). Raises ValueError where shapes or label counts
+    do not agree.
+    """
+    count, height, width, channels = _checked(images)
+    columns = columns or max(1, math.ceil(math.sqrt(count)))
+    scale = scale or fitting_scale(height, width)
+    rows = math.ceil(count / columns)
+    for name, labels, expected in (
+        ("frames", frames, count),
+        ("row_labels", row_labels, rows),
+        ("column_labels", column_labels, columns),
+    ):
+        if labels and len(labels) != expected:
+            raise ValueError(f"{name}: {len(labels)} for {expected}")
+
+    cell_height, cell_width = height * scale, width * scale
+    beside = _wrapped(row_labels, LABEL, 150, max(1, int(cell_height / (LABEL * LINE))))
+    above = _wrapped(column_labels, LABEL, cell_width, 2)
+    left = MARGIN + (10 + _widest(beside, LABEL) if beside else 0)
+    top = MARGIN + (4 + _tallest(above, LABEL) if above else 0)
+    lane = int(FRAME * LINE) + 3 if frames else 0
+    layout = Layout(count, columns, height, width, channels, scale, left, top, lane)
+
+    grid_right = left + columns * (cell_width + GUTTER) - GUTTER
+    grid_bottom = top + rows * (cell_height + lane + GUTTER) - GUTTER
+    picture_width = max(grid_right + MARGIN, 200 if caption else 0)
+    legend = wrap(caption, font(CAPTION), picture_width - 2 * MARGIN - 12, 4)
+    caption_height = 10 + _line(CAPTION) * len(legend) if legend else 0
+    picture = Image.new("RGB", (picture_width, grid_bottom + caption_height + MARGIN), DARKROOM)
+
+    for index, image in enumerate(images):
+        enlarged = image.repeat(scale, axis=0).repeat(scale, axis=1)
+        pixels = np.ascontiguousarray(np.broadcast_to(enlarged, (cell_height, cell_width, 3)))
+        picture.paste(Image.fromarray(pixels), layout.box(index)[:2])
+
+    pen = ImageDraw.Draw(picture)
+    for index, text in enumerate(frames):
+        x0, _, x1, y1 = layout.box(index)
+        pen.text((x0 + 1, y1 + 2), shorten(text, font(FRAME), x1 - x0), AMBER, font(FRAME), anchor="la")
+    for row, lines in enumerate(beside):
+        _, y0, _, y1 = layout.box(row * columns)
+        y = (y0 + y1) // 2 - _line(LABEL) * len(lines) // 2
+        for number, text in enumerate(lines):
+            pen.text((left - 10, y + number * _line(LABEL)), text, ASH, font(LABEL), anchor="ra")
+    for column, lines in enumerate(above):
+        x0, y0, x1, _ = layout.box(column)
+        y = y0 - 4 - _line(LABEL) * len(lines)
+        for number, text in enumerate(lines):
+            pen.text(((x0 + x1) // 2, y + number * _line(LABEL)), text, ASH, font(LABEL), anchor="ma")
+    if legend:
+        y = grid_bottom + 10
+        pen.rectangle((MARGIN, y + 2, MARGIN + 3, y + 2 + CAPTION), fill=SAFELIGHT)
+        for number, text in enumerate(legend):
+            pen.text((MARGIN + 12, y + number * _line(CAPTION)), text, AMBER, font(CAPTION), anchor="la")
+
+    picture.info[LAYOUT_KEY] = json.dumps(asdict(layout))
+    return picture
+
+
+def panel(
+    images: Images,
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    caption: str = "",
+    scale: int | None = None,
+) -> Image.Image:
+    """A figure of uint8 images (rows, columns, H, W, C): a strip, a grid, triples. See `sheet`."""
+    if images.ndim != 5:
+        raise ValueError(f"images: expected (rows, columns, H, W, C), found {images.shape}")
+    return sheet(
+        images.reshape(-1, *images.shape[2:]),
+        images.shape[1],
+        row_labels=row_labels,
+        column_labels=column_labels,
+        caption=caption,
+        scale=scale,
+    )
+
+
+def _checked(images: Images) -> tuple[int, int, int, int]:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise ValueError(f"images: expected uint8 (N, H, W, 1 or 3), found {images.dtype} {images.shape}")
+    count, height, width, channels = images.shape
+    return count, height, width, channels
+
+
+def _line(size: int) -> int:
+    return int(size * LINE)
+
+
+def _wrapped(labels: Sequence[str], size: int, width: int, lines: int) -> list[list[str]]:
+    return [wrap(label, font(size), width, lines) for label in labels]
+
+
+def _widest(labels: list[list[str]], size: int) -> int:
+    return max((math.ceil(font(size).getlength(text)) for lines in labels for text in lines), default=0)
+
+
+def _tallest(labels: list[list[str]], size: int) -> int:
+    return max(map(len, labels), default=0) * _line(size)

@@ -1,0 +1,100 @@
+"""Numbers as people read them, and the sentences a loss analysis is told in."""
+
+from __future__ import annotations
+
+import math
+
+from safelight.render.analysis import Analysis, Comparison, Trend
+
+NBSP = "\u00a0"  # keeps a number and its unit on one line
+MINUTE, HOUR, DAY = 60, 3600, 86400  # seconds
+
+
+def number(value: float | None) -> str:
+    """Four significant digits: "0.04123", "18,250", "3.1e-05"; a dash for None or NaN."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if 1e4 <= abs(value) < 1e9:
+        return f"{value:,.0f}".replace("-", "−")
+    mantissa, e, exponent = f"{value:.4g}".partition("e")
+    return mantissa.replace("-", "−") + e + exponent
+
+
+def count(value: int | None) -> str:
+    """"1,234,567"; a dash for None."""  # fmt: skip
+    return "–" if value is None else f"{value:,}"
+
+
+def percent(share: float) -> str:
+    """A signed share: "−3.1 %", "+12 %"; a dash for NaN."""
+    if math.isnan(share):
+        return "–"
+    digits = 0 if abs(share) >= 0.1 else 1 if abs(share) >= 0.001 else 2
+    return f"{share * 100:+.{digits}f}{NBSP}%".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """The two largest units: "42 s", "12 min 5 s", "3 h 12 min", "2 d 3 h"."""
+    total = round(seconds)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if total < MINUTE:
+        return f"{total} s"
+    if total < HOUR:
+        return f"{total // MINUTE} min {total % MINUTE} s"
+    if total < DAY:
+        return f"{total // HOUR} h {total % HOUR // MINUTE} min"
+    return f"{total // DAY} d {total % DAY // HOUR} h"
+
+
+def plural(amount: int, noun: str) -> str:
+    """"1 step", "1,200 steps"."""  # fmt: skip
+    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
+
+
+def change_of(trend: Trend) -> str:
+    """The change with its standard error: as shares of the mean before, or as they are where that is 0."""
+    if math.isnan(trend.relative):
+        return f"{number(trend.change)} ± {number(trend.error)}"
+    return f"{percent(trend.relative)} ± {percent(trend.error / abs(trend.before)).lstrip('+')}"
+
+
+def apart(share: float) -> str:
+    """"17 % above", "3.1 % below": a signed share in words."""  # fmt: skip
+    return f"{percent(abs(share)).lstrip('+')} {'above' if share >= 0 else 'below'}"
+
+
+def told(analysis: Analysis) -> str:
+    """What the end of a loss component says, in a sentence or two; its name is not in it."""
+    recorded = len(analysis.curve.values)
+    if analysis.smallest_step < 0:
+        return f"No finite value in {plural(recorded, 'recorded step')}." if recorded else "Never recorded."
+    trend = analysis.trend
+    if trend.verdict == "unknown":
+        sentence = f"Only {plural(recorded, 'recorded step')}: too few to tell a trend."
+    else:
+        before, last = number(trend.before), number(trend.last)
+        words = {
+            "falling": f"Still falling at the end: its mean went from {before} to {last}",
+            "flat": f"Flat within its noise: its mean was {before}, then {last}",
+            "rising": f"Rising at the end: its mean went from {before} to {last}",
+        }[trend.verdict]
+        sentence = f"{words} over the last 10{NBSP}% ({change_of(trend)})."
+    if len(analysis.not_finite):
+        first = count(int(analysis.not_finite[0]))
+        sentence += f" Not finite at {plural(len(analysis.not_finite), 'step')}, first at step {first}."
+    return sentence
+
+
+def compared(comparison: Comparison) -> str:
+    """What a held-out value says, in a sentence; its name is not in it."""
+    if comparison.best_step < 0:
+        return "No finite value."
+    sentence = f"From {number(comparison.first)} to {number(comparison.last)}"
+    if comparison.regression > 0.02:
+        sentence += f", {apart(comparison.regression)} its best at step {count(comparison.best_step)}"
+    if not math.isnan(comparison.gap):
+        sentence += f"; {apart(comparison.gap)} training"
+    return sentence + "."
