@@ -61,12 +61,21 @@ class ToyGan:
         pixels = spec.shape[1] * spec.shape[2]
         return {
             "generator": nn.Sequential(
-                nn.Linear(8, 32), nn.BatchNorm1d(32), nn.SiLU(), nn.Linear(32, pixels), nn.Unflatten(1, spec.shape)
+                nn.Linear(8, 32),
+                nn.BatchNorm1d(32),
+                nn.SiLU(),
+                nn.Linear(32, pixels),
+                nn.Unflatten(1, spec.shape),
             ),
             "discriminator": nn.Sequential(
-                nn.Flatten(), nn.Linear(pixels, 32), nn.SiLU(), nn.Dropout(self.dropout), nn.Linear(32, 1), nn.Flatten(0)
+                nn.Flatten(),
+                nn.Linear(pixels, 32),
+                nn.SiLU(),
+                nn.Dropout(self.dropout),
+                nn.Linear(32, 1),
+                nn.Flatten(0),
             ),
-        }  # fmt: skip
+        }
 
     def memory(self) -> dict[str, Tensor]:
         return {"p": torch.zeros(())}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ class Method(Protocol):
 
     Constructed as `cls(config, networks)` with its own `Config` and, by role, the network
     configurations of the recipe. `components` names every loss component with its default weight.
-    A method may add any of the optional hooks of `Encodes`, `Measures` and `Draws` below.
+    A method may add any of the optional hooks of `Remembers`, `Encodes`, `Measures` and `Draws` below.
     """
 
     Config: type[BaseModel]
@@ -117,14 +117,6 @@ class Method(Protocol):
 
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]: ...
 
-    def memory(self) -> dict[str, Tensor]:
-        """What the method remembers from step to step, at step 0 (ADA's p, queues, a running mean)."""
-        ...
-
-    def remember(self, phase: str, memory: Values, seen: Values) -> Values:
-        """The memory after a phase. `seen` holds the global batch (B, ...), rows in order."""
-        ...
-
     def latent(self, draw: Draw) -> Tensor:
         """What a sample is made from (b, ...): GAN z, diffusion noise, a VAE's prior."""
         ...
@@ -136,18 +128,34 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """Optional: state of the method's own that goes from step to step, and into checkpoints."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """What is remembered at step 0: ADA's p, a running mean, a queue of features."""
+        ...
+
+    def remember(self, phase: str, memory: Values, seen: Values) -> Values:
+        """What changed after a phase. `seen` holds the global batch (B, ...), rows in order."""
+        ...
+
+
+@runtime_checkable
 class Encodes(Protocol):
     """Optional: a latent for an image, so that a reconstruction is sample(encode(x))."""
 
     def encode(self, nets: Nets, batch: Batch, draw: Draw) -> Tensor: ...
 
 
+@runtime_checkable
 class Measures(Protocol):
     """Optional: values (b,) on held-out data that need no sampling."""
 
     def measure(self, nets: Nets, batch: Batch, draw: Draw) -> Values: ...
 
 
+@runtime_checkable
 class Draws(Protocol):
     """Optional: extra figures of a family, by name."""
 

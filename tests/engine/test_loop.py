@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+
 import toys
 from safelight.engine.fingerprint import as_hex
 from safelight.engine.loop import Job, Signals, StepRecord, Stop, train

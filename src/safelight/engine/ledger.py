@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
 from safelight.engine.fingerprint import as_hex
 from safelight.engine.loop import StepRecord
-
-Row = dict[str, Any]
+from safelight.store.metrics import Row
 
 
 class Ledger:
-    """Collects step records and hands them on as plain rows.
+    """Collects step records and hands them on as rows of metrics.
 
     write: called with the rows of each flush, oldest first.
     """
@@ -25,35 +23,49 @@ class Ledger:
         self._batch_size = batch_size
         self._interval = interval  # seconds between flushes
         self._pending: list[StepRecord] = []
+        self._extra: dict[int, Mapping[str, float]] = {}
         self._flushed = time.monotonic()
 
     def add(self, record: StepRecord) -> None:
-        """Keep a record; flush when the interval has passed."""
-        self._pending.append(record)
+        """Keep a record, and flush those before it when the interval has passed."""
         if time.monotonic() - self._flushed > self._interval:
             self.flush()
+        self._pending.append(record)
+
+    def note(self, extra: Mapping[str, float]) -> None:
+        """Add values to the newest record, by column name."""
+        self._extra[self._pending[-1].step] = extra
 
     def flush(self) -> None:
-        """Move all pending records off the device and write them."""
+        """Move all records off the device and write them."""
         records, self._pending = self._pending, []
+        extra, self._extra = self._extra, {}
         self._flushed = time.monotonic()
         if not records:
             return
         scalars = [value.float() for record in records for value in record.scalars.values()]
         values = iter(torch.stack(scalars).tolist())
         fingerprints = torch.stack([record.fingerprint for record in records]).tolist()
-        self._write([self._row(*each, values) for each in zip(records, fingerprints, strict=True)])
+        self._write(
+            [
+                self._row(record, as_hex(fingerprint), values, extra.get(record.step, {}))
+                for record, fingerprint in zip(records, fingerprints, strict=True)
+            ]
+        )
 
-    def _row(self, record: StepRecord, fingerprint: int, values: Iterator[float]) -> Row:
+    def _row(
+        self, record: StepRecord, fingerprint: str, values: Iterator[float], extra: Mapping[str, float]
+    ) -> Row:
         scalars = {name: next(values) for name in record.scalars}
-        components = {name: value for name, value in scalars.items() if "/" not in name}
-        return {
-            "step": record.step,
-            "components": components,
-            "total": sum(record.weights[name] * value for name, value in components.items()),
-            "lr": dict(record.lr),
-            "images": (record.step + 1) * self._batch_size,
-            "seconds": record.seconds,
-            "weights": as_hex(fingerprint),
-            "scalars": {name: value for name, value in scalars.items() if "/" in name},
-        }
+        components = {name: value for name, value in scalars.items() if name in record.weights}
+        norms = {name: value for name, value in scalars.items() if name not in record.weights}
+        return Row(
+            step=record.step,
+            components=components,
+            total=sum(record.weights[name] * value for name, value in components.items()),
+            lr=dict(record.lr),
+            images=(record.step + 1) * self._batch_size,
+            seconds=record.seconds,
+            fingerprint=fingerprint,
+            extra={**norms, **extra},
+        )

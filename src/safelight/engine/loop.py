@@ -21,7 +21,7 @@ from safelight.engine.fingerprint import WeightFingerprint
 from safelight.engine.gather import Gather, Recording, alone, refused, replaying
 from safelight.engine.plan import Plan
 from safelight.engine.state import State
-from safelight.types import Batch, Method, Moment, Phase, Values
+from safelight.types import Batch, Method, Moment, Phase, Remembers, Values
 
 
 class Stream(Protocol):
@@ -90,7 +90,8 @@ def train(job: Job) -> None:
             for name in phase.trains:
                 scalars[f"grad_norm/{name}"] = state.optimisers[name].step(plan.optim[name], lr[name])
             scalars |= {name: values.mean() for name, values in components.items()}
-            state.memory |= method.remember(phase.name, state.memory, seen)
+            if isinstance(method, Remembers):
+                state.memory |= method.remember(phase.name, state.memory, seen)
         state.averages.update(step)
         state.step += 1
         job.record(StepRecord(step, scalars, weights, lr, fingerprint(), time.perf_counter() - began))

@@ -12,7 +12,7 @@ from safelight.config import UserError
 from safelight.engine.ema import Averages
 from safelight.engine.optim import NetworkOptimiser, optimisers
 from safelight.engine.plan import Plan
-from safelight.types import DataSpec, Method
+from safelight.types import DataSpec, Method, Remembers
 
 Groups = dict[str, dict[str, Tensor]]
 
@@ -37,7 +37,8 @@ class State:
             self.nets[name].eval().requires_grad_(False)
         self.averages = Averages(self.nets, method.ema, plan.train.ema, plan.train.ema_lengths)
         self.optimisers: dict[str, NetworkOptimiser] = optimisers(self.nets, method.phases, plan.optim)
-        self.memory: dict[str, Tensor] = {name: value.to(device) for name, value in method.memory().items()}
+        remembered = method.memory() if isinstance(method, Remembers) else {}
+        self.memory: dict[str, Tensor] = {name: value.to(device) for name, value in remembered.items()}
         self._frozen = set(method.frozen)
 
     def groups(self) -> Groups:

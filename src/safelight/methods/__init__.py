@@ -1,0 +1,15 @@
+"""Families of generators, one file each; a file here is all it takes to add one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+
+from safelight.types import DataSpec
+
+
+class NetworkConfig(Protocol):
+    """The section of a recipe that describes one network, and builds it."""
+
+    def build(self, spec: DataSpec) -> nn.Module: ...

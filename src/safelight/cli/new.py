@@ -1,0 +1,36 @@
+"""safelight new: a recipe of one's own to edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(new)
+
+
+def new(
+    path: Annotated[Path, typer.Argument(metavar="FILE.toml", help="The file to write.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="RECIPE", help="The recipe to start from.")
+    ] = "digits",
+) -> None:
+    """Write a complete, commented recipe to edit."""
+    from safelight import recipes
+    from safelight.config import UserError
+
+    text = recipes.path(source).read_text(encoding="utf-8")
+    if path.suffix != ".toml":
+        raise UserError(f"{path}: a recipe's name ends in .toml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise UserError(f"{path}: exists already; choose another name") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    print(f"{path}: edit it, then: safelight train {path}")

@@ -1,0 +1,40 @@
+"""Options and arguments that several commands share, and how they print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RunsOption = Annotated[
+    Path | None,
+    typer.Option("--runs", metavar="DIR", help="Where runs live; else $SAFELIGHT_RUNS, else ./runs."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or its directory.")]
+ChangesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the recipe to change, such as optim.lr=1e-4."),
+]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; a number that is not finite as null, which JSON has instead."""
+    print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(own) for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(own) for own in value]
+    return None if isinstance(value, float) and value - value != 0 else value
+
+
+def changes_of(texts: list[str] | None) -> dict[str, Any]:
+    """Dotted keys and values of the command line's key=value arguments. Raises UserError."""
+    from safelight.config import parse_override
+
+    return dict(parse_override(text) for text in texts or [])

@@ -1,0 +1,27 @@
+"""safelight resume: a run goes on from its newest good checkpoint."""
+
+from __future__ import annotations
+
+import typer
+
+from safelight.cli.options import JsonOption, RunArgument, RunsOption
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(resume)
+
+
+def resume(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:
+    """Go on with a run that was stopped or killed: the same weights, bit for bit, as if it never was."""
+    from safelight.cli.progress import TrainingProgress
+    from safelight.cli.show import print_run
+    from safelight.engine.distributed import join, leave
+    from safelight.session.train import resume as go_on
+    from safelight.store.run import find, runs_directory
+
+    world = join()
+    directory = go_on(find(run, runs_directory(runs)), world, TrainingProgress().show())
+    leave(world)
+    if world.first:
+        print_run(directory, as_json)

@@ -1,0 +1,54 @@
+"""safelight sample: images from a run, as a sheet, a folder of PNGs, or arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safelight.cli.options import ChangesArgument, JsonOption, RunArgument, RunsOption, changes_of, print_json
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(sample)
+
+
+def sample(
+    run: RunArgument,
+    changes: ChangesArgument = None,
+    count: Annotated[int, typer.Option("--n", min=1, help="How many images.")] = 64,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option("--condition", metavar="NAME=VALUE", help="label=3, label=each or label=none."),
+    ] = None,
+    sampler: Annotated[str | None, typer.Option("--sampler", help="As sample.sampler=...")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="As sample.steps=...")] = None,
+    guidance: Annotated[float | None, typer.Option("--guidance", help="As sample.guidance=...")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same images.")] = 0,
+    step: Annotated[int | None, typer.Option("--step", help="Checkpoint; else the newest.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="sheet.png, arrays.npz, or a folder of PNGs; else RUN.png")
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw samples from a run."""
+    flags = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    stated = {f"sample.{name}": value for name, value in flags.items() if value is not None}
+    from safelight.config import UserError
+    from safelight.run import Run
+    from safelight.store.run import runs_directory
+
+    overrides = {**changes_of(changes), **stated}
+    if wrong := [name for name in overrides if not name.startswith("sample.")]:
+        raise UserError(f"{wrong[0]}: only keys of [sample] can be changed here")
+    wanted = dict(text.partition("=")[::2] for text in condition or [])
+    opened = Run.open(run, runs_directory(runs), step)
+    samples = opened.sample(count, seed=seed, **wanted, how=overrides)
+    path = samples.save(out or Path(f"{opened.name}.png"))
+    if as_json:
+        print_json({"out": str(path), "n": count, "step": opened.step, "seed": seed, "sample": samples.how})
+    else:
+        print(path)

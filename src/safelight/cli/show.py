@@ -1,0 +1,93 @@
+"""safelight show: one run, in a few lines or as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_json
+
+if TYPE_CHECKING:
+    from safelight.store.run import RunDirectory
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(show)
+
+
+def show(
+    run: RunArgument,
+    runs: RunsOption = None,
+    journal: Annotated[bool, typer.Option("--journal", help="Everything that happened to it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell one run: where it stands, what it weighs, where its report lies."""
+    from safelight.store.run import find, runs_directory
+
+    directory = find(run, runs_directory(runs))
+    if journal:
+        print_journal(directory, as_json)
+    else:
+        print_run(directory, as_json)
+
+
+def print_run(directory: RunDirectory, as_json: bool) -> None:
+    """Print the facts of a run."""
+    facts = facts_of(directory)
+    if as_json:
+        print_json(facts)
+        return
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in facts["components"].items())
+    progress = f"step {facts['step']:,} of {facts['steps']:,}"
+    print(f"{facts['name']}: {facts['status']}, {progress} ({facts['recipe']})")
+    print(f"data:    {facts['data']['train']:,} images of {facts['data']['name']}, {facts['images']:,} seen")
+    print(f"losses:  {losses or 'none yet'}")
+    print(f"weights: {facts['weights'] or 'no checkpoint yet'}")
+    print(f"report:  {facts['report'] or 'not written yet'}")
+
+
+def facts_of(directory: RunDirectory) -> dict[str, Any]:
+    """What is told of a run. `step` and `weights` are those of its newest checkpoint."""
+    from safelight.store import keep, manifest, metrics
+    from safelight.store.listing import summary
+
+    info = directory.info()
+    row = metrics.last_row(directory.path)
+    steps = keep.list_steps(directory.path)
+    saved = manifest.read(keep.directory(directory.path, steps[-1])) if steps else None
+    report = directory.path / "report.html"
+    return {
+        "name": directory.name,
+        "path": str(directory.path),
+        "id": info.id,
+        "recipe": info.recipe,
+        "status": summary(directory).status,
+        "step": saved.step if saved else 0,
+        "steps": info.steps,
+        "weights": saved.digest if saved else "",
+        "fingerprint": row.fingerprint if row else "",
+        "recorded_step": row.step + 1 if row else 0,
+        "images": row.images if row else 0,
+        "components": dict(row.components) if row else {},
+        "lr": dict(row.lr) if row else {},
+        "data": dict(info.facts.data),
+        "environment": dict(info.facts.environment),
+        "execution": dict(info.facts.execution),
+        "checkpoints": steps,
+        "report": str(report) if report.exists() else "",
+    }
+
+
+def print_journal(directory: RunDirectory, as_json: bool) -> None:
+    """Print the journal of a run, oldest entry first."""
+    entries = directory.journal().entries
+    if as_json:
+        print_json(
+            [{"time": one.time, "kind": one.kind, "session": one.session, **one.fields} for one in entries]
+        )
+        return
+    for one in entries:
+        words = " ".join(f"{key}={value}" for key, value in one.fields.items() if key != "environment")
+        print(f"{one.time[:19]} {one.kind:12} {words}")

@@ -1,0 +1,40 @@
+"""safelight train: a recipe becomes a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(train)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe, or a .toml file.")],
+    changes: ChangesArgument = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the run; else RECIPE-1, -2, ...")
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a generator. Ctrl-C stops it in good order; `safelight resume` goes on."""
+    overrides = changes_of(changes)
+    from safelight.cli.progress import TrainingProgress
+    from safelight.cli.show import print_run
+    from safelight.engine.distributed import join, leave
+    from safelight.recipes.recipe import load
+    from safelight.session.train import begin
+    from safelight.store.run import runs_directory
+
+    resolved = load(recipe, overrides)
+    world = join()
+    directory = begin(resolved, runs_directory(runs), name, world, TrainingProgress().show())
+    leave(world)
+    if world.first:
+        print_run(directory, as_json)

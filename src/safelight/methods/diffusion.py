@@ -1,0 +1,265 @@
+"""Diffusion: rectified flow and DDPM, conditional, with classifier-free guidance.
+
+Everything follows from x_t = α x + σ ε and from what the network predicts, a x + s ε:
+
+    process                    α           σ           v = a x + s ε
+    flow (Liu 2022)            1 - t       t           a = -1, s = 1
+    DDPM (Ho 2020)             √ᾱ_t        √(1 - ᾱ_t)  a = -σ, s = α   (v: Salimans and Ho 2022)
+
+    prediction x0: a = 1, s = 0; epsilon: a = 0, s = 1. Solved for x:  x = (s x_t - σ out) / (α s - σ a).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, Field, model_validator
+from torch import Tensor, nn
+
+from safelight import samplers
+from safelight.config import Section
+from safelight.methods import NetworkConfig
+from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
+
+BANDS = 5  # noise bands of the held-out loss, of equal width in t
+
+
+class DiffusionConfig(Section):
+    """[method] of a diffusion model."""
+
+    name: Literal["diffusion"] = "diffusion"
+    process: Literal["flow", "ddpm"] = Field("flow", description="how images turn into noise")
+    prediction: Literal["v", "epsilon", "x0"] = Field("v", description="what the network predicts")
+    times: Literal["logit-normal", "uniform"] = Field("logit-normal", description="which t are trained most")
+    condition_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained unconditionally")
+    min_snr: float = Field(0.0, ge=0, description="gamma of min-SNR weighting (Hang 2023); 0 = none")
+    timesteps: int = Field(1000, ge=2, description="T of DDPM")
+    betas: Literal["linear", "cosine"] = Field("cosine", description="noise schedule of DDPM")
+    beta_range: tuple[float, float] = Field((1e-4, 0.02), description="first and last beta, when linear")
+
+    @model_validator(mode="after")
+    def _checked(self) -> DiffusionConfig:
+        if not 0 < self.beta_range[0] <= self.beta_range[1] < 1:
+            raise ValueError(f"beta_range {list(self.beta_range)} must rise within (0, 1)")
+        return self
+
+
+class DiffusionSampling(Section):
+    """[sample] of a diffusion model."""
+
+    sampler: Literal["euler", "heun", "ddim", "ancestral", "dpmpp_2m", "unipc", "ipndm"] = "heun"
+    steps: int = Field(10, ge=1, description="intervals; Heun evaluates twice in each but the last")
+    guidance: float = Field(1.0, ge=0, description="classifier-free guidance; 1 = none")
+    eta: float = Field(
+        0.0, ge=0, le=1, description="fresh noise of ddim; 1 = as much as the ancestral sampler"
+    )
+    clip: bool = Field(True, description="keep every estimate of the image within [-1, 1]")
+
+    @model_validator(mode="after")
+    def _checked(self) -> DiffusionSampling:
+        if self.eta and self.sampler != "ddim":
+            raise ValueError(
+                f'eta = {self.eta} means nothing to {self.sampler!r}; set sampler = "ddim" or eta = 0'
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Level:
+    """Noise levels of a batch, each (b, 1, 1, 1), and the time (b,) the network is told."""
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+
+class Diffusion:
+    """One network, one phase, one component: the mean squared error of the prediction."""
+
+    Config: ClassVar[type[BaseModel]] = DiffusionConfig
+    Sampling: ClassVar[type[BaseModel]] = DiffusionSampling
+    roles: ClassVar[tuple[str, ...]] = ("denoiser",)
+    ema: ClassVar[tuple[str, ...]] = ("denoiser",)
+    frozen: ClassVar[tuple[str, ...]] = ()
+    components: ClassVar[Mapping[str, float]] = {"mse": 1.0}
+
+    def __init__(self, config: DiffusionConfig, networks: Mapping[str, NetworkConfig]) -> None:
+        self.config = config
+        self.network = networks["denoiser"]
+        self.phases = (Phase("denoise", ("denoiser",), self.loss),)
+        self.shape: tuple[int, ...] = ()
+        if config.process == "ddpm":
+            betas = (
+                samplers.linear_betas(config.timesteps, *config.beta_range)
+                if config.betas == "linear"
+                else samplers.cosine_betas(config.timesteps)
+            )
+            self.alphas_cumprod = samplers.alphas_cumprod(betas)
+
+    def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
+        """The denoiser: forward(x_t, t, given, present) -> prediction, of the shape of x_t."""
+        self.shape = spec.shape
+        return {"denoiser": self.network.build(spec)}
+
+    # --- the loss ---------------------------------------------------------------------------------
+
+    def loss(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
+        """mse = w |out - (a x + s ε)|² at a random t, a share of the conditions dropped."""
+        row = torch.arange(batch.rows.start, batch.rows.stop, device=batch.x.device)
+        u = (row + moment.draw.uniform("time")) / batch.total
+        kept = moment.draw.uniform("condition") >= self.config.condition_dropout
+        return {"mse": self.error(nets, batch, batch.present & kept, self.level(u), moment.draw)}, {}
+
+    def error(self, nets: Nets, batch: Batch, present: Tensor, level: Level, draw: Draw) -> Tensor:
+        """Weighted squared error of the prediction, mean over C, H, W: (b,)."""
+        ε = draw.normal("noise", *batch.x.shape[1:])
+        x_t = level.alpha * batch.x + level.sigma * ε
+        a, s = self.target(level)
+        out = nets["denoiser"](x_t, level.t, batch.given, present)
+        error = (out.float() - (a * batch.x + s * ε)).square().mean((1, 2, 3))
+        return error * self.weight(level) if self.config.min_snr else error
+
+    def level(self, u: Tensor) -> Level:
+        """Noise levels for u uniform in [0, 1): stratified over the batch, so that t varies within it."""
+        if self.config.process == "ddpm":
+            return self.discrete((u * self.config.timesteps).long())
+        if self.config.times == "logit-normal":  # Esser 2024
+            u = torch.special.ndtri(u.double().clamp(1e-6, 1 - 1e-6)).sigmoid().float()
+        t = u[:, None, None, None]
+        return Level(u, 1 - t, t)
+
+    def discrete(self, index: Tensor) -> Level:
+        """Noise levels of DDPM's timesteps 1..T, given as 0..T-1."""
+        cumprod = self.alphas_cumprod.to(index.device)[index].float()[:, None, None, None]
+        return Level((index + 1).float() / self.config.timesteps, cumprod.sqrt(), (1 - cumprod).sqrt())
+
+    def target(self, level: Level) -> tuple[Tensor | float, Tensor | float]:
+        """(a, s) of the predicted combination a x + s ε."""
+        match self.config.prediction, self.config.process:
+            case "x0", _:
+                return 1.0, 0.0
+            case "epsilon", _:
+                return 0.0, 1.0
+            case _, "flow":
+                return -1.0, 1.0
+            case _:
+                return -level.sigma, level.alpha
+
+    def estimate(self, x_t: Tensor, out: Tensor, level: Level) -> Tensor:
+        """The image x that a prediction stands for."""
+        a, s = self.target(level)
+        return (s * x_t - level.sigma * out) / (level.alpha * s - level.sigma * a)
+
+    def weight(self, level: Level) -> Tensor:
+        """min-SNR weight of the squared error: min(SNR, γ) on the error of x, carried over to the output."""
+        a, s = self.target(level)
+        snr = (level.alpha / level.sigma).square()
+        error_of_x = (level.sigma / (level.alpha * s - level.sigma * a)).square()
+        return (snr.clamp(max=self.config.min_snr) * error_of_x).flatten()
+
+    # --- sampling ---------------------------------------------------------------------------------
+
+    def latent(self, draw: Draw) -> Tensor:
+        """The noise an image is developed from, (b, C, H, W)."""
+        return draw.normal("latent", *self.shape)
+
+    def sample(
+        self, nets: Nets, latent: Tensor, given: Values, present: Tensor, draw: Draw, how: BaseModel
+    ) -> Tensor:
+        """Images from noise. The samplers work on x_t / α, where every process is x + σ ε."""
+        assert isinstance(how, DiffusionSampling)
+        sigmas = self.sigmas(how.steps).to(latent.device)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            level = self.at(sigma, len(x))
+            x_t = level.alpha * x
+            out = guided(nets["denoiser"], x_t, level.t, given, present, how.guidance).float()
+            estimate = self.estimate(x_t, out, level)
+            return estimate.clamp(-1, 1) if how.clip else estimate
+
+        def noise(step: int) -> Tensor:
+            return draw.normal(f"sampler {step}", *latent.shape[1:])
+
+        top = sigmas[0] if self.config.process == "flow" else (1 + sigmas[0].square()).sqrt()
+        return samplers.sample(how.sampler, denoise, latent * top.float(), sigmas, noise, how.eta)
+
+    def sigmas(self, steps: int) -> Tensor:
+        """Descending σ / α, from pure noise to 0: (steps + 1,)."""
+        if self.config.process == "flow":
+            return samplers.flow_sigmas(steps)
+        return samplers.ddpm_sigmas(self.alphas_cumprod, steps)
+
+    def at(self, sigma: Tensor, length: int) -> Level:
+        """Noise levels for σ / α of a batch of a given length."""
+        if self.config.process == "flow":
+            t = (sigma / (1 + sigma)).float().expand(length)
+            return Level(t, 1 - t[:, None, None, None], t[:, None, None, None])
+        alpha = (1 + sigma.square()).rsqrt().float().expand(length)[:, None, None, None]
+        timestep = samplers.timestep_of_sigma(sigma, self.alphas_cumprod).to(sigma.device) + 1
+        t = (timestep / self.config.timesteps).float().expand(length)
+        return Level(t, alpha, (1 - alpha.square()).sqrt())
+
+    # --- what a report shows ----------------------------------------------------------------------
+
+    def measure(self, nets: Nets, batch: Batch, draw: Draw) -> Values:
+        """Held-out loss (b,) in each band of t: a signal of quality that needs no sampling."""
+        losses = {}
+        for band in range(BANDS):
+            u = (band + draw.uniform(f"band {band}")) / BANDS
+            if self.config.process == "flow":
+                level = Level(u, 1 - u[:, None, None, None], u[:, None, None, None])
+            else:
+                level = self.discrete((u * self.config.timesteps).long())
+            name = f"t {band / BANDS:.1f}-{(band + 1) / BANDS:.1f}"
+            losses[name] = self.error(nets, batch, batch.present, level, draw)
+        return losses
+
+    def panels(self, nets: Nets, batch: Batch, draw: Draw) -> Mapping[str, Panel]:
+        """Held-out images at rising noise, and what one evaluation makes of them."""
+        times = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], device=batch.x.device)
+        count = min(4, len(batch.x))
+        x, present = batch.x[:count], batch.present[:count]
+        given = {name: value[:count] for name, value in batch.given.items()}
+        ε = draw.normal("noise", *x.shape[1:])[:count]
+        columns = []
+        for t in times:
+            level = self.at(self.sigma_at(t), count)
+            x_t = level.alpha * x + level.sigma * ε
+            out = nets["denoiser"](x_t, level.t, given, present).float()
+            columns.append(torch.stack([x_t, self.estimate(x_t, out, level)], dim=1).flatten(0, 1))
+        return {
+            "one-step": Panel(
+                torch.stack(columns, dim=1),
+                rows=("noised", "estimate") * count,
+                columns=tuple(f"t = {t:.1f}" for t in times.tolist()),
+                caption="Held-out images at rising noise, and the image the network sees in each at once.",
+            )
+        }
+
+    def sigma_at(self, t: Tensor) -> Tensor:
+        """σ / α at a time in [0, 1]."""
+        if self.config.process == "flow":
+            return t / (1 - t)
+        index = (t * self.config.timesteps).long().clamp(max=self.config.timesteps - 1)
+        level = self.discrete(index.reshape(1))
+        return (level.sigma / level.alpha).reshape(())
+
+
+def guided(
+    net: Callable[[Tensor, Tensor, Values, Tensor], Tensor],
+    x_t: Tensor,
+    t: Tensor,
+    given: Values,
+    present: Tensor,
+    guidance: float,
+) -> Tensor:
+    """Classifier-free guidance (Ho and Salimans 2022): out = none + guidance (conditional - none)."""
+    if guidance == 1 or not present.any():
+        return net(x_t, t, given, present)
+    twice = {name: torch.cat([value, value]) for name, value in given.items()}
+    once = torch.cat([present, torch.zeros_like(present)])
+    conditional, none = net(torch.cat([x_t, x_t]), torch.cat([t, t]), twice, once).chunk(2)
+    return none + guidance * (conditional - none)

@@ -1,0 +1,227 @@
+"""A recipe resolved: every section checked by the component that reads it, every default filled in.
+
+A recipe names its method and networks; their files in methods/ and networks/ own those sections.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from safelight import methods, networks, recipes
+from safelight.config import Section, Tree, UserError, check, nearest, override, read_toml
+from safelight.data.config import Data
+from safelight.engine.plan import Plan, Train
+from safelight.engine.schedule import Optim, Weight
+from safelight.store.keep import Checkpoint
+from safelight.types import Method
+
+SECTIONS = ("about", "data", "network", "method", "loss", "optim", "train", "watch", "checkpoint", "sample")
+LIVE = ("optim", "loss", "watch", "checkpoint", "sample")  # sections that can be edited while a run goes on
+
+
+class About(Section):
+    """[about]: what a list of recipes says of this one."""
+
+    title: str = ""
+    size: str = Field("", description="number of trained parameters, in words")
+    time: str = Field("", description="how long it takes, and on what")
+
+
+class Watch(Section):
+    """[watch]: what is looked at while training. None of it changes the weights."""
+
+    every: int = Field(500, ge=1, description="steps between two sheets of the same fixed samples")
+    epochs: tuple[float, ...] = Field((), description="further sheets, at the end of these epochs")
+    images: int = Field(40, ge=1, le=1000, description="images on a sheet; classes take turns")
+    seed: int = Field(0, ge=0, description="of the fixed noises and conditions")
+    held_out: int = Field(256, ge=0, description="held-out images the losses are measured on; 0 = none")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A resolved recipe: every section checked, every default filled in."""
+
+    name: str
+    about: About
+    data: Data
+    networks: Mapping[str, Any]  # by role; each builds a network
+    method_class: type[Any]
+    method_config: BaseModel
+    weights: Mapping[str, Weight]
+    optim: Mapping[str, Optim]  # by network
+    train: Train
+    watch: Watch
+    checkpoint: Checkpoint
+    sample: BaseModel
+    stated: Tree  # what the file and the overrides say, before defaults
+
+    def method(self) -> Method:
+        """The method, ready to build its networks."""
+        made: Method = self.method_class(self.method_config, self.networks)
+        return made
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
+        """The recipe with dotted keys changed."""
+        return resolve(override(self.stated, changes), self.name) if changes else self
+
+    def plan(self, images: int) -> Plan:
+        """What the engine is asked to do, on a training set of `images` images."""
+        return Plan(self.train.steps_for(images), self.train, self.optim, self.weights)
+
+    @cached_property
+    def tree(self) -> Tree:
+        """The complete recipe as plain values, as it is written into a run."""
+        flat_network = len(self.method_class.roles) == 1
+        networks = {role: _plain(config) for role, config in self.networks.items()}
+        optims = {name: _plain(optim) for name, optim in self.optim.items()}
+        same_optim = not _per_network(self.stated.get("optim", {}), self.optim)
+        return {
+            "about": _plain(self.about),
+            "data": _plain(self.data),
+            "network": next(iter(networks.values())) if flat_network else networks,
+            "method": _plain(self.method_config),
+            "loss": {"weights": {name: _plain(weight) for name, weight in self.weights.items()}},
+            "optim": next(iter(optims.values())) if same_optim else optims,
+            "train": _plain(self.train),
+            "watch": _plain(self.watch),
+            "checkpoint": _plain(self.checkpoint),
+            "sample": _plain(self.sample),
+        }
+
+
+def load(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A shipped recipe by name, or a TOML file by path, with dotted keys changed.
+
+    Raises UserError: one line that names the file and the key, and the nearest right one.
+    """
+    name = str(source)
+    if isinstance(source, str) and not name.endswith(".toml") and "/" not in name:
+        path, label = recipes.path(name), name
+    else:
+        path, label = Path(source), Path(source).stem
+    tree = override(read_toml(path), {})
+    try:
+        return resolve(override(tree, changes or {}), label)
+    except UserError as error:
+        raise error if changes else UserError(f"{path.name}: {error}") from error
+
+
+def resolve(tree: Tree, name: str) -> Recipe:
+    """Check every section of a recipe's tree. Raises UserError."""
+    for key in tree:
+        if key not in SECTIONS:
+            raise UserError(f"{key}: no such section{nearest(key, SECTIONS)}")
+    method_tree = _section(tree, "method")
+    method_class = _method_class(_module(methods, method_tree.get("name", "diffusion"), "method.name"))
+    method_config = check(method_class.Config, method_tree, "method")
+    network_configs = _networks(_section(tree, "network"), method_class.roles)
+    trained = {name for phase in method_class(method_config, network_configs).phases for name in phase.trains}
+    return Recipe(
+        name=name,
+        about=check(About, _section(tree, "about"), "about"),
+        data=check(Data, _section(tree, "data"), "data"),
+        networks=network_configs,
+        method_class=method_class,
+        method_config=method_config,
+        weights=_weights(_section(tree, "loss"), method_class.components),
+        optim=_optim(_section(tree, "optim"), sorted(trained)),
+        train=check(Train, _section(tree, "train"), "train"),
+        watch=check(Watch, _section(tree, "watch"), "watch"),
+        checkpoint=check(Checkpoint, _section(tree, "checkpoint"), "checkpoint"),
+        sample=check(method_class.Sampling, _section(tree, "sample"), "sample"),
+        stated=tree,
+    )
+
+
+def _section(tree: Tree, name: str) -> Tree:
+    section = tree.get(name, {})
+    if not isinstance(section, dict):
+        raise UserError(f"{name}: expected a section [{name}], found {section!r}")
+    return section
+
+
+def modules(package: ModuleType) -> list[str]:
+    """Names of the files of a package, without importing them."""
+    return sorted(
+        info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_")
+    )
+
+
+def _module(package: ModuleType, name: object, key: str) -> ModuleType:
+    known = modules(package)
+    if name not in known:
+        raise UserError(f"{key}: {name!r} does not exist{nearest(str(name), known)}")
+    return import_module(f"{package.__name__}.{name}")
+
+
+def _method_class(module: ModuleType) -> type[Any]:
+    """The class in a file of methods/ that is a method: it has phases to declare and a way to sample."""
+    for value in vars(module).values():
+        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "Sampling"):
+            return value
+    raise UserError(
+        f"{module.__name__}: has no class with Config, Sampling and phases; see docs/one-batch.md"
+    )
+
+
+def _networks(tree: Tree, roles: Iterable[str]) -> dict[str, Any]:
+    """The network configuration of each role; a method with one role has it flat in [network]."""
+    roles = tuple(roles)
+    if len(roles) == 1:
+        return {roles[0]: _network(tree, "network")}
+    for key in tree:
+        if key not in roles:
+            raise UserError(f"network.{key}: no such section{nearest(key, roles)}")
+    return {role: _network(_section(tree, role), f"network.{role}") for role in roles}
+
+
+def _network(tree: Tree, where: str) -> Any:
+    if "name" not in tree:
+        raise UserError(f"{where}.name: is missing (known: {', '.join(modules(networks))})")
+    module = _module(networks, tree["name"], f"{where}.name")
+    return check(module.Config, tree, where)
+
+
+def _weights(tree: Tree, components: Mapping[str, float]) -> dict[str, Weight]:
+    for key in tree:
+        if key != "weights":
+            raise UserError(f"loss.{key}: no such key (did you mean loss.weights.{key}?)")
+    weights: dict[str, Weight] = dict(components)
+    for name, value in _section(tree, "weights").items():
+        if name not in components:
+            raise UserError(f"loss.weights.{name}: no such component{nearest(name, components)}")
+        try:
+            weights[name] = TypeAdapter(Weight).validate_python(value)
+        except ValidationError as error:
+            raise UserError(
+                f"loss.weights.{name}: {value!r} is neither a number nor a ramp such as "
+                "{begin = 0.0, end = 1.0, after = 0, over = 1000}"
+            ) from error
+    return weights
+
+
+def _per_network(tree: Tree, trained: Iterable[str]) -> bool:
+    return any(isinstance(tree.get(name), dict) for name in trained)
+
+
+def _optim(tree: Tree, trained: list[str]) -> dict[str, Optim]:
+    """An optimiser for each trained network: one for all, or a section each."""
+    if not _per_network(tree, trained):
+        return dict.fromkeys(trained, check(Optim, tree, "optim"))
+    for key in tree:
+        if key not in trained:
+            raise UserError(f"optim.{key}: no such section{nearest(key, trained)}")
+    return {name: check(Optim, _section(tree, name), f"optim.{name}") for name in trained}
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json", exclude_none=True) if isinstance(value, BaseModel) else value

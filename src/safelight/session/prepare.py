@@ -1,0 +1,150 @@
+"""From a recipe to what a session trains with: data, method, device, arithmetic."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from safelight.config import UserError
+from safelight.data import open_data
+from safelight.data.cache import cache_dir
+from safelight.data.pack import Pack
+from safelight.data.stream import Stream
+from safelight.engine import precision
+from safelight.engine.distributed import World
+from safelight.engine.fingerprint import environment
+from safelight.engine.loop import Job, train
+from safelight.engine.plan import Plan
+from safelight.engine.precision import Execution
+from safelight.engine.state import State
+from safelight.recipes.recipe import Recipe
+from safelight.types import Method
+
+Tell = Callable[[str], None]  # takes one line for the user
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a session needs besides the run's directory."""
+
+    recipe: Recipe
+    pack: Pack
+    stream: Stream
+    method: Method
+    device: torch.device
+    world: World
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the recipe as it was written, before interventions."""
+        return self.recipe.plan(len(self.pack.train))
+
+
+def prepare(recipe: Recipe, world: World, tell: Tell = lambda line: None) -> Prepared:
+    """Open the data and the device of a recipe. Raises UserError."""
+    device = open_device(recipe.train.device)
+    if world.first:
+        pack = open_data(recipe.data, _telling(tell))
+    world.wait()  # the first process packs, the others find it done
+    if not world.first:
+        pack = open_data(recipe.data)
+    stream = Stream(pack, recipe.train.seed, recipe.train.batch_size, flip=recipe.data.flip, device=device)
+    stream.parts(0, recipe.train.accumulate, world.rank, world.size)  # refuse sizes that do not divide
+    return Prepared(recipe, pack, stream, recipe.method(), device, world)
+
+
+def open_device(name: str) -> torch.device:
+    """The device of train.device; "auto" takes CUDA, then MPS, then the CPU. Raises UserError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"train.device: {name!r} is not available here; try train.device=cpu") from error
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    return device
+
+
+def choose_execution(ready: Prepared, tell: Tell = lambda line: None) -> Execution:
+    """Precision and memory format: as stated, as remembered for this model and machine, or as a probe finds.
+
+    The first process decides for all.
+    """
+    options = precision.candidates(ready.recipe.train.precision, ready.recipe.train.memory_format)
+    if len(options) == 1:
+        return options[0]
+    chosen = _chosen(options, ready, tell) if ready.world.first else None
+    shared = ready.world.share(asdict(chosen) if chosen else None)
+    assert isinstance(shared, dict)
+    return Execution(**shared)
+
+
+def _chosen(options: list[Execution], ready: Prepared, tell: Tell) -> Execution:
+    path = cache_dir("probes") / f"{_probe_key(ready)}.json"
+    try:
+        return Execution(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        pass  # not there, or not ours: probe
+    tell("probing precision and memory format, a few seconds")
+    chosen, medians = precision.choose(options, lambda option: _one_step(ready, option))
+    path.write_text(json.dumps(asdict(chosen)), encoding="utf-8")
+    for name, seconds in medians.items():
+        tell(f"  {name}: {ready.recipe.train.batch_size / seconds:.0f} images/s")
+    return chosen
+
+
+def _one_step(ready: Prepared, option: Execution) -> Callable[[], object]:
+    """A function that trains one step further each time, on a model of its own, alone."""
+    whole = ready.plan
+    parts = whole.train.accumulate * ready.world.size
+    plan = replace(whole, train=whole.train.model_copy(update={"accumulate": parts}))
+    state = State(ready.method, ready.pack.spec, plan, ready.device, option.memory_format)
+    job = Job(
+        ready.method,
+        state,
+        ready.stream,
+        plan_at=lambda step: replace(plan, steps=target),
+        record=lambda record: None,
+        boundary=lambda signals: None,
+        autocast=precision.autocast(ready.device, option.precision),
+        device=ready.device,
+    )
+    target = 0
+
+    def step() -> None:
+        nonlocal target
+        target += 1
+        train(job)
+        if ready.device.type == "cuda":
+            torch.cuda.synchronize(ready.device)
+
+    return step
+
+
+def _probe_key(ready: Prepared) -> str:
+    tree = ready.recipe.tree
+    facts = [
+        {name: tree[name] for name in ("network", "method", "optim")},
+        [ready.recipe.train.batch_size, ready.recipe.train.accumulate, list(ready.pack.spec.shape)],
+        environment(ready.device, "auto", "auto", ready.world.size),
+    ]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def _telling(tell: Tell) -> Callable[[str, int, int | None], None]:
+    """Data progress as a line whenever something new begins."""
+    told: list[str] = []
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        if what not in told:
+            told.append(what)
+            tell(what)
+
+    return progress

@@ -1,0 +1,189 @@
+"""A run's own records, gathered into the facts a report is made of. Reads the run; trains nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from safelight.config import flatten
+from safelight.recipes.recipe import Recipe
+from safelight.render.facts import Picture, ReportFacts, Reproduce, Session, SheetFile
+from safelight.render.history import Curve, Event, HeldOut, History
+from safelight.render.report import write_report as render_report
+from safelight.render.sheet_file import read_sheet
+from safelight.session.recorded import recipe_of, spec_of
+from safelight.session.watch import columns
+from safelight.store import keep, metrics
+from safelight.store.journal import Entry, Journal
+from safelight.store.manifest import read as read_manifest
+from safelight.store.run import RunDirectory
+from safelight.types import DataSpec
+
+Lines = list[dict[str, Any]]  # of metrics: a value a step does not have is not in its line
+
+
+def write_report(directory: RunDirectory) -> Path:
+    """Write report.md and report.html from what the run holds. Returns the path of the HTML."""
+    return render_report(directory.path, gather(directory))[1]
+
+
+def gather(directory: RunDirectory) -> ReportFacts:
+    """Everything the report of a run says. Raises UserError for a damaged run."""
+    info, journal, recipe = directory.info(), directory.journal(), recipe_of(directory)
+    lines = metrics.merged(directory.path)
+    done = int(lines[-1]["step"]) + 1 if lines else 0
+    sheets = sorted(directory.sheets.glob("*.png"))
+    return ReportFacts(
+        name=directory.name,
+        summary=_summary(recipe, info.facts.data),
+        written=_told(datetime.now().astimezone().isoformat()),
+        recipe=recipe.tree,
+        step=done,
+        planned_steps=info.steps,
+        history=_history(recipe, lines, journal, int(info.facts.data["train"])),
+        sessions=_sessions(journal, lines, done),
+        skipped_steps=_skipped(lines),
+        sheets=tuple(SheetFile(int(path.stem), PurePosixPath("sheets", path.name)) for path in sheets),
+        samples=tuple(_samples(path, spec_of(directory)) for path in sheets[-1:]),
+        panels=_panels(directory),
+        reproduce=_reproduce(directory, recipe),
+    )
+
+
+def _summary(recipe: Recipe, data: Any) -> str:
+    title = recipe.about.title or recipe.name
+    return f"{title[0].upper()}{title[1:]}; trained on {data['train']:,} images of {data['name']}."
+
+
+def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> History:
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    weights = recipe.plan(images).weights_at(len(lines))
+    return History(
+        components=tuple(
+            _curve(lines, f"raw/{name}", name, weight)
+            for name, weight in weights.items()
+            if f"raw/{name}" in names
+        ),
+        learning_rates=tuple(
+            _curve(lines, name, name.removeprefix("lr/")) for name in names if name.startswith("lr/")
+        ),
+        held_out=tuple(
+            HeldOut(name.removeprefix("held_out/"), _curve(lines, name, name.removeprefix("held_out/")))
+            for name in names
+            if name.startswith("held_out/")
+        ),
+        events=tuple(_events(journal)),
+        batch_size=recipe.train.batch_size,
+        dataset_size=images,
+    )
+
+
+def _curve(lines: Lines, column: str, name: str, weight: float | None = None) -> Curve:
+    """A column at the steps that have it: held-out values and lazy phases are not there at every step."""
+    own = [line for line in lines if column in line]
+    steps = np.array([line["step"] + 1 for line in own], np.int64)
+    return Curve(name, steps, np.array([float(line[column]) for line in own]), weight)
+
+
+def _events(journal: Journal) -> Iterable[Event]:
+    for entry in journal.entries:
+        when = _told(entry.time)
+        if entry.kind == "intervention":
+            label = ", ".join(f"{key} = {value}" for key, value in entry.fields["changes"].items())
+            yield Event(entry.fields["step"], "intervention", label, when)
+        elif entry.kind == "session" and entry.fields["step"] > 0:
+            yield Event(entry.fields["step"], "resume", "resumed", when)
+
+
+def _sessions(journal: Journal, lines: Lines, done: int) -> tuple[Session, ...]:
+    """Every start of the trainer. One without an end was killed; its time is that of its last entry."""
+    starts = journal.of_kind("session")
+    firsts = [int(start.fields["step"]) for start in starts]
+    sessions = []
+    for start, first, following in zip(starts, firsts, [*firsts[1:], done], strict=True):
+        own = [entry for entry in journal.entries if entry.session == start.session]
+        ended = own[-1] if own[-1].kind == "end" else None
+        last = int(ended.fields["step"]) if ended else max(first, following)
+        training = sum(float(line["seconds"]) for line in lines if first <= line["step"] < last)
+        environment = {"host": start.fields["host"], **start.fields["environment"]}
+        sessions.append(
+            Session(
+                started=_told(start.time),
+                first_step=first,
+                last_step=last,
+                seconds=max(_seconds(start, own[-1]), training),
+                training_seconds=training,
+                ended=str(ended.fields["status"]) if ended else "killed",
+                environment={name: str(value) for name, value in environment.items()},
+            )
+        )
+    return tuple(sessions)
+
+
+def _skipped(lines: Lines) -> tuple[int, ...]:
+    """Steps of which a gradient was not finite, so that the optimiser left the weights alone."""
+    return tuple(
+        line["step"] + 1
+        for line in lines
+        if any(
+            not math.isfinite(float(value)) for name, value in line.items() if name.startswith("grad_norm/")
+        )
+    )
+
+
+def _samples(path: Path, spec: DataSpec) -> Picture:
+    """The images of a sheet, in its own rows."""
+    images = read_sheet(path)
+    by_class = columns(spec.classes, len(images))
+    wide = by_class or max(1, math.isqrt(len(images)))
+    whole = images[: len(images) // wide * wide]
+    names = spec.conditions["label"].names if by_class else ()
+    caption = f"The fixed samples after step {int(path.stem):,}."
+    return Picture(whole.reshape(-1, wide, *images.shape[1:]), (), names, caption)
+
+
+def _panels(directory: RunDirectory) -> tuple[Picture, ...]:
+    """The family's figures at every step they were drawn, one figure after another."""
+    paths = sorted(directory.panels.glob("*.png"), key=lambda path: (path.stem.split("-", 1)[1], path.stem))
+    return tuple(_panel(path) for path in paths)
+
+
+def _panel(path: Path) -> Picture:
+    words = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    images = read_sheet(path)
+    return Picture(
+        images.reshape(-1, words["wide"], *images.shape[1:]),
+        tuple(words["rows"]),
+        tuple(words["columns"]),
+        f"{words['caption']} After step {int(path.stem.split('-')[0]):,}.",
+    )
+
+
+def _reproduce(directory: RunDirectory, recipe: Recipe) -> Reproduce:
+    info = directory.info()
+    steps = keep.list_steps(directory.path)
+    digest = read_manifest(keep.directory(directory.path, steps[-1])).digest if steps else ""
+    return Reproduce(
+        commands=(
+            f"safelight train {directory.name}/recipe.toml --name again",
+            "safelight show again --json",
+        ),
+        seed=recipe.train.seed,
+        data_fingerprint=str(info.facts.data["fingerprint"]),
+        weights_digest=digest,
+        code_version=" ".join(f"{name} {value}" for name, value in flatten(info.facts.code).items()),
+    )
+
+
+def _seconds(start: Entry, end: Entry) -> float:
+    return (datetime.fromisoformat(end.time) - datetime.fromisoformat(start.time)).total_seconds()
+
+
+def _told(time: str) -> str:
+    return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M %Z").strip()

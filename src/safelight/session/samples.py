@@ -1,0 +1,50 @@
+"""Samples: images and what they were asked to be, and how they are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from safelight.config import UserError
+from safelight.session.watch import draw_sheet
+from safelight.types import DataSpec
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images from a run."""
+
+    images: NDArray[np.uint8]  # (N, H, W, C)
+    given: Mapping[str, NDArray[Any]]  # by condition (N, ...)
+    present: NDArray[np.bool_]  # (N,) False = unconditional
+    spec: DataSpec
+    how: Mapping[str, Any]  # [sample] as it was used
+
+    def save(self, out: Path) -> Path:
+        """Write a contact sheet (.png), arrays (.npz), or one PNG each into a folder (no suffix).
+
+        The .npz holds images (N, H, W, C) uint8, present (N,) and an array for each condition.
+        Raises UserError.
+        """
+        try:
+            if out.suffix == ".png":
+                draw_sheet(self.images, self.spec, "", out, self.given.get("label"))
+            elif out.suffix == ".npz":
+                arrays: dict[str, Any] = {"images": self.images, "present": self.present, **self.given}
+                np.savez_compressed(out, **arrays)
+            elif out.suffix:
+                raise UserError(f"{out}: ends in none of .png (a sheet), .npz (arrays), nothing (a folder)")
+            else:
+                out.mkdir(parents=True, exist_ok=True)
+                for number, image in enumerate(self.images):
+                    grey = image.shape[2] == 1
+                    Image.fromarray(image[:, :, 0] if grey else image).save(out / f"{number:06d}.png")
+        except OSError as error:
+            raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
+        return out

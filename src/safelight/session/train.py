@@ -1,0 +1,321 @@
+"""A training session: a run is begun or resumed, trained to its end or to Ctrl-C, and reported."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import tomli_w
+
+from safelight.config import UserError
+from safelight.data.pack import Pack
+from safelight.engine import fingerprint, precision
+from safelight.engine.distributed import World
+from safelight.engine.ledger import Ledger
+from safelight.engine.loop import Job, Signals, Stop, train
+from safelight.engine.plan import Plan
+from safelight.engine.precision import Execution
+from safelight.engine.state import State
+from safelight.recipes.recipe import LIVE, Recipe
+from safelight.session import watch
+from safelight.session.code import code_facts
+from safelight.session.prepare import Prepared, Tell, choose_execution, prepare
+from safelight.session.recorded import recipe_of
+from safelight.session.report import write_report
+from safelight.store import checkpoint, inbox, keep, metrics
+from safelight.store.create import create
+from safelight.store.environment import differences
+from safelight.store.journal import Intervention, JournalWriter
+from safelight.store.metrics import MetricsWriter, Row
+from safelight.store.run import Facts, RunDirectory
+
+
+@dataclass(frozen=True)
+class Show:
+    """How a session tells the user what it does. The default is quiet."""
+
+    tell: Tell = lambda line: None  # one line
+    begin: Callable[[int, int, int], None] = lambda step, steps, batch_size: None
+    rows: Callable[[list[Row]], None] = lambda rows: None  # metrics, every half second or so
+    end: Callable[[], None] = lambda: None
+
+
+def begin(recipe: Recipe, runs: Path, name: str | None, world: World, show: Show) -> RunDirectory:
+    """Train a new run, until it is finished or Ctrl-C stops it. Raises UserError."""
+    ready = prepare(recipe, world, show.tell)
+    execution = choose_execution(ready, show.tell)
+    path = None
+    if world.first:
+        path = create(
+            runs,
+            tomli_w.dumps(recipe.tree),
+            recipe=recipe.name,
+            steps=ready.plan.steps,
+            name=name,
+            facts=Facts(
+                data=data_facts(ready.pack),
+                code=code_facts(),
+                environment=_environment(ready, execution),
+                execution=asdict(execution),
+            ),
+        ).path
+    directory = RunDirectory(Path(str(world.share(str(path)))))
+    return _run(directory, ready, execution, show)
+
+
+def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
+    """Go on with a run from its newest good checkpoint. Raises UserError."""
+    recipe = recipe_of(directory)
+    ready = prepare(recipe, world, show.tell)
+    facts = directory.info().facts
+    if ready.pack.fingerprint != facts.data["fingerprint"]:
+        raise UserError(
+            f"{directory.path}: the data has changed since the run began "
+            f"({len(ready.pack)} images now); put it back, or train a new run"
+        )
+    return _run(directory, ready, Execution(**facts.execution), show)
+
+
+def _run(directory: RunDirectory, ready: Prepared, execution: Execution, show: Show) -> RunDirectory:
+    with ExitStack() as stack:
+        writer = None
+        if ready.world.first:
+            stack.enter_context(directory.lock())
+            writer = stack.enter_context(JournalWriter(directory.journal_path))
+        session = Session(directory, ready, execution, show, writer)
+        try:
+            session.go()
+        finally:
+            show.end()
+    if ready.world.first:
+        report = write_report(directory)
+        show.tell(f"report: {report}")
+    return directory
+
+
+class Session:
+    """One start of the trainer on a run, until it ends. Only the first process has a journal writer."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        ready: Prepared,
+        execution: Execution,
+        show: Show,
+        writer: JournalWriter | None,
+    ) -> None:
+        self.directory, self.ready, self.show, self.writer = directory, ready, show, writer
+        self.execution = execution
+        self.autocast = precision.autocast(ready.device, execution.precision)
+        self.state = State(ready.method, ready.pack.spec, ready.plan, ready.device, execution.memory_format)
+        self._load_newest()
+        interventions = list(writer.journal.interventions) if writer else []
+        self.interventions: list[Intervention] = _shared(ready.world, interventions)
+        self._recipes: dict[int, Recipe] = {0: ready.recipe}
+        self.signals = Signals()
+        self.metrics: MetricsWriter | None = None
+
+    def go(self) -> None:
+        """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand."""
+        world, start = self.ready.world, self.state.step
+        if self.writer:
+            self._announce_session(start)
+            self.metrics = MetricsWriter(self.directory.path, self.writer.journal.session, start)
+        self.ledger = Ledger(self._write_rows, self.ready.recipe.train.batch_size)
+        job = Job(
+            self.ready.method,
+            self.state,
+            self.ready.stream,
+            self.plan_at,
+            self.ledger.add,
+            self._boundary,
+            self.signals,
+            world,
+            self.autocast,
+            self.ready.device,
+        )
+        recorded = metrics.last_row(self.directory.path) if self.writer else None
+        self._take_edits(max(start, recorded.step + 1 if recorded else 0))
+        plan = self.plan_at(start)
+        self.watch_due = watch.watch_steps(self.ready.recipe, len(self.ready.pack.train), plan.steps)
+        self.show.begin(start, plan.steps, self.ready.recipe.train.batch_size)
+        try:
+            with _interrupts(self.signals):
+                train(job)
+            self._end("finished")
+        except Stop:
+            self._end("stopped")
+            self.show.tell(
+                f"stopped after step {self.state.step}; go on with: safelight resume {self.directory.name}"
+            )
+        except BaseException as error:
+            self._end("failed", f"{type(error).__name__}: {error}")
+            raise
+
+    # --- what is in force -------------------------------------------------------------------------
+
+    def recipe_at(self, step: int) -> Recipe:
+        """The recipe with the interventions that are in force at a step."""
+        active = sorted((one for one in self.interventions if one.step <= step), key=lambda one: one.step)
+        if len(active) not in self._recipes:
+            changes: dict[str, Any] = {}
+            for one in active:
+                changes |= one.changes
+            self._recipes[len(active)] = self.ready.recipe.with_changes(changes)
+        return self._recipes[len(active)]
+
+    def plan_at(self, step: int) -> Plan:
+        """What the engine is asked to do at a step."""
+        return self.recipe_at(step).plan(len(self.ready.pack.train))
+
+    def _take_edits(self, step: int) -> None:
+        """Journal the edits that wait, to take effect at a step that has never run; then apply them."""
+        if self.writer:
+            for edit in inbox.take(self.directory.path, self.writer):
+                try:
+                    live_only(edit.changes)
+                    self.ready.recipe.with_changes({**self._changes_at(step), **edit.changes})
+                except UserError as error:
+                    inbox.refuse(edit.path, str(error), self.writer)
+                    self.show.tell(f"edit refused: {error}")
+                    continue
+                inbox.settle(edit, step, self.writer)
+                self.show.tell(f"step {step}: " + ", ".join(f"{k} = {v}" for k, v in edit.changes.items()))
+        current = list(self.writer.journal.interventions) if self.writer else []
+        self.interventions = _shared(self.ready.world, current)
+        self._recipes = {0: self.ready.recipe}
+
+    def _changes_at(self, step: int) -> dict[str, Any]:
+        assert self.writer is not None
+        return self.writer.journal.changes_at(step)
+
+    # --- at the end of every step -----------------------------------------------------------------
+
+    def _boundary(self, agreed: Signals) -> None:
+        step, recipe = self.state.step, self.recipe_at(self.state.step)
+        last = step >= self.plan_at(step).steps
+        if self.writer:
+            if self.watch_due(step):
+                self._watch(step, recipe)
+            if step % recipe.checkpoint.every == 0 or last or agreed.stop:
+                self._save(step, recipe)
+        if agreed.edit:
+            self._take_edits(step)
+        if agreed.stop and not last:
+            raise Stop
+
+    def _watch(self, step: int, recipe: Recipe) -> None:
+        ready = self.ready
+        nets = watch.evaluated(ready.method, self.state)
+        self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
+        images = watch.watched_images(
+            ready.method, nets, recipe, ready.pack.spec, ready.device, self.autocast
+        )
+        for folder in (self.directory.sheets, self.directory.panels):
+            folder.mkdir(exist_ok=True)
+        watch.draw_sheet(images, ready.pack.spec, f"step {step}", self.directory.sheets / f"{step:08d}.png")
+        pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)
+        watch.draw_figures(pictures, self.directory.panels, step)
+
+    def _save(self, step: int, recipe: Recipe) -> None:
+        """A checkpoint, then the journal, then the older ones are let go."""
+        assert self.writer is not None
+        self.ledger.flush()
+        if self.metrics:
+            self.metrics.sync()
+        saved = checkpoint.save(self.directory.path, step, self.state.groups(), {})
+        self.writer.checkpoint(step, saved.digest)
+        steps = keep.list_steps(self.directory.path)
+        keep.prune(self.directory.path, steps[-recipe.checkpoint.keep :])
+
+    # --- the record -------------------------------------------------------------------------------
+
+    def _load_newest(self) -> None:
+        """The newest checkpoint that verifies, into the state of every process."""
+        saved = keep.newest_good(self.directory.path, move_bad=True) if self.ready.world.first else None
+        step = self.ready.world.share(saved.step if saved else None)
+        if isinstance(step, int):
+            groups = checkpoint.load(keep.directory(self.directory.path, step))
+            self.state.load(groups, step)
+
+    def _announce_session(self, start: int) -> None:
+        assert self.writer is not None
+        now = _environment(self.ready, self.execution)
+        sessions = self.writer.journal.of_kind("session")
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "environment": now, "code": code_facts()}
+        self.writer.start_session(start, self.plan_at(start).steps, facts)
+        if sessions and (changed := differences(sessions[-1].fields["environment"], now)):
+            self.writer.append("note", {"text": "environment differs: " + "; ".join(changed)})
+            self.show.tell("environment differs from the session before: " + "; ".join(changed))
+
+    def _write_rows(self, rows: list[Row]) -> None:
+        if self.metrics:
+            self.metrics.append(rows)
+            self.show.rows(rows)
+            self.signals.edit = bool(inbox.waiting(self.directory.path))
+
+    def _end(self, status: str, message: str = "") -> None:
+        if self.writer and self.metrics:
+            self.ledger.flush()
+            self.metrics.close()
+            self.writer.end(status, self.state.step, message)  # type: ignore[arg-type]
+
+
+def data_facts(pack: Pack) -> dict[str, Any]:
+    """What a run records of its data."""
+    return {
+        "name": pack.name,
+        "fingerprint": pack.fingerprint,
+        "train": len(pack.train),
+        "held_out": len(pack.held_out),
+        "left_out": len(pack.bad),
+        "shape": list(pack.spec.shape),
+        "conditions": {name: asdict(condition) for name, condition in pack.conditions.items()},
+    }
+
+
+def live_only(changes: Mapping[str, Any]) -> None:
+    """Raises UserError for a key that cannot be changed while a run goes on."""
+    for name in changes:
+        if name.split(".")[0] not in LIVE or name.endswith(".kind"):
+            raise UserError(f"{name}: cannot be edited in a run; the sections that can: {', '.join(LIVE)}")
+
+
+def _environment(ready: Prepared, execution: Execution) -> dict[str, str | int]:
+    return fingerprint.environment(
+        ready.device, execution.precision, execution.memory_format, ready.world.size
+    )
+
+
+def _shared(world: World, interventions: list[Intervention]) -> list[Intervention]:
+    """The first process's interventions, on every process."""
+    shared = world.share([asdict(one) for one in interventions])
+    assert isinstance(shared, list)
+    return [Intervention(**fields) for fields in shared]
+
+
+@contextmanager
+def _interrupts(signals: Signals) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for a stop after the step in hand; a second Ctrl-C interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        signals.stop = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,114 @@
+"""What is looked at while a run trains: the same samples, figures and held-out losses, again and again.
+
+Nothing here changes a weight: networks are copies in evaluation mode, randomness is keyed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from safelight.data.space import Space
+from safelight.data.stream import Stream
+from safelight.draw import RowDraw
+from safelight.engine.state import State
+from safelight.generate import conditions, generate
+from safelight.recipes.recipe import Recipe
+from safelight.render.facts import Picture
+from safelight.render.sheet import Images, panel, sheet
+from safelight.render.sheet_file import save_png
+from safelight.store.durable import write_bytes
+from safelight.types import DataSpec, Draws, Measures, Method, Panel
+
+Autocast = Callable[[], AbstractContextManager[object]]
+
+
+def evaluated(method: Method, state: State) -> dict[str, nn.Module]:
+    """The networks that samples use: averages and frozen ones, all in evaluation mode."""
+    return {**{name: state.nets[name] for name in method.frozen}, **state.averages.networks}
+
+
+def watched_images(
+    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, spec: DataSpec, device: torch.device,
+    autocast: Autocast,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """The fixed samples of [watch]: (N, H, W, C) uint8, the same noises and conditions at every step."""
+    given, present = conditions(spec, {}, recipe.watch.images, device)
+    x = generate(method, nets, recipe.sample, given, present, recipe.watch.seed, autocast)
+    return Space().to_pixels(x)
+
+
+def columns(classes: int, count: int) -> int | None:
+    """Columns of a sheet: one for each class where that makes whole rows; None for as square as can be."""
+    return classes if 1 < classes <= 20 and count >= classes else None
+
+
+def draw_sheet(
+    images: Images, spec: DataSpec, caption: str, path: Path, labels: NDArray[np.int64] | None = None
+) -> None:
+    """A contact sheet: a column for each class where the samples take the classes in turn.
+
+    labels: (N,) the classes asked for; in turn by default.
+    """
+    turns = labels is None or np.array_equal(labels, np.arange(len(images)) % max(spec.classes, 1))
+    wide = columns(spec.classes, len(images)) if turns else None
+    names = spec.conditions["label"].names if wide else ()
+    save_png(sheet(images, wide, column_labels=names, caption=caption), path)
+
+
+@torch.no_grad()
+def held_out_losses(
+    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
+) -> dict[str, float]:
+    """Mean held-out values by column name of the metrics, such as "held_out/t 0.0-0.2"."""
+    if not (isinstance(method, Measures) and recipe.watch.held_out and stream.held_out_count):
+        return {}
+    batch = stream.held_out(recipe.watch.held_out)
+    draw = RowDraw(recipe.watch.seed, 0, "held out", batch.rows, stream.device)
+    with autocast():
+        values = method.measure(nets, batch, draw)
+    return {f"held_out/{name}": float(value.mean()) for name, value in values.items()}
+
+
+@torch.no_grad()
+def figures(
+    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
+) -> dict[str, Picture]:
+    """The family's own figures, on the same held-out images every time."""
+    if not (isinstance(method, Draws) and stream.held_out_count):
+        return {}
+    batch = stream.held_out(8)
+    draw = RowDraw(recipe.watch.seed, 0, "panels", batch.rows, stream.device)
+    with autocast():
+        panels = method.panels(nets, batch, draw)
+    return {name: picture(own) for name, own in panels.items()}
+
+
+def picture(own: Panel) -> Picture:
+    """A panel in pixels."""
+    rows, wide = own.images.shape[:2]
+    pixels = Space().to_pixels(own.images.flatten(0, 1))
+    return Picture(pixels.reshape(rows, wide, *pixels.shape[1:]), own.rows, own.columns, own.caption)
+
+
+def draw_figures(pictures: Mapping[str, Picture], folder: Path, step: int) -> None:
+    """Save figures as <step>-<name>.png, their words beside them."""
+    for name, own in pictures.items():
+        path = folder / f"{step:08d}-{name}.png"
+        words = {"rows": own.row_labels, "columns": own.column_labels, "caption": own.caption,
+                 "wide": own.images.shape[1]}  # fmt: skip
+        write_bytes(path.with_suffix(".json"), json.dumps(words).encode())
+        save_png(panel(own.images, own.row_labels, own.column_labels, own.caption), path)
+
+
+def watch_steps(recipe: Recipe, images: int, steps: int) -> Callable[[int], bool]:
+    """Whether a sheet is due when so many steps are done."""
+    epochs = {round(epoch * images / recipe.train.batch_size) for epoch in recipe.watch.epochs}
+    return lambda step: step % recipe.watch.every == 0 or step in epochs or step == steps
