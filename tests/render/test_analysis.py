@@ -97,6 +97,8 @@ def test_the_sentence_states_the_computed_change() -> None:
         told_words
         == "Still falling at the end: its mean went from 4 to 3 over the last 10 % (−25 % ± 0.00 %)."
     )
+    around_zero = np.tile([-1.0, 1.0], 500)  # block means are +-1/13 four times and 0 four times
+    assert told(analyse(curve(around_zero))).endswith("over the last 10\u00a0% (0 ± 0.02907).")
     assert told(analyse(curve(np.ones(1000)))).startswith("Flat within its noise: its mean was 1, then 1")
 
 

@@ -151,3 +151,10 @@ def test_labels_in_a_row_never_overlap() -> None:
     spans = [(0.0, 10.0), (1.0, 3.0), (2.0, 12.0), (4.0, 5.0), (10.0, 20.0)]
     assert lanes(spans, 2) == [0, 1, None, 1, 0]
     assert lanes(spans, 3) == [0, 1, 2, 1, 0]
+
+
+def test_events_without_room_for_a_name_are_counted() -> None:
+    events = tuple(Event(500 + i, "intervention", f"weights.mse {i}.0 to {i + 1}.0") for i in range(7))
+    note = loss_figure(history(events=events)).get_supxlabel()
+    assert note.endswith("3 lines without room for a name")
+    assert "room" not in loss_figure(history(events=events[:4])).get_supxlabel()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import math
 import re
 from html.parser import HTMLParser
@@ -14,7 +16,7 @@ from safelight.render.facts import Measurement, Picture, ReportFacts, Reproduce,
 from safelight.render.history import Curve, Event, HeldOut, History
 from safelight.render.markdown import code, code_block, finalize
 from safelight.render.report import write_report
-from safelight.render.report_figures import WIDEST, chosen, data_address, development
+from safelight.render.report_figures import WIDEST, chosen, data_address, development, reduced
 from safelight.render.report_view import environment_rows, recipe_sections, view
 from safelight.render.sheet import Images, sheet
 from safelight.render.sheet_file import encode_png, read_sheet, save_png
@@ -242,6 +244,15 @@ def test_a_strip_needs_two_sheets_of_a_kind() -> None:
     assert development([("0", other), ("1", images(0)), ("2", images(1, 3))]) is not None
 
 
+def test_large_images_are_averaged_over_whole_boxes() -> None:
+    corners = np.zeros((1, 4, 8, 3), np.uint8)
+    corners[0, :2, :2] = 100
+    corners[0, 2, 6] = 8
+    np.testing.assert_array_equal(reduced(corners, 4)[0, ..., 0], [[100, 0, 0, 0], [0, 0, 0, 2]])
+    assert reduced(corners[..., :1], 3).shape == (1, 2, 3, 1)
+    assert reduced(corners, 8) is corners
+
+
 def test_chosen_positions_keep_both_ends() -> None:
     assert chosen(3, 9) == [0, 1, 2]
     assert chosen(100, 4, evenly=True) == [0, 33, 66, 99]
@@ -252,11 +263,15 @@ def test_chosen_positions_keep_both_ends() -> None:
         assert sorted(set(picked)) == picked
 
 
-def test_wide_pictures_are_reduced_in_the_page_only() -> None:
+def test_wide_and_heavy_pictures_are_lighter_in_the_page_only() -> None:
     narrow = encode_png(Image.new("RGB", (WIDEST, 10)))
-    wide = encode_png(Image.new("RGB", (WIDEST + 1, 10)))
-    assert data_address(narrow).startswith("data:image/png;base64,")
-    assert data_address(wide).startswith("data:image/jpeg;base64,")
+    assert data_address(narrow) == "data:image/png;base64," + base64.b64encode(narrow).decode()
+    wide = encode_png(Image.new("RGB", (2 * WIDEST, 10), "#336699"))
+    heavy = encode_png(Image.fromarray(np.random.default_rng(0).integers(0, 256, (640, 640, 3), np.uint8)))
+    for png, size in ((wide, (WIDEST, 5)), (heavy, (640, 640))):
+        start, _, content = data_address(png).partition(",")
+        assert start == "data:image/jpeg;base64"
+        assert Image.open(io.BytesIO(base64.b64decode(content))).size == size
 
 
 def test_environments_that_changed_say_when() -> None:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from safelight.config import UserError
 from safelight.render.layout import GUTTER, Layout
-from safelight.render.palette import DARKROOM, font, shorten, wrap
+from safelight.render.lettering import font, shorten, wrap
+from safelight.render.palette import DARKROOM
 from safelight.render.sheet import CAPTION, LAYOUT_KEY, MARGIN, Images, fitting_scale, panel, sheet
 from safelight.render.sheet_file import encode_png, layout_of, read_sheet, save_png
 

@@ -1,14 +1,6 @@
-"""Colours and lettering of everything safelight draws: a darkroom, its red lamp, and paper."""
+"""The colours of everything safelight draws: a darkroom, its red lamp, and paper."""
 
 from __future__ import annotations
-
-import importlib.util
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
 
 DARKROOM = "#171413"  # behind pictures: neutral, slightly warm, dark enough not to tint a judgement
 SAFELIGHT = "#c23b22"  # the lamp: one accent, used sparingly
@@ -26,41 +18,3 @@ EVENTS = {
     "fork": "#3d5a80",
     "verdict": SAFELIGHT,
 }
-ELLIPSIS = "…"
-
-
-@cache
-def font(pixels: int) -> FreeTypeFont:
-    """DejaVu Sans at a size in pixels, the copy that ships with matplotlib (which is not imported)."""
-    from PIL import ImageFont
-
-    spec = importlib.util.find_spec("matplotlib")
-    origin = spec.origin if spec else None
-    assert origin, "matplotlib is a dependency of safelight"
-    path = Path(origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    # The basic layout engine is in every Pillow, so that equal input gives equal pixels everywhere.
-    return ImageFont.truetype(str(path), pixels, layout_engine=ImageFont.Layout.BASIC)
-
-
-def shorten(text: str, face: FreeTypeFont, width: int) -> str:
-    """The text, or as much of it as fits `width` pixels, ended by an ellipsis."""
-    if face.getlength(text) <= width:
-        return text
-    while text and face.getlength(text.rstrip() + ELLIPSIS) > width:
-        text = text[:-1]
-    return text.rstrip() + ELLIPSIS if text else ""
-
-
-def wrap(text: str, face: FreeTypeFont, width: int, lines: int) -> list[str]:
-    """The text in at most `lines` lines of at most `width` pixels, the last one shortened if need be."""
-    words = text.split()
-    wrapped: list[str] = []
-    while words and len(wrapped) < lines - 1:
-        taken = 1
-        while taken < len(words) and face.getlength(" ".join(words[: taken + 1])) <= width:
-            taken += 1
-        wrapped.append(shorten(" ".join(words[:taken]), face, width))
-        words = words[taken:]
-    if words and lines > 0:
-        wrapped.append(shorten(" ".join(words), face, width))
-    return wrapped

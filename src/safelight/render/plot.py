@@ -50,13 +50,16 @@ def loss_figure(history: History) -> Figure:
         first, last = _span([*components, *rates])
         axes[-1].set_xlim(first, max(last, first + 1))
         _label_steps(axes[-1], history)
-        _draw_events(axes, [event for event in history.events if first <= event.step <= last], first, last)
+        events = [event for event in history.events if first <= event.step <= last]
+        unnamed = _draw_events(axes, events, first, last)
         if components:
             half_life = number(max(default_half_life(curve.steps) for curve in components))
-            note = f"faint: raw values · line: two-sided exponential average, half-life {half_life} steps"
-            if any(event.kind == "checkpoint" for event in history.events):
-                note += " · ticks: checkpoints"
-            figure.supxlabel(note, fontsize=SMALL, color=PENCIL)
+            notes = ["faint: raw values", f"line: two-sided exponential average, half-life {half_life} steps"]
+            if any(event.kind == "checkpoint" for event in events):
+                notes.append("ticks: checkpoints")
+            if unnamed:
+                notes.append(f"{plural(unnamed, 'line')} without room for a name")
+            figure.supxlabel(" · ".join(notes), fontsize=SMALL, color=PENCIL)
     return figure
 
 
@@ -174,8 +177,11 @@ def _draw_learning_rates(ax: Axes, rates: Sequence[Curve]) -> None:
         ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(rates), borderaxespad=0.1)
 
 
-def _draw_events(axes: Sequence[Axes], events: Sequence[Event], first: int, last: int) -> None:
-    """A line through every panel; labels above the first, in rows, so that none covers another."""
+def _draw_events(axes: Sequence[Axes], events: Sequence[Event], first: int, last: int) -> int:
+    """A line through every panel; labels above the first, in rows, so that none covers another.
+
+    Returns the number of labels for which there was no room.
+    """
     for kind in dict.fromkeys(event.kind for event in events):
         steps = [event.step for event in events if event.kind == kind]
         # Checkpoints are many: a tick on the axis instead of a line.
@@ -194,10 +200,9 @@ def _draw_events(axes: Sequence[Axes], events: Sequence[Event], first: int, last
             left = x if x + width < breadth else x - width  # leftwards of its line at the right edge
             labels.append((left, left + width, left < x, event))
     labels.sort(key=lambda label: label[:2])
-    for (_, _, leftwards, event), row in zip(
-        labels, lanes([label[:2] for label in labels], LANES), strict=True
-    ):
-        if row is None:  # no room: the event keeps its line, and is in the report's table
+    rows = lanes([label[:2] for label in labels], LANES)
+    for (_, _, leftwards, event), row in zip(labels, rows, strict=True):
+        if row is None:
             continue
         axes[0].annotate(
             event.label,
@@ -220,6 +225,7 @@ def _draw_events(axes: Sequence[Axes], events: Sequence[Event], first: int, last
             arrowprops={"arrowstyle": "-", "color": EVENTS[event.kind], "linewidth": 0.8, "shrinkB": 0},
             zorder=2,
         )
+    return rows.count(None)
 
 
 def _scale_values(ax: Axes, values: Series) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,10 @@ from safelight.store.durable import mendable, write_bytes
 
 DIRECTORY = "report"  # in the run's directory
 WIDEST = 1600  # pixels of a picture inside the HTML; a wider one is reduced there, never on disk
-STRIP_ROWS, STRIP_COLUMNS, SIDE_BY_SIDE = 6, 9, 4
-STRIP_PIXELS = 3200  # width past which a development strip has fewer columns
+WIDEST_BESIDE = 1100  # of one of two side by side
+HEAVIEST = 1_000_000  # bytes of a PNG inside the HTML; past it the picture is a JPEG there
+STRIP_ROWS, STRIP_COLUMNS, STRIP_SIDE = 6, 9, 192  # most rows and columns of the strip; pixels of its images
+SIDE_BY_SIDE = 4  # sheets shown whole
 
 
 @dataclass(frozen=True)
@@ -99,27 +102,37 @@ def chosen(count: int, most: int, *, evenly: bool = False) -> list[int]:
 def development(sheets: Sequence[tuple[str, Images]]) -> Image.Image | None:
     """Rows of fixed noises, columns of steps, from labelled sheets (N, H, W, C) in order of step.
 
-    Sheets whose images differ in shape from the last one's are left out; None where fewer than two remain.
+    Large images are reduced, by a whole number. Sheets whose images differ in shape from the last one's are
+    left out; None where fewer than two remain.
     """
     alike = [sheet for sheet in sheets if sheet[1].shape[1:] == sheets[-1][1].shape[1:]]
     if len(alike) < 2:
         return None
-    columns = max(2, min(STRIP_COLUMNS, STRIP_PIXELS // alike[0][1].shape[2]))
-    alike = [alike[i] for i in chosen(len(alike), columns, evenly=True)]
+    alike = [alike[i] for i in chosen(len(alike), STRIP_COLUMNS, evenly=True)]
     rows = min(STRIP_ROWS, *(len(images) for _, images in alike))
-    grid = np.stack([images[:rows] for _, images in alike], axis=1)
+    grid = np.stack([reduced(images[:rows], STRIP_SIDE) for _, images in alike], axis=1)
     return panel(grid, column_labels=[label for label, _ in alike])
 
 
-def data_address(png: bytes) -> str:
-    """A data: address of a PNG; past WIDEST pixels, of a reduced JPEG of it."""
+def reduced(images: Images, side: int) -> Images:
+    """Images (N, H, W, C) averaged over the smallest whole boxes that bring them to `side` pixels or less."""
+    factor = math.ceil(max(images.shape[1:3]) / side)
+    if factor == 1:
+        return images
+    flat = images[..., 0] if images.shape[3] == 1 else images
+    small = np.stack([np.asarray(Image.fromarray(image).reduce(factor)) for image in flat])
+    return small.reshape(*small.shape[:3], images.shape[3])
+
+
+def data_address(png: bytes, widest: int = WIDEST) -> str:
+    """A data: address of a PNG; of a JPEG no wider than `widest` where it is wider, or over HEAVIEST bytes."""
     with Image.open(io.BytesIO(png)) as picture:
-        if picture.width <= WIDEST:
+        if picture.width <= widest and len(png) <= HEAVIEST:
             return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-        height = max(1, round(picture.height * WIDEST / picture.width))
-        reduced = picture.convert("RGB").resize((WIDEST, height), Image.Resampling.LANCZOS)
+        shown = picture.convert("RGB")
+    shown.thumbnail((widest, shown.height), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    reduced.save(buffer, "JPEG", quality=88)
+    shown.save(buffer, "JPEG", quality=86, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -160,7 +173,7 @@ def _development(run: Path, sheets: Sequence[SheetFile]) -> tuple[Figure, ...]:
 
 def _saved(run: Path, sheet: SheetFile) -> Figure:
     png = (run / sheet.path).read_bytes()
-    return Figure(quote(str(sheet.path)), f"Step {count(sheet.step)}.", data_address(png))
+    return Figure(quote(str(sheet.path)), f"Step {count(sheet.step)}.", data_address(png, WIDEST_BESIDE))
 
 
 def _drawn(run: Path, name: str, pictures: Sequence[Picture]) -> tuple[Figure, ...]:

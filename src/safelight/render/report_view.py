@@ -137,8 +137,9 @@ def _key_figures(facts: ReportFacts) -> tuple[tuple[str, str], ...]:
     figures = [
         (count(facts.step), f"of {plural(facts.planned_steps, 'step')}" if facts.planned_steps else "steps")
     ]
-    figures.append((count(facts.images_seen), f"images seen, {facts.history.batch_size:,} a step"))
-    if facts.epochs is not None:
+    if facts.step:
+        figures.append((count(facts.images_seen), f"images seen, {facts.history.batch_size:,} a step"))
+    if facts.step and facts.epochs is not None:
         figures.append((number(facts.epochs), f"epochs of {count(facts.history.dataset_size)} images"))
     if facts.sessions:
         figures.append((duration(facts.seconds), f"in {plural(len(facts.sessions), 'session')}"))

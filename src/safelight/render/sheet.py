@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from safelight.render.layout import GUTTER, Layout
-from safelight.render.palette import AMBER, ASH, DARKROOM, SAFELIGHT, font, shorten, wrap
+from safelight.render.lettering import Letters
+from safelight.render.palette import AMBER, ASH, DARKROOM, SAFELIGHT
 
 Images = NDArray[np.uint8]
 
 CELL = 72  # pixels: about the side a tiny image is enlarged to
 MARGIN = 18  # pixels around everything
 LABEL, FRAME, CAPTION = 12, 10, 13  # pixels: sizes of letters
-LINE = 1.35  # line spacing, in letter sizes
+SHOWN = 850  # pixels: about the width a sheet is looked at; on a wider one letters grow
 LAYOUT_KEY = "safelight"  # under which a picture, and the PNG it is saved as, carries its layout
 
 
@@ -59,19 +60,26 @@ def sheet(
             raise ValueError(f"{name}: {len(labels)} for {expected}")
 
     cell_height, cell_width = height * scale, width * scale
-    beside = _wrapped(row_labels, LABEL, 150, max(1, int(cell_height / (LABEL * LINE))))
-    above = _wrapped(column_labels, LABEL, cell_width, 2)
-    left = MARGIN + (10 + _widest(beside, LABEL) if beside else 0)
-    top = MARGIN + (4 + _tallest(above, LABEL) if above else 0)
-    lane = int(FRAME * LINE) + 3 if frames else 0
-    layout = Layout(count, columns, height, width, channels, scale, left, top, lane)
-
-    grid_right = left + columns * (cell_width + GUTTER) - GUTTER
-    grid_bottom = top + rows * (cell_height + lane + GUTTER) - GUTTER
-    picture_width = max(grid_right + MARGIN, 200 if caption else 0)
-    legend = wrap(caption, font(CAPTION), picture_width - 2 * MARGIN - 12, 4)
-    caption_height = 10 + _line(CAPTION) * len(legend) if legend else 0
-    picture = Image.new("RGB", (picture_width, grid_bottom + caption_height + MARGIN), DARKROOM)
+    grow = max(1, round(columns * cell_width / SHOWN))
+    frame, label, title = (
+        Letters(FRAME * grow, AMBER),
+        Letters(LABEL * grow, ASH),
+        Letters(CAPTION * grow, AMBER),
+    )
+    beside = label.wrapped(row_labels, 150 * grow, max(1, cell_height // label.line))
+    above = label.wrapped(column_labels, cell_width, 2)
+    layout = Layout(
+        count, columns, height, width, channels, scale,
+        left=MARGIN + (label.breadth(beside) + label.size if beside else 0),
+        top=MARGIN + (label.height(above) + 4 if above else 0),
+        lane=frame.line + 3 if frames else 0,
+    )  # fmt: skip
+    right = layout.left + columns * (cell_width + GUTTER) - GUTTER
+    bottom = layout.top + rows * (cell_height + layout.lane + GUTTER) - GUTTER
+    picture_width = max(right + MARGIN, 200 if caption else 0)
+    legend = title.wrapped([caption], picture_width - 2 * MARGIN - title.size, 4)
+    below = title.size + title.height(legend) if caption else 0
+    picture = Image.new("RGB", (picture_width, bottom + below + MARGIN), DARKROOM)
 
     for index, image in enumerate(images):
         enlarged = image.repeat(scale, axis=0).repeat(scale, axis=1)
@@ -79,24 +87,19 @@ def sheet(
         picture.paste(Image.fromarray(pixels), layout.box(index)[:2])
 
     pen = ImageDraw.Draw(picture)
-    for index, text in enumerate(frames):
-        x0, _, x1, y1 = layout.box(index)
-        pen.text((x0 + 1, y1 + 2), shorten(text, font(FRAME), x1 - x0), AMBER, font(FRAME), anchor="la")
+    for index, lines in enumerate(frame.wrapped(frames, cell_width, 1)):
+        x0, _, _, y1 = layout.box(index)
+        frame.write(pen, lines, x0, y1 + 2, "la")
     for row, lines in enumerate(beside):
         _, y0, _, y1 = layout.box(row * columns)
-        y = (y0 + y1) // 2 - _line(LABEL) * len(lines) // 2
-        for number, text in enumerate(lines):
-            pen.text((left - 10, y + number * _line(LABEL)), text, ASH, font(LABEL), anchor="ra")
+        label.write(pen, lines, layout.left - label.size, (y0 + y1 - label.line * len(lines)) // 2, "ra")
     for column, lines in enumerate(above):
         x0, y0, x1, _ = layout.box(column)
-        y = y0 - 4 - _line(LABEL) * len(lines)
-        for number, text in enumerate(lines):
-            pen.text(((x0 + x1) // 2, y + number * _line(LABEL)), text, ASH, font(LABEL), anchor="ma")
-    if legend:
-        y = grid_bottom + 10
-        pen.rectangle((MARGIN, y + 2, MARGIN + 3, y + 2 + CAPTION), fill=SAFELIGHT)
-        for number, text in enumerate(legend):
-            pen.text((MARGIN + 12, y + number * _line(CAPTION)), text, AMBER, font(CAPTION), anchor="la")
+        label.write(pen, lines, (x0 + x1) // 2, y0 - 4 - label.line * len(lines), "ma")
+    if caption:
+        y = bottom + title.size
+        pen.rectangle((MARGIN, y + 2, MARGIN + title.size // 4, y + 2 + title.size), fill=SAFELIGHT)
+        title.write(pen, legend[0], MARGIN + title.size, y, "la")
 
     picture.info[LAYOUT_KEY] = json.dumps(asdict(layout))
     return picture
@@ -127,19 +130,3 @@ def _checked(images: Images) -> tuple[int, int, int, int]:
         raise ValueError(f"images: expected uint8 (N, H, W, 1 or 3), found {images.dtype} {images.shape}")
     count, height, width, channels = images.shape
     return count, height, width, channels
-
-
-def _line(size: int) -> int:
-    return int(size * LINE)
-
-
-def _wrapped(labels: Sequence[str], size: int, width: int, lines: int) -> list[list[str]]:
-    return [wrap(label, font(size), width, lines) for label in labels]
-
-
-def _widest(labels: list[list[str]], size: int) -> int:
-    return max((math.ceil(font(size).getlength(text)) for lines in labels for text in lines), default=0)
-
-
-def _tallest(labels: list[list[str]], size: int) -> int:
-    return max(map(len, labels), default=0) * _line(size)

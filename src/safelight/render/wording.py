@@ -55,8 +55,8 @@ def plural(amount: int, noun: str) -> str:
 
 
 def change_of(trend: Trend) -> str:
-    """The change with its standard error: as shares of the mean before, or as they are where that is 0."""
-    if math.isnan(trend.relative):
+    """The change ± its standard error: shares of the mean before, or plain numbers where that is near 0."""
+    if abs(trend.before) <= 2 * trend.error:
         return f"{number(trend.change)} ± {number(trend.error)}"
     return f"{percent(trend.relative)} ± {percent(trend.error / abs(trend.before)).lstrip('+')}"
 
