@@ -64,7 +64,8 @@ class Reproduce:
     commands: tuple[str, ...] = ()  # in order, exactly as typed
     seed: int | None = None
     data_fingerprint: str = ""
-    weights_digest: str = ""  # of the last checkpoint
+    weights_digest: str = ""  # of a checkpoint
+    weights_step: int | None = None  # the step of that checkpoint
     code_version: str = ""
 
 

@@ -125,7 +125,7 @@ def reduced(images: Images, side: int) -> Images:
 
 
 def data_address(png: bytes, widest: int = WIDEST) -> str:
-    """A data: address of a PNG; of a JPEG no wider than `widest` where it is wider, or over HEAVIEST bytes."""
+    """A data: address of a PNG; of a JPEG `widest` pixels wide where it is wider, or over HEAVIEST bytes."""
     with Image.open(io.BytesIO(png)) as picture:
         if picture.width <= widest and len(png) <= HEAVIEST:
             return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -17,7 +17,7 @@ TREND_RULE = (
     "A falling adversarial loss is a loss that falls, not a better generator."
 )
 IDENTITY_RULE = (
-    "With the same data, the same environment and these commands, the weights at this step have this digest. "
+    "With the same data, the same environment and these commands, the weights at that step have that digest. "
     "Another environment gives another run of the same kind: safelight says which of the two it was."
 )
 
@@ -201,7 +201,8 @@ def _identity(facts: ReportFacts) -> Table:
     rows = [
         ("seed", "" if made.seed is None else str(made.seed)),
         ("data fingerprint", made.data_fingerprint),
-        ("weights digest", made.weights_digest and f"{made.weights_digest} (step {count(facts.step)})"),
+        ("weights digest", made.weights_digest),
+        ("of the weights at step", "" if made.weights_step is None else count(made.weights_step)),
         ("safelight", made.code_version),
     ]
     return Table(("what", "value"), tuple(row for row in rows if row[1]))
