@@ -1,0 +1,126 @@
+"""Saving and loading the state of a run: checkpoints/<step>/ with one safetensors file for each group.
+
+The only module of the store that imports torch. Nothing here unpickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from safelight.config import UserError
+from safelight.store import manifest
+from safelight.store.durable import (
+    Announce,
+    fsync_directory,
+    mendable,
+    publish,
+    silence,
+    temporary_beside,
+    write_new,
+)
+from safelight.store.keep import directory, set_aside
+from safelight.store.manifest import File, Saved
+
+Groups = Mapping[str, Mapping[str, Tensor]]
+
+
+def save(
+    run: Path, step: int, groups: Groups, meta: Mapping[str, Any], announce: Announce = silence
+) -> Saved:
+    """Save the state after `step` steps, durably. Needs memory for one more copy of the largest group.
+
+    Built in a temporary directory beside, read back, renamed: checkpoints/<step> is whole or absent. One that
+    is there and equal is kept (with its own meta), a damaged one is put aside.
+    Only for whoever holds the run's lock. Raises UserError where the disk cannot, or where a good checkpoint
+    of this step holds other bits.
+    """
+    path = directory(run, step)
+    with mendable(path):
+        if not path.parent.exists():
+            path.parent.mkdir()
+            fsync_directory(run)
+    temporary = temporary_beside(path)
+    with mendable(path):
+        try:
+            announce("checkpoint.begin")
+            temporary.mkdir()
+            files = [_write_group(temporary, group, groups[group], announce) for group in sorted(groups)]
+            text = manifest.compose(step, files, meta)
+            write_new(temporary / manifest.NAME, text, announce, "checkpoint.manifest")
+            if _already_there(path, step, manifest.digest(files)):
+                shutil.rmtree(temporary)
+            else:
+                publish(temporary, path, announce, "checkpoint")
+        except (OSError, UserError):
+            with suppress(OSError):
+                shutil.rmtree(temporary)  # a full disk needs the space back
+            raise
+    return manifest.read(path)
+
+
+def load(path: Path) -> dict[str, dict[str, Tensor]]:
+    """The groups of a checkpoint as new tensors on the CPU, from bytes that were verified.
+
+    Raises UserError if a file is missing or damaged.
+    """
+    groups = {}
+    for file in manifest.read(path).files:
+        place = path / file.name
+        with mendable(place):
+            data = place.read_bytes()
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise manifest.damaged(place)
+        try:
+            groups[file.name.removesuffix(".safetensors")] = safetensors.torch.load(data)
+        except safetensors.SafetensorError as error:
+            raise UserError(f"{place}: is no safetensors file ({error})") from error
+    return groups
+
+
+def _write_group(folder: Path, group: str, tensors: Mapping[str, Tensor], announce: Announce) -> File:
+    """One group as one file. Raises OSError, and ValueError for a name that is no plain file name."""
+    if not re.fullmatch(r"[\w-]+", group):
+        raise ValueError(f"a group is named by letters, digits, _ and -, not {group!r}")
+    data = safetensors.torch.save(_plain(tensors))
+    name = f"{group}.safetensors"
+    return File(name, write_new(folder / name, data, announce, f"checkpoint.{group}"), len(data))
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors wants them: by sorted name, on the CPU, contiguous, sharing no storage.
+
+    The bytes are the logical values, whatever the memory format or stride; tied tensors are written twice.
+    """
+    plain: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        if tensor.untyped_storage().data_ptr() in storages:
+            tensor = tensor.clone()
+        storages.add(tensor.untyped_storage().data_ptr())
+        plain[name] = tensor
+    return plain
+
+
+def _already_there(path: Path, step: int, digest: str) -> bool:
+    """Whether a good checkpoint with this digest is there; a damaged one is put aside."""
+    if not path.exists():
+        return False
+    try:
+        there = manifest.verify(path)
+    except UserError:
+        set_aside(path)
+        return False
+    if there.step != step or there.digest != digest:
+        raise UserError(f"{path}: holds another state of this step; fork the run instead of rewriting it")
+    return True

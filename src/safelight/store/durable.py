@@ -1,0 +1,158 @@
+"""The write protocol, in one place: a file is on disk whole or not at all, whatever happens meanwhile.
+
+temporary in the same directory -> write -> flush -> fsync -> verify -> rename -> fsync of the directory
+
+Every stage is announced by name just before it happens ("checkpoint.rename"), to a callable that does
+nothing by default. A test passes one that raises or ends the process, and then opens what is left.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from safelight.config import UserError
+
+Announce = Callable[[str], None]
+
+TEMPORARY = ".tmp-"  # what unfinished files and directories begin with; readers pass them over
+
+MENDS = {
+    errno.ENOSPC: "the disk is full; free some space, then resume",
+    errno.EDQUOT: "the disk quota is used up; free some space, then resume",
+    errno.EROFS: "the file system is read-only; choose another place with --runs",
+    errno.EACCES: "permission denied; change its owner or mode, or choose another place with --runs",
+    errno.EPERM: "permission denied; change its owner or mode, or choose another place with --runs",
+    errno.ENOENT: "it or its directory is gone; put back what was moved or deleted",
+    errno.ENOTDIR: "a part of this path is a file, not a directory; choose another place with --runs",
+    errno.EEXIST: "is there already; move it away, or choose another place with --runs",
+    errno.EIO: "the disk failed to read or write; check it, then resume",
+}
+
+
+def silence(stage: str) -> None:
+    """The default listener: nobody wants to hear of `stage`."""
+
+
+@contextmanager
+def mendable(path: Path) -> Iterator[None]:
+    """Turns the system's errors about `path` into a UserError of one line: path, what, mend."""
+    try:
+        yield
+    except OSError as error:
+        what = MENDS.get(error.errno or 0, f"{error.strerror or error}; check the disk, then resume")
+        raise UserError(f"{path}: {what}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_new(path: Path, data: bytes, announce: Announce = silence, name: str = "file") -> str:
+    """Write a file that is not there yet, fsync it and read it back. Returns its SHA-256. Raises OSError.
+
+    The directory is not fsynced and nothing is renamed: this is for files inside something temporary.
+    Reading back is answered by the system's cache: it finds a short or garbled write, not a failing disk.
+    That is found by whoever checks the hash on the next start.
+    """
+    announce(f"{name}.write")
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        announce(f"{name}.fsync")
+        os.fsync(file.fileno())
+    announce(f"{name}.verify")
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256_of(path) != digest:
+        raise OSError(errno.EIO, "read back differently from what was written")
+    return digest
+
+
+def publish(temporary: Path, path: Path, announce: Announce = silence, name: str = "file") -> None:
+    """Give a finished temporary file or directory its name, durably. Raises OSError.
+
+    An existing file is replaced; an existing directory is not, unless it is empty.
+    """
+    if temporary.is_dir():
+        fsync_directory(temporary)
+    announce(f"{name}.rename")
+    os.replace(temporary, path)
+    announce(f"{name}.directory")
+    fsync_directory(path.parent)
+    announce(f"{name}.done")
+
+
+def write_bytes(path: Path, data: bytes, announce: Announce = silence, name: str = "file") -> None:
+    """Replace a file, or make it, as a whole and durably. Raises UserError where the disk cannot."""
+    with mendable(path):
+        temporary = temporary_beside(path)
+        try:
+            write_new(temporary, data, announce, name)
+            publish(temporary, path, announce, name)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()  # a full disk needs the space back
+            raise
+
+
+def write_text(path: Path, text: str, announce: Announce = silence, name: str = "file") -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode(), announce, name)
+
+
+def write_json(path: Path, value: Any, announce: Announce = silence, name: str = "file") -> None:
+    """`write_bytes` of indented JSON. Raises ValueError for NaN and infinities, which JSON does not have."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", announce, name)
+
+
+def remove_tree(path: Path, announce: Announce = silence, name: str = "remove") -> None:
+    """Delete a directory so that a crash never leaves half of it under its own name."""
+    with mendable(path):
+        doomed = temporary_beside(path)
+        announce(f"{name}.rename")
+        os.replace(path, doomed)
+        fsync_directory(path.parent)
+        announce(f"{name}.delete")
+        shutil.rmtree(doomed)
+
+
+def sweep(directory: Path, prefix: str = "") -> None:
+    """Delete what a crashed writer left unfinished. Only for whoever holds the lock of the run.
+
+    prefix: of the final names; by default everything temporary goes.
+    """
+    with mendable(directory):
+        for left in directory.glob(f"{TEMPORARY}{prefix}*"):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new name in the same directory, so that a rename never crosses a file system."""
+    return path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}")
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames inside a directory durable."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows cannot open a directory
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # what network disks without it answer
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,280 @@
+"""journal.jsonl: what happened to a run, written before it takes effect and never rewritten.
+
+One sealed JSON object a line: time, kind, session, "edits" (interventions so far, this one included) and
+the fields of its kind. An entry is on disk when `append` returns.
+
+Damage, and what becomes of it:
+- A torn last line was never acknowledged, so nothing had acted on it: the next writer cuts it off and keeps
+  the fragment in a "repair" entry. (If only its newline is missing, the line is completed instead.)
+- A damaged line elsewhere is passed over, and named in a "repair" entry, if the edit counts of its
+  neighbours prove that it was no intervention.
+- If it was one, or was the last so that nothing proves it was not, the run is not a known function of its
+  recipe any more: whoever asks for the interventions, or wants to write, is refused with a UserError.
+  Listing and watching go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from safelight.config import UserError
+from safelight.store import sealed
+from safelight.store.durable import Announce, mendable, silence
+
+Kind = Literal["session", "intervention", "checkpoint", "fork", "verdict", "note", "repair", "end"]
+End = Literal["finished", "stopped", "failed"]
+RESERVED = ("time", "kind", "session", "edits", "check")
+
+
+def utc_now() -> str:
+    """The time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal."""
+
+    kind: str  # a Kind, or one of a later version
+    time: str
+    session: int  # 1 for the first; 0 before it
+    edits: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """Values changed while the run went on."""
+
+    id: str  # of the edit it came from, so that it is never applied twice
+    step: int  # first step that runs with the changes
+    changes: Mapping[str, Any]  # by dotted key of the recipe
+    origin: str  # who or what asked: "cli", "web", "monitor"
+
+    @classmethod
+    def of(cls, entry: Entry) -> Intervention:
+        """An entry of kind "intervention" in its own words."""
+        fields = entry.fields
+        return cls(fields["id"], fields["step"], fields["changes"], fields["origin"])
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A line that cannot be read, other than a torn last one."""
+
+    line: int  # from 1
+    edits_lost: bool
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The journal as it was read: entries in order."""
+
+    path: Path
+    entries: Sequence[Entry]
+    damage: Sequence[Damage] = ()
+
+    @property
+    def session(self) -> int:
+        """The number of the latest session; 0 before the first."""
+        return self.entries[-1].session if self.entries else 0
+
+    def of_kind(self, kind: Kind) -> list[Entry]:
+        """The entries of a kind, in order."""
+        return [entry for entry in self.entries if entry.kind == kind]
+
+    @property
+    def edits(self) -> int:
+        """How many interventions there have been."""
+        return self.entries[-1].edits if self.entries else 0
+
+    @cached_property
+    def interventions(self) -> Sequence[Intervention]:
+        """Every intervention, in the order they were journalled. Raises UserError if one is lost."""
+        self.require_whole()
+        return [Intervention.of(entry) for entry in self.of_kind("intervention")]
+
+    def changes_at(self, step: int) -> dict[str, Any]:
+        """Dotted keys and values in force at a step; the later step of effect wins, then the later line."""
+        changes: dict[str, Any] = {}
+        for one in sorted(self.interventions, key=lambda one: one.step):
+            if one.step <= step:
+                changes |= one.changes
+        return changes
+
+    def require_whole(self) -> None:
+        """Raises UserError if an intervention may have been lost to a damaged line."""
+        for damage in self.damage:
+            if damage.edits_lost:
+                raise UserError(
+                    f"{self.path}: line {damage.line} is damaged and may have held an intervention; "
+                    "restore the file from a copy, or delete that line to go on without it"
+                )
+
+
+def read(path: Path) -> Journal:
+    """The journal in a file; a torn last line is passed over. Raises UserError if there is no such file."""
+    with mendable(path):
+        data = path.read_bytes()
+    return parse(path, data)
+
+
+def parse(path: Path, data: bytes) -> Journal:
+    """The journal in `data`, which was read from `path`."""
+    *lines, rest = data.split(b"\n")
+    entries: list[Entry] = []
+    damage: list[Damage] = []
+    unread: list[int] = []  # damaged lines since the last good one
+    for number, entry in enumerate([*map(parse_line, lines), parse_last(rest)[0]], start=1):
+        if entry is not None:
+            before = entries[-1].edits if entries else 0
+            lost = entry.edits - (entry.kind == "intervention") > before
+            damage += [Damage(line, lost) for line in unread]
+            unread.clear()
+            entries.append(entry)
+        elif number <= len(lines):
+            unread.append(number)
+    damage += [Damage(line, True) for line in unread]
+    return Journal(path, entries, damage)
+
+
+def parse_line(text: bytes) -> Entry | None:
+    """One line as an entry; None if it is damaged."""
+    fields = sealed.unseal(text)
+    if fields is None:
+        return None
+    time, kind, session, edits = (fields.pop(name) for name in RESERVED[:4])
+    return Entry(kind, time, session, edits, fields)
+
+
+def parse_last(text: bytes) -> tuple[Entry | None, int]:
+    """The entry that a last line without its newline begins with, and its length in bytes; None if torn.
+
+    Bytes behind a whole entry (zeros after a power cut, a damaged newline) do not make it untrue.
+    """
+    try:
+        _, length = json.JSONDecoder().raw_decode(
+            text.decode("latin-1")
+        )  # lines are ASCII; lengths are bytes
+    except ValueError:
+        return None, 0
+    return parse_line(text[:length]), length
+
+
+class JournalWriter:
+    """The one writer of a journal; hold the run's lock. Use as a context manager, or close it.
+
+    Opening repairs a torn last line. Raises UserError if an intervention may be lost (see above).
+    """
+
+    def __init__(self, path: Path, announce: Announce = silence) -> None:
+        self._announce = announce
+        self._journal = Journal(path, [])
+        with mendable(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+        try:
+            with mendable(path):
+                self._repair(path)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def journal(self) -> Journal:
+        """The journal with everything appended so far."""
+        return self._journal
+
+    def start_session(self, step: int, steps: int, facts: Mapping[str, Any]) -> int:
+        """Journal the start of a session at a step of `steps` planned. Returns its number, from 1.
+
+        facts: pid, host, environment fingerprint.
+        """
+        number = self._journal.session + 1
+        self._append("session", {"step": step, "steps": steps, **facts}, number)
+        return number
+
+    def intervene(self, id: str, step: int, changes: Mapping[str, Any], origin: str) -> None:
+        """Journal values to be changed from `step` on. Apply them only when this has returned."""
+        self.append("intervention", {"id": id, "step": step, "changes": dict(changes), "origin": origin})
+
+    def checkpoint(self, step: int, digest: str) -> None:
+        """Journal a checkpoint that is on disk."""
+        self.append("checkpoint", {"step": step, "digest": digest})
+
+    def end(self, status: End, step: int, steps: int, message: str = "") -> None:
+        """Journal the end of a session, after `step` of `steps` planned."""
+        self.append("end", {"status": status, "step": step, "steps": steps, "message": message})
+
+    def append(self, kind: Kind, fields: Mapping[str, Any]) -> None:
+        """Journal anything; returns when it is on disk. Raises UserError if the disk cannot.
+
+        Raises ValueError or TypeError, and writes nothing, if JSON cannot say the fields.
+        """
+        self._append(kind, fields, self._journal.session)
+
+    def close(self) -> None:
+        """Give the file back. May be called twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _append(self, kind: Kind, fields: Mapping[str, Any], session: int) -> None:
+        if taken := fields.keys() & RESERVED:
+            raise ValueError(f"journal fields {sorted(taken)} have a meaning of their own")
+        entries = self._journal.entries
+        edits = (entries[-1].edits if entries else 0) + (kind == "intervention")
+        head = {"time": utc_now(), "kind": kind, "session": session, "edits": edits}
+        data = sealed.line({**head, **fields})
+        with mendable(self._journal.path):
+            self._write(data)
+        entry = parse_line(data)
+        assert entry is not None
+        self._journal = Journal(self._journal.path, [*entries, entry], self._journal.damage)
+
+    def _write(self, data: bytes) -> None:
+        """All of `data` at the end, durably, or none of it. Raises OSError."""
+        size = os.fstat(self._descriptor).st_size
+        try:
+            self._announce("journal.append")
+            written = os.write(self._descriptor, data)
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+            self._announce("journal.fsync")
+            os.fsync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, size)  # half a line must not stand before the next one
+            raise
+        self._announce("journal.done")
+
+    def _repair(self, path: Path) -> None:
+        data = path.read_bytes()
+        self._journal = parse(path, data)
+        self._journal.require_whole()
+        last = data[data.rfind(b"\n") + 1 :]
+        entry, length = parse_last(last)
+        if entry is not None:
+            os.ftruncate(self._descriptor, len(data) - len(last) + length)
+            self._write(b"\n")
+        elif last:
+            self._announce("journal.repair")
+            os.ftruncate(self._descriptor, len(data) - len(last))
+            os.fsync(self._descriptor)
+            self.append("repair", {"torn": last.decode(errors="backslashreplace")})
+        named = {
+            line for entry in self._journal.of_kind("repair") for line in entry.fields.get("damaged", ())
+        }
+        if fresh := [one.line for one in self._journal.damage if one.line not in named]:
+            self.append("repair", {"damaged": fresh})

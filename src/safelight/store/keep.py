@@ -1,0 +1,80 @@
+"""The checkpoints of a run: which are there, which is the newest good one, which are kept."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+
+from pydantic import Field
+
+from safelight.config import Section, UserError
+from safelight.store.durable import Announce, fsync_directory, mendable, remove_tree, silence
+from safelight.store.manifest import Saved, verify
+
+FOLDER = "checkpoints"
+
+
+class Checkpoint(Section):
+    """[checkpoint]: how often the state is saved, and how many of the latest are kept."""
+
+    every: int = Field(500, ge=1, description="steps between two checkpoints")
+    keep: int = Field(3, ge=1, description="how many of the latest checkpoints are kept")
+
+
+def directory(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step is, or would be."""
+    return run / FOLDER / f"{step:08d}"
+
+
+def list_steps(run: Path) -> list[int]:
+    """Steps of which there is a checkpoint, increasing. They are not verified."""
+    folder = run / FOLDER
+    with mendable(folder):
+        names = os.listdir(folder) if folder.exists() else []
+    return sorted(int(name) for name in names if re.fullmatch(r"\d{8,}", name))
+
+
+def newest_good(run: Path, *, move_bad: bool = False) -> Saved | None:
+    """The newest checkpoint whose hashes verify, or None. Reads every byte of it.
+
+    move_bad: put damaged ones aside as <step>.bad. Only for whoever holds the run's lock.
+    """
+    for step in reversed(list_steps(run)):
+        path = directory(run, step)
+        try:
+            saved = verify(path)
+        except UserError:
+            saved = None
+        if saved is not None and saved.step == step:
+            return saved
+        if move_bad:
+            set_aside(path)
+    return None
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint to <step>.bad, or -2, -3 where that is taken. Returns its new path."""
+    names = (path.with_name(f"{path.name}.bad" + (f"-{number}" if number > 1 else "")) for number in count(1))
+    with mendable(path):
+        free = next(name for name in names if not name.exists())
+        os.rename(path, free)
+        fsync_directory(path.parent)
+    return free
+
+
+def prune(run: Path, keep: Iterable[int], announce: Announce = silence) -> list[int]:
+    """Delete the checkpoints of all other steps than `keep`. Returns the deleted steps.
+
+    Never deletes the last one that is left. Only for whoever holds the run's lock.
+    """
+    steps = list_steps(run)
+    kept = set(keep) & set(steps)
+    doomed = [step for step in steps if step not in kept]
+    if not kept:
+        doomed = doomed[:-1]
+    for step in doomed:
+        remove_tree(directory(run, step), announce, "prune")
+    return doomed
