@@ -59,7 +59,7 @@ def full_facts(run: Path, word: str = "plain") -> ReportFacts:
         panels=(Picture(images(2).reshape(1, 6, 8, 8, 1), caption=word),),
         measurements=(Measurement(word, 5.9, word, 200, 2.3),),
         remarks=(word,),
-        reproduce=Reproduce((word, word), 3, word, word, word),
+        reproduce=Reproduce((word, word), 3, word, word, 123, word),
     )
 
 
@@ -180,6 +180,7 @@ def test_every_fact_is_in_both_reports(plain_run: Path) -> None:
             "deep.lr",
             "5.9",
             "2.3",
+            "123",
         ):
             assert expected in flat
         assert flat.count("wordofmine") > 20
