@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -28,5 +29,6 @@ def main() -> None:
 
         if not isinstance(error, UserError):
             raise
-        print(f"safelight: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes on this machine, one speaks
+            print(f"safelight: {error}", file=sys.stderr)
         sys.exit(2)

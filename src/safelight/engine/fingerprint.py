@@ -14,9 +14,9 @@ CHUNK = 1 << 22  # elements: bounds the extra memory to 32 MiB whatever the mode
 
 
 class WeightFingerprint:
-    """A position-sensitive sum of the bits of all parameters, modulo 2**64: 0.2 ms for a million.
+    """A position-sensitive sum of the bits of all parameters: 0.2 ms for a million.
 
-    Each element's 32 bits, read as an integer, are multiplied by an odd number that depends on its
+    Each element's 32 bits, read as an integer, are multiplied (modulo 2**32) by an odd number for its
     position, so a swap, a sign or one flipped bit shows. It detects divergence; it is no protection
     against forgery.
     """

@@ -119,7 +119,7 @@ class Diffusion:
         x_t = level.alpha * batch.x + level.sigma * ε
         a, s = self.target(level)
         out = nets["denoiser"](x_t, level.t, batch.given, present)
-        error = (out.float() - (a * batch.x + s * ε)).square().mean((1, 2, 3))
+        error: Tensor = (out.float() - (a * batch.x + s * ε)).square().mean((1, 2, 3))
         return error * self.weight(level) if self.config.min_snr else error
 
     def level(self, u: Tensor) -> Level:

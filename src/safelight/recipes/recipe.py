@@ -71,7 +71,7 @@ class Recipe:
 
     def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
         """The recipe with dotted keys changed."""
-        return resolve(override(self.stated, changes), self.name) if changes else self
+        return resolve(changed(self.stated, changes), self.name) if changes else self
 
     def plan(self, images: int) -> Plan:
         """What the engine is asked to do, on a training set of `images` images."""
@@ -108,11 +108,20 @@ def load(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe
         path, label = recipes.path(name), name
     else:
         path, label = Path(source), Path(source).stem
-    tree = override(read_toml(path), {})
+    tree = read_toml(path)
     try:
-        return resolve(override(tree, changes or {}), label)
+        return resolve(changed(tree, changes or {}), label)
     except UserError as error:
         raise error if changes else UserError(f"{path.name}: {error}") from error
+
+
+def changed(tree: Tree, changes: Mapping[str, Any]) -> Tree:
+    """The tree with dotted keys changed; train.steps takes the place of train.epochs, and the other way."""
+    result = override(tree, changes)
+    for stated, instead_of in (("steps", "epochs"), ("epochs", "steps")):
+        if f"train.{stated}" in changes and f"train.{instead_of}" not in changes:
+            result["train"].pop(instead_of, None)
+    return result
 
 
 def resolve(tree: Tree, name: str) -> Recipe:

@@ -33,7 +33,7 @@ from safelight.session.report import write_report
 from safelight.store import checkpoint, inbox, keep, metrics
 from safelight.store.create import create
 from safelight.store.environment import differences
-from safelight.store.journal import Intervention, JournalWriter
+from safelight.store.journal import End, Intervention, JournalWriter
 from safelight.store.metrics import MetricsWriter, Row
 from safelight.store.run import Facts, RunDirectory
 
@@ -262,11 +262,12 @@ class Session:
             self.show.rows(rows)
             self.signals.edit = bool(inbox.waiting(self.directory.path))
 
-    def _end(self, status: str, message: str = "") -> None:
+    def _end(self, status: End, message: str = "") -> None:
+        step = self.state.step
         if self.writer and self.metrics:
             self.ledger.flush()
             self.metrics.close()
-            self.writer.end(status, self.state.step, message)  # type: ignore[arg-type]
+            self.writer.end(status, step, self.plan_at(step).steps, message)
 
 
 def data_facts(pack: Pack) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""The command line as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import safelight.cli
+from safelight.recipes.recipe import load
+
+
+def run(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `safelight WORDS`."""
+    monkeypatch.setattr(sys, "argv", ["safelight", *words])
+    with pytest.raises(SystemExit) as end:
+        safelight.cli.main()
+    captured = capsys.readouterr()
+    return int(end.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A directory with one finished run, "first"."""
+    from conftest import TINY
+    from safelight.engine.distributed import World
+    from safelight.session.train import Show, begin
+
+    folder = tmp_path_factory.mktemp("runs")
+    begin(load("digits-class", TINY), folder, "first", World(), Show())
+    return folder
+
+
+def test_train_show_runs_and_report(monkeypatch, capsys, tmp_path, tiny_words):
+    code, out, err = run(
+        monkeypatch, capsys, "train", "digits-class", *tiny_words, "--runs", str(tmp_path), "--json"
+    )
+    assert (code, err) == (0, "")
+    trained = json.loads(out)
+    assert (trained["name"], trained["status"], trained["step"]) == ("digits-class-1", "finished", 30)
+    assert len(trained["weights"]) == 64
+    assert Path(trained["report"]).is_file()
+    _, out, _ = run(monkeypatch, capsys, "show", "digits-class-1", "--runs", str(tmp_path), "--json")
+    assert json.loads(out) == trained
+    _, out, _ = run(monkeypatch, capsys, "runs", "--runs", str(tmp_path), "--json")
+    assert [(one["name"], one["status"]) for one in json.loads(out)] == [("digits-class-1", "finished")]
+    _, out, _ = run(monkeypatch, capsys, "show", "digits-class-1", "--runs", str(tmp_path))
+    assert "finished, step 30 of 30" in out
+    Path(trained["report"]).unlink()
+    _, out, _ = run(monkeypatch, capsys, "report", "digits-class-1", "--runs", str(tmp_path))
+    assert out.split()[-1] == trained["report"]
+    assert Path(trained["report"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "digits", "train.stepz=5"], "train.stepz: no such key (did you mean 'train.steps'?)"),
+        (["train", "digitz"], "digitz: no such recipe (did you mean 'digits'?)"),
+        (["train", "digits", "lr"], "'lr': expected key=value"),
+        (["show", "frist"], "frist: no such run"),
+        (["sample", "first", "--condition", "label=12"], "condition label=12: not one of the 10 classes"),
+        (["sample", "first", "--condition", "lable=1"], "condition lable: the data has no such condition"),
+        (["sample", "first", "--sampler", "huen"], "sample.sampler: 'huen' is not one of them"),
+        (["sample", "first", "--out", "x.bmp"], "x.bmp: ends in none of"),
+        (["sample", "first", "train.steps=3"], "train.steps: only keys of [sample]"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, runs, words, message):
+    code, out, err = run(monkeypatch, capsys, *words, *(["--runs", str(runs)] if words[0] != "new" else []))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"safelight: {message}")
+    assert err.count("\n") == 1
+
+
+def test_sample_as_sheet_folder_and_arrays(monkeypatch, capsys, runs, tmp_path):
+    words = ["sample", "first", "--n", "20", "--condition", "label=each", "--guidance", "2", "--steps", "3",
+             "--sampler", "euler", "--seed", "4", "--runs", str(runs)]  # fmt: skip
+    for out in ("sheet.png", "arrays.npz", "folder"):
+        code, printed, _ = run(monkeypatch, capsys, *words, "--out", str(tmp_path / out), "--json")
+        assert code == 0
+        assert json.loads(printed)["sample"]["guidance"] == 2
+    arrays = np.load(tmp_path / "arrays.npz")
+    assert arrays["images"].shape == (20, 28, 28, 1)
+    assert arrays["images"].dtype == np.uint8
+    assert arrays["label"].tolist() == list(range(10)) * 2
+    files = sorted((tmp_path / "folder").iterdir())
+    assert len(files) == 20
+    for number, file in enumerate(files):
+        assert (np.asarray(Image.open(file)) == arrays["images"][number, :, :, 0]).all()
+    from safelight.render.sheet_file import read_sheet
+
+    assert (read_sheet(tmp_path / "sheet.png") == arrays["images"]).all()
+
+
+def test_new_writes_a_recipe_that_trains_the_same(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "my.toml"
+    assert run(monkeypatch, capsys, "new", str(path), "--from", "digits-class")[0] == 0
+    assert load(path).tree == load("digits-class").tree
+    assert "#" in path.read_text()
+    code, _, err = run(monkeypatch, capsys, "new", str(path))
+    assert code == 2
+    assert "exists already" in err
+
+
+def test_recipes_are_listed_with_size_and_time(monkeypatch, capsys):
+    _, out, _ = run(monkeypatch, capsys, "recipes", "--json")
+    listed = {one["name"]: one for one in json.loads(out)}
+    assert listed.keys() >= {"digits", "fashion", "digits-denoise", "digits-time", "digits-class"}
+    assert all(one["size"] and one["time"] and one["title"] for one in listed.values())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["runs"], ["recipes"], ["show", "first"]])
+def test_light_commands_do_not_import_torch(words, runs):
+    where = ["--runs", str(runs)] if words[0] in ("runs", "show") else []
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['safelight', *{[*words, *where]!r}]\n"
+        "try:\n    runpy.run_module('safelight', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'matplotlib', 'sklearn', 'PIL'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_neither_pydantic_nor_numpy():
+    code = (
+        "import sys\nsys.argv = ['safelight', '--help']\nimport safelight.cli\n"
+        "try:\n    safelight.cli.main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'pydantic', 'numpy', 'torch'} & sys.modules.keys()\nassert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

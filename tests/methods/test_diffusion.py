@@ -1,0 +1,181 @@
+"""The equations of diffusion: targets, estimates, weights, and sampling with the ideal denoiser."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from safelight import samplers
+from safelight.draw import RowDraw
+from safelight.methods.diffusion import Diffusion, DiffusionConfig, DiffusionSampling, guided
+from safelight.types import Batch, Condition, DataSpec, Moment
+
+SHAPE = (1, 4, 4)
+SPEC = DataSpec(SHAPE, {"label": Condition("label", 2)})
+KINDS = [(process, prediction) for process in ("flow", "ddpm") for prediction in ("v", "epsilon", "x0")]
+
+
+class Gaussian(nn.Module):
+    """The ideal network for images whose pixels are N(mean, std²), each class with a mean of its own."""
+
+    def __init__(self, method: Diffusion, means=(-0.5, 0.5), std=0.3) -> None:
+        super().__init__()
+        self.method, self.means, self.std = method, torch.tensor([*means, sum(means) / 2]), std
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, x_t, t, given, present):
+        self.seen.append(t)
+        level = (
+            self.method.discrete((t * 300 - 1).round().long())
+            if self.method.config.process == "ddpm"
+            else (self.method.at(t[0] / (1 - t[0]), len(t)))
+        )
+        mean = self.means[torch.where(present, given["label"], 2)][:, None, None, None]
+        var = level.alpha**2 * self.std**2 + level.sigma**2
+        x = mean + level.alpha * self.std**2 / var * (x_t - level.alpha * mean)
+        noise = (x_t - level.alpha * x) / level.sigma
+        a, s = self.method.target(level)
+        return a * x + s * noise
+
+
+class Constant(nn.Module):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x_t, t, given, present):
+        return torch.full_like(x_t, self.value)
+
+
+class Build:
+    """A network configuration that builds what it was given."""
+
+    def __init__(self, net: nn.Module | None = None) -> None:
+        self.net = net or Constant(0.0)
+
+    def build(self, spec):
+        return self.net
+
+
+def method(**config) -> Diffusion:
+    made = Diffusion(DiffusionConfig(timesteps=300, betas="linear", **config), {"denoiser": Build()})
+    made.networks(SPEC)
+    return made
+
+
+def batch(count: int = 6) -> Batch:
+    draw = RowDraw(1, 0, "data", range(count))
+    x = draw.normal("x", *SHAPE).clamp(-1, 1)
+    return Batch(
+        x, {"label": draw.integers("y", 2)}, torch.ones(count, dtype=torch.bool), range(count), count
+    )
+
+
+@pytest.mark.parametrize(("process", "prediction"), KINDS)
+def test_estimate_inverts_the_target(process, prediction):
+    made = method(process=process, prediction=prediction)
+    level = made.level(torch.rand(8))
+    x, noise = torch.randn(8, *SHAPE), torch.randn(8, *SHAPE)
+    x_t = level.alpha * x + level.sigma * noise
+    a, s = made.target(level)
+    torch.testing.assert_close(made.estimate(x_t, a * x + s * noise, level), x, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("prediction", "formula"), [
+    ("epsilon", lambda snr, g: min(snr, g) / snr),
+    ("x0", min),
+    ("v", lambda snr, g: min(snr, g) / (snr + 1)),
+])  # fmt: skip
+def test_min_snr_weights_are_those_of_the_paper(prediction, formula):
+    """Hang 2023, section 3.4."""
+    made = method(process="ddpm", prediction=prediction, min_snr=5.0)
+    level = made.discrete(torch.tensor([0, 20, 100, 299]))
+    snr = (level.alpha / level.sigma).square().flatten().tolist()
+    expected = torch.tensor([formula(value, 5.0) for value in snr])
+    torch.testing.assert_close(made.weight(level), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_loss_of_a_constant_network_is_the_second_moment_of_the_target():
+    made = method(process="flow", prediction="v", condition_dropout=0.5)
+    own = batch(64)
+    moment = Moment(3, RowDraw(0, 3, "denoise", own.rows), {}, {"mse": 1.0}, lambda t: t, lambda: None)
+    components, _ = made.loss({"denoiser": Constant(0.25)}, own, moment)
+    noise = RowDraw(0, 3, "denoise", own.rows).normal("noise", *SHAPE)
+    expected = (0.25 - (noise - own.x)).square().mean((1, 2, 3))
+    torch.testing.assert_close(components["mse"], expected)
+
+
+def test_times_are_stratified_and_conditions_are_dropped_at_their_rate():
+    made = method(process="flow", times="uniform", condition_dropout=0.25)
+
+    class Spy(Constant):
+        def forward(self, x_t, t, given, present):
+            self.t, self.present = t, present
+            return super().forward(x_t, t, given, present)
+
+    spy, own = Spy(0.0), batch(2000)
+    made.loss(
+        {"denoiser": spy}, own, Moment(0, RowDraw(0, 0, "d", own.rows), {}, {}, lambda t: t, lambda: None)
+    )
+    assert torch.equal((spy.t * 2000).long(), torch.arange(2000))  # one t in each stratum: never one for all
+    assert abs(float(spy.present.float().mean()) - 0.75) < 0.05
+
+
+def test_guidance_is_linear_between_none_and_conditional():
+    class ByCondition(nn.Module):
+        def forward(self, x_t, t, given, present):
+            return torch.where(present, given["label"] + 1.0, 0.5)[:, None, None, None].expand_as(x_t)
+
+    x = torch.zeros(3, *SHAPE)
+    present = torch.tensor([True, True, False])
+    out = guided(ByCondition(), x, torch.zeros(3), {"label": torch.tensor([0, 1, 1])}, present, 3.0)
+    assert out[:, 0, 0, 0].tolist() == [0.5 + 3 * 0.5, 0.5 + 3 * 1.5, 0.5]
+
+
+@pytest.mark.parametrize(("process", "prediction"), KINDS)
+@pytest.mark.parametrize("sampler", sorted(samplers.SAMPLERS))
+def test_sampling_with_the_ideal_network_gives_the_data(process, prediction, sampler):
+    """Whatever the process, the prediction and the sampler: the conditioned Gaussian comes out."""
+    made = method(process=process, prediction=prediction)
+    net = Gaussian(made)
+    count = 400
+    labels = torch.arange(count) % 2
+    draw = RowDraw(0, 0, "sample", range(count))
+    how = DiffusionSampling(sampler=sampler, steps=100, clip=False)
+    present = torch.ones(count, dtype=torch.bool)
+    images = made.sample({"denoiser": net}, made.latent(draw), {"label": labels}, present, draw, how)
+    for label, mean in ((0, -0.5), (1, 0.5)):
+        own = images[labels == label]
+        assert float(own.mean()) == pytest.approx(mean, abs=0.04)
+        assert float(own.std()) == pytest.approx(0.3, abs=0.04)
+    assert float(net.seen[-1].max()) <= 0.04  # the last evaluation is near t = 0, and the end is the estimate
+
+
+@pytest.mark.parametrize("process", ["flow", "ddpm"])
+def test_held_out_bands_cover_all_times(process):
+    made = method(process=process)
+    net = Gaussian(made)
+    values = made.measure({"denoiser": net}, batch(50), RowDraw(0, 0, "m", range(50)))
+    assert list(values) == ["t 0.0-0.2", "t 0.2-0.4", "t 0.4-0.6", "t 0.6-0.8", "t 0.8-1.0"]
+    for band, t in enumerate(net.seen):
+        assert band / 5 <= float(t.min()) <= float(t.max()) <= (band + 1) / 5 + 1 / 300
+
+
+def test_same_rows_same_noise_in_any_company():
+    made = method(process="flow")
+    losses = []
+    for rows in (range(6), range(2, 4)):
+        own = batch(6)
+        part = slice(rows.start, rows.stop)
+        cut = Batch(own.x[part], {"label": own.given["label"][part]}, own.present[part], rows, 6)
+        moment = Moment(1, RowDraw(0, 1, "d", rows), {}, {}, lambda t: t, lambda: None)
+        losses.append(made.loss({"denoiser": Constant(0.0)}, cut, moment)[0]["mse"])
+    assert torch.equal(losses[0][2:4], losses[1])
+
+
+@pytest.mark.parametrize("wrong", [{"eta": 0.5}, {"steps": 0}, {"sampler": "magic"}])
+def test_sampling_settings_without_meaning_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        DiffusionSampling(**wrong)

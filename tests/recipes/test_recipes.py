@@ -1,0 +1,128 @@
+"""Contracts of every shipped recipe, and of what is told of a wrong one."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+import torch
+
+from safelight import methods, networks, recipes
+from safelight.config import UserError, flatten
+from safelight.engine.fingerprint import count
+from safelight.recipes.recipe import load, modules, resolve
+from safelight.types import Condition, DataSpec
+
+DIGITS = DataSpec((1, 28, 28), {"label": Condition("label", 10)})
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_states_every_key(name):
+    """Complete and readable: nobody has to look up a default."""
+    stated = flatten(tomllib.loads(recipes.path(name).read_text(encoding="utf-8")))
+    resolved = flatten(load(name).tree)
+    assert sorted(resolved.keys() - stated.keys()) == []
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_written_into_a_run_is_the_same_recipe(name):
+    recipe = load(name)
+    again = resolve(recipe.tree, name)
+    assert again.tree == recipe.tree
+    assert again.plan(1000) == recipe.plan(1000)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_tells_its_size(name):
+    recipe = load(name)
+    nets = recipe.method().networks(DIGITS)
+    millions = float(recipe.about.size.split()[0])
+    assert count(nets) / 1e6 == pytest.approx(millions, abs=0.06)
+    assert recipe.about.title
+    assert recipe.about.time
+
+
+@pytest.mark.parametrize("name", modules(networks))
+def test_every_network_file_has_a_config_that_names_it(name):
+    module = __import__(f"safelight.networks.{name}", fromlist=["Config"])
+    assert module.Config().name == name
+    torch.manual_seed(0)
+    net = module.Config().build(DIGITS).eval()
+    x = torch.randn(2, 1, 28, 28)
+    out = net(x, torch.tensor([0.1, 0.9]), {"label": torch.tensor([0, 9])}, torch.tensor([True, False]))
+    assert out.shape == x.shape
+
+
+@pytest.mark.parametrize("name", modules(methods))
+def test_every_method_keeps_the_protocol(name):
+    recipe = load("digits-class", {"method.name": name}) if name == "diffusion" else load(f"digits-{name}")
+    method = recipe.method()
+    nets = method.networks(DIGITS)
+    trained = {network for phase in method.phases for network in phase.trains}
+    assert trained <= nets.keys()
+    assert not trained & set(method.frozen)
+    assert set(method.ema) <= nets.keys()
+    assert len({phase.name for phase in method.phases}) == len(method.phases)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.stepz": 5}, "train.stepz: no such key (did you mean 'train.steps'?)"),
+        ({"trian.steps": 5}, "trian: no such section (did you mean 'train'?)"),
+        ({"network.name": "unett"}, "network.name: 'unett' does not exist (did you mean 'unet'?)"),
+        ({"method.name": "difusion"}, "method.name: 'difusion' does not exist (did you mean 'diffusion'?)"),
+        ({"loss.weights.mes": 1.0}, "loss.weights.mes: no such component (did you mean 'mse'?)"),
+        ({"loss.mse": 1.0}, "loss.mse: no such key (did you mean loss.weights.mse?)"),
+        ({"loss.weights.mse": "big"}, "loss.weights.mse: 'big' is neither a number nor a ramp"),
+        ({"sample.sampler": "huen"}, "sample.sampler: 'huen' is not one of them (did you mean 'heun'?)"),
+        ({"optim.lr": "fast"}, "optim.lr: 'fast' should be a valid number"),
+        ({"train.steps": 0}, "train.steps: 0 should be greater than or equal to 1"),
+        ({"train.steps": 5, "train.epochs": 2}, "train: state either steps or epochs"),
+        ({"data.source": "digit"}, "data.source: 'digit' is not one of them (did you mean 'digits'?)"),
+        ({"optim": 3}, "optim: expected a section [optim], found 3"),
+    ],
+)
+def test_a_wrong_recipe_is_told_in_one_line(changes, message):
+    with pytest.raises(UserError) as error:
+        load("digits", changes)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'digits-time'"):
+        load("digit-time")
+
+
+def test_stating_steps_takes_the_place_of_epochs():
+    assert load("digits-time", {"train.steps": 7}).plan(1000).steps == 7
+    assert load("digits", {"train.epochs": 2}).plan(640).steps == 20
+    assert load("digits-time").plan(60_000).steps == round(20 * 60_000 / 128)
+
+
+def test_a_weight_may_be_a_ramp():
+    recipe = load("digits", {"loss.weights.mse": {"begin": 0.0, "end": 2.0, "after": 0, "over": 10}})
+    assert recipe.plan(1000).weights_at(5) == {"mse": 1.0}
+    assert resolve(recipe.tree, "again").plan(1000).weights_at(5) == {"mse": 1.0}
+
+
+def test_system_5_is_as_its_notes_say():
+    denoise, time, class_ = (load(f"digits-{name}") for name in ("denoise", "time", "class"))
+    assert (denoise.networks["denoiser"].width, denoise.train.batch_size, denoise.train.epochs) == (
+        128,
+        256,
+        5,
+    )
+    assert denoise.optim["denoiser"].lr_at(0, 10) == denoise.optim["denoiser"].lr_at(9, 10) == 1e-4
+    assert denoise.method_config.sigma == 0.5
+    assert denoise.method_config.strip == (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
+    for recipe in (time, class_):
+        assert (recipe.method_config.timesteps, recipe.method_config.beta_range) == (300, (1e-4, 0.02))
+        assert (recipe.train.batch_size, recipe.train.epochs) == (128, 20)
+        assert recipe.optim["denoiser"].lr_at(0, 100) == 1e-3
+        assert recipe.optim["denoiser"].lr_at(100, 100) == pytest.approx(1e-4)
+        assert recipe.watch.epochs == (5, 20)
+    assert class_.method_config.condition_dropout == 0.1
+    assert class_.sample.guidance == 5.0
+    assert class_.watch.images == 40  # four of every digit

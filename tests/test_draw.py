@@ -1,0 +1,72 @@
+"""Draws are functions of (seed, step, phase, name, row) with the distributions they claim."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safelight.draw import RowDraw, key, permutation
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_slice_of_rows_equals_the_same_slice_of_the_whole(data):
+    total = data.draw(st.integers(1, 40))
+    start = data.draw(st.integers(0, total - 1))
+    stop = data.draw(st.integers(start + 1, total))
+    shape = tuple(data.draw(st.lists(st.integers(1, 7), max_size=3)))
+    whole, part = RowDraw(3, 5, "p", range(total)), RowDraw(3, 5, "p", range(start, stop))
+    for draw in (
+        lambda d: d.normal("n", *shape),
+        lambda d: d.uniform("u", *shape),
+        lambda d: d.integers("i", 9, *shape),
+    ):
+        assert torch.equal(draw(whole)[start:stop], draw(part))
+
+
+@pytest.mark.parametrize("field", [(1, 0, "a"), (0, 1, "a"), (0, 0, "b")])
+def test_seed_step_and_phase_each_give_other_numbers(field):
+    rows = range(4)
+    base = RowDraw(0, 0, "a", rows).normal("z", 64)
+    assert not torch.equal(base, RowDraw(*field, rows).normal("z", 64))
+    assert not torch.equal(base, RowDraw(0, 0, "a", rows).normal("y", 64))
+
+
+def test_normal_has_the_moments_of_a_standard_normal():
+    x = RowDraw(1, 0, "m", range(2000)).normal("z", 501).double()
+    n = x.numel()
+    assert abs(x.mean()) < 5 / math.sqrt(n)
+    assert abs(x.var() - 1) < 5 * math.sqrt(2 / n)
+    assert abs(x.pow(4).mean() - 3) < 5 * math.sqrt(96 / n)
+    neighbours = (x[:, 0:500:2] * x[:, 1:500:2]).mean()  # the two normals of a Box-Muller pair
+    assert abs(neighbours) < 5 / math.sqrt(n / 2)
+    assert x.dtype == torch.float64
+    assert RowDraw(1, 0, "m", range(3)).normal("z", 5).dtype == torch.float32
+
+
+def test_uniform_and_integers_fill_their_range_evenly():
+    draw = RowDraw(2, 0, "m", range(3000))
+    u = draw.uniform("u", 100)
+    assert u.min() >= 0
+    assert u.max() < 1
+    histogram = torch.histc(u, 20, 0, 1) / u.numel()
+    assert torch.all((histogram - 0.05).abs() < 5 * math.sqrt(0.05 * 0.95 / u.numel()))
+    counts = torch.bincount(draw.integers("i", 7, 100).flatten(), minlength=7) / u.numel()
+    assert torch.all((counts - 1 / 7).abs() < 5 * math.sqrt(1 / 7 / u.numel()))
+    with pytest.raises(ValueError, match="high is 0"):
+        draw.integers("i", 0)
+
+
+def test_the_bits_are_pinned():
+    """Noise of a step is part of what a run is: a change of these numbers changes every run."""
+    draw = RowDraw(0, 0, "pinned", range(2))
+    assert draw.integers("i", 1000, 3).tolist() == [[416, 239, 440], [707, 368, 667]]
+    assert draw.normal("z", 2).flatten().tolist() == pytest.approx(
+        [0.195199, -0.888308, 1.650235, -0.699766], abs=1e-6
+    )
+    assert key("a", 1) == 0xD271B96C44A706012DD6D095F6EE1BA6
+    assert permutation(6, 0, "order", 0).tolist() == [5, 1, 2, 0, 3, 4]
