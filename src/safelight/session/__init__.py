@@ -1,0 +1,1 @@
+"""Sessions: a recipe is prepared, trained, watched and reported."""
