@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from denoisers import ddpm_denoiser, flow_denoiser
 from torch import Tensor
 
 from safelight import samplers
@@ -70,7 +71,7 @@ def test_euler(diffusers, spacing, n) -> None:
     scheduler = trained(diffusers.EulerDiscreteScheduler, timestep_spacing=spacing)
     scheduler.set_timesteps(n)
     assert scheduler.timesteps.tolist() == samplers.ddpm_timesteps(STEPS, n, spacing).tolist()
-    found = samplers.sample_euler(samplers.ddpm_denoiser(network, SIGNAL), START * sigmas[0], sigmas)
+    found = samplers.sample_euler(ddpm_denoiser(network, SIGNAL), START * sigmas[0], sigmas)
     assert distance(found, run(scheduler, START * sigmas[0], network)) < CLOSE
 
 
@@ -80,7 +81,7 @@ def test_heun_in_sigma(diffusers, target) -> None:
     sigmas = samplers.ddpm_sigmas(SIGNAL, 20)
     scheduler = trained(diffusers.HeunDiscreteScheduler, timestep_spacing="trailing", prediction_type=kind)
     scheduler.set_timesteps(20)
-    denoise = samplers.ddpm_denoiser(network, SIGNAL, target)
+    denoise = ddpm_denoiser(network, SIGNAL, target)
     found = samplers.sample_heun(denoise, START * sigmas[0], sigmas, time="sigma")
     assert len(scheduler.timesteps) == samplers.evaluations("heun", 20)
     assert distance(found, run(scheduler, START * sigmas[0], network)) < CLOSE
@@ -95,7 +96,7 @@ def test_ddim(diffusers, eta) -> None:
     scheduler.set_timesteps(50)
     for i, t in enumerate(scheduler.timesteps):
         x = scheduler.step(network(x, t.double()), t, x, eta=eta, variance_noise=noise(i)).prev_sample
-    denoise = samplers.ddpm_denoiser(network, SIGNAL)
+    denoise = ddpm_denoiser(network, SIGNAL)
     assert distance(samplers.sample_ddim(denoise, START * sigmas[0], sigmas, noise, eta=eta), x) < CLOSE
 
 
@@ -113,7 +114,7 @@ def test_ancestral(diffusers, target) -> None:
         network,
         generator=torch.Generator().manual_seed(7),
     )
-    denoise = samplers.ddpm_denoiser(network, SIGNAL, target)
+    denoise = ddpm_denoiser(network, SIGNAL, target)
     assert (
         distance(samplers.sample_ancestral(denoise, START * sigmas[0], sigmas, noise_of(7)), theirs) < CLOSE
     )
@@ -133,7 +134,7 @@ def test_dpmpp_2m(diffusers, n, end) -> None:
     scheduler.set_timesteps(n)
     sigmas = ending(samplers.ddpm_sigmas(SIGNAL, n), scheduler)
     theirs = run(scheduler, preserving(START * sigmas[0], sigmas[0]), network)
-    found = samplers.sample_dpmpp_2m(samplers.ddpm_denoiser(network, SIGNAL), START * sigmas[0], sigmas)
+    found = samplers.sample_dpmpp_2m(ddpm_denoiser(network, SIGNAL), START * sigmas[0], sigmas)
     assert distance(preserving(found, sigmas[-1]), theirs) < CLOSE
 
 
@@ -152,7 +153,7 @@ def test_unipc(diffusers, n, order, end) -> None:
     scheduler.set_timesteps(n)
     sigmas = ending(samplers.ddpm_sigmas(SIGNAL, n), scheduler)
     theirs = run(scheduler, preserving(START * sigmas[0], sigmas[0]), network)
-    denoise = samplers.ddpm_denoiser(network, SIGNAL)
+    denoise = ddpm_denoiser(network, SIGNAL)
     found = samplers.sample_unipc(denoise, START * sigmas[0], sigmas, order=order)
     assert distance(preserving(found, sigmas[-1]), theirs) < CLOSE
 
@@ -195,10 +196,7 @@ def test_flow_euler(diffusers, shift) -> None:
     x = flow_start(sigmas)
     for t in scheduler.timesteps:
         x = scheduler.step(network(x.double(), t.double()), t, x).prev_sample
-    assert (
-        distance(samplers.sample_euler(samplers.flow_denoiser(velocity), START * sigmas[0], sigmas), x)
-        < CLOSE
-    )
+    assert distance(samplers.sample_euler(flow_denoiser(velocity), START * sigmas[0], sigmas), x) < CLOSE
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
@@ -210,9 +208,7 @@ def test_flow_heun(diffusers, shift) -> None:
     x = flow_start(sigmas)
     for t in scheduler.timesteps:
         x = scheduler.step(network(x.double(), t.double()), t, x).prev_sample
-    assert (
-        distance(samplers.sample_heun(samplers.flow_denoiser(velocity), START * sigmas[0], sigmas), x) < CLOSE
-    )
+    assert distance(samplers.sample_heun(flow_denoiser(velocity), START * sigmas[0], sigmas), x) < CLOSE
 
 
 @pytest.mark.parametrize("name", ["unipc", "dpmpp_2m"])
@@ -230,7 +226,4 @@ def test_flow_multistep(diffusers, name) -> None:
     x = flow_start(sigmas)
     for i, t in enumerate(scheduler.timesteps):
         x = scheduler.step(velocity(x, scheduler.sigmas[i].double()), t, x).prev_sample
-    assert (
-        distance(samplers.sample(name, samplers.flow_denoiser(velocity), START * sigmas[0], sigmas), x)
-        < CLOSE
-    )
+    assert distance(samplers.sample(name, flow_denoiser(velocity), START * sigmas[0], sigmas), x) < CLOSE

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from denoisers import ddpm_denoiser, flow_denoiser
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -114,7 +115,7 @@ def test_a_perfect_ddpm_network_denoises_perfectly(target, t) -> None:
         assert torch.allclose(timestep, torch.full((4,), float(t), dtype=torch.float64), atol=1e-9)
         return {"epsilon": N, "v": a * N - b * X0, "x0": X0}[target]
 
-    denoise = samplers.ddpm_denoiser(network, DIGITS, target)
+    denoise = ddpm_denoiser(network, DIGITS, target)
     assert torch.allclose(denoise(X0 + sigma * N, sigma), X0, atol=1e-10)
 
 
@@ -126,7 +127,7 @@ def test_a_perfect_flow_network_denoises_perfectly(t) -> None:
         return N - X0
 
     sigma = torch.tensor(t / (1 - t), dtype=torch.float64)
-    assert torch.allclose(samplers.flow_denoiser(network)(X0 + sigma * N, sigma), X0, atol=1e-10)
+    assert torch.allclose(flow_denoiser(network)(X0 + sigma * N, sigma), X0, atol=1e-10)
 
 
 def test_mistakes_are_named() -> None:

@@ -1,9 +1,9 @@
-"""Noise levels for the samplers, and how DDPM and rectified flow map to their coordinates.
+"""Noise levels for the samplers, and how those of DDPM and rectified flow map to their sigma.
 
 The samplers' x is x0 + sigma * n. A variance-preserving x_t = a x0 + b n, a^2 + b^2 = 1, is a * x with
 sigma = b / a, so a = 1 / sqrt(1 + sigma^2): its x_T = n starts as x = sqrt(1 + sigma^2) * n. Rectified flow's
 x_t = (1 - t) x0 + t n is (1 - t) * x with sigma = t / (1 - t), so t = sigma / (1 + sigma): it starts as
-x = sigma * n. `ddpm_denoiser` and `flow_denoiser` make the samplers' `denoise` of a network so trained.
+x = sigma * n.
 
 A schedule `sigmas` (n + 1,) is float64, strictly descending, and ends in 0, a level at which the network is
 never asked. It is best left on the CPU, whatever the device of x: its values are read on the host.
@@ -12,15 +12,11 @@ never asked. It is best left on the CPU, whatever the device of x: its values ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from safelight.samplers.solvers import Denoise
-
-Predict = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, C, H, W), t (B,)) -> (B, C, H, W)
 Spacing = Literal["trailing", "linspace", "leading"]
 
 
@@ -92,39 +88,6 @@ def cosine_betas(steps: int, s: float = 0.008, beta_max: float = 0.999) -> Tenso
 def alphas_cumprod(betas: Tensor) -> Tensor:
     """The product of 1 - beta up to and with each timestep: the share of signal in x_t's variance."""
     return (1 - betas).cumprod(0)
-
-
-def flow_denoiser(velocity: Predict) -> Denoise:
-    """`denoise` of a network that predicts v = n - x0 from x_t and t in (0, 1): D = x_t - t v."""
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        level = float(sigma)
-        t = level / (1 + level)
-        x_t = x / (1 + level)
-        return x_t - t * velocity(x_t, x.new_full((len(x),), t))
-
-    return denoise
-
-
-def ddpm_denoiser(
-    predict: Predict, alphas_cumprod: Tensor, target: Literal["epsilon", "v", "x0"] = "epsilon"
-) -> Denoise:
-    """`denoise` of a network that predicts `target` from a variance-preserving x_t and its timestep.
-
-    The timestep is that of `timestep_of_sigma`, in the type of x. v = a n - b x0 (Salimans & Ho 2022).
-    """
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        level = float(sigma)
-        a = 1 / math.sqrt(1 + level**2)
-        x_t = a * x
-        t = float(timestep_of_sigma(sigma, alphas_cumprod))
-        predicted = predict(x_t, x.new_full((len(x),), t))
-        if target == "epsilon":
-            return x - level * predicted
-        return a * (x_t - level * predicted) if target == "v" else predicted
-
-    return denoise
 
 
 def _sigma_table(alphas_cumprod: Tensor) -> Tensor:
