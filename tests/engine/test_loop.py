@@ -83,8 +83,8 @@ def test_components_are_logged_raw_and_weights_scale_their_gradient():
     made, records = job(toys.ToyGan(), toys.plan(toys.ToyGan(), steps=5))
     train(made)
     assert [sorted(record.scalars) for record in records[:2]] == [
-        ["d", "g", "grad_norm/discriminator", "grad_norm/generator", "r1"],
-        ["d", "g", "grad_norm/discriminator", "grad_norm/generator"],
+        ["d", "g", "grad_norm/discriminator", "grad_norm/generator", "r1", "seen/sign"],
+        ["d", "g", "grad_norm/discriminator", "grad_norm/generator", "seen/sign"],
     ]
     assert float(records[0].scalars["d"]) == pytest.approx(2 * 0.6931, abs=0.2)
 

@@ -43,7 +43,7 @@ class StepRecord:
     """What a step leaves for the metrics. Tensors are 0-d and still on the device."""
 
     step: int
-    scalars: Mapping[str, Tensor]  # raw components by name, "grad_norm/<network>"
+    scalars: Mapping[str, Tensor]  # raw components by name, "grad_norm/<network>", "seen/<name>"
     weights: Mapping[str, float]  # of the components, as in force
     lr: Mapping[str, float]  # by network, as in force
     fingerprint: Tensor  # of the weights after the step
@@ -90,6 +90,7 @@ def train(job: Job) -> None:
             for name in phase.trains:
                 scalars[f"grad_norm/{name}"] = state.optimisers[name].step(plan.optim[name], lr[name])
             scalars |= {name: values.mean() for name, values in components.items()}
+            scalars |= {f"seen/{name}": values.mean() for name, values in seen.items() if values.ndim == 1}
             if isinstance(method, Remembers):
                 state.memory |= method.remember(phase.name, state.memory, seen)
         state.averages.update(step)

@@ -133,7 +133,8 @@ def resolve(tree: Tree, name: str) -> Recipe:
     method_class = _method_class(_module(methods, method_tree.get("name", "diffusion"), "method.name"))
     method_config = check(method_class.Config, method_tree, "method")
     network_configs = _networks(_section(tree, "network"), method_class.roles)
-    trained = {name for phase in method_class(method_config, network_configs).phases for name in phase.trains}
+    made: Method = method_class(method_config, network_configs)
+    trained = {name for phase in made.phases for name in phase.trains}
     return Recipe(
         name=name,
         about=check(About, _section(tree, "about"), "about"),
@@ -141,7 +142,7 @@ def resolve(tree: Tree, name: str) -> Recipe:
         networks=network_configs,
         method_class=method_class,
         method_config=method_config,
-        weights=_weights(_section(tree, "loss"), method_class.components),
+        weights=_weights(_section(tree, "loss"), made.components),
         optim=_optim(_section(tree, "optim"), sorted(trained)),
         train=check(Train, _section(tree, "train"), "train"),
         watch=check(Watch, _section(tree, "watch"), "watch"),
