@@ -77,7 +77,7 @@ histories = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 6), st.booleans
 @given(histories)
 def test_a_history_of_sessions_equals_the_model(history: list[tuple[int, int, bool]]) -> None:
     model: dict[int, Row] = {}
-    reached = 0
+    reached = furthest = 0
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
         for session, (back, length, torn) in enumerate(history, start=1):
@@ -90,10 +90,12 @@ def test_a_history_of_sessions_equals_the_model(history: list[tuple[int, int, bo
                 rows.pop()
             model |= {one.step: one for one in rows}
             reached = start + len(rows)
+            furthest = max(furthest, reached if rows else 0)
         columns = read(run, ["step", "raw/mse"])
         assert columns["step"].tolist() == sorted(model)
         assert columns["raw/mse"].tolist() == [model[step].components["mse"] for step in sorted(model)]
         assert last_row(run) == (model[max(model)] if model else None)
+        assert metrics.reached(run) == furthest
 
 
 def test_a_later_session_supersedes_rows_it_has_not_reached_yet(tmp_path: Path) -> None:

@@ -160,9 +160,8 @@ def parse_last(text: bytes) -> tuple[Entry | None, int]:
     Bytes behind a whole entry (zeros after a power cut, a damaged newline) do not make it untrue.
     """
     try:
-        _, length = json.JSONDecoder().raw_decode(
-            text.decode("latin-1")
-        )  # lines are ASCII; lengths are bytes
+        # Lines are ASCII; Latin-1 makes every other byte one character too, so that the length is in bytes.
+        _, length = json.JSONDecoder().raw_decode(text.decode("latin-1"))
     except ValueError:
         return None, 0
     return parse_line(text[:length]), length

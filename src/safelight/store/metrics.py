@@ -149,6 +149,19 @@ def last_row(run: Path) -> Row | None:
     return None
 
 
+def reached(run: Path) -> int:
+    """The first step that has never run in any session, by the rows on disk, superseded ones included.
+
+    Where an edit of a resting run takes effect: the steps before it are derived again as they were.
+    """
+    steps = 0
+    for path in _files(run):
+        with mendable(path):
+            lines = (_line(text) for text in last_lines(path))
+            steps = max(steps, next((line["step"] + 1 for line in lines if line and "step" in line), 0))
+    return steps
+
+
 def _files(run: Path) -> list[Path]:
     """Metrics files in the order of their sessions."""
     numbered = [(int(found[1]), path) for path in run.glob("metrics-*.jsonl")
