@@ -41,11 +41,9 @@ def whole(tmp_path_factory):
     return trained(TINY, tmp_path_factory.mktemp("runs"), "whole")
 
 
-class Interrupted(Show):
-    """A show that raises a signal in its own process when a step is reached."""
-
-
 def interrupted_at(step: int, number: int) -> Show:
+    """A show that sends its own process a signal once so many steps are recorded."""
+
     def rows(seen) -> None:
         if seen[-1].step + 1 >= step:
             os.kill(os.getpid(), number)
@@ -154,6 +152,31 @@ def test_an_edit_dropped_while_it_trains_is_taken_at_a_step_boundary(tiny, tmp_p
     columns = metrics.read(directory.path)
     changed = columns["lr/denoiser"] > 2e-3
     assert list(changed) == [step >= edit.step for step in range(60)]
+
+
+def test_an_edit_of_a_killed_run_waits_for_a_step_that_never_ran(tiny, whole, tmp_path):
+    """Steps that were recorded but not saved are derived again as they were; the edit comes after them."""
+    run = begin(load("digits-class", tiny), tmp_path, "b", World(), interrupted_at(10, signal.SIGINT))
+    recorded = metrics.reached(run.path)
+    for step in keep.list_steps(run.path)[1:]:
+        keep.prune(run.path, [kept for kept in keep.list_steps(run.path) if kept != step])
+    assert keep.list_steps(run.path)[-1] < recorded
+    inbox.drop(run.path, {"optim.lr": 0.02}, "test")
+    resume(run, World(), Show())
+    (edit,) = run.journal().interventions
+    assert edit.step == recorded
+    same = [a == b for a, b in zip(fingerprints(run), fingerprints(whole), strict=True)]
+    assert same == [True] * recorded + [False] * (30 - recorded)
+
+
+def test_a_journal_that_lost_an_intervention_is_noticed(tiny, tmp_path):
+    run = begin(load("digits-class", tiny), tmp_path, "b", World(), interrupted_at(10, signal.SIGINT))
+    before = run.journal_path.read_bytes()
+    inbox.drop(run.path, {"optim.lr": 0.02}, "test")
+    resume(run, World(), Show())
+    run.journal_path.write_bytes(before)
+    with pytest.raises(UserError, match="has lost interventions"):
+        resume(run, World(), Show())
 
 
 @pytest.mark.parametrize(

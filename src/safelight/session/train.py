@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,19 +21,19 @@ from safelight.engine import fingerprint, precision
 from safelight.engine.distributed import World
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import Job, Signals, Stop, train
-from safelight.engine.plan import Plan
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
-from safelight.recipes.recipe import LIVE, Recipe
+from safelight.recipes.recipe import Recipe
 from safelight.session import watch
 from safelight.session.code import code_facts
+from safelight.session.inforce import InForce
 from safelight.session.prepare import Prepared, Tell, choose_execution, prepare
 from safelight.session.recorded import recipe_of
 from safelight.session.report import write_report
 from safelight.store import checkpoint, inbox, keep, metrics
 from safelight.store.create import create
 from safelight.store.environment import differences
-from safelight.store.journal import End, Intervention, JournalWriter
+from safelight.store.journal import End, JournalWriter
 from safelight.store.metrics import MetricsWriter, Row
 from safelight.store.run import Facts, RunDirectory
 
@@ -117,9 +117,7 @@ class Session:
         self.autocast = precision.autocast(ready.device, execution.precision)
         self.state = State(ready.method, ready.pack.spec, ready.plan, ready.device, execution.memory_format)
         self._load_newest()
-        interventions = list(writer.journal.interventions) if writer else []
-        self.interventions: list[Intervention] = _shared(ready.world, interventions)
-        self._recipes: dict[int, Recipe] = {0: ready.recipe}
+        self.in_force = InForce(ready.recipe, len(ready.pack.train), ready.world, writer)
         self.signals = Signals()
         self.metrics: MetricsWriter | None = None
 
@@ -134,7 +132,7 @@ class Session:
             self.ready.method,
             self.state,
             self.ready.stream,
-            self.plan_at,
+            self.in_force.plan_at,
             self.ledger.add,
             self._boundary,
             self.signals,
@@ -142,9 +140,9 @@ class Session:
             self.autocast,
             self.ready.device,
         )
-        recorded = metrics.last_row(self.directory.path) if self.writer else None
-        self._take_edits(max(start, recorded.step + 1 if recorded else 0))
-        plan = self.plan_at(start)
+        never_run = max(start, metrics.reached(self.directory.path)) if self.writer else start
+        self.in_force.take_edits(self.directory.path, never_run, self.show.tell)
+        plan = self.in_force.plan_at(start)
         self.watch_due = watch.watch_steps(self.ready.recipe, len(self.ready.pack.train), plan.steps)
         self.show.begin(start, plan.steps, self.ready.recipe.train.batch_size)
         try:
@@ -160,55 +158,18 @@ class Session:
             self._end("failed", f"{type(error).__name__}: {error}")
             raise
 
-    # --- what is in force -------------------------------------------------------------------------
-
-    def recipe_at(self, step: int) -> Recipe:
-        """The recipe with the interventions that are in force at a step."""
-        active = sorted((one for one in self.interventions if one.step <= step), key=lambda one: one.step)
-        if len(active) not in self._recipes:
-            changes: dict[str, Any] = {}
-            for one in active:
-                changes |= one.changes
-            self._recipes[len(active)] = self.ready.recipe.with_changes(changes)
-        return self._recipes[len(active)]
-
-    def plan_at(self, step: int) -> Plan:
-        """What the engine is asked to do at a step."""
-        return self.recipe_at(step).plan(len(self.ready.pack.train))
-
-    def _take_edits(self, step: int) -> None:
-        """Journal the edits that wait, to take effect at a step that has never run; then apply them."""
-        if self.writer:
-            for edit in inbox.take(self.directory.path, self.writer):
-                try:
-                    live_only(edit.changes)
-                    self.ready.recipe.with_changes({**self._changes_at(step), **edit.changes})
-                except UserError as error:
-                    inbox.refuse(edit.path, str(error), self.writer)
-                    self.show.tell(f"edit refused: {error}")
-                    continue
-                inbox.settle(edit, step, self.writer)
-                self.show.tell(f"step {step}: " + ", ".join(f"{k} = {v}" for k, v in edit.changes.items()))
-        current = list(self.writer.journal.interventions) if self.writer else []
-        self.interventions = _shared(self.ready.world, current)
-        self._recipes = {0: self.ready.recipe}
-
-    def _changes_at(self, step: int) -> dict[str, Any]:
-        assert self.writer is not None
-        return self.writer.journal.changes_at(step)
-
     # --- at the end of every step -----------------------------------------------------------------
 
     def _boundary(self, agreed: Signals) -> None:
-        step, recipe = self.state.step, self.recipe_at(self.state.step)
-        last = step >= self.plan_at(step).steps
+        step, recipe = self.state.step, self.in_force.recipe_at(self.state.step)
+        last = step >= self.in_force.plan_at(step).steps
         if self.writer:
             if self.watch_due(step):
                 self._watch(step, recipe)
             if step % recipe.checkpoint.every == 0 or last or agreed.stop:
                 self._save(step, recipe)
         if agreed.edit:
-            self._take_edits(step)
+            self.in_force.take_edits(self.directory.path, step, self.show.tell)
         if agreed.stop and not last:
             raise Stop
 
@@ -231,7 +192,9 @@ class Session:
         self.ledger.flush()
         if self.metrics:
             self.metrics.sync()
-        saved = checkpoint.save(self.directory.path, step, self.state.groups(), {})
+        saved = checkpoint.save(
+            self.directory.path, step, self.state.groups(), {"edits": self.writer.journal.edits}
+        )
         self.writer.checkpoint(step, saved.digest)
         steps = keep.list_steps(self.directory.path)
         keep.prune(self.directory.path, steps[-recipe.checkpoint.keep :])
@@ -241,6 +204,8 @@ class Session:
     def _load_newest(self) -> None:
         """The newest checkpoint that verifies, into the state of every process."""
         saved = keep.newest_good(self.directory.path, move_bad=True) if self.ready.world.first else None
+        if saved and self.writer and saved.meta["edits"] > self.writer.journal.edits:
+            raise UserError(f"{self.directory.journal_path}: has lost interventions; restore it from a copy")
         step = self.ready.world.share(saved.step if saved else None)
         if isinstance(step, int):
             groups = checkpoint.load(keep.directory(self.directory.path, step))
@@ -251,7 +216,7 @@ class Session:
         now = _environment(self.ready, self.execution)
         sessions = self.writer.journal.of_kind("session")
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "environment": now, "code": code_facts()}
-        self.writer.start_session(start, self.plan_at(start).steps, facts)
+        self.writer.start_session(start, self.in_force.plan_at(start).steps, facts)
         if sessions and (changed := differences(sessions[-1].fields["environment"], now)):
             self.writer.append("note", {"text": "environment differs: " + "; ".join(changed)})
             self.show.tell("environment differs from the session before: " + "; ".join(changed))
@@ -267,7 +232,7 @@ class Session:
         if self.writer and self.metrics:
             self.ledger.flush()
             self.metrics.close()
-            self.writer.end(status, step, self.plan_at(step).steps, message)
+            self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
 
 
 def data_facts(pack: Pack) -> dict[str, Any]:
@@ -283,24 +248,10 @@ def data_facts(pack: Pack) -> dict[str, Any]:
     }
 
 
-def live_only(changes: Mapping[str, Any]) -> None:
-    """Raises UserError for a key that cannot be changed while a run goes on."""
-    for name in changes:
-        if name.split(".")[0] not in LIVE or name.endswith(".kind"):
-            raise UserError(f"{name}: cannot be edited in a run; the sections that can: {', '.join(LIVE)}")
-
-
 def _environment(ready: Prepared, execution: Execution) -> dict[str, str | int]:
     return fingerprint.environment(
         ready.device, execution.precision, execution.memory_format, ready.world.size
     )
-
-
-def _shared(world: World, interventions: list[Intervention]) -> list[Intervention]:
-    """The first process's interventions, on every process."""
-    shared = world.share([asdict(one) for one in interventions])
-    assert isinstance(shared, list)
-    return [Intervention(**fields) for fields in shared]
 
 
 @contextmanager
