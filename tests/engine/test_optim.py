@@ -1,0 +1,135 @@
+"""The optimiser is torch's, told its settings anew at every step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from safelight.engine.optim import NetworkOptimiser, lazy_correction
+from safelight.engine.schedule import Optim
+from safelight.types import Phase
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.SiLU(), nn.Linear(8, 3))
+
+
+def gradients(net: nn.Module, step: int, scale: float = 1.0) -> None:
+    torch.manual_seed(100 + step)
+    for parameter in net.parameters():
+        parameter.grad = scale * torch.randn_like(parameter)
+
+
+def rates(step: int) -> float:
+    return 0.01 * (1 + step % 3)
+
+
+def values(net: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in net.parameters()]
+
+
+@pytest.mark.parametrize(("kind", "theirs"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+@pytest.mark.parametrize("clip", [0.0, 0.5, 1e3])
+def test_equal_to_torch_bit_for_bit_at_every_step(kind, theirs, clip):
+    """With a rate that changes from step to step, decayed weights and clipped gradients."""
+    settings = Optim(kind=kind, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1, clip=clip)
+    net, reference = network(), network()
+    own = NetworkOptimiser(net, kind, lazy=1.0)
+    other = theirs(reference.parameters(), lr=0.0, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1, fused=True)
+    for step in range(8):
+        gradients(net, step)
+        gradients(reference, step)
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in reference.parameters()])
+        if clip:
+            torch.nn.utils.clip_grad_norm_(reference.parameters(), clip)
+        other.param_groups[0]["lr"] = rates(step)
+        other.step()
+        assert float(own.step(settings, rates(step))) == float(norm)
+        assert own.lr == rates(step)
+        assert all(map(torch.equal, values(net), values(reference)))
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_clipped_gradient_has_the_norm_it_is_clipped_to():
+    """Adam hides the size of a gradient; its first moment after one step is (1 - beta1) times it."""
+    net = network()
+    own = NetworkOptimiser(net, "adam", lazy=1.0)
+    gradients(net, 0, scale=50.0)
+    norm = own.step(Optim(kind="adam", clip=0.25, betas=(0.9, 0.99)), 0.0)
+    assert float(norm) > 100
+    moments = [value for name, value in own.tensors().items() if name.endswith("exp_avg")]
+    clipped = torch.nn.utils.get_total_norm(moments) / (1 - 0.9)
+    assert float(clipped) == pytest.approx(0.25, rel=1e-4)
+
+
+def phase(name: str, every: int = 1, *trains: str) -> Phase:
+    return Phase(name, trains or ("d",), lambda nets, batch, moment: ({}, {}), every)
+
+
+@pytest.mark.parametrize(
+    ("phases", "factor"),
+    [
+        ([phase("d"), phase("r1", 16)], 16 / 17),
+        ([phase("d1"), phase("d2"), phase("r1", 16)], 32 / 33),
+        ([phase("d"), phase("r1", 16), phase("path", 4)], 16 / 21),
+        ([phase("d"), phase("g", 1, "g"), phase("r1", 16)], 16 / 17),
+        ([phase("d")], 1.0),
+        ([phase("r1", 16)], 1.0),  # lazy alone: nothing to share the steps with
+        ([phase("g", 1, "g"), phase("penalise g", 8, "g")], 1.0),
+    ],
+)
+def test_lazy_correction(phases, factor):
+    assert lazy_correction("d", phases) == pytest.approx(factor, rel=1e-12)
+
+
+def test_lazy_correction_is_on_the_rate_and_in_the_exponent_of_the_betas():
+    """Karras 2020, appendix B: lr' = c lr, beta' = beta^c."""
+    c = 16 / 17
+    net, reference = network(), network()
+    own = NetworkOptimiser(net, "adam", lazy=c)
+    other = torch.optim.Adam(reference.parameters(), lr=c * 0.0025, betas=(0.5**c, 0.99**c), fused=True)
+    for step in range(4):
+        gradients(net, step)
+        gradients(reference, step)
+        own.step(Optim(kind="adam", betas=(0.5, 0.99)), 0.0025)
+        other.step()
+    assert own.lr == c * 0.0025
+    assert all(map(torch.equal, values(net), values(reference)))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_step_that_is_not_finite_changes_nothing(bad, clip):
+    net = network()
+    own = NetworkOptimiser(net, "adamw", lazy=1.0)
+    settings = Optim(clip=clip, weight_decay=0.1)
+    gradients(net, 0)
+    own.step(settings, 0.01)
+    before = [*values(net), *(value.clone() for value in own.tensors().values())]
+    gradients(net, 1)
+    net[0].weight.grad[2, 3] = bad
+    assert not torch.isfinite(own.step(settings, 0.01))
+    assert all(map(torch.equal, before, [*values(net), *own.tensors().values()]))
+    gradients(net, 2)
+    own.step(settings, 0.01)  # and the next one is taken
+    assert not torch.equal(net[0].weight, before[0])
+
+
+def test_copied_state_goes_on_as_if_never_left():
+    settings = Optim(clip=1.0)
+    net, other = network(), network()
+    own, fresh = NetworkOptimiser(net, "adamw", 1.0), NetworkOptimiser(other, "adamw", 1.0)
+    for step in range(3):
+        gradients(net, step)
+        own.step(settings, 0.01)
+    with torch.no_grad():
+        for mine, theirs in zip(other.parameters(), net.parameters(), strict=True):
+            mine.copy_(theirs)
+        for name, tensor in fresh.tensors().items():
+            tensor.copy_(own.tensors()[name])
+    for one, optimiser in ((net, own), (other, fresh)):
+        gradients(one, 3)
+        optimiser.step(settings, 0.02)
+    assert all(map(torch.equal, values(net), values(other)))
