@@ -156,10 +156,9 @@ def test_an_edit_dropped_while_it_trains_is_taken_at_a_step_boundary(tiny, tmp_p
 
 def test_an_edit_of_a_killed_run_waits_for_a_step_that_never_ran(tiny, whole, tmp_path):
     """Steps that were recorded but not saved are derived again as they were; the edit comes after them."""
-    run = begin(load("digits-class", tiny), tmp_path, "b", World(), interrupted_at(10, signal.SIGINT))
+    run = begin(load("digits-class", tiny), tmp_path, "b", World(), interrupted_at(12, signal.SIGINT))
     recorded = metrics.reached(run.path)
-    for step in keep.list_steps(run.path)[1:]:
-        keep.prune(run.path, [kept for kept in keep.list_steps(run.path) if kept != step])
+    keep.prune(run.path, keep.list_steps(run.path)[:1])  # as if it had been killed before the later ones
     assert keep.list_steps(run.path)[-1] < recorded
     inbox.drop(run.path, {"optim.lr": 0.02}, "test")
     resume(run, World(), Show())
