@@ -42,10 +42,12 @@ def whole(tmp_path_factory):
 
 
 def interrupted_at(step: int, number: int) -> Show:
-    """A show that sends its own process a signal once so many steps are recorded."""
+    """A show that sends its own process a signal, once, when so many steps are recorded."""
+    sent = threading.Event()
 
     def rows(seen) -> None:
-        if seen[-1].step + 1 >= step:
+        if seen[-1].step + 1 >= step and not sent.is_set():
+            sent.set()
             os.kill(os.getpid(), number)
 
     return Show(rows=rows)
