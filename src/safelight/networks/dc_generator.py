@@ -1,0 +1,63 @@
+"""A generator of transposed convolutions without normalisation, after DCGAN (Radford 2015).
+
+With the defaults at 1024x1024: latent 100 -> 32x32x1024, five doublings, 117,515,843 parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from safelight.config import Section, UserError
+from safelight.types import DataSpec, Values
+
+
+class Config(Section):
+    name: Literal["dc_generator"] = "dc_generator"
+    latent: int = Field(default=100, ge=1, description="size of z")
+    stem: int = Field(default=1024, ge=1, description="channels of the first, smallest picture")
+    stages: tuple[int, ...] = Field(
+        default=(512, 256, 128, 128, 128), min_length=1, description="channels after each doubling"
+    )
+    leave: int = Field(default=16, ge=1, description="channels of the 6x6 convolution before the last")
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network for `spec`. Raises UserError for a size that does not halve so often."""
+        channels, height, width = spec.shape
+        factor = 2 ** len(self.stages)
+        if height % factor or width % factor:
+            raise UserError(
+                f"network.generator.stages: {height}x{width} images do not halve {len(self.stages)} times; "
+                "make stages shorter or change data.size"
+            )
+        return DCGenerator(self, channels, (height // factor, width // factor))
+
+
+class DCGenerator(nn.Module):
+    """z (B, latent) -> (B, C, H, W) in [-1, 1]. Conditions are not looked at."""
+
+    def __init__(self, config: Config, channels: int, seed: tuple[int, int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [
+            nn.Linear(config.latent, config.stem * seed[0] * seed[1]),
+            nn.LeakyReLU(0.2),
+            nn.Unflatten(1, (config.stem, *seed)),
+        ]
+        inputs = config.stem
+        for outputs in config.stages:
+            layers += [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            inputs = outputs
+        layers += [
+            nn.ZeroPad2d((2, 3, 2, 3)),  # "same" for an even kernel
+            nn.Conv2d(inputs, config.leave, 6),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(config.leave, channels, 3, padding=1),
+            nn.Tanh(),
+        ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor, given: Values, present: Tensor) -> Tensor:
+        images: Tensor = self.layers(z)
+        return images

@@ -1,0 +1,65 @@
+"""A residual discriminator without normalisation, classes by projection (Miyato and Koyama 2018)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from safelight.config import Section, UserError
+from safelight.networks.residual_generator import ResidualBlock
+from safelight.types import DataSpec, Values
+
+
+class Config(Section):
+    name: Literal["residual_discriminator"] = "residual_discriminator"
+    widths: tuple[int, ...] = Field(
+        default=(64, 128, 256), min_length=1, description="channels from full size on; each halves"
+    )
+    blocks: int = Field(default=1, ge=1, description="residual blocks at each size")
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network for `spec`. Raises UserError for a size that does not halve so often."""
+        _, height, width = spec.shape
+        factor = 2 ** (len(self.widths) - 1)
+        if height % factor or width % factor:
+            raise UserError(
+                f"network.discriminator.widths: {height}x{width} images do not divide by {factor}; "
+                "make widths shorter or change data.size"
+            )
+        return ResidualDiscriminator(self, spec)
+
+
+class ResidualDiscriminator(nn.Module):
+    """(B, C, H, W) and a class -> logits (B,)."""
+
+    def __init__(self, config: Config, spec: DataSpec) -> None:
+        super().__init__()
+        channels, height, width = spec.shape
+        factor = 2 ** (len(config.widths) - 1)
+        features = config.widths[-1]
+        self.classes = spec.classes
+        self.enter = nn.Conv2d(channels, config.widths[0], 3, padding=1)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks))) for width in config.widths
+        )
+        self.mix = nn.ModuleList(
+            nn.Conv2d(a, b, 1) for a, b in zip(config.widths, config.widths[1:], strict=False)
+        )
+        self.flatten = nn.Linear(features * (height // factor) * (width // factor), features)
+        self.logit = nn.Linear(features, 1)
+        self.embed = nn.Embedding(spec.classes + 1, features) if spec.classes else None
+
+    def forward(self, x: Tensor, given: Values, present: Tensor) -> Tensor:
+        x = self.stages[0](self.enter(x))
+        for mix, stage in zip(self.mix, self.stages[1:], strict=True):
+            x = stage(mix(F.avg_pool2d(x, 2)))
+        h = F.leaky_relu(self.flatten(F.leaky_relu(x, 0.2).flatten(1)), 0.2)
+        logits: Tensor = self.logit(h).squeeze(1)
+        if self.embed is not None:
+            label = torch.where(present, given["label"], self.classes)
+            logits = logits + (h * self.embed(label)).sum(1) / h.shape[1] ** 0.5
+        return logits

@@ -1,0 +1,86 @@
+"""A residual generator without normalisation, conditioned by its stem, in the spirit of R3GAN (Huang 2024).
+
+Every branch ends in a convolution that starts at zero (fix-up initialisation, Zhang 2019), so that no
+normalisation is needed and no sample depends on another one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from safelight.config import Section, UserError
+from safelight.types import DataSpec, Values
+
+
+class Config(Section):
+    name: Literal["residual_generator"] = "residual_generator"
+    latent: int = Field(default=64, ge=1, description="size of z")
+    widths: tuple[int, ...] = Field(
+        default=(256, 128, 64),
+        min_length=1,
+        description="channels from the smallest picture on; each doubles",
+    )
+    blocks: int = Field(default=1, ge=1, description="residual blocks at each size")
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network for `spec`. Raises UserError for a size that does not halve so often."""
+        _, height, width = spec.shape
+        factor = 2 ** (len(self.widths) - 1)
+        if height % factor or width % factor:
+            raise UserError(
+                f"network.generator.widths: {height}x{width} images do not divide by {factor}; "
+                "make widths shorter or change data.size"
+            )
+        return ResidualGenerator(self, spec)
+
+
+class ResidualGenerator(nn.Module):
+    """z (B, latent) and a class -> (B, C, H, W)."""
+
+    def __init__(self, config: Config, spec: DataSpec) -> None:
+        super().__init__()
+        channels, height, width = spec.shape
+        factor = 2 ** (len(config.widths) - 1)
+        self.seed = (config.widths[0], height // factor, width // factor)
+        self.classes = spec.classes
+        self.embed = nn.Embedding(spec.classes + 1, config.latent) if spec.classes else None
+        inputs = config.latent * (2 if self.embed else 1)
+        self.stem = nn.Linear(inputs, self.seed[0] * self.seed[1] * self.seed[2])
+        self.mix = nn.ModuleList(
+            nn.Conv2d(a, b, 1) for a, b in zip(config.widths, config.widths[1:], strict=False)
+        )
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks))) for width in config.widths
+        )
+        self.leave = nn.Conv2d(config.widths[-1], channels, 3, padding=1)
+
+    def forward(self, z: Tensor, given: Values, present: Tensor) -> Tensor:
+        if self.embed is not None:
+            label = torch.where(present, given["label"], self.classes)
+            z = torch.cat([z, self.embed(label)], dim=1)
+        x = self.stem(z).unflatten(1, self.seed)
+        x = self.stages[0](x)
+        for mix, stage in zip(self.mix, self.stages[1:], strict=True):
+            x = stage(F.interpolate(mix(x), scale_factor=2.0, mode="nearest"))
+        images: Tensor = self.leave(F.leaky_relu(x, 0.2))
+        return images
+
+
+class ResidualBlock(nn.Module):
+    """x + f(x), f of two 3x3 convolutions, zero at first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch: Tensor = self.second(F.leaky_relu(self.first(F.leaky_relu(x, 0.2)), 0.2))
+        return x + branch

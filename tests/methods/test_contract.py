@@ -1,0 +1,132 @@
+"""What every method keeps, whichever file it comes from: found by discovery, none is named here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from safelight import methods, recipes
+from safelight.draw import RowDraw
+from safelight.engine.loop import Job, Stop, train
+from safelight.engine.plan import Plan
+from safelight.engine.state import State
+from safelight.recipes.recipe import Recipe, load, modules
+from safelight.types import Batch, Condition, DataSpec, Moment
+
+SPEC = DataSpec((1, 8, 8), {"label": Condition("label", 3)})
+CPU = torch.device("cpu")
+SHRINK = {"width": 8, "widths": [8, 8], "multipliers": [1, 1], "stem": 16, "stages": [8, 8], "enter": 8}
+
+
+def shrunk(name: str) -> Recipe:
+    """A shipped recipe of a method, with every network made small."""
+    recipe = next(recipe for recipe in map(load, recipes.names()) if recipe.tree["method"]["name"] == name)
+    tree = recipe.tree
+    sections = {"network": tree["network"]} if "name" in tree["network"] else {
+        f"network.{role}": section for role, section in tree["network"].items()
+    }  # fmt: skip
+    changes = {f"{where}.{key}": value for where, section in sections.items()
+               for key, value in SHRINK.items() if key in section}  # fmt: skip
+    return recipe.with_changes(changes)
+
+
+class Stream:
+    """Eight images a step, keyed."""
+
+    def parts(self, step: int, accumulate: int, rank: int, world: int) -> list[Batch]:
+        return [batch(step, range(8))]
+
+
+def batch(step: int, rows: range) -> Batch:
+    draw = RowDraw(5, step, "data", rows)
+    present = draw.uniform("present") < 0.8
+    return Batch(draw.normal("x", *SPEC.shape).tanh(), {"label": draw.integers("y", 3)}, present, rows, 8)
+
+
+def job(recipe: Recipe, steps: int = 4) -> Job:
+    plan: Plan = replace(recipe.plan(100), steps=steps)
+    method = recipe.method()
+    state = State(method, SPEC, plan, CPU, "contiguous")
+    return Job(method, state, Stream(), lambda step: plan, lambda record: None, lambda signals: None)
+
+
+@pytest.mark.parametrize("name", modules(methods))
+def test_resumed_half_way_equals_uninterrupted(name):
+    whole = job(shrunk(name))
+    train(whole)
+    first = job(shrunk(name))
+
+    def stop(signals) -> None:
+        if first.state.step == 2:
+            raise Stop
+
+    first.boundary = stop
+    with pytest.raises(Stop):
+        train(first)
+    second = job(shrunk(name))
+    second.state.load(first.state.groups(), 2)
+    train(second)
+    for group, tensors in whole.state.groups().items():
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, second.state.groups()[group][key]), f"{group}.{key}"
+
+
+@pytest.mark.parametrize("name", modules(methods))
+def test_every_trained_parameter_moves(name):
+    """A part that no loss reaches is a silent fault. Layers that start at zero pass gradients on later."""
+    made = job(shrunk(name), steps=8)
+    before = {key: value.clone() for key, value in made.state.groups()["networks"].items()}
+    train(made)
+    trainable = {
+        f"{net}.{key}" for net, module in made.state.nets.items() for key, _ in module.named_parameters()
+    }
+    still = [key for key in trainable if torch.equal(before[key], made.state.groups()["networks"][key])]
+    assert set(still) <= {"discriminator.logit.bias"}  # a relativistic loss sees differences of logits only
+
+
+@pytest.mark.parametrize("name", modules(methods))
+def test_no_samples_loss_depends_on_another_samples_image(name):
+    """But through batch norm, which is in evaluation mode here, and in phases that declare `whole`."""
+    made = job(shrunk(name))
+    train(made)
+    for net in made.state.nets.values():
+        net.eval()
+    own = batch(9, range(8))
+    for phase in made.method.phases:
+        if phase.whole:
+            continue
+        x = own.x.clone().requires_grad_()
+        draw = RowDraw(0, 9, phase.name, own.rows)
+        weights = dict.fromkeys(made.plan_at(0).weights, 1.0)
+        moment = Moment(
+            9, draw, made.state.memory, weights, lambda t: t, lambda: torch.autocast("cpu", enabled=False)
+        )
+        components, _ = phase.losses(made.state.nets, replace(own, x=x), moment)
+        for component, values in components.items():
+            if not values.requires_grad:
+                continue
+            (gradient,) = torch.autograd.grad(values[3], x, retain_graph=True, allow_unused=True)
+            if gradient is not None:
+                others = gradient.abs().sum((1, 2, 3))
+                others[3] = 0
+                assert float(others.max()) == 0, f"{phase.name}.{component}"
+
+
+@pytest.mark.parametrize("name", modules(methods))
+def test_a_sample_does_not_depend_on_its_company(name):
+    recipe = shrunk(name)
+    made = job(recipe)
+    train(made)
+    nets = made.state.averages.networks
+    images = []
+    for rows in (range(6), range(2, 4)):
+        draw = RowDraw(0, 0, "sample", rows)
+        given = {"label": torch.arange(6)[rows.start : rows.stop] % 3}
+        with torch.no_grad():
+            latent = made.method.latent(draw)
+            present = torch.ones(len(rows), dtype=torch.bool)
+            images.append(made.method.sample(nets, latent, given, present, draw, recipe.sample))
+    assert images[0].shape == (6, *SPEC.shape)
+    torch.testing.assert_close(images[0][2:4], images[1], rtol=1e-4, atol=1e-4)
