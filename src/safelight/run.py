@@ -12,6 +12,7 @@ from torch import Tensor
 from safelight.config import UserError
 from safelight.data.space import Space
 from safelight.engine import precision
+from safelight.engine.ema import reconstruct, tracks_of
 from safelight.engine.plan import Plan
 from safelight.engine.state import State
 from safelight.generate import conditions, generate
@@ -27,13 +28,21 @@ from safelight.store.run import RunDirectory, find
 class Run:
     """A run opened for reading, at one of its checkpoints. Nothing here changes the run."""
 
-    def __init__(self, directory: RunDirectory, step: int | None = None) -> None:
-        """step: of a checkpoint; the newest good one by default. Raises UserError where there is none."""
+    def __init__(
+        self, directory: RunDirectory, step: int | None = None, ema_length: float | None = None
+    ) -> None:
+        """Read a checkpoint. Raises UserError where there is none.
+
+        step: of the checkpoint; the newest good one by default.
+        ema_length: relative length of the average that samples use, such as 0.08, made from the kept
+        power-function tracks; the exponential average of train.ema by default.
+        """
         self.directory = directory
         self.name = directory.name
-        self.recipe: Recipe = recipe_of(directory)
-        self.spec = spec_of(directory)
         self.step = self._step(step)
+        changes = directory.journal().changes_at(self.step)
+        self.recipe: Recipe = recipe_of(directory).with_changes(changes)
+        self.spec = spec_of(directory)
         info = directory.info()
         self.device = open_device(self.recipe.train.device)
         self.autocast = precision.autocast(self.device, str(info.facts.execution["precision"]))
@@ -43,12 +52,16 @@ class Run:
             self.method, self.spec, plan, self.device, str(info.facts.execution["memory_format"])
         )
         self.state.load(checkpoint.load(keep.directory(directory.path, self.step)), self.step)
+        if ema_length is not None:
+            self.state.averages.adopt(self._averaged(ema_length))
         self.nets = evaluated(self.method, self.state)
 
     @classmethod
-    def open(cls, run: str | Path, runs: Path, step: int | None = None) -> Run:
+    def open(
+        cls, run: str | Path, runs: Path, step: int | None = None, ema_length: float | None = None
+    ) -> Run:
         """The run of a name or path. Raises UserError with the nearest name if there is none."""
-        return cls(find(run, runs), step)
+        return cls(find(run, runs), step, ema_length)
 
     def sample(
         self, count: int, *, seed: int = 0, how: Mapping[str, Any] | None = None, **wanted: str | int
@@ -76,6 +89,18 @@ class Run:
             return columns
         wanted = {name for name in columns if name in names or ("loss" in names and name.startswith("raw/"))}
         return {name: column for name, column in columns.items() if name in wanted or name == "step"}
+
+    def _averaged(self, length: float) -> dict[str, Tensor]:
+        """Averaged weights of a relative length, from the tracks of the checkpoints up to this one."""
+        if not 0 < length < 0.28:
+            raise UserError(f"ema length {length}: must lie between 0 and 0.28")
+        steps = [step for step in keep.list_steps(self.directory.path) if step <= self.step]
+        loaded = {step: checkpoint.load(keep.directory(self.directory.path, step)) for step in steps}
+        snapshots = [(step, own, weights) for step, groups in loaded.items()
+                     for own, weights in tracks_of(groups["averages"]).items()]  # fmt: skip
+        if not snapshots:
+            raise UserError(f"{self.name}: keeps no averages to choose from; train with train.ema_lengths")
+        return reconstruct(snapshots, length, self.step)
 
     def _step(self, step: int | None) -> int:
         if step is None:

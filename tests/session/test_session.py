@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from safelight.config import UserError
 from safelight.engine.distributed import World
@@ -239,3 +240,20 @@ def test_the_report_tells_the_run(whole):
     assert whole.info().facts.data["fingerprint"] in html
     assert "http" not in html.replace("http://www.w3.org", "")
     assert (whole.path / "report.md").read_text(encoding="utf-8").startswith("# whole")
+
+
+def test_an_average_of_another_length_is_made_from_the_kept_tracks(whole):
+    """Of the kept length it is the track itself, bit for bit or nearly; without it, the recipe's average."""
+    from safelight.engine.ema import tracks_of
+    from safelight.store import checkpoint
+
+    averages = checkpoint.load(keep.directory(whole.path, 30))["averages"]
+    (track,) = tracks_of(averages).values()
+    run = Run(whole, ema_length=0.1)
+    for name, parameter in run.nets["denoiser"].named_parameters():
+        torch.testing.assert_close(parameter, track[f"denoiser.{name}"], rtol=1e-4, atol=1e-5)
+    usual = dict(Run(whole).nets["denoiser"].named_parameters())
+    assert torch.equal(usual["out.weight"], averages["ema.denoiser.out.weight"])
+    assert not torch.equal(usual["out.weight"], track["denoiser.out.weight"])
+    with pytest.raises(UserError, match="must lie between"):
+        Run(whole, ema_length=0.5)

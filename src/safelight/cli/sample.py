@@ -28,6 +28,9 @@ def sample(
     guidance: Annotated[float | None, typer.Option("--guidance", help="As sample.guidance=...")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same images.")] = 0,
     step: Annotated[int | None, typer.Option("--step", help="Checkpoint; else the newest.")] = None,
+    ema_length: Annotated[
+        float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="sheet.png, arrays.npz, or a folder of PNGs; else RUN.png")
     ] = None,
@@ -45,7 +48,7 @@ def sample(
     if wrong := [name for name in overrides if not name.startswith("sample.")]:
         raise UserError(f"{wrong[0]}: only keys of [sample] can be changed here")
     wanted = dict(text.partition("=")[::2] for text in condition or [])
-    opened = Run.open(run, runs_directory(runs), step)
+    opened = Run.open(run, runs_directory(runs), step, ema_length)
     samples = opened.sample(count, seed=seed, **wanted, how=overrides)
     path = samples.save(out or Path(f"{opened.name}.png"))
     if as_json:

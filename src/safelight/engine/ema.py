@@ -7,8 +7,10 @@ training, by `reconstruct`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import torch
@@ -55,12 +57,28 @@ class Averages:
             state |= {f"track{length}.{name}": value for name, value in zip(self._names, track, strict=True)}
         return state
 
+    @torch.no_grad()
+    def adopt(self, weights: Mapping[str, Tensor]) -> None:
+        """Put averaged parameters, by network and name as in `tracks_of`, in the place of the average's."""
+        for name, parameter in zip(self._names, self._average, strict=True):
+            parameter.copy_(weights[name])
+
+
+def tracks_of(averages: Mapping[str, Tensor]) -> dict[float, dict[str, Tensor]]:
+    """The power-function tracks among a checkpoint's averages: relative length -> weights."""
+    tracks: dict[float, dict[str, Tensor]] = {}
+    for key, value in averages.items():
+        if found := re.match(r"track(\d*\.\d+)\.(.*)", key):
+            tracks.setdefault(float(found[1]), {})[found[2]] = value
+    return tracks
+
 
 def power_weight(length: float, step: int) -> float:
     """Weight of the newest parameters in a power-function average after `step` updates (1-based)."""
     return float(1 - (1 - 1 / step) ** (exponent(length) + 1))
 
 
+@cache
 def exponent(length: float) -> float:
     """The exponent γ of the profile tᵞ whose standard deviation, relative to training time, is `length`.
 
