@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safelight.draw import RowDraw, key, permutation
+from safelight.draw import RowDraw, key, permutation, reseed
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,3 +70,12 @@ def test_the_bits_are_pinned():
     )
     assert key("a", 1) == 0xD271B96C44A706012DD6D095F6EE1BA6
     assert permutation(6, 0, "order", 0).tolist() == [5, 1, 2, 0, 3, 4]
+
+
+def test_reseeding_keys_the_global_generator_as_torch_does():
+    reseed(0, 3, "phase", 0)
+    own = torch.rand(4)
+    torch.manual_seed(key(0, 3, "phase", 0) >> 65)
+    assert torch.equal(own, torch.rand(4))
+    reseed(0, 3, "phase", 8)
+    assert not torch.equal(own, torch.rand(4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,24 @@ def weights(nets: dict[str, nn.Module]) -> list[Tensor]:
 def chunk(request, monkeypatch) -> int:
     monkeypatch.setattr(fingerprint, "CHUNK", request.param)
     return request.param
+
+
+def test_the_definition_in_whole_numbers(chunk):
+    """Pairs of weights as 64-bit integers, times odd numbers, modulo 2**64; chunk after chunk, times 31."""
+    nets = network()
+    odd = [int(value) | 1 for value in np.random.Philox(key=1).random_raw(300)]
+    chunks: list[bytes] = []
+    for row in weights(nets):
+        data = row.numpy().tobytes()
+        if not chunks or len(chunks[-1]) + len(data) > 4 * chunk:
+            chunks.append(b"")
+        chunks[-1] += data
+    expected = 0
+    for data in chunks:
+        pairs = np.frombuffer(data + bytes(-len(data) % 8), "<u8").tolist()
+        expected = 31 * expected + sum(a * b for a, b in zip(pairs, odd, strict=False))
+    assert len(chunks) == (1 if chunk > 1000 else 5)
+    assert int(WeightFingerprint(nets)()) % 2**64 == expected % 2**64
 
 
 @pytest.mark.parametrize("bit", range(32))

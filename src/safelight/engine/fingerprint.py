@@ -10,46 +10,50 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-CHUNK = 1 << 22  # elements: bounds the extra memory to 32 MiB whatever the model's size
+CHUNK = 1 << 22  # weights: bounds the extra memory to 32 MiB; part of the definition, like the odd numbers
 
 
 class WeightFingerprint:
-    """A position-sensitive sum of the bits of all parameters: 0.2 ms for a million.
+    """A position-sensitive sum of the bits of all parameters, which are float32.
 
-    Each element's 32 bits, read as an integer, are multiplied (modulo 2**32) by an odd number for its
-    position, so a swap, a sign or one flipped bit shows. It detects divergence; it is no protection
+    Two weights at a time, read as one 64-bit integer, are multiplied (modulo 2**64) by an odd number for
+    their position, so a swap, a sign or one flipped bit shows. It detects divergence; it is no protection
     against forgery.
     """
 
     def __init__(self, nets: Mapping[str, nn.Module]) -> None:
-        self._chunks: list[list[Tensor]] = [[]]
-        size = 0
-        for name in sorted(nets):
-            for parameter in nets[name].parameters():
-                flat = _bits(parameter.detach())
-                if size and size + flat.numel() > CHUNK:
-                    self._chunks.append([])
-                    size = 0
-                self._chunks[-1].append(parameter.detach())
-                size += flat.numel()
-        longest = max((sum(t.numel() for t in chunk) for chunk in self._chunks), default=0)
-        device = self._chunks[0][0].device if self._chunks[0] else torch.device("cpu")
-        odd = np.random.Philox(key=1).random_raw(longest).astype(np.int64).astype(np.int32) | 1
+        chunks: list[list[Tensor]] = []
+        for parameter in (p.detach() for name in sorted(nets) for p in nets[name].parameters()):
+            if not chunks or _size(chunks[-1]) + parameter.numel() > CHUNK:
+                chunks.append([])
+            chunks[-1].append(parameter)
+        longest = max(map(_size, chunks), default=0)
+        device = chunks[0][0].device if chunks else torch.device("cpu")
+        self._copy = torch.zeros(longest + longest % 2, device=device)
+        self._chunks = [(chunk, _places(chunk, self._copy), _size(chunk)) for chunk in chunks]
+        odd = np.random.Philox(key=1).random_raw(len(self._copy) // 2).view(np.int64) | 1
         self._odd = torch.from_numpy(odd).to(device)
 
+    @torch.no_grad()
     def __call__(self) -> Tensor:
         """The fingerprint of the weights as they are now, a 0-d int64 on their device."""
-        total = torch.zeros((), dtype=torch.int64, device=self._odd.device)
-        for number, chunk in enumerate(self._chunks):
-            if chunk:
-                bits = torch.cat([_bits(parameter) for parameter in chunk])
-                total = total * 31 + bits.mul_(self._odd[: bits.numel()]).sum(dtype=torch.int64) + number
+        total = torch.zeros((), dtype=torch.int64, device=self._copy.device)
+        for weights, places, size in self._chunks:
+            torch._foreach_copy_(places, weights)
+            self._copy[size : size + size % 2] = 0  # half of the last pair, left by a longer chunk
+            pairs = self._copy[: size + size % 2].view(torch.int64)
+            total = total * 31 + pairs.mul_(self._odd[: len(pairs)]).sum()
         return total
 
 
-def _bits(parameter: Tensor) -> Tensor:
-    """The bits of a float32 tensor as a flat int32 tensor, in logical order whatever the memory format."""
-    return parameter.contiguous().view(torch.int32).reshape(-1)
+def _size(weights: Sequence[Tensor]) -> int:
+    return sum(tensor.numel() for tensor in weights)
+
+
+def _places(weights: Sequence[Tensor], flat: Tensor) -> list[Tensor]:
+    """One after the other in `flat`, in logical order whatever the memory format."""
+    parts = torch.split(flat[: _size(weights)], [tensor.numel() for tensor in weights])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, weights, strict=True)]
 
 
 def as_hex(fingerprint: int) -> str:

@@ -160,14 +160,14 @@ def _fill(tables: dict[str, Tensor], part: Batch, values: Values) -> None:
 
 def _reduce(job: Job, phase: Phase, tables: list[Tensor]) -> Signals:
     """One flat sum over the processes: gradients, batch-norm buffers, tables, signals."""
-    trained = [job.state.nets[name] for name in phase.trains]
     gradients = []
-    for parameter in (parameter for net in trained for parameter in net.parameters()):
+    for parameter in [own for name in phase.trains for own in job.state.optimisers[name].parameters]:
         if parameter.grad is None:  # on some process, or for good (R1 does not reach the last bias)
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)
     if job.world.size == 1:
         return job.signals
+    trained = [job.state.nets[name] for name in phase.trains]
     buffers = [buffer for net in trained for buffer in net.buffers() if buffer.is_floating_point()]
     for buffer in buffers:
         buffer.div_(job.world.size)
