@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
 
-from safelight.cli import new, recipes, report, resume, runs, sample, show, train
+from safelight.cli import fork, new, recipes, replay, report, resume, runs, sample, show, train, tree, tune
 
 app = typer.Typer(
     help="Train image generators, and watch them develop.",
@@ -16,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, resume, runs, show, sample, report, new, recipes):
+for module in (train, resume, tune, fork, replay, runs, tree, show, sample, report, new, recipes):
     module.add_to(app)
 
 
@@ -29,6 +28,5 @@ def main() -> None:
 
         if not isinstance(error, UserError):
             raise
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of the processes on this machine, one speaks
-            print(f"safelight: {error}", file=sys.stderr)
+        print(f"safelight: {error}", file=sys.stderr, flush=True)
         sys.exit(2)

@@ -16,12 +16,11 @@ def resume(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = Fals
     """Go on with a run that was stopped or killed: the same weights, bit for bit, as if it never was."""
     from safelight.cli.progress import TrainingProgress
     from safelight.cli.show import print_run
-    from safelight.engine.distributed import join, leave
+    from safelight.engine.distributed import together
     from safelight.session.train import resume as go_on
     from safelight.store.run import find, runs_directory
 
-    world = join()
-    directory = go_on(find(run, runs_directory(runs)), world, TrainingProgress().show())
-    leave(world)
+    with together() as world:
+        directory = go_on(find(run, runs_directory(runs)), world, TrainingProgress().show())
     if world.first:
         print_run(directory, as_json)

@@ -24,17 +24,15 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a generator. Ctrl-C stops it in good order; `safelight resume` goes on."""
-    overrides = changes_of(changes)
     from safelight.cli.progress import TrainingProgress
     from safelight.cli.show import print_run
-    from safelight.engine.distributed import join, leave
+    from safelight.engine.distributed import together
     from safelight.recipes.recipe import load
     from safelight.session.train import begin
     from safelight.store.run import runs_directory
 
-    resolved = load(recipe, overrides)
-    world = join()
-    directory = begin(resolved, runs_directory(runs), name, world, TrainingProgress().show())
-    leave(world)
+    with together() as world:
+        resolved = load(recipe, changes_of(changes))
+        directory = begin(resolved, runs_directory(runs), name, world, TrainingProgress().show())
     if world.first:
         print_run(directory, as_json)

@@ -6,21 +6,35 @@ here gradients, batch-norm buffers, per-sample values and signals travel in a si
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from safelight.config import UserError
+
+PATIENCE = timedelta(hours=2)  # how long a process waits for another: the first may be packing data
+
+
+class Lost(UserError):
+    """Another process has ended; this one can only end as well."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train together: this one's rank and their number."""
+    """The processes that train together: this one's rank, their number, its number on its machine."""
 
     rank: int = 0
     size: int = 1
+    local: int = 0
 
     @property
     def first(self) -> bool:
@@ -28,47 +42,109 @@ class World:
         return self.rank == 0
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
-        """Sum the tensors over all processes, in place, in one all-reduce of float32."""
+        """Sum the tensors over all processes, in place, in one all-reduce of float32. Raises Lost."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.detach().float().reshape(-1) for tensor in tensors])
-        dist.all_reduce(flat)
+        with _in_company():
+            dist.all_reduce(flat)
         offset = 0
         for tensor in tensors:
             tensor.detach().copy_(flat[offset : offset + tensor.numel()].view(tensor.shape))
             offset += tensor.numel()
 
     def share(self, value: object) -> object:
-        """The first process's value, on every process. Plain JSON-like values only."""
+        """The first process's value, on every process. JSON values only: nothing unpickles. Raises Lost."""
         if self.size == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box)
-        return box[0]
+        text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        length = torch.tensor([len(text)])
+        with _in_company():
+            dist.broadcast(length, 0)
+            if not self.first:
+                text = torch.empty(int(length), dtype=torch.uint8)
+            dist.broadcast(text, 0)
+        return json.loads(text.numpy().tobytes())
 
     def wait(self) -> None:
-        """Return when every process has come this far."""
+        """Return when every process has come this far. Raises Lost."""
         if self.size > 1:
-            dist.barrier()
+            with _in_company():
+                dist.all_reduce(torch.zeros(1))  # on the CPU: a barrier would pick a device
 
 
-def join() -> World:
-    """Join the processes torchrun started; alone without it. One device and its share of cores each."""
+@contextmanager
+def together() -> Iterator[World]:
+    """Join the processes torchrun started, and take leave of them at the end; alone without torchrun.
+
+    A UserError is told by the first process that has it: the others end quietly, with the same exit code.
+    A process that fails just ends. That closes its connections, so that the others are `Lost`, at once.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return World()
+        yield World()
+        return
     local = int(os.environ.get("LOCAL_RANK", "0"))
+    backend = "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(local % torch.cuda.device_count())  # one device is visible to each under srun
+        backend = "cpu:gloo,cuda:nccl"
     else:
         beside = int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // beside))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return World(dist.get_rank(), dist.get_world_size())
+        torch.set_num_threads(max(1, _cores() // beside))
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"cannot join the other processes ({reason}); see docs/scaling.md") from error
+    world = World(rank, size, local)
+    try:
+        yield world
+        world.wait()
+    except UserError as error:
+        if not _tells(store, error):
+            raise SystemExit(2) from error
+        raise
+    dist.destroy_process_group()  # after everybody has come here, so that every exit code is 0
 
 
-def leave(world: World) -> None:
-    """Take leave of the other processes: barrier, then destroy, so that every exit code is 0."""
-    if world.size > 1:
-        dist.barrier()
-        dist.destroy_process_group()
+class Counters(Protocol):
+    """What is needed of the store in which the processes found each other."""
+
+    def add(self, key: str, amount: int) -> int: ...
+
+
+def _tells(store: Counters, error: UserError) -> bool:
+    """Whether this process is the one to tell the error; of being lost, only if nobody told a reason."""
+    try:
+        if isinstance(error, Lost):
+            return _unsaid(store, "lost") and store.add("safelight/told", 0) == 0
+        store.add("safelight/told", 1)
+        return _unsaid(store, str(error))
+    except RuntimeError:
+        return True  # the store has ended with its process: better twice than never
+
+
+def _unsaid(store: Counters, words: str) -> bool:
+    """Whether nobody has asked this of these words before."""
+    return store.add(f"safelight/said/{words}", 1) == 1
+
+
+@contextmanager
+def _in_company() -> Iterator[None]:
+    """Turns a broken connection into `Lost`."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Lost(
+            "another process of this run has ended, so this one ends too; "
+            "when the reason is mended, go on with: safelight resume"
+        ) from error
+
+
+def _cores() -> int:
+    """CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -80,12 +80,14 @@ def train(job: Job) -> None:
         weights, lr = plan.weights_at(step), plan.lr_at(step)
         parts = job.stream.parts(step, plan.train.accumulate, world.rank, world.size)
         scalars: dict[str, Tensor] = {}
-        agreed = job.signals
+        agreed = Signals()  # a step without a phase agrees on nothing
         for phase in method.phases:
             if step % phase.every:
                 continue
             with _only_training(state, phase.trains):
                 components, seen = _backward(job, phase, parts, step, weights, plan.train.seed)
+            if not components:  # every weight is 0: no gradient, and no step on stale moments
+                continue
             agreed = _reduce(job, phase, [*components.values(), *seen.values()])
             for name in phase.trains:
                 scalars[f"grad_norm/{name}"] = state.optimisers[name].step(plan.optim[name], lr[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,12 @@ from safelight.store.journal import Intervention, JournalWriter
 
 
 class InForce:
-    """The recipe at any step of a run, the same on every process.
+    """The recipe at any step of a run. images: in the training set."""
 
-    images: in the training set. writer: of the journal, in the first process only.
-    """
-
-    def __init__(self, recipe: Recipe, images: int, world: World, writer: JournalWriter | None) -> None:
-        self._recipe, self._images, self._world, self._writer = recipe, images, world, writer
-        self._share()
+    def __init__(self, recipe: Recipe, images: int, interventions: Sequence[Intervention]) -> None:
+        self._images = images
+        self._interventions = sorted(interventions, key=lambda one: one.step)
+        self._recipes: dict[int, Recipe] = {0: recipe}  # by number of interventions that have taken effect
 
     def recipe_at(self, step: int) -> Recipe:
         """The recipe with the interventions that have taken effect."""
@@ -33,38 +31,37 @@ class InForce:
             changes: dict[str, Any] = {}
             for one in active:
                 changes |= one.changes
-            self._recipes[len(active)] = self._recipe.with_changes(changes)
+            self._recipes[len(active)] = self._recipes[0].with_changes(changes)
         return self._recipes[len(active)]
 
     def plan_at(self, step: int) -> Plan:
         """What the engine is asked to do at a step."""
         return self.recipe_at(step).plan(self._images)
 
-    def take_edits(self, run: Path, step: int, tell: Tell) -> None:
-        """Journal the edits that wait in the inbox, then apply them from `step` on, which has never run.
 
-        An edit that cannot be applied is put aside, with the reason in the journal.
-        """
-        if self._writer:
-            for edit in inbox.take(run, self._writer):
-                try:
-                    live_only(edit.changes)
-                    self._recipe.with_changes({**self._writer.journal.changes_at(step), **edit.changes})
-                except UserError as error:
-                    inbox.refuse(edit.path, str(error), self._writer)
-                    tell(f"edit refused: {error}")
-                    continue
-                inbox.settle(edit, step, self._writer)
-                tell(f"from step {step}: " + ", ".join(f"{k} = {v}" for k, v in edit.changes.items()))
-        self._share()
+def take_edits(run: Path, writer: JournalWriter, recipe: Recipe, step: int, tell: Tell) -> None:
+    """Journal the edits that wait in the inbox, to take effect at `step`, which has never run.
 
-    def _share(self) -> None:
-        """The first process's interventions, on every process, by step of effect."""
-        own = [asdict(one) for one in self._writer.journal.interventions] if self._writer else []
-        shared = self._world.share(own)
-        assert isinstance(shared, list)
-        self._interventions = sorted((Intervention(**fields) for fields in shared), key=lambda one: one.step)
-        self._recipes: dict[int, Recipe] = {0: self._recipe}
+    recipe: as the run was made with. An edit that cannot be applied is put aside, the reason journalled.
+    """
+    for edit in inbox.take(run, writer):
+        try:
+            live_only(edit.changes)
+            recipe.with_changes({**writer.journal.changes_at(step), **edit.changes})
+        except UserError as error:
+            inbox.refuse(edit.path, str(error), writer)
+            tell(f"edit refused: {error}")
+            continue
+        inbox.settle(edit, step, writer)
+        tell(f"from step {step}: " + ", ".join(f"{key} = {value}" for key, value in edit.changes.items()))
+
+
+def shared_interventions(world: World, writer: JournalWriter | None) -> list[Intervention]:
+    """The interventions of the first process's journal, on every process."""
+    own = [asdict(one) for one in writer.journal.interventions] if writer else []
+    shared = world.share(own)
+    assert isinstance(shared, list)
+    return [Intervention(**fields) for fields in shared]
 
 
 def live_only(changes: Mapping[str, Any]) -> None:

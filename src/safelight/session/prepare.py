@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
@@ -46,19 +47,26 @@ class Prepared:
 
 def prepare(recipe: Recipe, world: World, tell: Tell = lambda line: None) -> Prepared:
     """Open the data and the device of a recipe. Raises UserError."""
-    device = open_device(recipe.train.device)
-    if world.first:
-        pack = open_data(recipe.data, _telling(tell))
-    world.wait()  # the first process packs, the others find it done
-    if not world.first:
+    device = open_device(recipe.train.device, world.size)
+    if world.local == 0:
+        pack = open_data(recipe.data, _telling(tell) if world.first else None)
+    world.wait()  # the first process of each machine packs, the others find it done
+    if world.local != 0:
         pack = open_data(recipe.data)
+    if world.share(pack.fingerprint) != pack.fingerprint:
+        raise UserError(f"{pack.name}: {socket.gethostname()} has other data than the first machine; copy it")
     stream = Stream(pack, recipe.train.seed, recipe.train.batch_size, flip=recipe.data.flip, device=device)
     stream.parts(0, recipe.train.accumulate, world.rank, world.size)  # refuse sizes that do not divide
     return Prepared(recipe, pack, stream, recipe.method(), device, world)
 
 
-def open_device(name: str) -> torch.device:
-    """The device of train.device; "auto" takes CUDA, then MPS, then the CPU. Raises UserError."""
+def open_device(name: str, processes: int = 1) -> torch.device:
+    """The device of train.device; "auto" takes CUDA, then MPS, then the CPU. Raises UserError.
+
+    Each of several processes has its own CUDA device, which `together` made the current one.
+    """
+    if processes > 1 and name.startswith("cuda:"):
+        raise UserError(f"train.device: {processes} processes cannot share {name}; state cuda")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -67,6 +75,8 @@ def open_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"train.device: {name!r} is not available here; try train.device=cpu") from error
     if device.type == "cuda":
+        if name == "cuda":  # which one that is differs between threads, so it is named
+            device = torch.device("cuda", torch.cuda.current_device())
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
     return device

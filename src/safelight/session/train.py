@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import tomli_w
@@ -26,14 +23,17 @@ from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
 from safelight.session import watch
 from safelight.session.code import code_facts
-from safelight.session.inforce import InForce
+from safelight.session.inforce import InForce, shared_interventions, take_edits
+from safelight.session.interrupts import interrupts
 from safelight.session.prepare import Prepared, Tell, choose_execution, prepare
 from safelight.session.recorded import recipe_of
 from safelight.session.report import write_report
 from safelight.store import checkpoint, inbox, keep, metrics
 from safelight.store.create import create
+from safelight.store.durable import mendable
 from safelight.store.environment import differences
 from safelight.store.journal import End, JournalWriter
+from safelight.store.manifest import Saved
 from safelight.store.metrics import MetricsWriter, Row
 from safelight.store.run import Facts, RunDirectory
 
@@ -117,7 +117,7 @@ class Session:
         self.autocast = precision.autocast(ready.device, execution.precision)
         self.state = State(ready.method, ready.pack.spec, ready.plan, ready.device, execution.memory_format)
         self._load_newest()
-        self.in_force = InForce(ready.recipe, len(ready.pack.train), ready.world, writer)
+        self._take_edits(max(self.state.step, metrics.reached(directory.path)))
         self.signals = Signals()
         self.metrics: MetricsWriter | None = None
 
@@ -132,7 +132,7 @@ class Session:
             self.ready.method,
             self.state,
             self.ready.stream,
-            self.in_force.plan_at,
+            lambda step: self.in_force.plan_at(step),  # of the newest interventions
             self.ledger.add,
             self._boundary,
             self.signals,
@@ -140,13 +140,11 @@ class Session:
             self.autocast,
             self.ready.device,
         )
-        never_run = max(start, metrics.reached(self.directory.path)) if self.writer else start
-        self.in_force.take_edits(self.directory.path, never_run, self.show.tell)
         plan = self.in_force.plan_at(start)
         self.watch_due = watch.watch_steps(self.ready.recipe, len(self.ready.pack.train), plan.steps)
         self.show.begin(start, plan.steps, self.ready.recipe.train.batch_size)
         try:
-            with _interrupts(self.signals):
+            with interrupts(self.signals, alone=world.size == 1):
                 train(job)
             self._end("finished")
         except Stop:
@@ -155,7 +153,8 @@ class Session:
                 f"stopped after step {self.state.step}; go on with: safelight resume {self.directory.name}"
             )
         except BaseException as error:
-            self._end("failed", f"{type(error).__name__}: {error}")
+            with suppress(UserError):  # a full disk cannot take this either; the error tells
+                self._end("failed", f"{type(error).__name__}: {error}")
             raise
 
     # --- at the end of every step -----------------------------------------------------------------
@@ -169,9 +168,17 @@ class Session:
             if step % recipe.checkpoint.every == 0 or last or agreed.stop:
                 self._save(step, recipe)
         if agreed.edit:
-            self.in_force.take_edits(self.directory.path, step, self.show.tell)
+            self._take_edits(step)
         if agreed.stop and not last:
             raise Stop
+
+    def _take_edits(self, step: int) -> None:
+        """Interventions as they are in force from here on; those that wait take effect at `step`."""
+        ready = self.ready
+        if self.writer:
+            take_edits(self.directory.path, self.writer, ready.recipe, step, self.show.tell)
+        interventions = shared_interventions(ready.world, self.writer)
+        self.in_force = InForce(ready.recipe, len(ready.pack.train), interventions)
 
     def _watch(self, step: int, recipe: Recipe) -> None:
         ready = self.ready
@@ -181,7 +188,8 @@ class Session:
             ready.method, nets, recipe, ready.pack.spec, ready.device, self.autocast
         )
         for folder in (self.directory.sheets, self.directory.panels):
-            folder.mkdir(exist_ok=True)
+            with mendable(folder):
+                folder.mkdir(exist_ok=True)
         watch.draw_sheet(images, ready.pack.spec, f"step {step}", self.directory.sheets / f"{step:08d}.png")
         pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)
         watch.draw_figures(pictures, self.directory.panels, step)
@@ -203,13 +211,24 @@ class Session:
 
     def _load_newest(self) -> None:
         """The newest checkpoint that verifies, into the state of every process."""
-        saved = keep.newest_good(self.directory.path, move_bad=True) if self.ready.world.first else None
+        saved = self._newest_good() if self.writer else None
         if saved and self.writer and saved.meta["edits"] > self.writer.journal.edits:
             raise UserError(f"{self.directory.journal_path}: has lost interventions; restore it from a copy")
         step = self.ready.world.share(saved.step if saved else None)
         if isinstance(step, int):
             groups = checkpoint.load(keep.directory(self.directory.path, step))
             self.state.load(groups, step)
+
+    def _newest_good(self) -> Saved | None:
+        """The newest checkpoint that verifies. Damaged ones are put aside, and that is said."""
+        there = keep.list_steps(self.directory.path)
+        saved = keep.newest_good(self.directory.path, move_bad=True)
+        if damaged := [step for step in there if saved is None or step > saved.step]:
+            self._note(
+                f"damaged checkpoints put aside: {', '.join(map(str, damaged))}; "
+                f"goes on from step {saved.step if saved else 0}"
+            )
+        return saved
 
     def _announce_session(self, start: int) -> None:
         assert self.writer is not None
@@ -218,8 +237,13 @@ class Session:
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "environment": now, "code": code_facts()}
         self.writer.start_session(start, self.in_force.plan_at(start).steps, facts)
         if sessions and (changed := differences(sessions[-1].fields["environment"], now)):
-            self.writer.append("note", {"text": "environment differs: " + "; ".join(changed)})
-            self.show.tell("environment differs from the session before: " + "; ".join(changed))
+            self._note("environment differs from the session before: " + "; ".join(changed))
+
+    def _note(self, text: str) -> None:
+        """Into the journal, and to the user."""
+        assert self.writer is not None
+        self.writer.append("note", {"text": text})
+        self.show.tell(text)
 
     def _write_rows(self, rows: list[Row]) -> None:
         if self.metrics:
@@ -252,22 +276,3 @@ def _environment(ready: Prepared, execution: Execution) -> dict[str, str | int]:
     return fingerprint.environment(
         ready.device, execution.precision, execution.memory_format, ready.world.size
     )
-
-
-@contextmanager
-def _interrupts(signals: Signals) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask for a stop after the step in hand; a second Ctrl-C interrupts at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        signals.stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,49 @@
+"""safelight tree: which run was forked from which."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from safelight.cli.options import JsonOption, RunsOption, print_json
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from safelight.store.listing import Summary
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(tree)
+
+
+def tree(runs: RunsOption = None, as_json: JsonOption = False) -> None:
+    """Draw the lineage of the runs: forks below the run they came from."""
+    from safelight.store.listing import list_runs
+    from safelight.store.run import RunDirectory, runs_directory
+
+    found = sorted(list_runs(runs_directory(runs)), key=lambda one: one.created)
+    names = {RunDirectory(one.path).info().id: one.name for one in found if one.status != "damaged"}
+    parents = {one.name: names.get(one.parent.run) if one.parent else None for one in found}
+    if as_json:
+        origins = [(one.name, parents[one.name], one.parent.step if one.parent else None) for one in found]
+        print_json([{"name": name, "parent": parent, "at": at} for name, parent, at in origins])
+        return
+    from rich.console import Console
+    from rich.tree import Tree
+
+    def grow(above: Tree, parent: str | None) -> None:
+        for one in found:
+            if parents[one.name] == parent:
+                grow(above.add(_line(one)), one.name)
+
+    root = Tree(str(runs_directory(runs)))
+    grow(root, None)
+    Console().print(root)
+
+
+def _line(one: Summary) -> str:
+    origin = f", from step {one.parent.step:,}" if one.parent else ""
+    return f"{one.name}{origin}: {one.status}, step {one.step:,} of {one.steps:,}"

@@ -1,0 +1,40 @@
+"""safelight tune: an intervention in a run, while it trains or before it is resumed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, changes_of, print_json
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(tune)
+
+
+def tune(
+    run: RunArgument,
+    changes: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="Such as optim.lr=2.5e-5.")],
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change values of a run's recipe from its next step on. The journal keeps what was changed, and when."""
+    from safelight.session.inforce import live_only
+    from safelight.session.recorded import recipe_of
+    from safelight.store import inbox
+    from safelight.store.run import find, runs_directory
+
+    wanted = changes_of(changes)
+    directory = find(run, runs_directory(runs))
+    live_only(wanted)
+    recipe_of(directory).with_changes({**directory.journal().changes_at(2**62), **wanted})
+    edit = inbox.drop(directory.path, wanted, "command line")
+    when = "at its next step" if directory.is_locked() else "when it is resumed"
+    if as_json:
+        print_json(
+            {"run": directory.name, "edit": edit.id, "changes": wanted, "running": directory.is_locked()}
+        )
+    else:
+        print(f"{directory.name}: {', '.join(changes)}, {when}")

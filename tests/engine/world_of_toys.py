@@ -1,0 +1,163 @@
+"""The toy methods in several processes: what each process saw and drew, and the weights that came of it.
+
+Called in the processes of `forks`; `test_distributed.py` compares what they leave behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import toys
+from safelight.config import UserError
+from safelight.engine.distributed import World, together
+from safelight.engine.loop import Job, Signals, Stop, train
+from safelight.engine.precision import autocast
+from safelight.engine.state import State
+from safelight.types import Batch, DataSpec, Draw, Method, Moment, Nets, Phase, Values
+
+CPU = torch.device("cpu")
+Book = dict[str, Tensor]
+
+
+class PlainGan(toys.ToyGan):
+    """Without batch norm, which sees only the rows of its own process."""
+
+    def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
+        nets = super().networks(spec)
+        nets["generator"][1] = nn.Identity()
+        return nets
+
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "contrast": toys.ToyContrast,
+    "plain gan": PlainGan,
+    "gan": toys.ToyGan,
+    "dropout": lambda: toys.ToyGan(dropout=0.3),
+}
+
+
+class Witness:
+    """A `Draw` that writes down what it draws."""
+
+    def __init__(self, draw: Draw, place: str, book: Book) -> None:
+        self.draw, self.place, self.book = draw, place, book
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        return self._seen(name, self.draw.normal(name, *shape))
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        return self._seen(name, self.draw.uniform(name, *shape))
+
+    def integers(self, name: str, high: int, *shape: int) -> Tensor:
+        return self._seen(name, self.draw.integers(name, high, *shape))
+
+    def _seen(self, name: str, values: Tensor) -> Tensor:
+        self.book[self.place.format(name)] = values.clone()
+        return values
+
+
+def witnessed(method: Method, book: Book) -> Method:
+    """The method, writing down its batches and draws as "phase/step/name/first row"."""
+
+    def wrap(phase: Phase) -> Phase:
+        def losses(nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
+            place = f"{phase.name}/{moment.step:02d}/{{}}/{batch.rows.start:02d}"
+            book[place.format("x")] = batch.x.clone()
+            return phase.losses(nets, batch, replace(moment, draw=Witness(moment.draw, place, book)))
+
+        return replace(phase, losses=losses)
+
+    method.phases = tuple(wrap(phase) for phase in method.phases)
+    return method
+
+
+def job(method: Method, accumulate: int, world: World, precision: str = "fp32", stop_at: int = 0) -> Job:
+    """A job of 12 steps; with `stop_at`, the second process asks for a stop when so many are done."""
+    plan = toys.plan(method, accumulate=accumulate)
+    signals = Signals()
+
+    def boundary(agreed: Signals) -> None:
+        if agreed.stop:
+            raise Stop
+        signals.stop = made.state.step == stop_at - 1 and world.rank == min(1, world.size - 1)
+
+    state = State(method, toys.SPEC, plan, CPU, "contiguous")
+    made = Job(method, state, toys.ToyStream(), lambda step: plan, lambda record: None, boundary, signals, world,
+               autocast(CPU, precision))  # fmt: skip
+    return made
+
+
+def weights(state: State) -> Book:
+    return {f"{group}.{name}": tensor.detach().clone() for group, tensors in state.groups().items()
+            for name, tensor in tensors.items()}  # fmt: skip
+
+
+def saw_and_learned(name: str, accumulate: int, world: World) -> tuple[Book, Book]:
+    """What this process saw and drew in 12 steps, and the state after them."""
+    book: Book = {}
+    made = job(witnessed(METHODS[name](), book), accumulate, world)
+    train(made)
+    return book, weights(made.state)
+
+
+def resumed_and_whole(name: str, accumulate: int, precision: str, world: World) -> tuple[Book, Book]:
+    """The state after 12 steps, stopped after 5 of them and loaded into new networks; and uninterrupted."""
+    whole = job(METHODS[name](), accumulate, world, precision)
+    train(whole)
+    first = job(METHODS[name](), accumulate, world, precision, stop_at=5)
+    try:
+        train(first)
+    except Stop:
+        assert first.state.step == 5, "all processes stop after the same step"
+    saved = {group: {key: tensor.clone() for key, tensor in tensors.items()}
+             for group, tensors in first.state.groups().items()}  # fmt: skip
+    second = job(METHODS[name](), accumulate, world, precision)
+    second.state.load(saved, 5)
+    train(second)
+    return weights(second.state), weights(whole.state)
+
+
+def leave_behind(folder: str, seen: list[tuple[str, int]], resumed: list[tuple[str, int, str]]) -> None:
+    """Every case, in this process of several; files for the test to compare."""
+    with together() as world:
+        for name, accumulate in seen:
+            book, state = saw_and_learned(name, accumulate, world)
+            stem = f"{folder}/{name}-{world.size}-{accumulate}"
+            safetensors.torch.save_file(book, f"{stem}-seen-{world.rank}.safetensors")
+            safetensors.torch.save_file(state, f"{stem}-learned-{world.rank}.safetensors")
+        for name, accumulate, precision in resumed:
+            second, whole = resumed_and_whole(name, accumulate, precision, world)
+            stem = f"{folder}/{name}-{accumulate}-{precision}-{world.rank}"
+            safetensors.torch.save_file(second, f"{stem}-resumed.safetensors")
+            safetensors.torch.save_file(whole, f"{stem}-whole.safetensors")
+
+
+def shared_values(folder: str) -> None:
+    """Each process writes down what it got from the first one."""
+    with together() as world:
+        own = {"rank": world.rank, "words": "ж\n", "none": None, "many": list(range(5000))}
+        Path(folder, f"{world.rank}.json").write_text(repr(world.share(own)), encoding="utf-8")
+
+
+def fails_in(rank: int, how: str) -> None:
+    """One process fails, the others go on to the next sum."""
+    with together() as world:
+        world.wait()
+        if world.rank == rank:
+            if how == "user":
+                raise UserError("the disk is full")
+            raise RuntimeError("a mistake in the program")
+        world.sum_([torch.ones(3)])
+        world.sum_([torch.ones(3)])
+
+
+def fail_alike() -> None:
+    """Every process finds the same mistake."""
+    with together():
+        raise UserError("batch size 50 does not divide")
