@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -55,7 +55,6 @@ def _labels(condition: Condition, name: str, value: str, count: int) -> Tensor:
     )
 
 
-@torch.no_grad()
 def generate(
     method: Method,
     nets: Nets,
@@ -71,12 +70,31 @@ def generate(
     nets: in evaluation mode. progress: told the number of images after each chunk.
     """
     images = []
-    for start in range(0, len(present), CHUNK):
-        rows = range(start, min(start + CHUNK, len(present)))
+    for rows in chunks(len(present)):
         part = slice(rows.start, rows.stop)
-        draw = RowDraw(seed, 0, "sample", rows, present.device)
-        with autocast():
-            own = {name: value[part] for name, value in given.items()}
-            images.append(method.sample(nets, method.latent(draw), own, present[part], draw, how).float())
+        own = {name: value[part] for name, value in given.items()}
+        images.append(generate_rows(method, nets, how, rows, own, present[part], seed, autocast))
         progress(len(rows))
     return torch.cat(images)
+
+
+def chunks(count: int) -> Iterator[range]:
+    """Rows that are generated at once."""
+    return (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+
+
+@torch.no_grad()
+def generate_rows(
+    method: Method,
+    nets: Nets,
+    how: BaseModel,
+    rows: range,
+    given: Values,
+    present: Tensor,
+    seed: int,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Tensor:
+    """Some rows of an endless set of samples, (b, C, H, W) in model space; given, present: of these rows."""
+    draw = RowDraw(seed, 0, "sample", rows, present.device)
+    with autocast():
+        return method.sample(nets, method.latent(draw), given, present, draw, how).float()

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from safelight.config import Section, UserError
+from safelight.store import pins
 from safelight.store.durable import Announce, fsync_directory, mendable, remove_tree, silence
 from safelight.store.manifest import Saved, verify
 
@@ -66,12 +67,13 @@ def set_aside(path: Path) -> Path:
 
 
 def prune(run: Path, keep: Iterable[int], announce: Announce = silence) -> list[int]:
-    """Delete the checkpoints of all other steps than `keep`. Returns the deleted steps.
+    """Delete the checkpoints of all other steps than `keep` and the pinned ones. Returns the deleted steps.
 
     Never deletes the last one that is left. Only for whoever holds the run's lock.
     """
     steps = list_steps(run)
-    kept = set(keep) & set(steps)
+    pinned = (pin.step for pin in pins.read(run).values())
+    kept = {*keep, *pinned} & set(steps)
     doomed = [step for step in steps if step not in kept]
     if not kept:
         doomed = doomed[:-1]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.config import UserError, nearest
-from safelight.store import journal, keep, lock, sealed
+from safelight.store import journal, keep, lock, pins, sealed
 from safelight.store.durable import mendable, sweep
 
 RECIPE, RUN, JOURNAL = "recipe.toml", "run.json", "journal.jsonl"
@@ -105,6 +105,7 @@ class RunDirectory:
         with lock.held(self.path):
             sweep(self.path, "metrics-")
             sweep(self.path, lock.OWNER)
+            sweep(self.path, pins.FILE)
             sweep(self.path / keep.FOLDER)
             yield
 
