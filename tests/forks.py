@@ -119,6 +119,9 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 def _serve() -> None:
+    import matplotlib.font_manager  # noqa: F401
+    import torch._dynamo  # noqa: F401 - what torch.optim imports when it is first used
+
     import safelight.session.train  # noqa: F401
 
     gc.freeze()  # a child that ends would otherwise copy every page to collect it
@@ -146,6 +149,7 @@ def _work(request: dict[str, Any], rank: int) -> None:
     size, apart = request["processes"], bool(request["namespaces"])
     if apart:
         _enter(request["namespaces"][rank])
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})  # machines of one core each
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(size),

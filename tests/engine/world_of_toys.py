@@ -88,8 +88,17 @@ def job(method: Method, accumulate: int, world: World, precision: str = "fp32", 
         signals.stop = made.state.step == stop_at - 1 and world.rank == min(1, world.size - 1)
 
     state = State(method, toys.SPEC, plan, CPU, "contiguous")
-    made = Job(method, state, toys.ToyStream(), lambda step: plan, lambda record: None, boundary, signals, world,
-               autocast(CPU, precision))  # fmt: skip
+    made = Job(
+        method,
+        state,
+        toys.ToyStream(),
+        plan_at=lambda step: plan,
+        record=lambda record: None,
+        boundary=boundary,
+        signals=signals,
+        world=world,
+        autocast=autocast(CPU, precision),
+    )
     return made
 
 
