@@ -7,12 +7,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from safelight.data import condition
 from safelight.data.pack import Pack
 from safelight.data.packing import open_pack
-from safelight.data.source import Item, Items, Source, key
-from safelight.types import Condition
+from safelight.data.source import HELD_OUT, TRAIN, UNDECIDED, Items, Pixels, Source, key
 
 MakePack = Callable[..., Pack]
+
+
+class Memory:
+    """Reads images (N, H, W, C) from an array."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self.images = images
+
+    def read(self, index: int) -> Pixels:
+        return Pixels(self.images[index])
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +40,16 @@ def make_pack() -> MakePack:
         sides: Sequence[bool | None] | None = None,
         held_out: float = 0.1,
     ) -> Pack:
-        def read(index: int) -> Item:
-            label = labels[index] if labels else None
-            given = {} if label is None else {"label": np.int64(label)}
-            return Item(images[index], given, sides[index] if sides else None)
-
-        conditions = {"label": Condition("label", 4, ("a", "b", "c", "d"))} if labels else {}
+        columns = {}
+        if labels:
+            classes = np.array([-1 if label is None else label for label in labels])
+            columns["label"] = condition.label(classes, ("a", "b", "c", "d"))
+        official = None
+        if sides:
+            words = {True: HELD_OUT, False: TRAIN, None: UNDECIDED}
+            official = np.array([words[side] for side in sides], np.int8)
         names = [f"{index:04d}" for index in range(len(images))]
-        items = Items(images.shape[1:], conditions, names, read)
+        items = Items(names, images.shape[1:], Memory(images), columns, official=official)
         contents = key(images.tobytes(), images.shape, labels, sides)
         return open_pack(Source("made", contents, lambda: items), held_out, skip_bad=False)
 

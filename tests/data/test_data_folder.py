@@ -81,13 +81,32 @@ def test_train_and_test_folders_are_the_split(tmp_path: Path) -> None:
     assert opened(tmp_path).spec.conditions["label"].names == ("Train", "test", "val")
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+def test_links_within_the_folder_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    save(tmp_path / "photos" / "b" / "2.png")
+    (tmp_path / "photos" / "a").symlink_to(tmp_path / "photos" / "b")
+    (tmp_path / "photos" / "b" / "up").symlink_to(tmp_path / "photos")
+    assert opened(tmp_path / "photos").names == ["a/2.png", "b/2.png"]
+    (tmp_path / "album").symlink_to(tmp_path / "photos")  # the folder asked for may be a link itself
+    assert opened(tmp_path / "album").names == ["a/2.png", "b/2.png"]
+
+
+def test_links_out_of_the_folder_are_bad_files_unless_the_recipe_follows_them(tmp_path: Path) -> None:
     save(tmp_path / "elsewhere" / "1.png")
+    save(tmp_path / "photos-of-others" / "3.png")  # its name begins like the folder's, it lies beside it
     save(tmp_path / "photos" / "b" / "2.png")
     (tmp_path / "photos" / "a").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "photos" / "b" / "up").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "b" / "3.png").symlink_to(tmp_path / "photos-of-others" / "3.png")
     (tmp_path / "photos" / "b" / "gone.png").symlink_to(tmp_path / "nothing.png")
-    assert opened(tmp_path / "photos").names == ["a/1.png", "b/2.png"]
+    (tmp_path / "photos" / "b" / "notes.txt").symlink_to("/etc/passwd")  # no image: no matter
+    with pytest.raises(
+        UserError, match=r"3 of 4 images cannot be used: a \(a link out .*b/gone\.png \(a link to n"
+    ):
+        opened(tmp_path / "photos")
+    pack = opened(tmp_path / "photos", skip_bad=True)
+    assert pack.names == ["b/2.png"]
+    assert len(pack.bad) == 3
+    (tmp_path / "photos" / "b" / "gone.png").unlink()
+    assert opened(tmp_path / "photos", follow_links=True).names == ["a/1.png", "b/2.png", "b/3.png"]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -172,7 +191,7 @@ def test_bad_files_are_named_and_refused_or_left_out(tmp_path: Path) -> None:
     (tmp_path / "page.png").write_text("<html>")
     Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(
-        UserError, match=r"4 of 6 images cannot be decoded: b\.png \(.*data\.skip_bad=true"
+        UserError, match=r"4 of 6 images cannot be used: b\.png \(.*data\.skip_bad=true"
     ) as error:
         opened(tmp_path, size=8)
     for name in ("empty.jpg (not an image)", "page.png (not an image)", "float.tif (floating-point"):
@@ -186,7 +205,7 @@ def test_bad_files_are_named_and_refused_or_left_out(tmp_path: Path) -> None:
 
 
 def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^data\.path: .* is not a folder"):
+    with pytest.raises(UserError, match=r"^data\.path: .* does not exist"):
         opened(tmp_path / "missing")
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(UserError, match=r"^data\.path: .* holds no image"):
@@ -212,7 +231,7 @@ def test_a_file_the_disk_does_not_give_is_no_bad_image(tmp_path: Path) -> None:
     late = save(tmp_path / "b.png")
 
     def remove(what: str, done: int, total: int) -> None:
-        late.unlink()
+        late.unlink(missing_ok=True)
 
     with pytest.raises(UserError, match=r"b\.png: cannot be read \(No such file or directory\)"):
         open_data(Data(path=str(tmp_path), size=8, channels=3, skip_bad=True), remove)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from safelight.config import UserError
 from safelight.data import Data, open_data
-from safelight.data.idx import FASHION_MNIST, read_idx
+from safelight.data.idx import read_idx
+from safelight.data.published import FASHION_MNIST
 
 DEBIAN = FASHION_MNIST.installed[0]
 
@@ -95,6 +96,54 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     labels.unlink()
     with pytest.raises(UserError, match=r"does not hold train-labels-idx1-ubyte\.gz.*data\.source=folder"):
         open_data(config)
+
+
+def test_files_of_ones_own_by_path(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (30, 9, 7), np.uint8)
+    labels = (np.arange(30) % 3).astype(np.uint8)
+    (tmp_path / "kana-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
+    pack = open_data(Data(path=str(tmp_path / "kana-images-idx3-ubyte.gz")))
+    assert not pack.conditions
+    np.testing.assert_array_equal(pack.images[..., 0], images)
+    (tmp_path / "kana-labels-idx1-ubyte").write_bytes(idx(labels))
+    pack = open_data(Data(path=str(tmp_path / "kana-images-idx3-ubyte.gz")))
+    np.testing.assert_array_equal(pack.given["label"], labels)
+    assert pack.conditions["label"].names == ("0", "1", "2")
+
+
+def test_a_folder_of_files_with_a_test_file_has_an_official_split(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "mine", side=9)
+    pack = open_data(Data(source="idx", path=str(tmp_path / "mine"), held_out=0))
+    assert (len(pack.train), len(pack.held_out)) == (40, 10)
+    assert pack.names[0] == "t10k-images-idx3-ubyte/0000000"
+    assert pack.spec.classes == 10
+
+
+def test_colour_in_idx_files(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (5, 4, 4, 3), np.uint8)
+    (tmp_path / "c-images.idx").write_bytes(idx(images))
+    np.testing.assert_array_equal(open_data(Data(path=str(tmp_path / "c-images.idx"))).images, images)
+
+
+def test_a_plain_file_is_not_read_into_memory_and_a_lying_header_does_not_fill_it(tmp_path: Path) -> None:
+    (tmp_path / "a-ubyte").write_bytes(idx(np.zeros((3, 4, 5), np.uint8)))
+    assert isinstance(read_idx(tmp_path / "a-ubyte").base, np.memmap)
+    lie = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**31, 2**31, 2**31)
+    (tmp_path / "lie.gz").write_bytes(gzip.compress(lie))
+    with pytest.raises(UserError, match=r"its header says 9903520314283042199192993792"):
+        read_idx(tmp_path / "lie.gz")
+
+
+def test_idx_files_that_are_missing_or_no_images_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.path: .* holds no idx file"):
+        open_data(Data(source="idx", path=str(tmp_path)))
+    with pytest.raises(UserError, match=r"data\.path: .*none-ubyte cannot be read"):
+        open_data(Data(path=str(tmp_path / "none-ubyte")))
+    (tmp_path / "flat-ubyte").write_bytes(idx(np.zeros(5, np.uint8)))
+    with pytest.raises(UserError, match=r"flat-ubyte: is uint8 of shape \(5,\); expected images"):
+        open_data(Data(path=str(tmp_path / "flat-ubyte")))
+    with pytest.raises(UserError, match=r"data\.label: names a column, but idx has none"):
+        open_data(Data(path=str(tmp_path / "flat-ubyte"), label="x"))
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="the package dataset-fashion-mnist is not installed")

@@ -17,28 +17,30 @@ from PIL import Image
 
 from safelight.config import UserError
 from safelight.data import Data, open_data
-from safelight.data.pack import UNDECIDED, Pack, load, split
+from safelight.data.pack import Pack, load, split
+from safelight.data.source import UNDECIDED
 
 MakePack = Callable[..., Pack]
 Pictures = NDArray[np.uint8]
 
-PHOTOS = np.random.default_rng(3).integers(0, 256, (20, 4, 4, 3), np.uint8)
+PHOTOS = np.random.default_rng(3).integers(0, 256, (200, 4, 4, 3), np.uint8)
+PACK_FILES = ["digests.npy", "images.npy", "manifest.json", "names.json", "official.npy"]
 PACK_AND_DIE = """
 import os, signal, sys
 from safelight.data import Data, open_data
 
 def progress(what, done, total):
-    if done == 12:
+    if done >= 150:
         os.kill(os.getpid(), signal.SIGKILL)
 
-open_data(Data(path=sys.argv[1]), progress)
+open_data(Data(path=sys.argv[1]), progress, int(sys.argv[2]))
 """
 
 
 def write_photos(folder: Path) -> None:
     folder.mkdir()
     for index, pixels in enumerate(PHOTOS):
-        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+        Image.fromarray(pixels).save(folder / f"{index:03d}.png")
 
 
 def pack_folders(tmp_path: Path) -> list[Path]:
@@ -175,29 +177,81 @@ def test_a_cache_that_cannot_be_made_names_its_variable(
         open_data(Data())
 
 
-def test_a_failure_half_way_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_packing_goes_on_where_it_was(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos")
+    config = Data(path=str(tmp_path / "photos"))
 
     def interrupt(what: str, done: int, total: int) -> None:
-        if done == 10:
+        if done == 150:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_data(Data(path=str(tmp_path / "photos")), interrupt)
-    assert pack_folders(tmp_path) == []
+        open_data(config, interrupt)
+    (partial,) = pack_folders(tmp_path)
+    assert partial.suffix == ".partial"
+    seen: list[int] = []
+    pack = open_data(config, lambda what, done, total: seen.append(done))
+    assert seen == list(range(128, 201))  # two blocks of 64 were done
+    np.testing.assert_array_equal(pack.images, PHOTOS)
+    assert pack_folders(tmp_path) == [pack.folder]
+    assert sorted(path.name for path in pack.folder.iterdir()) == PACK_FILES
 
 
-def test_a_killed_packing_is_never_read(tmp_path: Path) -> None:
+def test_a_killed_packing_is_never_read_and_goes_on(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos")
-    command = [sys.executable, "-c", PACK_AND_DIE, str(tmp_path / "photos")]
+    command = [sys.executable, "-c", PACK_AND_DIE, str(tmp_path / "photos"), "1"]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     (partial,) = pack_folders(tmp_path)
     assert partial.suffix == ".partial"
     assert load(partial, 0.1) is None
 
-    pack = open_data(Data(path=str(tmp_path / "photos")))
-    assert pack_folders(tmp_path) == [pack.folder]
+    seen: list[int] = []
+    pack = open_data(Data(path=str(tmp_path / "photos")), lambda what, done, total: seen.append(done))
+    assert seen[0] == 128
     np.testing.assert_array_equal(pack.images, PHOTOS)
+
+
+def test_several_processes_killed_with_their_parent_go_on_too(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos")
+    command = [sys.executable, "-c", PACK_AND_DIE, str(tmp_path / "photos"), "2"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    seen: list[int] = []
+    config = Data(path=str(tmp_path / "photos"))
+    pack = open_data(config, lambda what, done, total: seen.append(done), processes=2)
+    assert seen[0] >= 128  # what was told as done is done
+    assert seen[-1] == 200
+    np.testing.assert_array_equal(pack.images, PHOTOS)
+
+
+@pytest.mark.parametrize("damage", ["zeros", "torn", "record", "garbage"])
+def test_what_did_not_reach_the_disk_is_decoded_again(tmp_path: Path, damage: str) -> None:
+    write_photos(tmp_path / "photos")
+    command = [sys.executable, "-c", PACK_AND_DIE, str(tmp_path / "photos"), "1"]
+    subprocess.run(command, check=False)
+    (partial,) = pack_folders(tmp_path)
+    records = partial / "blocks.jsonl"
+    if damage == "zeros":  # a power cut: the record was written, the rows were not
+        with (partial / "images.npy").open("r+b") as file:
+            file.seek(128 + 70 * PHOTOS[0].size)
+            file.write(bytes(PHOTOS[0].size))
+    elif damage == "torn":
+        os.truncate(partial / "images.npy", 1000)
+    elif damage == "record":
+        os.truncate(records, records.stat().st_size - 5)
+    else:
+        records.write_bytes(b"\xff\x00" + records.read_bytes())
+    seen: list[int] = []
+    pack = open_data(Data(path=str(tmp_path / "photos")), lambda what, done, total: seen.append(done))
+    assert seen[0] == {"zeros": 64, "torn": 0, "record": 64, "garbage": 0}[damage]
+    np.testing.assert_array_equal(pack.images, PHOTOS)
+
+
+def test_a_process_that_dies_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photos(tmp_path / "photos")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    config = Data(path=str(tmp_path / "photos"))
+    with pytest.raises(UserError, match=r"a packing process ended unexpectedly \(exit code 1\)"):
+        open_data(config, processes=2)
 
 
 def test_whoever_comes_second_waits_and_finds_the_pack(tmp_path: Path) -> None:
@@ -214,5 +268,5 @@ def test_whoever_comes_second_waits_and_finds_the_pack(tmp_path: Path) -> None:
 
         first = open_data(config, first_progress)
         assert second[0].result(timeout=30).folder == first.folder
-    assert packed_by == ["first"] * len(PHOTOS)
+    assert packed_by == ["first"] * (len(PHOTOS) + 1)  # once at the start
     np.testing.assert_array_equal(first.images, PHOTOS)

@@ -7,36 +7,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from safelight.config import UserError
 from safelight.data.config import Data
 
 if TYPE_CHECKING:
     from safelight.data.pack import Pack
     from safelight.data.source import Progress, Source
 
-__all__ = ["Data", "open_data"]
+__all__ = ["Data", "find_source", "open_data"]
 
 
-def open_data(config: Data, progress: Progress | None = None) -> Pack:
+def open_data(config: Data, progress: Progress | None = None, processes: int | None = None) -> Pack:
     """The data as a pack: found in the cache, or downloaded, decoded and packed now.
 
     progress: called with what is being done, how much of it is done, and of how much.
+    processes: that decode; by default as many as there are cores, where that is worth it.
     Raises UserError naming the key or file to mend.
     """
     from safelight.data.packing import open_pack
 
-    return open_pack(find_source(config, progress), config.held_out, config.skip_bad, progress)
+    return open_pack(find_source(config, progress), config.held_out, config.skip_bad, progress, processes)
 
 
 def find_source(config: Data, progress: Progress | None = None) -> Source:
-    """Where the items come from, not yet decoded; downloads what is missing."""
-    from safelight.data import digits, folder, idx
+    """Where the items come from, not yet decoded; downloads what is missing. Raises UserError."""
+    source = _source(config, progress)
+    if config.text_features:
+        from safelight.data.features import with_features
 
+        source = with_features(source, config.text_features)
+    return source
+
+
+def _source(config: Data, progress: Progress | None) -> Source:
+    from safelight.data import arrays, digits, folder, hub, idx, published
+
+    if config.source in ("digits", "mnist", "fashion-mnist", "idx") and (column := config.column()):
+        raise UserError(f"data.{column}: names a column, but {config.source} has none")
     match config.source:
         case "digits":
             return digits.digits(config)
         case "mnist":
-            return idx.published(idx.MNIST, config, progress)
+            return published.published(published.MNIST, config, progress)
         case "fashion-mnist":
-            return idx.published(idx.FASHION_MNIST, config, progress)
+            return published.published(published.FASHION_MNIST, config, progress)
+        case "idx":
+            return idx.idx(config)
+        case "arrays":
+            return arrays.arrays(config)
+        case "hub":
+            return hub.hub(config)
         case "folder":
             return folder.folder(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -9,19 +10,30 @@ from pydantic import Field, field_validator, model_validator
 
 from safelight.config import Section
 
+SourceName = Literal["digits", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"]
+
 
 class Data(Section):
-    """What is trained on. A path alone means a folder: `data.path=photos/` is all a recipe has to be told."""
+    """What is trained on. A path alone says what it is: `data.path=photos/` is all that is needed."""
 
-    source: Literal["digits", "mnist", "fashion-mnist", "folder"] = Field(
+    source: SourceName = Field(
         "digits",
         description="digits: scikit-learn's 1,797, embedded, 28x28; mnist, fashion-mnist: 70,000 of 28x28, "
-        "downloaded once; folder: your own images under data.path, a class for each subfolder",
+        "downloaded once; folder: images in a folder or a zip archive; idx: files like MNIST's; "
+        "arrays: .npz or .npy; hub: a data set of the Hugging Face Hub. Told by the path's ending if unsaid",
     )
     path: str | None = Field(
         None,
-        description="folder of images; for mnist and fashion-mnist, a folder that holds the four idx files",
+        description="the folder, archive or file; for mnist and fashion-mnist a folder that holds the four "
+        "idx files; for hub owner/name. Relative to where the command runs; recorded as an absolute path",
     )
+    layout: Literal["auto", "classes", "metadata", "coco"] = Field(
+        "auto",
+        description="of a folder or archive. classes: a class for each subfolder; metadata: metadata.csv or "
+        "metadata.jsonl beside the images; coco: annotations/*.json. auto: whichever is there",
+    )
+    subset: str | None = Field(None, description="configuration of a Hub data set that has several")
+    revision: str | None = Field(None, description="branch, tag or commit of a Hub data set")
     size: int | tuple[int, int] | None = Field(
         None,
         description="pixels: one number for squares, or [height, width]; images are cropped about their "
@@ -31,6 +43,28 @@ class Data(Section):
         None, description="1 for grey, 3 for colour. Without it 3 as soon as one image has colour"
     )
     labels: bool = Field(True, description="take classes as a condition; false trains as if there were none")
+    label: str | None = Field(
+        None,
+        description='column of the metadata that holds the class, instead of "label"; "folder" takes the '
+        "first subfolder although there is metadata",
+    )
+    attributes: tuple[str, ...] | None = Field(
+        None, description="columns of numbers taken as attributes; [] for none. Without it every such column"
+    )
+    mask: str | None = Field(
+        None, description='column that names each image\'s mask, instead of "mask"; "none" takes no masks'
+    )
+    mask_classes: int | None = Field(
+        None, ge=2, le=255, description="classes of the masks. Without it the largest number in them, plus 1"
+    )
+    text: str | tuple[str, ...] | None = Field(
+        None, description='column or columns of captions, instead of "text", "caption", "text_1", ...'
+    )
+    text_features: str | None = Field(
+        None,
+        description="a .npy or .npz of features computed before, a row for each caption or each image: they "
+        "become the text condition",
+    )
     held_out: float = Field(
         0.1,
         ge=0,
@@ -42,11 +76,25 @@ class Data(Section):
     skip_bad: bool = Field(
         False, description="leave out files that cannot be decoded; otherwise they are named and refused"
     )
+    follow_links: bool = Field(
+        False,
+        description="take images behind symbolic links that lead out of the folder; otherwise bad files",
+    )
 
     @property
     def height_width(self) -> tuple[int, int] | None:
         """The size asked for in pixels, (H, W)."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def column(self) -> str | None:
+        """A key that names a column of metadata, where one does: without metadata it would mean nothing."""
+        stated = {
+            "label": self.label not in (None, "folder"),
+            "attributes": bool(self.attributes),
+            "mask": self.mask not in (None, "none"),
+            "text": bool(self.text),
+        }
+        return next((key for key, names_column in stated.items() if names_column), None)
 
     @field_validator("size", mode="before")
     @classmethod
@@ -59,18 +107,37 @@ class Data(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _path_means_folder(cls, section: Any) -> Any:
-        """The digits have no files, so a path beside them can only mean a folder of images."""
-        if (
-            isinstance(section, Mapping)
-            and section.get("path")
-            and section.get("source", "digits") == "digits"
-        ):
-            return {**section, "source": "folder"}
-        return section
+    def _path_says_what_it_is(cls, section: Any) -> Any:
+        """The digits have no files, so a path beside them means files of one's own."""
+        path = section.get("path") if isinstance(section, Mapping) else None
+        if not (isinstance(path, str) and path):
+            return section
+        source = section.get("source", "digits")
+        source = _source_of(path) if source == "digits" else source
+        named = source == "hub" and not path.startswith((".", "/", "~"))  # owner/name, not a folder
+        return {**section, "source": source, "path": path if named else absolute(path)}
+
+    @field_validator("text_features")
+    @classmethod
+    def _absolute(cls, path: str | None) -> str | None:
+        return absolute(path) if path else path
 
     @model_validator(mode="after")
-    def _folder_has_path(self) -> Data:
-        if self.source == "folder" and not self.path:
-            raise ValueError('source = "folder" needs data.path, the folder of images')
+    def _has_path(self) -> Data:
+        if self.source in ("folder", "idx", "arrays", "hub") and not self.path:
+            needed = "owner/name of the data set" if self.source == "hub" else "where the images are"
+            raise ValueError(f'source = "{self.source}" needs data.path, {needed}')
         return self
+
+
+def absolute(path: str) -> str:
+    """The path from the root, so that a recorded recipe means the same from anywhere; links stay links."""
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _source_of(path: str) -> SourceName:
+    """What kind of data a path's ending promises."""
+    name = path.lower().removesuffix(".gz")
+    if name.endswith((".npz", ".npy")):
+        return "arrays"
+    return "idx" if name.endswith(("-ubyte", ".idx")) else "folder"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from safelight.data import condition
 from safelight.data.config import Data
 from safelight.data.image import fit
-from safelight.data.source import Item, Items, Source, key
-from safelight.types import Condition
+from safelight.data.source import Items, Pixels, Source, key
 
 CLASSES = tuple("0123456789")
 CONTRAST = 1.5  # about mid-grey: strokes as crisp as MNIST's, and Lanczos' faint rings cut off
@@ -24,15 +26,20 @@ def digits(config: Data) -> Source:
         from sklearn.datasets import load_digits  # a second to import, needed once
 
         images, labels = load_digits(return_X_y=True)
-
-        def read(index: int) -> Item:
-            image = fit(Image.fromarray(enlarge(images[index].reshape(8, 8))), shape)
-            return Item(image, {"label": np.int64(labels[index])} if config.labels else {})
-
-        conditions = {"label": Condition("label", len(CLASSES), CLASSES)} if config.labels else {}
-        return Items(shape, conditions, [f"{index:04d}" for index in range(len(images))], read)
+        names = [f"{index:04d}" for index in range(len(images))]
+        columns = {"label": condition.label(labels, CLASSES)} if config.labels else {}
+        return Items(names, shape, _Digits(images.reshape(-1, 8, 8), shape), columns)
 
     return Source("digits", key("digits", shape, config.labels), items)
+
+
+@dataclass(frozen=True, eq=False)
+class _Digits:
+    images: NDArray[np.float64]  # (N, 8, 8)
+    shape: tuple[int, int, int]
+
+    def read(self, index: int) -> Pixels:
+        return Pixels(fit(Image.fromarray(enlarge(self.images[index])), self.shape))
 
 
 def enlarge(image: NDArray[np.floating]) -> NDArray[np.uint8]:

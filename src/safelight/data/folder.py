@@ -1,134 +1,73 @@
-"""A folder of images: all below it, in classes by subfolder, split by train/ and test/ if it has them."""
+"""Images in a folder or a zip archive: which layout they are in, and how classes follow from subfolders."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import UnidentifiedImageError
-
 from safelight.config import UserError
+from safelight.data.coco import by_coco
 from safelight.data.config import Data
-from safelight.data.image import decode, look
-from safelight.data.source import BadItem, Item, Items, Source, key, stamp
-from safelight.types import Condition
+from safelight.data.entries import Entries, classes_by_folder, items_of, split_by_folder
+from safelight.data.metadata import by_metadata
+from safelight.data.source import Items, Source, key
+from safelight.data.tree import SUFFIXES, Listing, Tree, open_tree
 
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2"),
-)
-NOT_DATA = (".", "__MACOSX")  # hidden files, and what archivers leave behind
-HELD_OUT = ("test", "val", "valid", "validation")
+LAYOUTS = {"classes": "class folders", "metadata": "metadata beside the images", "coco": "COCO annotations"}
 
 
 def folder(config: Data) -> Source:
     """The images below data.path. Raises UserError where there are none."""
-    root = Path(config.path or "").expanduser().resolve()
-    if not root.is_dir():
-        raise UserError(f"data.path: {config.path} is not a folder; give the folder that holds the images")
-    names = sorted(_images(root, "", frozenset()))
-    if not names:
-        raise UserError(f"data.path: {config.path} holds no image; looked for {' '.join(SUFFIXES)}")
-    choices = (config.height_width, config.channels, config.labels)
-    stamps = tuple(stamp(root / name) for name in names)
-    return Source(root.name, key("folder", choices, stamps), lambda: _items(root, names, config))
+    assert config.path is not None
+    tree = open_tree(config.path, config.follow_links)
+    listing = tree.scan()
+    if not listing.images:
+        bad = f" ({listing.bad[0]})" if listing.bad else ""
+        kinds = " ".join(SUFFIXES)
+        raise UserError(f"data.path: {config.path} holds no image{bad}; looked for {kinds}")
+    chosen = layout(config, listing)
+    choices = config.model_dump(
+        include={"size", "channels", "labels", "label", "attributes", "mask", "mask_classes", "text"}
+    )
+    parts = (chosen, sorted(choices.items()), str(tree.describe()), listing.digest)
+    name = Path(config.path).name.removesuffix(".zip") or "folder"
+    return Source(name, key("folder", *parts), lambda: items(tree, listing, config))
 
 
-def _images(root: Path, below: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Names of the images, relative to the root. Links are followed, but not back up."""
-    stat = (root / below).stat()
-    above |= {(stat.st_dev, stat.st_ino)}
-    with os.scandir(root / below) as entries:
-        for entry in entries:
-            name = f"{below}{entry.name}"
-            if entry.name.startswith(NOT_DATA):
-                continue
-            if entry.is_dir():
-                stat = os.stat(entry.path)
-                if (stat.st_dev, stat.st_ino) not in above:
-                    yield from _images(root, f"{name}/", above)
-            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                yield name
+def items(tree: Tree, listing: Listing, config: Data) -> Items:
+    """The images of a listing with all that is known of them. Raises UserError."""
+    match layout(config, listing):
+        case "metadata":
+            entries = by_metadata(tree, listing, config)
+        case "coco":
+            entries = by_coco(tree, listing, config)
+        case _:
+            entries = by_subfolder(listing, config)
+    if not entries.files:
+        first = f", first {entries.bad[0]}" if entries.bad else ""
+        raise UserError(f"data.path: {config.path}: none of the images named there can be taken{first}")
+    return items_of(tree, entries, config)
 
 
-@dataclass(frozen=True)
-class _Folder:
-    """Reads one image; a plain value, so that it can be sent to another process."""
-
-    root: Path
-    names: Sequence[str]
-    labels: Sequence[int | None]
-    held_out: Sequence[bool | None]
-    shape: tuple[int, int, int]
-
-    def read(self, index: int) -> Item:
-        path, label = self.root / self.names[index], self.labels[index]
-        try:
-            image = decode(path, self.shape)
-        except UnidentifiedImageError as error:
-            raise BadItem("not an image") from error
-        except Exception as error:  # decoders raise anything at all for broken content
-            if isinstance(error, OSError) and error.errno is not None:  # the disk, not the content
-                raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-            raise BadItem(str(error).partition("\n")[0] or type(error).__name__) from error
-        return Item(image, {} if label is None else {"label": np.int64(label)}, self.held_out[index])
-
-
-def _items(root: Path, names: Sequence[str], config: Data) -> Items:
-    shape = _shape(root, names, config)
-    below, held_out = _split(names)
-    classes, labels = _classes(below) if config.labels else ((), [None] * len(names))
-    conditions = {"label": Condition("label", len(classes), classes)} if classes else {}
-    return Items(shape, conditions, names, _Folder(root, names, labels, held_out, shape).read)
-
-
-def _split(names: Sequence[str]) -> tuple[list[str], list[bool | None]]:
-    """Names below train/ and test/ (or val/, valid/, validation/), and the side each lies on.
-
-    Only where every image lies in one of them, and each side has some; otherwise these are just names.
-    """
-    tops = [name.partition("/")[0].lower() if "/" in name else "" for name in names]
-    sides = set(tops)
-    if "train" not in sides or len(sides) == 1 or not sides <= {"train", *HELD_OUT}:
-        return list(names), [None] * len(names)
-    return [name.partition("/")[2] for name in names], [top != "train" for top in tops]
-
-
-def _classes(names: Sequence[str]) -> tuple[tuple[str, ...], list[int | None]]:
-    """The first subfolders as classes, and each image's; None for one that lies in no subfolder.
-
-    A single subfolder tells nothing apart, and is no class.
-    """
-    tops = [name.partition("/")[0] if "/" in name else None for name in names]
-    classes = tuple(sorted({top for top in tops if top is not None}))
-    if len(classes) < 2:
-        return (), [None] * len(names)
-    number = {name: index for index, name in enumerate(classes)}
-    return classes, [None if top is None else number[top] for top in tops]
-
-
-def _shape(root: Path, names: Sequence[str], config: Data) -> tuple[int, int, int]:
-    """(H, W, C) of the pack; what the recipe leaves open is taken from the headers of all images."""
-    if config.height_width and config.channels:
-        return (*config.height_width, config.channels)
-    first: dict[tuple[int, int], str] = {}  # an image of each size
-    channels = 1
-    for name in names:
-        try:
-            height, width, colours = look(root / name)
-        except Exception:  # a bad file is reported when it is decoded
-            continue
-        first.setdefault((height, width), name)
-        channels = max(channels, colours)
-    if not first:
-        raise UserError(f"{root}: none of its {len(names)} images can be decoded")
-    if len(first) > 1 and not config.height_width:
-        (one, a), (other, b) = list(first.items())[:2]
+def layout(config: Data, listing: Listing) -> str:
+    """The layout asked for, or the one that is there. Raises UserError where the two disagree."""
+    there = "metadata" if listing.metadata else "coco" if listing.annotations else "classes"
+    chosen = there if config.layout == "auto" else config.layout
+    if chosen == "metadata" and not listing.metadata:
         raise UserError(
-            f"data.size: is needed, as images differ: {a} is {one[0]}x{one[1]} (height x width), "
-            f"{b} is {other[0]}x{other[1]}; for example data.size={min(*one, *other)}"
+            f"data.layout: {config.path} has no metadata.csv or metadata.jsonl; set data.layout=auto"
         )
-    return (*(config.height_width or next(iter(first))), config.channels or channels)
+    if chosen == "coco" and not listing.annotations:
+        raise UserError(f"data.layout: {config.path} has no annotations/*.json; set data.layout=auto")
+    if chosen != "metadata" and (column := config.column()):
+        raise UserError(
+            f"data.{column}: names a column, but {config.path} has no metadata.csv or metadata.jsonl "
+            f"that is used ({LAYOUTS[chosen]})"
+        )
+    return chosen
+
+
+def by_subfolder(listing: Listing, config: Data) -> Entries:
+    """Every image, with the first subfolder as its class."""
+    below, sides = split_by_folder(listing.images)
+    label = classes_by_folder(below) if config.labels else None
+    return Entries(listing.images, label, official=sides, bad=listing.bad, passed_over=listing.passed_over)

@@ -1,62 +1,158 @@
-"""Image files to uint8 arrays of one size: rotation, modes, transparency, crop, resize."""
+"""Image files to uint8 arrays of one size: rotation, modes, transparency, crop, resize; masks alongside.
+
+Of an animation the first frame is taken. Colour profiles are not applied.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
+from safelight.data.source import BadItem
+
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
+MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; Pillow's own limit
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 DETAIL = 2  # times the size asked for, at least, is what Lanczos is given; cheaper filters come before it
+ASPECT = 0.02  # how far, relatively, a mask's proportions may be from its image's
 
 
-def look(path: Path) -> tuple[int, int, int]:
-    """(H, W, C) an image file decodes to, from its header alone. Raises whatever Pillow raises."""
-    with Image.open(path) as image:
-        height, width = image.height, image.width
-        if image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS:
-            height, width = width, height
-        return height, width, 1 if image.mode in GREY_MODES else 3
+@contextmanager
+def opened(file: IO[bytes]) -> Iterator[Image.Image]:
+    """An image file by its content, whatever its name says; only its header is read yet.
 
-
-def decode(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """An image file as a picture of `shape` (H, W, C), upright.
-
-    Raises ValueError for pixels without a known white, and whatever Pillow raises for a broken file.
+    Only the formats above: Pillow would hand a PostScript file to a program. Its warnings about odd files
+    are dropped, as it either makes pixels of them or raises. Raises BadItem for one that would fill the
+    memory, and whatever Pillow raises for a broken file.
     """
-    with Image.open(path) as image:
-        longest = DETAIL * max(shape[:2])
-        image.draft(None, (longest, longest))  # JPEG only: decodes at 1/2, 1/4 or 1/8, a multiple faster
-        return fit(_eight_bits(ImageOps.exif_transpose(image)), shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(file, formats=_formats()) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            yield image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats above that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def height_width(image: Image.Image) -> tuple[int, int]:
+    """The size of an image as it is to be seen, (H, W), from its header alone."""
+    size = (image.height, image.width)
+    return size[::-1] if _orientation(image) in SIDEWAYS else size
+
+
+def decode(image: Image.Image, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """An opened image as a picture (H, W, C), upright, cropped about its centre and resized.
+
+    channels: 1, 3, or 0 for what the image has. Raises BadItem for pixels without a known white.
+    """
+    orientation = _orientation(image)
+    longest = DETAIL * max(size)
+    image.draft(None, (longest, longest))  # JPEG only: decodes at 1/2, 1/4 or 1/8, a multiple faster
+    image = eight_bits(image)
+    if orientation in UPRIGHT:
+        image = image.transpose(UPRIGHT[orientation])
+    return fit(image, (*size, channels or len(image.getbands())))
+
+
+def decode_mask(
+    image: Image.Image, size: tuple[int, int], whole: tuple[int, int], classes: int | None
+) -> NDArray[np.uint8]:
+    """An opened mask as class numbers (H, W), cropped like its image, nearest neighbour.
+
+    Class numbers are grey levels or palette entries. whole: the (H, W) of its image before the crop.
+    Raises BadItem where it does not go with the image, holds colours, or a class beyond `classes`.
+    """
+    orientation = _orientation(image)
+    ids = _class_numbers(image)
+    if orientation in UPRIGHT:
+        ids = ids.transpose(UPRIGHT[orientation])
+    if abs(ids.height * whole[1] - ids.width * whole[0]) > ASPECT * ids.height * whole[1]:
+        raise BadItem(f"is {ids.height}x{ids.width} (height x width), but the image {whole[0]}x{whole[1]}")
+    values = np.asarray(_cropped(ids, size, Image.Resampling.NEAREST))
+    if classes is not None and ((values >= classes) & (values != 255)).any():
+        raise BadItem(f"holds class {values[values != 255].max()}; data.mask_classes is {classes}")
+    return values
 
 
 def fit(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """An image of mode L or RGB cropped about its centre and resized to `shape` (H, W, C)."""
-    height, width, channels = shape
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        scale = min(image.width / width, image.height / height)
-        left = max(0.0, (image.width - scale * width) / 2)
-        top = max(0.0, (image.height - scale * height) / 2)
-        crop = (left, top, image.width - left, image.height - top)
-        image = image.resize((width, height), Image.Resampling.LANCZOS, box=crop, reducing_gap=DETAIL)
-    return np.array(image, np.uint8).reshape(shape)
+    mode = "L" if shape[2] == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
+    return np.array(_cropped(image, shape[:2], Image.Resampling.LANCZOS), np.uint8).reshape(shape)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _cropped(image: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+    height, width = size
+    if image.size == (width, height):
+        return image
+    scale = min(image.width / width, image.height / height)
+    left = max(0.0, (image.width - scale * width) / 2)
+    top = max(0.0, (image.height - scale * height) / 2)
+    crop = (left, top, image.width - left, image.height - top)
+    gap = DETAIL if how is Image.Resampling.LANCZOS else None
+    return image.resize((width, height), how, box=crop, reducing_gap=gap)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 where the EXIF data are damaged, as the pixels may be whole."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
     """The image in mode L or RGB; 16-bit greys are scaled to 255, transparency is laid on white."""
     grey = image.mode in GREY_MODES
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no known white")
+        raise BadItem("floating-point pixels have no known white")
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError("pixels beyond 16 bits have no known white")
+            raise BadItem("pixels beyond 16 bits have no known white")
         return Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if grey else "RGB")
+
+
+def _class_numbers(image: Image.Image) -> Image.Image:
+    """The mask in mode L, a class number a pixel. Raises BadItem."""
+    if image.mode in ("P", "L", "1"):
+        return Image.fromarray(np.asarray(image).astype(np.uint8))
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 255:
+            raise BadItem("holds numbers beyond 255")
+        return Image.fromarray(values.astype(np.uint8))
+    if image.mode in ("LA", "PA"):
+        return Image.fromarray(np.asarray(image)[:, :, 0])
+    if image.mode in ("RGB", "RGBA"):
+        values = np.asarray(image)
+        if (values[:, :, 1:3] == values[:, :, :1]).all():  # a grey saved as colour
+            return Image.fromarray(np.ascontiguousarray(values[:, :, 0]))
+    raise BadItem("has colours; expected class numbers as grey levels or palette entries")

@@ -1,32 +1,41 @@
 """Items decoded once into a directory of arrays, which training reads through memory maps.
 
-A pack holds images.npy (N, H, W, C) uint8 and given-<condition>.npy (N, ...), whose rows count where
-given.npy (N,) is true; digests.npy (N, 2), a keyed hash of each item's pixels; official.npy (N,), 1 held
-out, 0 trained on, -1 left to the digest; names.json; and manifest.json. Items are in the order of their
-sorted names.
+A pack of N items holds
+    images.npy               (N, H, W, C) uint8
+    given-<condition>.npy    label (N,) int64; attributes (N, A) float32; mask (N, H, W) uint8 class numbers,
+                             255 = of no class; text (M, T) float32, a row for each caption
+    present-<condition>.npy  (N,) bool, whether the item has it
+    first-text.npy           (N + 1,) item i owns the rows first[i] to first[i + 1] of the text features
+    digests.npy              (N, 2), a keyed hash of each item's pixels
+    official.npy             (N,), 1 held out, 0 trained on, -1 left to the digest
+    texts.*                  captions, see texts.py; absent where there are none
+    names.json, manifest.json
+Items are in the order of their sorted names.
 
-The fingerprint hashes the shape, the conditions' kinds, and every item's pixels, conditions and official
-side in that order. Names do not enter, so renaming files without reordering them leaves it alone, and so
-does moving the folder, or the share that is held out, which the recipe states.
+The fingerprint hashes the shape, the conditions' kinds, and every item's pixels, conditions, captions and
+official side in that order. Names do not enter, so renaming files without reordering them leaves it alone,
+and so does moving the folder, or the share that is held out, which the recipe states.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.types import Condition, DataSpec
+from safelight.data.source import HELD_OUT, UNDECIDED
+from safelight.data.texts import Texts
 
-FORMAT = 1  # of the files, and of how pixels are made from sources: a change of either makes packs anew
-TRAIN, HELD_OUT, UNDECIDED = 0, 1, -1
+if TYPE_CHECKING:
+    from safelight.types import Condition, DataSpec
+
+FORMAT = 2  # of the files, and of how pixels are made from sources: a change of either makes packs anew
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +46,38 @@ class Pack:
     name: str
     fingerprint: str
     images: NDArray[np.uint8]  # (N, H, W, C), a read-only memory map
-    given: Mapping[str, NDArray[Any]]  # by condition (N, ...), a read-only memory map
-    present: NDArray[np.bool_]  # (N,) whether the item has its conditions
+    given: Mapping[str, NDArray[Any]]  # by condition (N, ...), text (M, T): read-only memory maps
+    covered: Mapping[str, NDArray[np.bool_]]  # by condition (N,): whether the item has this one
+    first: NDArray[np.int64] | None  # (N + 1,): item i owns the text features first[i] to first[i + 1]
     train: NDArray[np.int64]  # items trained on, ascending
     held_out: NDArray[
         np.int64
     ]  # items held out, in the order of their digests: mixed, and the same for every run
-    conditions: Mapping[str, Condition]
+    described: Mapping[str, tuple[Any, int, tuple[str, ...]]]  # by condition: kind, size, names
+    texts: Sequence[tuple[str, ...]]  # captions by item, or empty where there are none at all
     bad: tuple[str, ...]  # items left out, each with the reason
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @cached_property
+    def present(self) -> NDArray[np.bool_]:
+        """(N,) whether the item has every one of the conditions; False throughout where there are none."""
+        covered = np.array([*self.covered.values()], bool).reshape(len(self.covered), len(self))
+        return np.asarray(covered.all(0) & bool(len(covered)))
+
+    @cached_property
+    def conditions(self) -> dict[str, Condition]:
+        """What the conditions are. Only this and `spec` import torch, which packing does without."""
+        from safelight.types import Condition
+
+        return {name: Condition(*described) for name, described in self.described.items()}
+
     @property
     def spec(self) -> DataSpec:
         """The data as pixels: (C, H, W) and conditions."""
+        from safelight.types import DataSpec
+
         height, width, channels = self.images.shape[1:]
         return DataSpec((channels, height, width), self.conditions)
 
@@ -68,14 +94,14 @@ def load(folder: Path, held_out: float) -> Pack | None:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             return None
-        conditions = {name: Condition(c["kind"], c["size"], tuple(c["names"]))
-                      for name, c in manifest["conditions"].items()}  # fmt: skip
-        images, present, digests, official = (
-            np.load(folder / f"{name}.npy", mmap_mode="r")
-            for name in ("images", "given", "digests", "official")
-        )
-        given = {name: np.load(folder / f"given-{name}.npy", mmap_mode="r") for name in conditions}
-    except (OSError, ValueError, KeyError, TypeError):  # absent, cut off, or not what it was written as
+        described = {name: (c["kind"], int(c["size"]), tuple(c["names"]))
+                     for name, c in manifest["conditions"].items()}  # fmt: skip
+        images, digests, official = (_mapped(folder, name) for name in ("images", "digests", "official"))
+        given = {name: _mapped(folder, f"given-{name}") for name in described}
+        covered = {name: np.load(folder / f"present-{name}.npy") for name in described}
+        first = np.load(folder / "first-text.npy") if "text" in described else None
+        texts: Sequence[tuple[str, ...]] = Texts(folder) if manifest["texts"] else ()
+    except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent, cut off, or not what was written
         return None
     held = split(digests, official, held_out)
     train, kept = np.flatnonzero(~held), np.flatnonzero(held)
@@ -85,17 +111,14 @@ def load(folder: Path, held_out: float) -> Pack | None:
         fingerprint=manifest["fingerprint"],
         images=images,
         given=given,
-        present=np.array(present),
+        covered=covered,
+        first=first,
         train=train,
         held_out=kept[np.lexsort((digests[kept, 1], digests[kept, 0]))],
-        conditions=conditions,
+        described=described,
+        texts=texts,
         bad=tuple(manifest["bad"]),
     )
-
-
-def digest(image: NDArray[np.uint8]) -> bytes:
-    """16 bytes that stand for the pixels alone; their first eight place the item in the split."""
-    return blake2b(image.tobytes(), digest_size=16, person=b"safelight split").digest()
 
 
 def split(digests: NDArray[np.uint64], official: NDArray[np.int8], share: float) -> NDArray[np.bool_]:
@@ -116,3 +139,8 @@ def split(digests: NDArray[np.uint64], official: NDArray[np.int8], share: float)
         elif held.all():
             held = digests[:, 0] != digests[:, 0].max()
     return held
+
+
+def _mapped(folder: Path, name: str) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r")
+    return array

@@ -1,154 +1,173 @@
-"""Writing packs: item by item, in constant memory, so that a pack is there whole or not at all."""
+"""Making packs: items decoded block by block on several processes; a pack is there whole or not at all.
+
+A packing that was stopped or killed leaves <pack>.partial, and the next one of the same items goes on there.
+"""
 
 from __future__ import annotations
 
 import errno
-import json
-import math
-import os
 import re
 import shutil
-from contextlib import ExitStack
-from hashlib import blake2b
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
-import numpy as np
 from filelock import FileLock
-from numpy.lib import format as npy
 
 from safelight.config import UserError
 from safelight.data.cache import cache_dir, move_into_place
-from safelight.data.pack import FORMAT, HELD_OUT, TRAIN, UNDECIDED, Pack, digest, load
-from safelight.data.source import BadItem, Items, Progress, Source, key
+from safelight.data.finish import finish, mask_classes
+from safelight.data.jobs import Plan, cores, on_processes
+from safelight.data.pack import FORMAT, Pack, load
+from safelight.data.reader import FileReader
+from safelight.data.slots import Record, Slots
+from safelight.data.source import Items, Progress, Reader, Source, key, shown
 
 NAMED = 5  # bad items an error names; it counts the others
-ROWS: dict[str, tuple[str, tuple[int, ...]]] = {"label": ("<i8", ())}  # type and shape by kind of condition
+RECORDS = "blocks.jsonl"
+WORTH = 3.0  # seconds of work left from which on further processes are worth starting
 
 
-def open_pack(source: Source, held_out: float, skip_bad: bool, progress: Progress | None = None) -> Pack:
+def open_pack(
+    source: Source,
+    held_out: float,
+    skip_bad: bool,
+    progress: Progress | None = None,
+    processes: int | None = None,
+) -> Pack:
     """The source's pack: the one in the cache, or a new one. Safe with several processes at once.
 
+    processes: that decode; by default one for each core where there is enough to do.
     Raises UserError where items are bad and `skip_bad` is false, or the disk is too full.
     """
-    slug = re.sub(r"[^A-Za-z0-9.-]+", "-", source.name)[:40]
-    folder = cache_dir("packs") / f"{slug}-{key(FORMAT, source.key)[:16]}"
+    folder = pack_folder(source)
     pack = load(folder, held_out)
     if pack is None:
         with FileLock(f"{folder}.lock"):
-            pack = load(folder, held_out) or _pack(source, folder, held_out, progress)
+            pack = load(folder, held_out) or _pack(source, folder, held_out, progress, processes)
     if pack.bad and not skip_bad:
         raise UserError(
-            f"{source.name}: {len(pack.bad)} of {len(pack) + len(pack.bad)} images cannot be decoded: "
+            f"{shown(source.name)}: {len(pack.bad)} of {len(pack) + len(pack.bad)} images cannot be used: "
             f"{_some(pack.bad)}; mend or remove them, or set data.skip_bad=true"
         )
     return pack
 
 
-def _pack(source: Source, folder: Path, held_out: float, progress: Progress | None) -> Pack:
+def pack_folder(source: Source) -> Path:
+    """Where the source's pack is, or will be."""
+    slug = re.sub(r"[^A-Za-z0-9.-]+", "-", source.name)[:40]
+    return cache_dir("packs") / f"{slug}-{key(FORMAT, source.key)[:16]}"
+
+
+def _pack(
+    source: Source, folder: Path, held_out: float, progress: Progress | None, processes: int | None
+) -> Pack:
     """Write a pack beside its place, then move it there. The caller holds the lock."""
+    shutil.rmtree(folder, ignore_errors=True)  # a pack that cannot be read
     partial = folder.with_name(f"{folder.name}.partial")
-    for remains in (folder, partial):  # a pack that cannot be read; a packing that was killed
-        shutil.rmtree(remains, ignore_errors=True)
     items = source.items()
-    needed = len(items.names) * math.prod(items.shape)
-    if needed > shutil.disk_usage(folder.parent).free:
-        raise _too_full(folder, needed)
+    height, width, channels = items.shape
+    slots = Slots(partial, len(items.names), (height, width, channels or 3), items.masks is not None)
     try:
-        partial.mkdir()
-        _write(source.name, items, partial, progress)
+        partial.mkdir(exist_ok=True)
+        records = _decode(source.name, items, slots, progress, processes)
+        bad = [f"{items.names[item]} ({reason})" for one in records for item, reason in one.bad.items()]
+        if len(bad) == len(items.names):
+            shutil.rmtree(partial)
+            raise UserError(
+                f"{shown(source.name)}: none of its {len(bad)} images can be decoded: {_some(bad)}; mend them"
+            )
+        finish(source.name, items, slots, records)
+        for scaffold in (partial / RECORDS, partial / "plan.json"):
+            scaffold.unlink(missing_ok=True)
         move_into_place(partial, folder)
-    except BaseException as error:
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise UserError(
+                f"{partial}: cannot be written ({error.strerror}); set SAFELIGHT_CACHE"
+            ) from error
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise _too_full(folder, needed) from error
-        raise
+        raise _too_full(folder, _bytes(slots)) from error
     pack = load(folder, held_out)
     if pack is None:
         raise RuntimeError(f"{folder}: was written, but cannot be read back")
     return pack
 
 
-def _write(name: str, items: Items, folder: Path, progress: Progress | None) -> None:
-    """Every file of a pack, each flushed to the disk, the manifest last."""
-    columns = {condition: ROWS[it.kind] for condition, it in items.conditions.items()}
-    sizes = sorted((condition, it.kind, it.size) for condition, it in items.conditions.items())
-    fingerprint = blake2b(repr((items.shape, sizes)).encode(), digest_size=16, person=b"safelight data")
-    names, bad = [], []
-    with ExitStack() as files:
+def _decode(
+    name: str, items: Items, slots: Slots, progress: Progress | None, processes: int | None
+) -> list[Record]:
+    """Fill the slots that are not filled yet; the records of all blocks, in their order."""
+    records = _filled(slots)
+    done = {record.block for record in records}
+    left = [block for block in range(slots.blocks) if block not in done]
+    needed = _bytes(slots) * len(left) // slots.blocks
+    if needed > shutil.disk_usage(slots.folder).free:
+        raise _too_full(slots.folder, needed)
+    count = sum(len(slots.items(block)) for block in done)
 
-        def array(stem: str, dtype: str, row: tuple[int, ...]) -> _Rows:
-            return files.enter_context(_Rows(folder / f"{stem}.npy", dtype, row))
+    def tell(more: int) -> None:
+        nonlocal count
+        count += more
+        if progress:
+            progress(f"packing {shown(name)}", count, slots.count)
 
-        images, present = array("images", "|u1", items.shape), array("given", "|b1", ())
-        digests, official = array("digests", "<u8", (2,)), array("official", "|i1", ())
-        given = {condition: array(f"given-{condition}", *column) for condition, column in columns.items()}
-        for index, item_name in enumerate(items.names):
-            try:
-                item = items.read(index)
-            except BadItem as reason:
-                bad.append(f"{item_name} ({reason})")
-            else:
-                names.append(item_name)
-                pixels = digest(item.image)
-                side = UNDECIDED if item.held_out is None else HELD_OUT if item.held_out else TRAIN
-                fingerprint.update(pixels)
-                digests.append(np.frombuffer(pixels, "<u8"))
-                images.append(item.image)
-                fingerprint.update(official.append(side))
-                fingerprint.update(present.append(bool(columns) and columns.keys() <= item.given.keys()))
-                for condition, (dtype, row) in sorted(columns.items()):
-                    value = item.given.get(condition, np.zeros(row, dtype))
-                    fingerprint.update(given[condition].append(value))
-            if progress:
-                progress(f"packing {name}", index + 1, len(items.names))
-    if not names:
-        raise UserError(f"{name}: none of its {len(bad)} images can be decoded: {_some(bad)}; mend them")
-    _write_json(folder / "names.json", names)
-    conditions = {condition: {"kind": it.kind, "size": it.size, "names": it.names}
-                  for condition, it in items.conditions.items()}  # fmt: skip
-    manifest = {"format": FORMAT, "name": name, "fingerprint": fingerprint.hexdigest(), "count": len(names)}
-    _write_json(folder / "manifest.json", {**manifest, "conditions": conditions, "bad": bad})
+    tell(0)
+    with ExitStack() as stack:
+        file = stack.enter_context((slots.folder / RECORDS).open("w", encoding="utf-8"))
+        file.writelines(f"{record.to_json()}\n" for record in records)
+        for record in stack.enter_context(closing(_results(items.reader, slots, left, processes, tell))):
+            if items.masks:
+                mask_classes([record], items.masks.classes)  # refused at once, and not after hours
+            records.append(record)
+            print(record.to_json(), file=file, flush=True)
+    return sorted(records, key=lambda record: record.block)
 
 
-class _Rows:
-    """A .npy file that grows by rows of one shape; whole once it is closed."""
-
-    def __init__(self, path: Path, dtype: str, row: tuple[int, ...]) -> None:
-        self._file, self._dtype, self._row, self._count = path.open("wb"), dtype, row, 0
-        self._header()
-
-    def append(self, row: Any) -> bytes:
-        """Write a row, and return its bytes."""
-        content = np.asarray(row, self._dtype).reshape(self._row).tobytes()
-        self._file.write(content)
-        self._count += 1
-        return content
-
-    def _header(self) -> None:
-        """NumPy pads its header for the first axis to grow, so that it can be written over."""
-        shape = (self._count, *self._row)
-        header = {"descr": self._dtype, "fortran_order": False, "shape": shape}
-        npy.write_array_header_1_0(self._file, header)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        with self._file:
-            if kind is None:
-                self._file.seek(0)
-                self._header()
-                self._file.flush()
-                os.fsync(self._file.fileno())
+def _filled(slots: Slots) -> list[Record]:
+    """The records of blocks that an earlier packing filled; makes the files where there was none."""
+    if not all(file.is_whole() for file in slots.files):
+        for file in slots.files:
+            file.create()
+        return []
+    records: dict[int, Record] = {}
+    try:
+        for line in (slots.folder / RECORDS).read_text(encoding="utf-8").splitlines():
+            record = Record.from_json(line)
+            records[record.block] = record
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or the last line is torn
+        pass
+    return [record for record in records.values() if record.block < slots.blocks and slots.holds(record)]
 
 
-def _write_json(path: Path, content: Any) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
+def _results(
+    reader: Reader, slots: Slots, blocks: Sequence[int], processes: int | None, tell: Callable[[int], None]
+) -> Generator[Record, None, None]:
+    """Fill blocks: here, and on several processes once that is seen to be worth it."""
+    begun, count = time.monotonic(), processes or cores()
+    files = isinstance(reader, FileReader)
+    here = 0
+    for place, block in enumerate(blocks):
+        left = len(blocks) - place
+        seconds = (time.monotonic() - begun) / place * left if place else 0.0
+        if files and count > 1 and left > 1 and (processes or seconds > WORTH):
+            break
+        yield slots.fill(block, reader, lambda item: tell(1))
+        here += 1
+    if here == len(blocks):
+        return
+    assert isinstance(reader, FileReader)
+    rest = blocks[here:]
+    with closing(on_processes(Plan(reader, slots), "pack", rest, min(count, len(rest)))) as lines:
+        for line in lines:
+            record = Record.from_json(line)
+            tell(len(slots.items(record.block)))
+            yield record
+
+
+def _bytes(slots: Slots) -> int:
+    return sum(file.row * file.shape[0] for file in slots.files)
 
 
 def _too_full(folder: Path, needed: int) -> UserError:
@@ -159,6 +178,6 @@ def _too_full(folder: Path, needed: int) -> UserError:
     )
 
 
-def _some(bad: list[str] | tuple[str, ...]) -> str:
+def _some(bad: Sequence[str]) -> str:
     rest = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    return ", ".join(bad[:NAMED]) + rest
+    return ", ".join(shown(one) for one in bad[:NAMED]) + rest

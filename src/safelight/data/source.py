@@ -1,4 +1,4 @@
-"""What every kind of data offers: a key that is cheap to compute, and items that are decoded one by one."""
+"""What every kind of data offers: a key that is cheap to compute, items known by name, decoded one by one."""
 
 from __future__ import annotations
 
@@ -6,40 +6,58 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.types import Condition
+from safelight.data.condition import Column
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 
+TRAIN, HELD_OUT, UNDECIDED = 0, 1, -1  # sides of an official split; undecided is left to the item's content
+NOT_MASKED = 255  # in a mask, a pixel of no class; an item without a mask is this all over
+
 
 @dataclass(frozen=True, eq=False)
-class Item:
-    """One picture with its conditions.
+class Pixels:
+    """One decoded item: image (H, W, C), and mask (H, W) of class numbers where it has one."""
 
-    given: a value for each condition that this item has; one it lacks is left out.
-    held_out: the side of an official split; None leaves it to the item's content.
-    """
-
-    image: NDArray[np.uint8]  # (H, W, C), the shape its Items state
-    given: Mapping[str, np.generic | NDArray[np.generic]] = field(default_factory=dict)
-    held_out: bool | None = None
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None = None
 
 
 class BadItem(Exception):
     """An item that cannot be decoded; the message is the reason, without the item's name."""
 
 
-@dataclass(frozen=True)
-class Items:
-    """The items of a source, in the order of their sorted names. `read` raises BadItem."""
+class Reader(Protocol):
+    """Decodes an item by its number. Raises BadItem."""
 
-    shape: tuple[int, int, int]  # (H, W, C)
-    conditions: Mapping[str, Condition]
+    def read(self, index: int) -> Pixels: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Which items have a mask (N,), and how many classes those have; None where the masks will tell."""
+
+    present: NDArray[np.bool_]
+    classes: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """The N items of a source, in the order of their sorted names, and all that is known undecoded."""
+
     names: Sequence[str]
-    read: Callable[[int], Item]
+    shape: tuple[int, int, int]  # (H, W, C); C = 0: 3 as soon as one image has colour, otherwise 1
+    reader: Reader
+    columns: Mapping[str, Column] = field(default_factory=dict)  # conditions that are not pictures
+    masks: Masks | None = None
+    official: NDArray[np.int8] | None = None  # (N,) TRAIN, HELD_OUT or UNDECIDED
+    texts: Sequence[Sequence[str]] = ()  # captions, by item; empty where there are none at all
+    bad: Sequence[str] = ()  # what should be an item and cannot be, found without decoding: name (reason)
+    passed_over: Mapping[str, int] = field(default_factory=dict)  # what is no item: how many, by kind
 
 
 @dataclass(frozen=True)
@@ -48,15 +66,22 @@ class Source:
 
     name: str
     key: str
-    items: Callable[[], Items]  # may take long: reads headers or whole archives
+    items: Callable[[], Items]  # may take long: reads metadata or whole archives
 
 
 def key(*parts: object) -> str:
     """32 hexadecimal digits that stand for plain values (strings, numbers, tuples of them)."""
-    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+    return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def stamp(path: Path) -> tuple[str, int, int]:
     """What tells one state of a file from the next without reading it: path, bytes, time of change (ns)."""
     stat = path.stat()
     return str(path), stat.st_size, stat.st_mtime_ns
+
+
+def shown(name: str) -> str:
+    """A file's name as it can be printed on one line: what has no glyph is escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in name
+    )

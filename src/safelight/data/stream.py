@@ -2,6 +2,9 @@
 
 Row r of step s is image number s * batch_size + r of an endless sequence, which is one keyed permutation
 of the training items after another. A batch may straddle two of them; each visits every item exactly once.
+
+Masks go out with a channel for each class, mirrored with their image. Of several text features of an image
+one is drawn at random, anew each time; held-out items have their first.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ class Stream:
         self.device, self.space = torch.device(device), space or Space()
         self._images = np.asarray(pack.images)  # memmap's own indexing costs more than the copy
         self._given = {name: np.asarray(values) for name, values in pack.given.items()}
+        self._masks = pack.described["mask"][1] if "mask" in pack.described else 0  # classes
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def images_seen(self, step: int) -> int:
@@ -70,10 +74,10 @@ class Stream:
 
     def batch(self, step: int, rows: range) -> Batch:
         """Some rows of the step's global batch."""
-        mirrored = None
-        if self.flip:
-            mirrored = RowDraw(self.seed, step, "data", rows, self.device).uniform("flip") < 0.5
-        return self._gather(self.items(step, rows), rows, self.batch_size, mirrored)
+        draw = RowDraw(self.seed, step, "data", rows)
+        mirrored = self._send(draw.uniform("flip") < 0.5) if self.flip else None
+        caption = draw.uniform("caption").numpy() if self.pack.first is not None else 0.0
+        return self._gather(self.items(step, rows), rows, self.batch_size, mirrored, caption)
 
     def items(self, step: int, rows: range) -> NDArray[np.int64]:
         """Which items of the pack those rows are, (b,)."""
@@ -106,16 +110,39 @@ class Stream:
         return self._gather(items, range(len(items)), len(items))
 
     def _gather(
-        self, items: NDArray[np.int64], rows: range, total: int, mirrored: Tensor | None = None
+        self,
+        items: NDArray[np.int64],
+        rows: range,
+        total: int,
+        mirrored: Tensor | None = None,
+        caption: NDArray[np.float32] | float = 0.0,
     ) -> Batch:
+        """Items as a batch. mirrored: (b,) bool. caption: (b,) in [0, 1), which of each item's captions."""
         pixels = self._send(self._images[items])
+        given = {
+            name: self._send(values[self._rows(name, items, caption)]) for name, values in self._given.items()
+        }
         if mirrored is not None:
-            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels)
-        given = {name: self._send(values[items]) for name, values in self._given.items()}
-        return Batch(self.space.from_pixels(pixels), given, self._send(self.pack.present[items]), rows, total)
+            pixels = _mirrored(pixels, mirrored)
+            if "mask" in given:
+                given["mask"] = _mirrored(given["mask"], mirrored)
+        if "mask" in given:
+            given["mask"] = one_hot(given["mask"], self._masks)
+        present = self._send(self.pack.present[items])
+        return Batch(self.space.from_pixels(pixels), given, present, rows, total)
 
-    def _send(self, values: NDArray[np.generic]) -> Tensor:
-        tensor = torch.from_numpy(values)
+    def _rows(
+        self, name: str, items: NDArray[np.int64], caption: NDArray[np.float32] | float
+    ) -> NDArray[np.int64]:
+        """Which rows of a condition's values are those items'."""
+        if name != "text" or self.pack.first is None:
+            return items
+        start, end = self.pack.first[items], self.pack.first[items + 1]
+        chosen = start + (np.asarray(caption, np.float64) * (end - start)).astype(np.int64)
+        return np.minimum(chosen, len(self._given[name]) - 1)  # an item without any has some row, not present
+
+    def _send(self, values: NDArray[np.generic] | Tensor) -> Tensor:
+        tensor = values if isinstance(values, Tensor) else torch.from_numpy(values)
         if self.device.type == "cuda":  # only pinned memory is copied while the device computes
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
@@ -128,3 +155,14 @@ class Stream:
             kept = [*self._orders.items()][-(ORDERS_KEPT - 1) :]
             self._orders = {**dict(kept), epoch: order}
         return order
+
+
+def one_hot(ids: Tensor, classes: int) -> Tensor:
+    """Class numbers (b, H, W) uint8 as (b, classes, H, W) float32; a number beyond them is all zeros."""
+    numbers = torch.arange(classes, dtype=torch.uint8, device=ids.device)
+    return (ids[:, None] == numbers[:, None, None]).float()
+
+
+def _mirrored(rows: Tensor, which: Tensor) -> Tensor:
+    """Rows (b, H, W, ...) with some of them left to right."""
+    return torch.where(which.view(-1, *[1] * (rows.ndim - 1)), rows.flip(2), rows)

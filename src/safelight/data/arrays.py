@@ -1,0 +1,278 @@
+"""Arrays as data: a .npz of images with labels and the like, or a .npy of images alone.
+
+Arrays are found by name: images (or x, data), labels (y), masks, attributes (N, A), texts (or captions), and
+text_features; data.label and its like name others. With a split in the names, as in x_train and x_test
+or train_images and val_images, that split is the official one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from safelight.config import UserError, nearest
+from safelight.data import condition
+from safelight.data.condition import Column
+from safelight.data.config import Data
+from safelight.data.entries import split_by_name
+from safelight.data.features import text_column
+from safelight.data.image import decode_mask, eight_bits, fit
+from safelight.data.npz import Array, open_arrays
+from safelight.data.source import BadItem, Items, Masks, Pixels, Source, key, shown, stamp
+
+IMAGES = ("images", "x", "data", "image", "arr_0", "")
+LABELS = ("labels", "label", "y", "targets")
+MASKS = ("masks", "mask")
+ATTRIBUTES = ("attributes",)
+TEXTS = ("texts", "captions", "text", "caption")
+FEATURES = ("text_features",)
+SPLITS = ("", "test", "train", "val", "valid", "validation")  # in the order of names
+
+
+def arrays(config: Data) -> Source:
+    """The arrays of data.path. Raises UserError."""
+    assert config.path is not None
+    try:
+        state = stamp(Path(config.path))
+    except OSError as error:
+        raise UserError(f"data.path: {config.path} cannot be read ({error.strerror})") from error
+    choices = config.model_dump(
+        include={"size", "channels", "labels", "label", "attributes", "mask", "mask_classes", "text"}
+    )
+    name = Path(config.path).stem
+    return Source(name, key("arrays", sorted(choices.items()), state), lambda: _items(config))
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayReader:
+    """Images (N, H, W) or (N, H, W, C), and masks (N, H, W) if there are some."""
+
+    images: Array
+    shape: tuple[int, int, int]
+    masks: Array | None = None
+    mask_classes: int | None = None
+
+    def read(self, index: int) -> Pixels:
+        """The image as a picture of `shape`. Raises BadItem for numbers that are no pixels."""
+        image = _picture(self.images[index])
+        if self.masks is None:
+            return Pixels(fit(image, self.shape))
+        ids = np.asarray(self.masks[index])
+        if ids.min() < 0 or ids.max() > 255:
+            raise BadItem("its mask: holds numbers beyond 255")
+        mask = Image.fromarray(np.ascontiguousarray(ids, np.uint8))
+        whole = (image.height, image.width)
+        return Pixels(fit(image, self.shape), decode_mask(mask, self.shape[:2], whole, self.mask_classes))
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedReader:
+    """Readers one after another; starts[k] is the first item of readers[k]."""
+
+    readers: Sequence[ArrayReader]
+    starts: Sequence[int]
+
+    def read(self, index: int) -> Pixels:
+        """Raises BadItem."""
+        which = bisect_right(self.starts, index) - 1
+        return self.readers[which].read(index - self.starts[which])
+
+
+def joined(readers: Sequence[ArrayReader]) -> JoinedReader:
+    """Readers as one."""
+    ends = np.cumsum([len(reader.images) for reader in readers]).tolist()
+    return JoinedReader(readers, [0, *ends[:-1]])
+
+
+def shape_of(images: Array, config: Data) -> tuple[int, int, int]:
+    """(H, W, C) to make of an array of images: what the recipe says, otherwise their own."""
+    height, width = config.height_width or images.shape[1:3]
+    return height, width, config.channels or (1 if images.ndim == 3 or images.shape[3] == 1 else 3)
+
+
+def check_images(where: str, images: Array) -> None:
+    """Raises UserError for an array that cannot be images."""
+    good = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))
+    if not good or 0 in images.shape or images.dtype.kind not in "iubf":
+        hint = "; channels come last" if images.ndim == 4 and images.shape[1] in (1, 3, 4) else ""
+        raise UserError(
+            f"{where}: is {images.dtype} of shape {images.shape}; expected images (N, H, W) or (N, H, W, C) "
+            f"of 1, 3 or 4 channels{hint}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The arrays of one split, or of all."""
+
+    split: str
+    images: Array
+    labels: Array | None  # (N,)
+    masks: Array | None  # (N, H, W)
+    attributes: Sequence[Array]  # each (N,) or (N, A)
+    texts: Array | None  # (N,) or (N, K) strings
+    features: Array | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def _items(config: Data) -> Items:
+    assert config.path is not None
+    known = open_arrays(config.path)
+    _check_stated(known, config)
+    parts = [part for split in SPLITS if (part := _part(known, split, config))]
+    if not parts:
+        held = ", ".join(
+            f"{name or 'one array'} {array.dtype} {array.shape}" for name, array in known.items()
+        )
+        raise UserError(f"data.path: {config.path} holds no images, only {shown(held)[:300] or 'nothing'}")
+    shape = shape_of(parts[0].images, config)
+    if len({part.images.shape[1:] for part in parts}) > 1 and not config.height_width:
+        raise UserError(
+            f"data.size: is needed, as the splits of {config.path} have images of different shapes"
+        )
+    digits = len(str(max(map(len, parts))))
+    names = [f"{part.split or 'image'}/{row:0{digits}d}" for part in parts for row in range(len(part))]
+    columns = {"label": _label(parts, config), "attributes": _attributes(parts, config)}
+    texts = _texts(parts)
+    if all(part.features is not None for part in parts):
+        features = np.concatenate([np.asarray(part.features) for part in parts])
+        columns["text"] = text_column(f"{config.path}: text_features", {"": features}, names, texts)
+    masked = np.concatenate([np.full(len(part), part.masks is not None) for part in parts])
+    return Items(
+        names=names,
+        shape=shape,
+        reader=joined([ArrayReader(part.images, shape, part.masks, config.mask_classes) for part in parts]),
+        columns={name: column for name, column in columns.items() if column is not None},
+        masks=Masks(masked, config.mask_classes) if masked.any() else None,
+        official=split_by_name([part.split for part in parts for _ in range(len(part))]),
+        texts=texts,
+    )
+
+
+def _spellings(name: str, split: str) -> tuple[str, ...]:
+    return (f"{split}_{name}", f"{name}_{split}") if split else (name,)
+
+
+def _check_stated(known: Mapping[str, Array], config: Data) -> None:
+    """Raises UserError for an array that the recipe names and the file lacks."""
+    texts = (config.text,) if isinstance(config.text, str) else config.text or ()
+    stated = {
+        "label": (config.label,),
+        "mask": (config.mask,),
+        "attributes": config.attributes or (),
+        "text": texts,
+    }
+    for role, names in stated.items():
+        for name in names:
+            spelled = [one for split in SPLITS for one in _spellings(name or "", split)]
+            if name and (role, name) != ("mask", "none") and not known.keys() & spelled:
+                raise UserError(f"data.{role}: {config.path} has no array {name!r}{nearest(name, known)}")
+
+
+def _part(known: Mapping[str, Array], split: str, config: Data) -> _Part | None:
+    """The arrays of a split, such as x_train or train_images; None where it has no images."""
+
+    def find(names: Sequence[str]) -> Array | None:
+        spelled = (one for name in names for one in _spellings(name, split) if one in known)
+        return known.get(next(spelled, "\0"))
+
+    images = find(IMAGES)
+    if images is None:
+        return None
+    where = f"{config.path}: {split or 'images'}"
+    check_images(where, images)
+    part = _Part(
+        split,
+        images,
+        labels=find((config.label,) if config.label else LABELS) if config.labels else None,
+        masks=find((config.mask,) if config.mask else MASKS) if config.mask != "none" else None,
+        attributes=[
+            found
+            for name in (ATTRIBUTES if config.attributes is None else config.attributes)
+            if (found := find((name,))) is not None
+        ],
+        texts=find((config.text,) if isinstance(config.text, str) else config.text or TEXTS),
+        features=find(FEATURES),
+    )
+    for array in (part.labels, part.masks, part.texts, *part.attributes):
+        if array is not None and (not array.ndim or len(array) != len(images)):
+            raise UserError(
+                f"{where}: has {len(images)} images, but an array of shape {array.shape} beside them"
+            )
+    if part.masks is not None and (part.masks.ndim != 3 or part.masks.dtype.kind not in "iub"):
+        raise UserError(
+            f"{where}: masks are {part.masks.dtype} {part.masks.shape}; expected class numbers (N, H, W)"
+        )
+    if part.texts is not None and part.texts.dtype.kind not in "US":
+        raise UserError(
+            f"{where}: texts are {part.texts.dtype}; expected strings, features go in text_features"
+        )
+    return part
+
+
+def _picture(pixels: Array) -> Image.Image:
+    """An image of mode L or RGB from uint8, uint16, bool, other integers to 255, or floats from 0 to 1."""
+    pixels = np.asarray(pixels)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype.kind == "f":
+        if not ((pixels >= 0) & (pixels <= 1)).all():
+            raise BadItem("floating-point pixels beyond 0 to 1")
+        pixels = np.rint(pixels * 255)
+    elif pixels.dtype == np.bool_:
+        pixels = pixels * np.uint8(255)
+    elif pixels.dtype == np.uint16:
+        pixels = np.rint(pixels / 257)
+    elif pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 255):
+        raise BadItem("integer pixels beyond 0 to 255")
+    return eight_bits(Image.fromarray(np.ascontiguousarray(pixels, np.uint8)))
+
+
+def _label(parts: Sequence[_Part], config: Data) -> Column | None:
+    if not all(part.labels is not None for part in parts):
+        return None
+    rows = [np.asarray(part.labels).reshape(len(part), -1) for part in parts]
+    if any(own.shape[1] != 1 for own in rows):
+        raise UserError(f"{config.path}: labels are {rows[0].shape}; expected one class an image, (N,)")
+    return condition.classes_of(np.concatenate(rows)[:, 0], f"{config.path}: labels")
+
+
+def _attributes(parts: Sequence[_Part], config: Data) -> Column | None:
+    """The columns of an array (N, A), or an array (N,) for each name."""
+    if not all(part.attributes for part in parts):
+        return None
+    try:
+        values = np.concatenate(
+            [
+                np.hstack([np.asarray(own, np.float32).reshape(len(part), -1) for own in part.attributes])
+                for part in parts
+            ]
+        )
+    except ValueError as error:
+        raise UserError(f"{config.path}: attributes are not numbers (N, A), alike in each split") from error
+    names = config.attributes or ()
+    if len(names) != values.shape[1]:
+        names = tuple(f"attribute {place}" for place in range(values.shape[1]))
+    return condition.attributes(values, names)
+
+
+def _texts(parts: Sequence[_Part]) -> list[list[str]]:
+    """The captions of each item; empty where there are none at all."""
+    if all(part.texts is None for part in parts):
+        return []
+    rows: list[list[str]] = []
+    for part in parts:
+        if part.texts is None:
+            rows += [[] for _ in range(len(part))]
+        else:
+            cells = np.asarray(part.texts).reshape(len(part), -1)
+            texts = np.char.decode(cells, "utf-8", "replace") if cells.dtype.kind == "S" else cells
+            rows += [[str(text) for text in row if str(text).strip()] for row in texts]
+    return rows

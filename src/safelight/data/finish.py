@@ -1,0 +1,184 @@
+"""From decoded rows to a pack: bad items taken out, channels and mask classes settled, the rest added."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safelight.config import UserError
+from safelight.data.condition import Column
+from safelight.data.pack import FORMAT
+from safelight.data.slots import Record, Rows, Slots, digest
+from safelight.data.source import NOT_MASKED, UNDECIDED, Items, Masks
+from safelight.data.texts import write_texts
+
+CHUNK = 256  # rows read at once
+MOST_CLASSES = 64  # of masks, unless the recipe says how many; more are grey levels and no classes
+
+
+def finish(name: str, items: Items, slots: Slots, records: Sequence[Record]) -> None:
+    """Make a pack of filled slots, in their folder, each file flushed to the disk, the manifest last.
+
+    Raises UserError where the masks hold no class numbers.
+    """
+    folder = slots.folder
+    bad = {item: reason for record in records for item, reason in record.bad.items()}
+    kept = np.array([item for item in range(slots.count) if item not in bad], np.int64)
+    images, digests = _images(items, slots, records, kept)
+    columns = {condition: _kept(column, kept) for condition, column in items.columns.items()}
+    described: dict[str, tuple[str, int, tuple[str, ...]]] = {
+        condition: (it.kind, it.size, it.names) for condition, it in columns.items()
+    }
+    present = {condition: it.present for condition, it in columns.items()}
+    masks = None
+    if items.masks:
+        masks, classes = _masks(items.masks, slots, records, kept)
+        described["mask"] = ("mask", classes, ())
+        present["mask"] = items.masks.present[kept]
+    for condition, column in columns.items():
+        np.save(folder / f"given-{condition}.npy", column.values)
+        if column.first is not None:
+            np.save(folder / f"first-{condition}.npy", column.first)
+    for condition, there in present.items():
+        np.save(folder / f"present-{condition}.npy", there)
+    official = np.full(len(kept), UNDECIDED, np.int8) if items.official is None else items.official[kept]
+    np.save(folder / "official.npy", official)
+    texts = [items.texts[item] for item in kept] if items.texts else []
+    if any(texts):
+        write_texts(folder, texts)
+    names = [items.names[item] for item in kept]
+    (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+    sizes = sorted((condition, kind, size) for condition, (kind, size, _) in described.items())
+    head = repr((images.shape[1:], sizes)).encode()
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "fingerprint": _fingerprint(head, digests, masks, columns, present, official, texts),
+        "count": len(kept),
+        "conditions": {condition: {"kind": kind, "size": size, "names": own}
+                       for condition, (kind, size, own) in described.items()},
+        "texts": any(texts),
+        "bad": sorted([*items.bad, *(f"{items.names[item]} ({reason})" for item, reason in bad.items())]),
+    }  # fmt: skip
+    for path in folder.iterdir():
+        _flush(path)
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    _flush(folder / "manifest.json")
+
+
+def _images(
+    items: Items, slots: Slots, records: Sequence[Record], kept: NDArray[np.int64]
+) -> tuple[Rows, Rows]:
+    """The files of images and digests, of the items kept, in one channel where none has colour."""
+    colour = items.shape[2] == 3 or any(record.colour for record in records)
+    channels = slots.shape[2] if colour else 1
+    if len(kept) == slots.count and channels == slots.shape[2]:
+        return slots.images, slots.digests
+    images = slots.images.keep(kept, (*slots.shape[:2], channels), lambda rows, items: rows[..., :channels])
+    hashes = b"".join(digest(image) for image in _each(images))
+    digests = replace(slots.digests, shape=(len(kept), 2))
+    np.save(digests.path, np.frombuffer(hashes, "<u8").reshape(-1, 2))
+    return images, digests
+
+
+def _masks(
+    masks: Masks, slots: Slots, records: Sequence[Record], kept: NDArray[np.int64]
+) -> tuple[Rows, int]:
+    """The file of masks of the items kept, and how many classes they have."""
+    classes, numbers = mask_classes(records, masks.classes)
+    if len(kept) == slots.count and numbers is None:
+        return slots.masks, classes
+
+    def renumber(rows: NDArray[Any], items: NDArray[np.int64]) -> NDArray[Any]:
+        return rows if numbers is None else np.where(masks.present[items, None, None], numbers[rows], rows)
+
+    return slots.masks.keep(kept, slots.shape[:2], renumber), classes
+
+
+def mask_classes(records: Iterable[Record], stated: int | None) -> tuple[int, NDArray[np.uint8] | None]:
+    """How many classes the masks have, and what their numbers become, None where they stay.
+
+    Masks of 0 and 255 alone are black and white: two classes. In others 255 is no class.
+    Raises UserError where the numbers are too large for classes.
+    """
+    seen = {number for record in records for number in record.classes}
+    if stated is None and seen <= {0, 255} and 255 in seen:
+        numbers = np.arange(256, dtype=np.uint8)
+        numbers[255] = 1
+        return 2, numbers
+    largest = max(seen - {NOT_MASKED}, default=0)
+    if stated is None and largest >= MOST_CLASSES:
+        raise UserError(
+            f"data.mask: masks hold numbers up to {largest}; expected class numbers from 0, or black "
+            "and white alone (no JPEG, no soft edges); set data.mask_classes if there are so many"
+        )
+    return stated or max(2, largest + 1), None
+
+
+def _kept(column: Column, kept: NDArray[np.int64]) -> Column:
+    present = column.present[kept]
+    if column.first is None:
+        return replace(column, values=column.values[kept], present=present)
+    counts = np.diff(column.first)
+    whose = np.repeat(np.arange(len(counts)), counts)
+    first = np.concatenate([[0], np.cumsum(counts[kept])]).astype(np.int64)
+    return replace(column, values=column.values[np.isin(whose, kept)], present=present, first=first)
+
+
+def _fingerprint(
+    head: bytes,
+    digests: Rows,
+    masks: Rows | None,
+    columns: Mapping[str, Column],
+    present: Mapping[str, NDArray[np.bool_]],
+    official: NDArray[np.int8],
+    texts: Sequence[Sequence[str]],
+) -> str:
+    """Of the shape and conditions, which are the head, and of every item; see pack.py."""
+    hashed = blake2b(head, digest_size=16, person=b"safelight data")
+    names = sorted(present)
+    flags = np.array([present[name] for name in names], bool).reshape(len(names), len(official))
+    complete = flags.all(0) if names else np.zeros(len(official), bool)
+    sides, whole, each = official.tobytes(), complete.tobytes(), np.ascontiguousarray(flags.T)
+    every_mask = iter(_each(masks)) if masks else None
+    for item, pixels in enumerate(_each(digests)):
+        hashed.update(pixels.data)
+        hashed.update(sides[item : item + 1])
+        hashed.update(whole[item : item + 1])
+        if len(names) > 1:
+            hashed.update(each[item].data)
+        for name in names:
+            if name == "mask" and every_mask:
+                hashed.update(next(every_mask).tobytes())
+            else:
+                hashed.update(_of_item(columns[name], item))
+        if texts:
+            hashed.update(json.dumps(texts[item]).encode())
+    return hashed.hexdigest()
+
+
+def _of_item(column: Column, item: int) -> bytes:
+    rows = (
+        column.values[item]
+        if column.first is None
+        else column.values[column.first[item] : column.first[item + 1]]
+    )
+    return np.asarray(rows).tobytes()
+
+
+def _each(rows: Rows) -> Iterable[NDArray[Any]]:
+    chunks = (rows.read(start, CHUNK) for start in range(0, rows.shape[0], CHUNK))
+    return (row for chunk in chunks for row in chunk)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

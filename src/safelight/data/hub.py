@@ -1,0 +1,159 @@
+"""A data set of the Hugging Face Hub, or one that its library saved: pip install datasets.
+
+Columns of images are the image and the mask, a ClassLabel or a column named label the class, and the rest
+as in metadata.csv. Splits named train and test or validation are the official one. Nothing of the data
+set is run: only its files are read, and images are decoded here.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from safelight.config import UserError
+from safelight.data import condition, table
+from safelight.data.condition import Column
+from safelight.data.config import Data
+from safelight.data.entries import Entries, items_of, split_by_name
+from safelight.data.source import BadItem, Items, Source, key, shown
+from safelight.data.table import Roles, Table
+
+if TYPE_CHECKING:
+    from datasets import Dataset  # type: ignore[import-untyped, unused-ignore]
+
+INSTALL = 'data.source = "hub" needs the package datasets: pip install datasets'
+
+
+def hub(config: Data) -> Source:
+    """The data set of data.path: downloaded once by `datasets`, into its own cache. Raises UserError."""
+    splits = _load(config)
+    files = {name: [file["filename"] for file in split.cache_files] for name, split in sorted(splits.items())}
+    choices = config.model_dump(
+        include={"size", "channels", "labels", "label", "attributes", "mask", "mask_classes", "text"}
+    )
+    prints = tuple(splits[name]._fingerprint for name in files)
+    slug = re.sub(r"[^\w.-]+", "-", str(config.path)).strip("-")
+    return Source(
+        slug[-40:],
+        key("hub", config.path, config.subset, config.revision, sorted(choices.items()), prints),
+        lambda: _items(splits, HubTree(files), config),
+    )
+
+
+@dataclass(frozen=True)
+class HubTree:
+    """Images in the library's Arrow files, as files named split/row/column."""
+
+    files: Mapping[str, Sequence[str]]
+
+    def open(self, name: str) -> IO[bytes]:
+        split, row, column = name.split("/", 2)
+        cell = self._columns[split, column][int(row)][column]
+        if cell is None:
+            raise BadItem("no image there")
+        if cell["bytes"] is not None:
+            return io.BytesIO(cell["bytes"])
+        return open(cell["path"], "rb")
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "hub", "files": self.files}
+
+    @cached_property
+    def _columns(self) -> dict[tuple[str, str], Dataset]:
+        """Each column of images by split, its cells not decoded."""
+        from datasets import Dataset, Image, concatenate_datasets
+
+        columns = {}
+        for split, files in self.files.items():
+            whole = concatenate_datasets([Dataset.from_file(file) for file in files])
+            for column, feature in whole.features.items():
+                if isinstance(feature, Image):
+                    one = whole.select_columns([column])
+                    columns[split, column] = one.cast_column(column, Image(decode=False))
+        return columns
+
+
+def _load(config: Data) -> dict[str, Dataset]:
+    """The splits of the data set, by name."""
+    try:
+        from datasets import Dataset, load_dataset, load_from_disk
+    except ImportError as error:
+        raise UserError(INSTALL) from error
+    path = str(config.path)
+    saved = any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
+    try:
+        if saved:
+            loaded = load_from_disk(path)
+        else:
+            loaded = load_dataset(path, config.subset, revision=config.revision)
+    except Exception as error:  # of the library, of the network, and of whatever the files hold
+        reason = shown(" ".join(str(error).split()))[:200] or type(error).__name__
+        raise UserError(f"data.path: {path} cannot be loaded from the Hub ({reason})") from error
+    splits = (
+        {"all": loaded} if isinstance(loaded, Dataset) else {str(name): own for name, own in loaded.items()}
+    )
+    if not splits or not all(split.cache_files for split in splits.values()):
+        raise UserError(f"data.path: {path} holds nothing on disk; save it with save_to_disk")
+    return splits
+
+
+def _items(splits: Mapping[str, Dataset], tree: HubTree, config: Data) -> Items:
+    from datasets import Image
+
+    first = next(iter(splits.values()))
+    images = [name for name, feature in first.features.items() if isinstance(feature, Image)]
+    if not images:
+        raise UserError(f"data.path: {config.path} has no column of images, only {', '.join(first.features)}")
+    places = [(name, row) for name in tree.files for row in range(len(splits[name]))]
+    rows = _table(splits, tree, images)
+    image = next((name for name in images if name not in (*table.MASK, config.mask)), images[0])
+    roles = table.roles(rows, config, image)
+    if roles.mask is not None and roles.mask not in images:
+        raise UserError(f"data.mask: {roles.mask!r} is no column of images")
+    digits = len(str(max(len(split) for split in splits.values())))
+    names = [f"{split}/{row:0{digits}d}" for split, row in places]
+    there = rows.columns[roles.mask] if roles.mask else [False] * len(names)
+    numbers = table.numbers(rows, roles.attributes)
+    entries = Entries(
+        files=[f"{name}/{image}" for name in names],
+        label=_label(first, rows, roles),
+        attributes=condition.attributes(numbers, roles.attributes) if roles.attributes else None,
+        masks=[f"{name}/{roles.mask}" if has else None for name, has in zip(names, there, strict=True)],
+        texts=table.captions(rows, roles.texts),
+        official=split_by_name([split for split, _ in places]),
+    )
+    return replace(items_of(tree, entries, config), names=names)
+
+
+def _table(splits: Mapping[str, Dataset], tree: HubTree, images: Sequence[str]) -> Table:
+    """Every column that holds no images; of those, whether a cell has one."""
+    columns: dict[str, list[Any]] = {}
+    for name in tree.files:
+        plain = splits[name].remove_columns([image for image in images if image in splits[name].features])
+        for column in plain.features:
+            columns.setdefault(column, []).extend(plain[column])
+        for column in images:
+            cells = splits[name].data.column(column)
+            columns.setdefault(column, []).extend(cells.is_valid().to_pylist())
+    where = [f"{name}, row {row}" for name in tree.files for row in range(len(splits[name]))]
+    return Table(columns, where)
+
+
+def _label(first: Dataset, rows: Table, roles: Roles) -> Column | None:
+    """The class of each row: by number where the library knows the names, otherwise by name."""
+    from datasets import ClassLabel
+
+    if roles.label is None:
+        return None
+    feature = first.features[roles.label]
+    if isinstance(feature, ClassLabel):
+        classes = [-1 if value is None else value for value in rows.columns[roles.label]]
+        return condition.label(np.array(classes, np.int64), tuple(feature.names))
+    return condition.label_by_name(table.class_names(rows, roles.label))

@@ -1,0 +1,47 @@
+"""What an item is before it is brought to one size: its own size, mode and pixels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safelight.data.image import decode, height_width, opened
+from safelight.data.reader import FileReader, blaming
+from safelight.data.slots import digest
+from safelight.data.source import BadItem, Reader
+
+
+@dataclass(frozen=True)
+class Look:
+    """One item. `bad` is the reason why it cannot be decoded, "" where it can."""
+
+    height: int
+    width: int
+    mode: str  # Pillow's: L, RGB, RGBA, I;16, CMYK ...
+    format: str  # PNG, JPEG ...; "" for arrays
+    digest: str  # of the pixels upright, so that copies are found whatever their file
+    bad: str = ""
+
+    def to_plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def look(reader: Reader, item: int) -> Look:
+    """Decode an item at its own size, and its mask. Raises UserError where the disk is at fault."""
+    try:
+        if isinstance(reader, FileReader):
+            return _look_at_file(reader, item)
+        pixels = reader.read(item).image
+    except BadItem as reason:
+        return Look(0, 0, "", "", "", str(reason))
+    height, width, channels = pixels.shape
+    return Look(height, width, "L" if channels == 1 else "RGB", "", digest(pixels).hex())
+
+
+def _look_at_file(reader: FileReader, item: int) -> Look:
+    name = reader.files[item]
+    with blaming(name), reader.tree.open(name) as file, opened(file) as image:
+        size, mode, kind = height_width(image), image.mode, image.format or ""
+        pixels = decode(image, size, 0)
+    reader.mask(item, size, size)
+    return Look(*size, mode, kind, digest(pixels).hex())

@@ -1,0 +1,136 @@
+"""The metadata layout: metadata.csv or metadata.jsonl beside the images (Hugging Face's imagefolder).
+
+A row is an image: `file_name` is its path from the metadata file, and other columns hold its label,
+mask (a file), captions and attributes. Rows of one image add captions to it. Images that no row names
+are passed over.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from safelight.config import UserError
+from safelight.data import condition, table
+from safelight.data.config import Data
+from safelight.data.entries import Entries, classes_by_folder, split_by_folder, split_by_name
+from safelight.data.reader import blaming
+from safelight.data.source import BadItem, shown
+from safelight.data.table import Table
+from safelight.data.tree import Listing, Tree
+
+FILE_NAME = ("file_name", "image_file_name", "file", "image")
+
+
+def by_metadata(tree: Tree, listing: Listing, config: Data) -> Entries:
+    """The images that metadata files name. Raises UserError where those cannot be understood."""
+    folders = [posixpath.dirname(name) for name in listing.metadata]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise UserError(f"{shown(folder) or '.'}: has metadata.csv and metadata.jsonl; keep one of them")
+    rows = table.joined([_read(tree, name) for name in listing.metadata])
+    file_column = _file_column(rows, listing.metadata[0])
+    roles = table.roles(rows, config, file_column)
+    found = _Images(listing.images)
+    images = found.find_all(rows, file_column)
+    nameless = images.count(None) - len(found.missing)
+    masks = found.find_all(rows, roles.mask) if roles.mask else [None] * len(images)
+    lost = [roles.mask is not None and mask is None and bool(rows.columns[roles.mask][row])
+            for row, mask in enumerate(masks)]  # fmt: skip
+    labels = table.class_names(rows, roles.label) if roles.label else [None] * len(images)
+    numbers = table.numbers(rows, roles.attributes)
+    captions = table.captions(rows, roles.texts)
+
+    by_image: dict[str, list[int]] = {}
+    for row, image in enumerate(images):
+        if image is not None and not lost[row]:  # one without the mask it is said to have is a bad item
+            by_image.setdefault(image, []).append(row)
+    files = sorted(by_image)
+    firsts = [by_image[image][0] for image in files]
+    for image, first in zip(files, firsts, strict=True):
+        for row in by_image[image][1:]:
+            alike = labels[row] == labels[first] and masks[row] == masks[first]
+            if not (alike and np.array_equal(numbers[row], numbers[first], equal_nan=True)):
+                raise UserError(
+                    f"{shown(rows.where[row])}: disagrees with {shown(rows.where[first])} on {shown(image)}"
+                )
+
+    below, sides = split_by_folder(files)
+    if table.SPLIT in rows.columns:
+        sides = split_by_name([str(rows.columns[table.SPLIT][row] or "") for row in firsts])
+    if config.labels and config.label == "folder":
+        label = classes_by_folder(below)
+    else:
+        label = condition.label_by_name([labels[row] for row in firsts])
+    unnamed = len(found.known.difference(files, (mask for mask in masks if mask)))
+    others = {"image that the metadata do not name": unnamed, "row without a file name": nameless}
+    return Entries(
+        files=files,
+        label=label,
+        attributes=condition.attributes(numbers[firsts], roles.attributes) if roles.attributes else None,
+        masks=[masks[row] for row in firsts],
+        texts=[[text for row in by_image[image] for text in captions[row]] for image in files],
+        official=sides,
+        bad=[*listing.bad, *found.missing],
+        passed_over=listing.passed_over + Counter(others),
+    )
+
+
+def _read(tree: Tree, name: str) -> Table:
+    """The table of a metadata file, its file names as paths from the root."""
+    try:
+        with blaming(name), tree.open(name) as file:
+            content = file.read()
+    except BadItem as error:
+        raise UserError(f"{shown(name)}: cannot be read ({error})") from error
+    read = table.read_csv if name.lower().endswith(".csv") else table.read_jsonl
+    return read(name, content)
+
+
+def _file_column(rows: Table, metadata: str) -> str:
+    for name in FILE_NAME:
+        for column in rows.columns:
+            if column.lower() == name:
+                return column
+    known = ", ".join(repr(column) for column in rows.columns) or "none"
+    raise UserError(f"{shown(metadata)}: has no column file_name, only {known[:200]}; name the images in it")
+
+
+class _Images:
+    """The images there are, found by what metadata call them."""
+
+    def __init__(self, images: Sequence[str]) -> None:
+        self.known = frozenset(images)
+        self.composed = {unicodedata.normalize("NFC", name): name for name in images}
+        self.missing: list[str] = []
+
+    def find_all(self, rows: Table, column: str) -> list[str | None]:
+        """The image each row of a column names; None where it names none, or one that is missing."""
+        images = []
+        for cell, where in zip(rows.columns[column], rows.where, strict=True):
+            if cell is not None and not isinstance(cell, str):
+                raise UserError(
+                    f"{shown(where)}: {column} is {shown(repr(cell))[:40]}; expected the name of a file"
+                )
+            named = (cell or "").strip()
+            images.append(self._find(posixpath.dirname(where), cell or "", where) if named else None)
+        return images
+
+    def _find(self, folder: str, name: str, where: str) -> str | None:
+        """The image of that name: as it stands, without space about it, with Windows' slashes, or with
+        letters composed otherwise, as macOS does.
+        """
+        for spelled in (name, name.strip(), name.strip().replace("\\", "/")):
+            path = posixpath.normpath(posixpath.join(folder, spelled))
+            if path in self.known:
+                return path
+            if composed := self.composed.get(unicodedata.normalize("NFC", path)):
+                return composed
+        outside = posixpath.isabs(path) or path.startswith("../")
+        reason = "leads out of the folder" if outside else "is not there, or no image by its ending"
+        self.missing.append(f"{shown(name)} ({shown(where)}: {reason})")
+        return None

@@ -1,0 +1,204 @@
+"""Tables that go with images: metadata.csv and metadata.jsonl as columns, and what each column is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safelight.config import UserError, nearest
+from safelight.data import condition
+from safelight.data.config import Data
+from safelight.data.source import shown
+
+LABEL = ("label", "class")
+MASK = ("mask_file_name", "mask")
+TEXT = re.compile(r"(text|captions?)([_. -]?\d+)?", re.IGNORECASE)
+SPLIT = "split"
+NOT_ATTRIBUTES = frozenset(("", "id", "index", "image_id", "unnamed: 0", "width", "height", SPLIT))
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Columns of values by name, all of one length."""
+
+    columns: Mapping[str, Sequence[Any]]
+    where: Sequence[str]  # by row: where it stands, such as "train/metadata.csv:3"
+
+
+def read_csv(name: str, content: bytes) -> Table:
+    """A table with a header. Repeated columns are numbered: text, text becomes text, text_1."""
+    rows, where = [], []
+    try:
+        reader = csv.reader(io.StringIO(_utf8(name, content), newline=""), strict=True)
+        header = _distinct([column.strip() for column in next(reader, [])])
+        for row in reader:
+            if row:
+                if len(row) > len(header):
+                    raise UserError(
+                        f"{shown(name)}:{reader.line_num}: has {len(row)} values for {len(header)} columns; "
+                        "put quotes about a value with a comma in it"
+                    )
+                rows.append(row + [""] * (len(header) - len(row)))
+                where.append(f"{name}:{reader.line_num}")
+    except csv.Error as error:
+        raise UserError(f"{shown(name)}:{reader.line_num}: is not CSV ({error})") from error
+    return Table({column: [row[place] for row in rows] for place, column in enumerate(header)}, where)
+
+
+def read_jsonl(name: str, content: bytes) -> Table:
+    """A table of one JSON object a line; an object may lack columns."""
+    rows, where = [], []
+    for number, line in enumerate(_utf8(name, content).split("\n"), 1):
+        if line.strip():
+            row = parse_json(f"{name}:{number}", line)
+            if not isinstance(row, dict):
+                raise UserError(f'{shown(name)}:{number}: is not an object such as {{"file_name": "a.png"}}')
+            rows.append(row)
+            where.append(f"{name}:{number}")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return Table({column: [row.get(column) for row in rows] for column in columns}, where)
+
+
+def parse_json(where: str, text: str) -> Any:
+    """A JSON value. Raises UserError."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{shown(where)}: is not JSON ({shown(str(error))})") from error
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """The rows of several tables; a column that one lacks is empty there."""
+    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+    rows: dict[str, list[Any]] = {column: [] for column in columns}
+    for table in tables:
+        for column in columns:
+            rows[column] += table.columns.get(column, [None] * len(table.where))
+    return Table(rows, [place for table in tables for place in table.where])
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column of a table is what; None and () where there is none."""
+
+    label: str | None
+    mask: str | None
+    texts: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+
+def roles(table: Table, config: Data, files: str) -> Roles:
+    """What the recipe says of the columns, and otherwise what their names say. Raises UserError.
+
+    files: the column that names the images. Every other column of numbers is an attribute, but for
+    those that number or measure the images.
+    """
+    known = tuple(table.columns)
+
+    def stated(key: str, column: str) -> str:
+        if column not in table.columns:
+            raise UserError(f"data.{key}: there is no column {column!r}{nearest(column, known)}")
+        return column
+
+    def by_name(names: Sequence[str]) -> str | None:
+        return next((column for name in names for column in known if column.lower() == name), None)
+
+    label = None
+    if config.labels and config.label != "folder":
+        label = stated("label", config.label) if config.label else by_name(LABEL)
+    mask = None
+    if config.mask != "none":
+        mask = stated("mask", config.mask) if config.mask else by_name(MASK)
+    if config.text is not None:
+        listed = (config.text,) if isinstance(config.text, str) else config.text
+        texts = tuple(stated("text", column) for column in listed)
+    else:
+        texts = tuple(column for column in known if TEXT.fullmatch(column))
+    if config.attributes is not None:
+        attributes = tuple(stated("attributes", column) for column in config.attributes)
+    else:
+        taken = {files, label, mask, *texts, *(name for name in known if name.lower() in (*LABEL, *MASK))}
+        free = (column for column in known if column not in taken and column.lower() not in NOT_ATTRIBUTES)
+        attributes = tuple(column for column in free if _is_numeric(table.columns[column]))
+    return Roles(label, mask, texts, attributes)
+
+
+def class_names(table: Table, column: str) -> list[str | None]:
+    """The class of each row by name, None where the cell is empty. Raises UserError."""
+    names: list[str | None] = []
+    for place, value in zip(table.where, table.columns[column], strict=True):
+        if value is not None and not isinstance(value, str | int | float):
+            raise UserError(f"{shown(place)}: {column} is {shown(repr(value))[:40]}; expected one class")
+        if value is None or value != value:
+            names.append(None)
+        else:
+            names.append(
+                _clean(int(value) if isinstance(value, float) and value.is_integer() else value) or None
+            )
+    return names
+
+
+def captions(table: Table, columns: Sequence[str]) -> list[list[str]]:
+    """The captions of each row: strings, or lists of strings. Raises UserError."""
+    found: list[list[str]] = [[] for _ in table.where]
+    for column in columns:
+        for texts, place, cell in zip(found, table.where, table.columns[column], strict=True):
+            for value in cell if isinstance(cell, list) else [cell]:
+                if value is not None and not isinstance(value, str | int | float):
+                    raise UserError(f"{shown(place)}: {column} is {shown(repr(value))[:40]}; expected text")
+                if value is not None and (text := _clean(value)):
+                    texts.append(text)
+    return found
+
+
+def numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float32]:
+    """The numbers of each row (N, A), not-a-number where a cell is empty. Raises UserError."""
+    values = np.empty((len(table.where), len(columns)), np.float32)
+    for index, column in enumerate(columns):
+        for row, (place, cell) in enumerate(zip(table.where, table.columns[column], strict=True)):
+            try:
+                values[row, index] = condition.number(cell)
+            except ValueError as error:
+                raise UserError(
+                    f"{shown(place)}: attribute {column} is {shown(repr(cell))[:40]}; expected a number"
+                ) from error
+    return values
+
+
+def _is_numeric(cells: Sequence[Any]) -> bool:
+    """Whether a column holds finite numbers, at least one, and nothing else but empty cells."""
+    try:
+        return any(np.isfinite([condition.number(cell) for cell in cells]))
+    except ValueError:
+        return False
+
+
+def _clean(value: object) -> str:
+    """The value as text without space about it; half characters, which JSON can state, as "?"."""
+    return str(value).strip().encode("utf-8", "replace").decode()
+
+
+def _utf8(name: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{shown(name)}: is not UTF-8 text; save it as UTF-8") from error
+
+
+def _distinct(header: list[str]) -> list[str]:
+    seen: set[str] = set()
+    for place, column in enumerate(header):
+        count = 0
+        while header[place] in seen:
+            count += 1
+            header[place] = f"{column}_{count}"
+        seen.add(header[place])
+    return header

@@ -1,0 +1,213 @@
+"""Files below a folder or in a zip archive, alike: listed fast, opened by name.
+
+A symbolic link that leads out of the folder is not followed unless the recipe says so: in data from
+elsewhere it may point at any file of this machine. It is named as a bad file instead. Links within the
+folder are followed, but not in circles. Archives are read in place; nothing is extracted.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from safelight.config import UserError
+from safelight.data.source import BadItem, shown
+
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2"),
+)
+METADATA = ("metadata.csv", "metadata.jsonl")
+NOT_DATA = (".", "__MACOSX")  # hidden files, and what archivers leave behind
+READABLE = 0o444  # whoever may read a file: one that could not be read is tried again when that changes
+MAX_FILE = 1 << 30  # bytes a member of an archive may unpack to
+LINK_OUT = "a link out of the folder; data.follow_links=true follows it"
+
+
+class Tree(Protocol):
+    """Files by name, "/" between folders."""
+
+    def open(self, name: str) -> IO[bytes]:
+        """The file, to be closed by the caller. Raises OSError, KeyError or what its archive raises."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values, from which `tree_of` makes it again in another process."""
+        ...
+
+
+@dataclass
+class Listing:
+    """What a tree holds."""
+
+    images: list[str] = field(default_factory=list)  # sorted
+    metadata: list[str] = field(default_factory=list)  # metadata.csv and .jsonl, sorted
+    annotations: list[str] = field(default_factory=list)  # annotations/*.json, sorted
+    bad: list[str] = field(default_factory=list)  # name (reason)
+    passed_over: Counter[str] = field(default_factory=Counter)  # other files, by kind
+    size: int = 0  # bytes of the images
+    digest: str = ""  # of names, sizes, times of change, and what is bad
+
+    def take(self, name: str, size: int) -> bool:
+        """Sort a file in by its name; True where it is of use."""
+        folder, _, last = name.rpartition("/")
+        suffix = os.path.splitext(last)[1].lower()
+        if suffix in SUFFIXES:
+            self.images.append(name)
+            self.size += size
+        elif last.lower() in METADATA:
+            self.metadata.append(name)
+        elif suffix == ".json" and folder.rpartition("/")[2].lower() == "annotations":
+            self.annotations.append(name)
+        else:
+            self.passed_over[f"{suffix} file" if suffix else "file without a suffix"] += 1
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class FolderTree:
+    """A folder of the disk."""
+
+    root: str
+    follow_links: bool = False
+
+    def open(self, name: str) -> IO[bytes]:
+        return open(f"{self.root}/{name}", "rb")
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "folder", "root": self.root, "follow_links": self.follow_links}
+
+    def scan(self) -> Listing:
+        """Every file below, in one pass over the directories."""
+        found, lines = Listing(), []
+        for name, status in self._files("", frozenset(), found):
+            if found.take(name, status.st_size):
+                readable = status.st_mode & READABLE
+                lines.append(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}\n")
+        return _settled(found, sorted(lines))
+
+    def _files(
+        self, below: str, above: frozenset[tuple[int, int]], found: Listing
+    ) -> Iterator[tuple[str, os.stat_result]]:
+        """Names and states of the files below a directory; above: the directories on the way to it."""
+        try:
+            status = os.stat(f"{self.root}/{below}")
+            entries = list(os.scandir(f"{self.root}/{below}"))
+        except OSError as error:
+            found.bad.append(f"{shown(below)} ({error.strerror})")
+            return
+        above |= {(status.st_dev, status.st_ino)}
+        for entry in entries:
+            name = f"{below}{entry.name}"
+            if entry.name.startswith(NOT_DATA):
+                found.passed_over["hidden file"] += 1
+                continue
+            try:
+                link = entry.is_symlink()
+                status = entry.stat()
+            except OSError as error:
+                found.bad.append(f"{shown(name)} ({'a link to nothing' if link else error.strerror})")
+                continue
+            directory = stat.S_ISDIR(status.st_mode)
+            if link and not self.follow_links and not self._within(name):
+                if directory or os.path.splitext(name)[1].lower() in SUFFIXES or entry.name in METADATA:
+                    found.bad.append(f"{shown(name)} ({LINK_OUT})")
+            elif directory:
+                if (status.st_dev, status.st_ino) not in above:
+                    yield from self._files(f"{name}/", above, found)
+            elif stat.S_ISREG(status.st_mode):
+                yield name, status
+            else:
+                found.passed_over["device or pipe"] += 1
+
+    def _within(self, name: str) -> bool:
+        root = os.path.realpath(self.root)
+        return os.path.commonpath([root, os.path.realpath(f"{self.root}/{name}")]) == root
+
+
+@dataclass(frozen=True)
+class ZipTree:
+    """A zip archive; one folder that holds everything in it is left out of the names."""
+
+    path: str
+
+    def open(self, name: str) -> IO[bytes]:
+        info = self._members[name]
+        if info.file_size > MAX_FILE:
+            raise BadItem(f"unpacks to {info.file_size / 1e9:.1f} GB")
+        return io.BytesIO(self._archive.read(info))
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "zip", "path": self.path}
+
+    def scan(self) -> Listing:
+        """Every member. Raises UserError where the archive is damaged."""
+        found, lines = Listing(), []
+        for name, info in self._members.items():
+            parts = name.split("/")
+            if any(part.startswith(NOT_DATA) and part != ".." for part in parts):
+                found.passed_over["hidden file"] += 1
+            elif ".." in parts:
+                found.bad.append(f"{shown(name)} (lies outside the archive)")
+            elif found.take(name, info.file_size):
+                lines.append(f"{name}\0{info.file_size}\0{info.CRC}\n")
+        return _settled(found, sorted(lines))
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self.path)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+        except Exception as error:  # BadZipFile, and whatever a damaged directory leads to
+            raise UserError(f"{self.path}: is not a whole zip archive ({error}); make it again") from error
+
+    @cached_property
+    def _members(self) -> dict[str, zipfile.ZipInfo]:
+        files = [info for info in self._archive.infolist() if not info.is_dir()]
+        names = [
+            "/".join(part for part in info.filename.split("/") if part not in ("", ".")) for info in files
+        ]
+        tops = {name.partition("/")[0] for name in names if not name.startswith(NOT_DATA)}
+        only = f"{tops.pop()}/" if len(tops) == 1 else ""
+        return {name.removeprefix(only): info for name, info in zip(names, files, strict=True)}
+
+
+def _settled(found: Listing, lines: list[str]) -> Listing:
+    for names in (found.images, found.metadata, found.annotations, found.bad):
+        names.sort()
+    content = "".join([*lines, *found.bad]).encode("utf-8", "surrogatepass")
+    found.digest = blake2b(content, digest_size=16).hexdigest()
+    return found
+
+
+def open_tree(path: str, follow_links: bool) -> FolderTree | ZipTree:
+    """The folder or archive at a path. Raises UserError where it is neither."""
+    if Path(path).is_dir():
+        return FolderTree(os.path.realpath(path), follow_links)
+    if not Path(path).exists():
+        raise UserError(f"data.path: {path} does not exist; give the folder or archive that holds the images")
+    if zipfile.is_zipfile(path) or path.lower().endswith(".zip"):
+        return ZipTree(path)
+    raise UserError(f"data.path: {path} is not a folder; give a folder, a .zip, an .npz, or set data.source")
+
+
+def tree_of(description: Mapping[str, Any]) -> Tree:
+    """The tree that `describe` told of."""
+    if description["kind"] == "folder":
+        return FolderTree(description["root"], description["follow_links"])
+    if description["kind"] == "zip":
+        return ZipTree(description["path"])
+    from safelight.data.hub import HubTree
+
+    return HubTree(**{name: value for name, value in description.items() if name != "kind"})
