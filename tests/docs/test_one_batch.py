@@ -1,0 +1,69 @@
+"""The code in docs/one-batch.md is code: the family it adds trains and samples."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import torch
+
+from safelight.draw import RowDraw
+from safelight.engine.loop import Job, StepRecord, train
+from safelight.engine.plan import Plan, Train
+from safelight.engine.schedule import Optim
+from safelight.engine.state import State
+from safelight.networks.unet import Config as UNet
+from safelight.types import Batch, DataSpec
+
+PAGE = Path(__file__).parents[2] / "docs" / "one-batch.md"
+SPEC = DataSpec((1, 8, 8))
+
+
+class Blobs:
+    """Images of one bright half: the left or the right."""
+
+    def parts(self, step: int, accumulate: int, rank: int, world: int) -> list[Batch]:
+        rows = range(16)
+        side = RowDraw(0, step, "data", rows).integers("side", 2).bool()[:, None, None, None]
+        left = torch.cat([torch.ones(1, 8, 4), -torch.ones(1, 8, 4)], dim=2)
+        return [Batch(torch.where(side, left, -left), {}, torch.zeros(16, dtype=torch.bool), rows, 16)]
+
+
+def test_the_family_of_the_page_trains_and_samples(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    path = tmp_path / "plain.py"
+    path.write_text(next(block for block in blocks if "class Plain:" in block), encoding="utf-8")
+    names = runpy.run_path(str(path))
+    method = names["Plain"](names["PlainConfig"](), {"denoiser": UNet(width=16, multipliers=(1, 1))})
+    steps = 150
+    plan = Plan(
+        steps,
+        Train(steps=steps, batch_size=16, ema=0.9),
+        {"denoiser": Optim(lr=3e-3)},
+        dict(method.components),
+    )
+    state = State(method, SPEC, plan, torch.device("cpu"), "contiguous")
+    records: list[StepRecord] = []
+    train(Job(method, state, Blobs(), lambda step: plan, records.append, lambda signals: None))
+    losses = [float(record.scalars["velocity"]) for record in records]
+    assert sum(losses[-20:]) < 0.5 * sum(losses[:20])  # some of it is uncertainty, and stays
+    draw = RowDraw(1, 0, "sample", range(32))
+    with torch.no_grad():
+        none = torch.zeros(32, dtype=torch.bool)
+        images = method.sample(
+            state.averages.networks, method.latent(draw), {}, none, draw, names["PlainSampling"]()
+        )
+    halves = images[..., :4].mean((1, 2, 3)), images[..., 4:].mean((1, 2, 3))
+    assert bool(((halves[0] - halves[1]).abs() > 1).all())  # one half bright, the other dark
+    assert 4 < int((halves[0] > 0).sum()) < 28  # and both kinds are made
+
+
+def test_the_page_names_what_there_is():
+    """Every `file.py` and every `file.py: name` of the page exists."""
+    root = PAGE.parents[1] / "src" / "safelight"
+    text = PAGE.read_text(encoding="utf-8")
+    for path, name in re.findall(r"`((?:\w+/)?\w+\.py)(?:: ([\w.]+))?", text):
+        source = (root / path).read_text(encoding="utf-8")
+        if name:
+            assert re.search(rf"(def|class) {name.split('.')[-1]}\b", source), f"{path}: {name}"
