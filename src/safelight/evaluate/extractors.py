@@ -1,0 +1,49 @@
+"""Opening an extractor by the name or path that a recipe or the command line gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from safelight.config import UserError, nearest
+from safelight.data.pack import Pack
+from safelight.data.source import Progress
+from safelight.evaluate.features import INCEPTION, Extractor
+
+NAMES = ("classifier", "efficientnet", INCEPTION)
+
+
+def open_extractor(
+    which: str,
+    pack: Pack,
+    device: torch.device,
+    tell: Callable[[str], None],
+    progress: Progress | None = None,
+) -> Extractor:
+    """One of NAMES, or the path of a TorchScript file.
+
+    tell: takes a line for the user, before a program from a file is run. Raises UserError.
+    """
+    match which:
+        case "classifier":
+            from safelight.evaluate.classifier import open_classifier
+
+            return open_classifier(pack, device, tell, progress)
+        case "efficientnet":
+            from safelight.evaluate.efficientnet import open_efficientnet
+
+            return open_efficientnet(pack.spec, device)
+        case "inception":
+            from safelight.evaluate.inception import open_inception
+
+            return open_inception(device, tell)
+    path = Path(which).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"features {which!r}: no such file, and no extractor of that name{nearest(which, NAMES)}"
+        )
+    from safelight.evaluate.torchscript import open_program
+
+    return open_program(path, path.stem, device, tell)
