@@ -22,7 +22,7 @@ EVERYTHING = DataSpec(
         "mask": Condition("mask", 2),
     },
 )
-SMALL = Config(width=8, multipliers=(1, 2), attention=(1,), head=8, middle=1)
+SMALL = Config(width=8, multipliers=(1, 2), attention=(1,), head=8, middle=1, embedding=32)
 
 
 def awake(network: nn.Module) -> nn.Module:
@@ -176,7 +176,7 @@ def test_autocast_stays_near_float32() -> None:
 def test_parameters_by_hand() -> None:
     """One level, no attention: stem, head, three blocks, and the embedding of time and labels."""
     labels = DataSpec(shape=(1, 4, 4), conditions={"label": Condition("label", 10)})
-    network = Config(width=8, multipliers=(1,), middle=3).build(labels)
+    network = Config(width=8, multipliers=(1,), middle=3, embedding=32).build(labels)
     stem, head = 4 * 8 * 9 + 8, 2 * 8 + 8 * 4 * 9 + 4
     block = 2 * (2 * 8) + 2 * (8 * 8 * 9 + 8) + (32 * 16 + 16)
     embedding = (64 * 32 + 32) + (32 * 32 + 32) + 10 * 32 + 32

@@ -2,7 +2,8 @@
 
 Residual blocks take the noise level and the conditions as a scale and shift after their second norm
 (Dhariwal and Nichol 2021); the last layer of every branch starts at zero, so that the network starts as
-its skip connections and outputs zero. The choices that make it fast were measured; see docs/log.md.
+its skip connections and outputs zero. Measured on a CPU: plain 3x3 convolutions beat depthwise ones, and
+smaller batches with a higher learning rate beat larger ones.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Config(Section):
         default=1, ge=1, description="residual blocks a level, on the way down and again on the way up"
     )
     middle: int = Field(default=3, ge=1, description="residual blocks of the coarsest level")
+    embedding: int = Field(default=256, ge=1, description="size of the vector of noise level and conditions")
     attention: tuple[int, ...] = Field(
         default=(), description="levels with self-attention after each block; 0 is the finest"
     )
@@ -76,7 +78,7 @@ class UNet(nn.Module):
         self.patch = config.patch
         pixels = config.patch**2
         widths = [config.width * multiplier for multiplier in config.multipliers]
-        features = 4 * config.width
+        features = config.embedding
 
         def stage(level: int, inputs: int, blocks: int) -> Stage:
             return Stage(config, inputs, widths[level], features, blocks, level in config.attention)
