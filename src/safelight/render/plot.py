@@ -82,7 +82,7 @@ def held_out_figure(history: History) -> Figure:
                 steps, values = thinned(training.steps, smoothed)
                 ax.plot(steps, values, color=colour, linestyle=(0, (4, 2)), linewidth=0.9, alpha=0.75)
                 drawn.append(values)
-        _scale_values(ax, np.concatenate(drawn))
+        scale_values(ax, np.concatenate(drawn))
         ax.set_xlim(
             left=min(int(band.held_out.steps[0]) for band in history.held_out if len(band.held_out.steps))
         )
@@ -149,7 +149,7 @@ def _draw_component(ax: Axes, curve: Curve) -> None:
     else:
         ax.plot(finite.steps, finite.values, color=RAW, alpha=0.7, linewidth=0.6)
     ax.plot(*thinned(finite.steps, smoothed), color=SAFELIGHT, linewidth=1.4)
-    notes = [_scale_values(ax, finite.values), curve.note]
+    notes = [scale_values(ax, finite.values), curve.note]
     if curve.reference is not None:
         ax.axhline(curve.reference, color=INK, linewidth=0.7, linestyle=(0, (1, 2)))
     broken = curve.steps[~np.isfinite(curve.values)]
@@ -228,7 +228,7 @@ def _draw_events(axes: Sequence[Axes], events: Sequence[Event], first: int, last
     return rows.count(None)
 
 
-def _scale_values(ax: Axes, values: Series) -> str:
+def scale_values(ax: Axes, values: Series) -> str:
     """Scale and ticks of the value axis for finite values; a note where it is not plainly logarithmic."""
     scale, within = axis_scale(values)
     if scale == "symlog":

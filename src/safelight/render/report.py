@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from safelight.render import markdown
+from safelight.render import environments
 from safelight.render.facts import ReportFacts
 from safelight.render.report_figures import make_figures
 from safelight.render.report_view import view
@@ -24,35 +21,6 @@ def write_report(run: Path, facts: ReportFacts) -> tuple[Path, Path]:
     """
     words = {"facts": facts, "view": view(facts), "figures": make_figures(run, facts)}
     paths = run / "report.md", run / "report.html"
-    for path, environment in zip(paths, (_markdown(), _html()), strict=True):
+    for path, environment in zip(paths, (environments.markdown(), environments.html()), strict=True):
         write_text(path, environment.get_template(f"{path.name}.j2").render(words))
     return paths
-
-
-@cache
-def _html() -> Environment:
-    return Environment(
-        loader=PackageLoader("safelight.render"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
-def _markdown() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("safelight.render"),
-        finalize=markdown.finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "code": markdown.code,
-        "code_block": markdown.code_block,
-        "verbatim": markdown.Verbatim,
-    }
-    return environment

@@ -22,6 +22,16 @@ def number(value: float | None) -> str:
     return mantissa.replace("-", "−") + e + exponent
 
 
+def with_error(value: float, error: float) -> str:
+    """ "0.714 ± 0.014": the error to two digits, the value as far; without one where there is none."""
+    if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
+        return number(value)
+    places = 1 - math.floor(math.log10(error))
+    if not 0 <= places <= 6:
+        return f"{number(value)} ± {number(float(f'{error:.2g}'))}"
+    return f"{value:,.{places}f} ± {error:,.{places}f}".replace("-", "−")
+
+
 def count(value: int | None) -> str:
     """"1,234,567"; a dash for None."""  # fmt: skip
     return "–" if value is None else f"{value:,}"

@@ -1,0 +1,162 @@
+"""Curves of several runs in one panel, and numbers over seeds with the band within which all is chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from safelight.render.figure_file import style
+from safelight.render.history import Series
+from safelight.render.palette import BANDS, INK, PENCIL, SAFELIGHT
+from safelight.render.plot import SMALL, WIDTH, scale_values, thinned
+from safelight.render.wording import number
+
+COLOURS = (SAFELIGHT, *(BANDS[i] for i in (6, 3, 5, 7, 2, 0, 4)))  # neighbours are far apart in hue
+DASHES = ("solid", (0, (4, 2)), (0, (1, 1.5)))  # for the second and third round through the colours
+FAR = 100.0  # times the middle course of a panel: a run that diverged is named instead of drawn
+PALE = "#efe3d3"  # the band of chance
+ROW = 0.27  # inches, of a setting in a figure of spreads
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run in a panel."""
+
+    name: str
+    x: Series
+    y: Series
+    group: int  # lines of a group share a colour: the seeds of one setting
+    label: str = ""  # of the legend; the first line of a group has it
+
+
+@dataclass(frozen=True)
+class LinePanel:
+    title: str
+    lines: tuple[Line, ...]
+    leading: bool = False  # the first line decides the scale; otherwise the middle one does
+
+
+@dataclass(frozen=True)
+class SpreadRow:
+    """A number under one setting, over its seeds."""
+
+    label: str
+    values: tuple[float, ...]
+    mean: float
+    band: float  # around the mean of the reference; NaN where unknown, and of the reference itself
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SpreadPanel:
+    title: str
+    rows: tuple[SpreadRow, ...]  # the first is the reference
+
+
+def lines_figure(panels: Sequence[LinePanel], x_title: str) -> Figure:
+    """Panels one below another over a common axis; a legend names the groups."""
+    with style():
+        tall = 2.3 if len(panels) <= 2 else 1.6
+        figure = Figure(figsize=(WIDTH, tall * len(panels) + 0.9), layout="constrained")
+        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
+        for ax, panel in zip(grid[:, 0], panels, strict=True):
+            ax.set_title(panel.title, loc="left")
+            shown = on_scale([line.y for line in panel.lines], panel.leading)
+            for line in (panel.lines[place] for place in shown):
+                colour = COLOURS[line.group % len(COLOURS)]
+                dashes = DASHES[line.group // len(COLOURS) % len(DASHES)]
+                few = len(line.x) <= 60
+                x, y = thinned(line.x, line.y)  # type: ignore[arg-type]
+                ax.plot(
+                    x, y, color=colour, linestyle=dashes, linewidth=1.2, alpha=0.9, label=line.label or None,
+                    marker="o" if few else None, markersize=2.5,
+                )  # fmt: skip
+            note = scale_values(ax, np.concatenate([panel.lines[place].y for place in shown]))
+            far = ", ".join(line.name for place, line in enumerate(panel.lines) if place not in shown)
+            notes = (note, f"off the scale: {far}" if far else "")
+            ax.set_title(" · ".join(filter(None, notes)), loc="right", fontsize=SMALL, color=PENCIL)
+        bottom = grid[-1, 0]
+        bottom.set_xlabel(x_title)
+        bottom.set_xlim(left=0)
+        bottom.xaxis.set_major_locator(MaxNLocator(8))
+        bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        named: dict[str, Artist] = {}
+        for ax in grid[:, 0]:
+            handles, labels = ax.get_legend_handles_labels()
+            named = {**dict(zip(labels, handles, strict=True)), **named}
+        if len(named) > 1:
+            columns = _legend_columns(list(named))
+            figure.legend(list(named.values()), list(named), loc="outside lower left", ncols=columns)
+    return figure
+
+
+def on_scale(courses: Sequence[Series], leading: bool = False) -> list[int]:
+    """Positions of the courses of finite values that can share an axis with the middle one, or the first.
+
+    One whose middle is more than FAR times as large would flatten the others; with `leading` also one FAR
+    times as small, which the first would flatten.
+    """
+    middles = [max(float(np.median(np.abs(values))), 1e-12) for values in courses]
+    ordinary = middles[0] if leading else sorted(middles)[(len(middles) - 1) // 2]
+    least = ordinary / FAR if leading else 0.0
+    return [place for place, middle in enumerate(middles) if least <= middle <= FAR * ordinary]
+
+
+def spreads_figure(panels: Sequence[SpreadPanel]) -> Figure:
+    """A row a setting: seeds as dots, their mean a tick, the band of chance around the reference's mean."""
+    heights = [ROW * len(panel.rows) + 0.55 for panel in panels]
+    with style():
+        figure = Figure(figsize=(WIDTH, sum(heights) + 0.35), layout="constrained")
+        grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
+        for ax, panel in zip(grid[:, 0], panels, strict=True):
+            _draw_spreads(ax, panel)
+        notes = (
+            "dots: seeds",
+            "tick: their mean",
+            "pale: a mean in here is within the seed spread of the first",
+        )
+        figure.supxlabel(" · ".join(notes), fontsize=SMALL, color=PENCIL)
+    return figure
+
+
+def _draw_spreads(ax: Axes, panel: SpreadPanel) -> None:
+    shown = on_scale([np.array(row.values) for row in panel.rows])
+    values = [value for place in shown for value in panel.rows[place].values]
+    margin = 0.06 * (max(values) - min(values)) or 0.01 * abs(values[0]) or 1.0
+    ax.set_title(panel.title, loc="left")
+    ax.grid(visible=False)
+    ax.set_xlim(min(values) - margin, max(values) + margin)
+    ax.set_ylim(len(panel.rows) - 0.4, -0.6)
+    reference = panel.rows[0].mean
+    ax.axvline(reference, color=PENCIL, linewidth=0.7, linestyle=(0, (1, 2)))
+    for place, row in enumerate(panel.rows):
+        colour = SAFELIGHT if place else INK
+        note = row.note
+        if place in shown:
+            ax.plot(row.values, [place] * len(row.values), "o", color=colour, alpha=0.55, markersize=4)
+            ax.plot([row.mean] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=1.6)
+        else:
+            note = f"off the scale: {number(row.mean)}"
+        if row.band > 0 and 0 in shown:
+            corner = reference - row.band, place - 0.36
+            ax.add_patch(Rectangle(corner, 2 * row.band, 0.72, color=PALE, zorder=0))
+        ax.annotate(
+            note, (1.0, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
+            textcoords="offset points", va="center", fontsize=SMALL, color=PENCIL,
+        )  # fmt: skip
+    ax.set_yticks(range(len(panel.rows)), [row.label for row in panel.rows])
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """As many columns as fit the width of a figure."""
+    widest = max(map(len, labels), default=1)
+    return max(1, min(len(labels), round(150 / (widest + 6))))
