@@ -1,0 +1,208 @@
+"""A run read from its directory for comparing: settings, interventions, record, sheets, measurements.
+
+Nothing here fails because of one bad run: what cannot be read is said in `problems`.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from safelight.compare.measured import Measured, read_measured
+from safelight.config import UserError, flatten, override
+from safelight.render.history import Series, Steps
+from safelight.store import metrics
+from safelight.store.journal import Intervention
+from safelight.store.listing import Status, summary
+from safelight.store.run import Parent, RunDirectory
+
+Axis = Literal["images", "hours"]  # what runs can be given equally much of
+
+
+@dataclass(frozen=True)
+class Column:
+    """One recorded value, at the rows that have it: a lazy phase and held-out losses are not in every row."""
+
+    rows: Steps  # (n,) ascending, into the rows of the record
+    values: Series  # (n,) as recorded, not finite ones among them
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run recorded, a row a step."""
+
+    steps: Steps  # (N,) steps behind the run
+    images: Steps  # (N,) seen
+    hours: Series  # (N,) spent inside steps: no sheets, no checkpoints, no evaluation
+    columns: Mapping[str, Column] = field(default_factory=dict)
+
+    def along(self, axis: Axis) -> Series:
+        """(N,) images seen, or hours."""
+        return self.images.astype(np.float64) if axis == "images" else self.hours
+
+    @property
+    def sound(self) -> int:
+        """Rows before the total stopped being finite for good; all of them in a sound run."""
+        total = self.columns.get("total")
+        if total is None:
+            return 0
+        finite = np.flatnonzero(np.isfinite(total.values))
+        return int(total.rows[finite[-1]]) + 1 if len(finite) else 0
+
+    def reach(self, axis: Axis) -> float:
+        """How far the run came while its loss was finite; 0 where it recorded nothing."""
+        return float(self.along(axis)[self.sound - 1]) if self.sound else 0.0
+
+    @property
+    def skipped(self) -> int:
+        """Steps of which a gradient was not finite, so that the weights were left alone."""
+        norms = [column for name, column in self.columns.items() if name.startswith("grad_norm/")]
+        return len({row for one in norms for row in one.rows[~np.isfinite(one.values)].tolist()})
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return self.named("raw/")
+
+    def named(self, prefix: str) -> tuple[str, ...]:
+        """Names of the columns with a prefix, without it."""
+        return tuple(name.removeprefix(prefix) for name in self.columns if name.startswith(prefix))
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A saved sheet of fixed samples."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One run, as far as it can be read."""
+
+    name: str
+    path: Path
+    status: Status
+    id: str = ""
+    recipe: str = ""  # the name of the one it was made from
+    created: str = ""  # ISO 8601, UTC
+    step: int = 0  # steps behind it
+    steps: int = 0  # planned
+    tree: Mapping[str, Any] = field(default_factory=dict)  # the resolved recipe, before interventions
+    interventions: tuple[Intervention, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    code: Mapping[str, Any] = field(default_factory=dict)
+    environments: tuple[Mapping[str, Any], ...] = ()  # of each session; host among them
+    parent: Parent | None = None
+    record: Record = field(default_factory=lambda: record_of(()))
+    sheets: tuple[Sheet, ...] = ()
+    measured: tuple[Measured, ...] = ()
+    problems: tuple[str, ...] = ()  # what could not be read, and why
+    readable: bool = True  # False: nothing but its name is known
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Dotted keys of the resolved recipe, before interventions."""
+        return flatten(self.tree)
+
+    def settings_at(self, step: int) -> dict[str, Any]:
+        """Dotted keys and values in force at a step: the recipe and the interventions so far."""
+        changes: dict[str, Any] = {}
+        for one in sorted(self.interventions, key=lambda one: one.step):
+            if one.step <= step:
+                changes |= one.changes
+        return flatten(override(self.tree, changes))
+
+    @property
+    def batch_size(self) -> int:
+        return int(self.settings.get("train.batch_size", 1))
+
+    @property
+    def fate(self) -> str:
+        """What is to be known before trusting its end; "" where it finished and was finite throughout."""
+        record, words = self.record, []
+        if self.status != "finished":
+            words.append(f"{self.status} after step {self.step:,} of {self.steps:,}")
+        if record.sound < len(record.steps):
+            first = int(record.steps[record.sound])
+            words.append(f"its loss is not finite from step {first:,} on")
+        if record.skipped:
+            words.append(f"{record.skipped:,} steps were skipped: a gradient was not finite")
+        return "; ".join(words)
+
+
+def gather(directory: RunDirectory) -> RunFacts:
+    """Everything of a run that comparing needs. Never raises for a damaged run, but says so."""
+    try:
+        return _gather(directory)
+    except UserError as error:
+        problem = str(error)
+    except (LookupError, TypeError, ValueError) as error:
+        problem = f"{directory.path}: is not written as this version of safelight does it ({error!r})"
+    return RunFacts(directory.name, directory.path, "damaged", problems=(problem,), readable=False)
+
+
+def _gather(directory: RunDirectory) -> RunFacts:
+    short = summary(directory)
+    if short.status == "damaged":
+        raise UserError(short.problem)
+    info, journal = directory.info(), directory.journal()
+    problems: list[str] = []
+    interventions: Sequence[Intervention] = ()
+    try:
+        interventions = journal.interventions
+    except UserError as error:
+        problems.append(str(error))
+    measured, unread = read_measured(directory.path)
+    sessions = journal.of_kind("session")
+    return RunFacts(
+        name=directory.name,
+        path=directory.path,
+        status=short.status,
+        id=info.id,
+        recipe=info.recipe,
+        created=info.created,
+        step=short.step,
+        steps=int(short.steps),
+        tree=tomllib.loads(directory.recipe_text()),
+        interventions=tuple(interventions),
+        data=info.facts.data,
+        code=info.facts.code,
+        environments=tuple(
+            {"host": one.fields.get("host", ""), **one.fields.get("environment", {})} for one in sessions
+        ),
+        parent=info.parent,
+        record=record_of(metrics.merged(directory.path)),
+        sheets=tuple(
+            Sheet(int(path.stem), path)
+            for path in sorted(directory.sheets.glob("*.png"))
+            if path.stem.isdecimal()
+        ),
+        measured=measured,
+        problems=(*problems, *unread),
+    )
+
+
+def record_of(lines: Sequence[Mapping[str, Any]]) -> Record:
+    """The rows of a run's metrics, as they stand on disk, in columns."""
+    names = dict.fromkeys(name for line in lines for name in line)
+    columns = {}
+    for name in names:
+        if name in ("step", "images", "seconds", "fingerprint"):
+            continue
+        own = [(row, float(line[name])) for row, line in enumerate(lines) if name in line]
+        rows, values = zip(*own, strict=True)
+        columns[name] = Column(np.array(rows, np.int64), np.array(values, np.float64))
+    seconds = [float(line["seconds"]) for line in lines]
+    return Record(
+        steps=np.array([line["step"] + 1 for line in lines], np.int64),
+        images=np.array([line["images"] for line in lines], np.int64),
+        hours=np.cumsum([value if math.isfinite(value) else 0.0 for value in seconds]) / 3600,
+        columns=columns,
+    )

@@ -1,0 +1,112 @@
+"""The log of a project: every run against its parent, or against the run before it. Facts only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from safelight.compare import numbers
+from safelight.compare.basis import Number, Row, Told
+from safelight.compare.budget import Budget
+from safelight.compare.comparison import Comparison, compare
+from safelight.compare.gather import RunFacts
+from safelight.compare.settings import Difference, Edit
+
+Relation = Literal["parent", "before", "first"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of a run, and beside it the same of the run it is compared with."""
+
+    name: str
+    end: Number  # as far as the run came
+    now: Number | None = None  # at equal images seen
+    before: Number | None = None
+    why_not: str = ""  # what forbids to put the other run's beside it
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in the log."""
+
+    run: RunFacts
+    number: int  # from 1, the oldest
+    before: RunFacts | None
+    relation: Relation
+    changes: tuple[Difference, ...] = ()  # values by run: the other one's first
+    edits: tuple[Edit, ...] = ()
+    values: tuple[Value, ...] = ()
+    equal_images: int = 0  # at which `now` and `before` were taken; 0 where there is no such point
+    seconds_per_kimg: float = float("nan")
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its losses may be drawn in one panel with those of the other run."""
+        return any(value.before is not None for value in self.values)
+
+
+def log(runs: Sequence[RunFacts]) -> tuple[Entry, ...]:
+    """Every run, the newest first; unreadable ones come last, as their dates are not known."""
+    ordered = sorted(runs, key=lambda run: (run.created, run.name))
+    entries = [_entry(run, ordered[:place], place + 1) for place, run in enumerate(ordered)]
+    return tuple(reversed(entries))
+
+
+def origin(run: RunFacts, earlier: Sequence[RunFacts]) -> tuple[RunFacts | None, Relation]:
+    """What a run is a change of: its parent, else the run before it of the same recipe and data."""
+    readable = [one for one in earlier if one.readable]
+    parent = next((one for one in readable if run.parent and one.id == run.parent.run), None)
+    if parent:
+        return parent, "parent"
+    same = [one for one in readable if _kind(one) == _kind(run)]
+    return (same[-1], "before") if same else (None, "first")
+
+
+def _entry(run: RunFacts, earlier: Sequence[RunFacts], number: int) -> Entry:
+    if not run.readable:
+        return Entry(run, number, None, "first")
+    before, relation = origin(run, earlier)
+    found = compare([before, run] if before else [run])
+    cost = numbers.cost(run).numbers
+    return Entry(
+        run,
+        number,
+        before,
+        relation,
+        changes=found.settings,
+        edits=tuple(edit for edit in found.edits if edit.run == run.name),
+        values=tuple(_values(run, before, found)),
+        equal_images=round(found.at[0].budget.amount) if found.at else 0,
+        seconds_per_kimg=cost[numbers.MEAN].value if cost else float("nan"),
+    )
+
+
+def _kind(run: RunFacts) -> tuple[str, object]:
+    return run.recipe, run.data.get("fingerprint")
+
+
+def _values(run: RunFacts, before: RunFacts | None, found: Comparison) -> Iterator[Value]:
+    """Components and held-out losses, at the end and at equal images seen; stored metrics, the latest."""
+    reach = run.record.reach("images")
+    if not reach:
+        return
+    end = Budget("images", reach, (run.name,))
+    at = found.at[0] if found.at else None
+    yield from _beside(numbers.components(run, end), before, at.components if at else Told())
+    yield from _beside(numbers.held_out(run, end), before, at.held_out if at else Told())
+    for row in numbers.metrics(run):
+        yield from _beside(row, before, found.metrics)
+
+
+def _beside(end: Row, before: RunFacts | None, told: Told) -> Iterator[Value]:
+    """The numbers of a row, each with what stands in one column with it."""
+    for name, number in end.numbers.items():
+        own = [column for column in told.columns if end.run in column.runs and name in column.names]
+        rows = {row.run: row.numbers for row in own[0].rows} if own else {}
+        other = rows.get(before.name, {}).get(name) if before else None
+        why = ""
+        if before and other is None:
+            why = next((", ".join(one[0] for one in apart.facts) for apart in told.apart), "")
+        yield Value(name, number, rows.get(end.run, {}).get(name), other, why)

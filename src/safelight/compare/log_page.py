@@ -1,0 +1,171 @@
+"""The log of a project as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from safelight.compare import drawings, tables
+from safelight.compare.gather import RunFacts
+from safelight.compare.log import Entry
+from safelight.compare.settings import Difference
+from safelight.config import UserError
+from safelight.render.beside import ACROSS, side_by_side
+from safelight.render.page import Block, Drawing, Notes, Page, Rows, Section, Text, Told
+from safelight.render.report_view import Table
+from safelight.render.sheet_file import read_sheet
+from safelight.render.wording import count, duration, number, plural
+
+HOUR = 3600
+MOST = 3  # changes that a line of the table says
+
+
+def log_page(entries: Sequence[Entry], place: str, full: int, written: str = "") -> Page:
+    """The log as a page. full: how many of the newest are told in full; the table has all of them."""
+    told = [entry for entry in entries if entry.run.readable][:full]
+    hours = sum(float(entry.run.record.hours[-1]) for entry in entries if len(entry.run.record.hours))
+    older = len([entry for entry in entries if entry.run.readable]) - len(told)
+    blocks: list[Block] = [Rows(_overview(entries))]
+    if older:
+        blocks.append(Text(f"The newest {len(told)} are told below, {older} older ones in this table only."))
+    unreadable = tables.fates([entry.run for entry in entries if not entry.run.readable])
+    if unreadable:
+        blocks.append(Notes(unreadable))
+    return Page(
+        mark="experiment log",
+        title=place,
+        summary=f"{plural(len(entries), 'run')}, the newest first: what each changed, and what came of it.",
+        key_figures=(
+            (str(len(entries)), "runs"),
+            (str(sum(entry.run.status == "finished" for entry in entries)), "finished"),
+            (duration(hours * HOUR) if hours else "–", "in training steps"),
+        ),
+        written=written,
+        sections=(
+            Section("All runs", tuple(blocks)),
+            *(Section(entry.run.name, _entry(entry)) for entry in told),
+        ),
+    )
+
+
+def _overview(entries: Sequence[Entry]) -> Table:
+    """A line a run."""
+    rows = []
+    for entry in entries:
+        run = entry.run
+        if not run.readable:
+            rows.append((run.name, "", run.status, "", "", "", "", ""))
+            continue
+        first = entry.values[0] if entry.values else None
+        loss = f"{first.name} {tables.told(first.end)}" if first else "–"
+        made = run.name, told_time(run.created), run.status, run.recipe, _changed(entry)
+        rows.append((*made, count(_images(run)), loss, number(entry.seconds_per_kimg)))
+    head = ("run", "begun", "status", "recipe", "changed", "images seen", "loss at its end", "s / kimg")
+    return Table(head, tuple(rows), 5)
+
+
+def _entry(entry: Entry) -> tuple[Block, ...]:
+    """A run in full."""
+    run = entry.run
+    hours = float(run.record.hours[-1]) if len(run.record.hours) else 0.0
+    facts = (
+        f"{run.recipe}, seed {run.settings.get('train.seed', '–')}, begun {told_time(run.created)}: "
+        f"{run.status} after {count(run.step)} of {count(run.steps)} steps, "
+        f"{count(_images(run))} images seen, {duration(hours * HOUR)} in steps."
+    )
+    blocks: list[Block] = [Text(facts)]
+    if notes := tables.fates([run]):
+        blocks.append(Notes(notes))
+    blocks.append(Text(_origin(entry)))
+    if entry.changes:
+        blocks.append(Told(tuple((one.key, change(one)) for one in entry.changes)))
+    if entry.edits:
+        blocks.append(Rows(tables.edits_table(entry.edits), "Interventions"))
+    blocks += _sheet(entry)
+    if entry.values:
+        blocks.append(Rows(_values(entry)))
+    blocks += _curves(entry)
+    return tuple(blocks)
+
+
+def _origin(entry: Entry) -> str:
+    """What the run is a change of."""
+    run, before = entry.run, entry.before
+    lost = "; its parent is not among these runs" if run.parent and entry.relation != "parent" else ""
+    if before is None:
+        return f"The first of its recipe and data here{lost}."
+    if entry.relation == "parent" and run.parent:
+        words = f"Forked from {before.name} at step {count(run.parent.step)}"
+    else:
+        words = f"Against {before.name}, the run before it of this recipe and data{lost}"
+    return f"{words}, changed:" if entry.changes else f"{words}: the same settings."
+
+
+def change(one: Difference) -> str:
+    """ "0.001 → 0.0003": a setting of two runs."""
+    return " → ".join(one.values.values())
+
+
+def _changed(entry: Entry) -> str:
+    """The changes in a few words; those that change no weight are left out."""
+    if entry.before is None:
+        return "–"
+    found = [one for one in entry.changes if one.role == "training"]
+    words = [f"{one.key} {change(one)}" for one in found[:MOST]]
+    if len(found) > MOST:
+        words.append(f"{len(found) - MOST} more")
+    if entry.edits:
+        words.append(plural(len(entry.edits), "intervention"))
+    return "; ".join(words) or "nothing that is trained"
+
+
+def _values(entry: Entry) -> Table:
+    """Numbers at the end, and beside the other run's at equal images seen."""
+    if entry.before is None or not entry.equal_images:
+        own = tuple((value.name, tables.told(value.end)) for value in entry.values)
+        return Table(("number", "at its end"), own, 1)
+    rows = tuple(
+        (
+            value.name,
+            tables.told(value.end),
+            tables.told(value.now),
+            tables.told(value.before) if value.before else f"not comparable: {value.why_not}",
+            tables.against(value.now, value.before),
+        )
+        for value in entry.values
+    )
+    given = f"at {count(entry.equal_images)} images"
+    return Table(("number", "at its end", given, f"{entry.before.name} {given}", "difference"), rows, 1)
+
+
+def _sheet(entry: Entry) -> tuple[Block, ...]:
+    """The first images of the last sheet."""
+    if not entry.run.sheets:
+        return ()
+    sheet = entry.run.sheets[-1]
+    try:
+        images = read_sheet(sheet.path)
+    except UserError as error:
+        return (Notes((f"Not shown: {error}",)),)
+    shown = [("", images[: 2 * ACROSS])]
+    picture = side_by_side(shown, drawings.conditions(entry.run))
+    return (Drawing(f"{entry.number:04d}-sheet", f"After step {count(sheet.step)}.", picture),)
+
+
+def _curves(entry: Entry) -> tuple[Block, ...]:
+    """Components of the run, and of the one it is compared with where they may share a panel."""
+    runs = [entry.run, *([entry.before] if entry.before and entry.comparable else [])]
+    groups = {run.name: (place, run.name) for place, run in enumerate(runs)}
+    panels = drawings.curves(entry.run.record.components, runs, groups, "raw/", "images", leading=True)
+    return drawings.curves_drawing(
+        panels, "images", f"{entry.number:04d}-losses", "Raw components, smoothed."
+    )
+
+
+def _images(run: RunFacts) -> int:
+    return int(run.record.images[-1]) if len(run.record.images) else 0
+
+
+def told_time(time: str) -> str:
+    """ISO 8601 as a person writes it, in local time."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")

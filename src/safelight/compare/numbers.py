@@ -1,0 +1,214 @@
+"""The numbers of runs at an equal budget: losses, held-out losses, totals, metrics, cost.
+
+Each row says on what basis its numbers were taken; `basis.together` decides from that what may share a
+column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from safelight.compare.basis import Basis, Number, Row, worded
+from safelight.compare.budget import Budget, images_at, rows_within
+from safelight.compare.gather import RunFacts
+from safelight.engine.schedule import Weight, weight_at
+
+BLOCKS = 8  # batch means of a window, from which its standard error is taken
+WINDOW = 0.1  # share of the budget, at its end, over which a loss is averaged
+MEAN, MEDIAN = "s / kimg", "s / kimg, median part"
+PARTS = 20  # of a run, of whose costs the median is taken
+MACHINE = ("host", "device", "gpu", "cpu_capability", "threads", "processes", "torch")
+
+_WEIGHT: TypeAdapter[Weight] = TypeAdapter(Weight)
+
+
+def components(run: RunFacts, budget: Budget) -> Row:
+    """Raw loss components: means over the last tenth of the budget."""
+    numbers = {name: _windowed(run, f"raw/{name}", budget) for name in run.record.components}
+    return _row(run, budget, loss_basis(run, budget), numbers)
+
+
+def total(run: RunFacts, budget: Budget) -> Row:
+    """The weighted total, which means the same only under the same weights."""
+    step = _last_step(run, budget)
+    weights = weights_at(run, step)
+    basis = {**loss_basis(run, budget), **{f"loss.weights.{name}": worded(w) for name, w in weights.items()}}
+    return _row(run, budget, basis, {"total": _windowed(run, "total", budget)})
+
+
+def held_out(run: RunFacts, budget: Budget) -> Row:
+    """Held-out values, as they were last measured within the budget."""
+    settings = run.settings_at(_last_step(run, budget))
+    basis = {
+        **loss_basis(run, budget),
+        **{key: _told(settings, key) for key in ("data.held_out", "watch.held_out", "watch.seed")},
+    }
+    return _latest(run, budget, basis, "held_out/")
+
+
+def measured_while_training(run: RunFacts, budget: Budget) -> Row:
+    """Metrics of evaluate.every, as they were last measured within the budget."""
+    settings = run.settings_at(_last_step(run, budget))
+    stated = {key: worded(value) for key, value in settings.items() if key.startswith("evaluate.")}
+    stated.pop("evaluate.every", None)
+    sampling = {key: worded(value) for key, value in settings.items() if key.startswith("sample.")}
+    return _latest(run, budget, {**data_basis(run, settings), **stated, **sampling}, "evaluate/")
+
+
+def metrics(run: RunFacts) -> list[Row]:
+    """Stored evaluations: of every basis the latest, with a row of its own."""
+    latest: dict[tuple[tuple[str, str], ...], dict[str, tuple[int, Number]]] = {}
+    bases: dict[tuple[tuple[str, str], ...], Basis] = {}
+    for one in run.measured:
+        basis = {"data fingerprint": str(run.data.get("fingerprint")), **one.basis}
+        key = tuple(sorted(basis.items()))
+        bases[key] = basis
+        latest.setdefault(key, {})[one.name] = one.step, Number(one.value, one.spread, one.floor)
+    rows = []
+    for key, found in latest.items():
+        newest = max(step for step, _ in found.values())
+        numbers = {name: number for name, (step, number) in found.items() if step == newest}
+        rows.append(Row(run.name, bases[key], numbers, images_at(run, newest)))
+    return rows
+
+
+def cost(run: RunFacts) -> Row:
+    """Seconds inside steps for a thousand images: over the whole run, and of its median part."""
+    record = run.record
+    numbers: dict[str, Number] = {}
+    if len(record.images):
+        seconds = record.hours * 3600
+        kimg = (record.images - record.images[0] + run.batch_size) / 1000  # a fork did not pay for its parent
+        numbers[MEAN] = Number(float(seconds[-1] / kimg[-1]))
+        numbers[MEDIAN] = Number(median_part(seconds, kimg))
+    images = int(record.images[-1]) if len(record.images) else 0
+    hours = float(record.hours[-1]) if len(record.hours) else 0.0
+    return Row(run.name, machine(run), numbers, images, hours)
+
+
+def median_part(seconds: Sequence[float] | np.ndarray, kimg: Sequence[float] | np.ndarray) -> float:
+    """The median of seconds per kimg over PARTS consecutive parts of a run.
+
+    seconds, kimg: (N,) sums up to each step. The parts hold every phase, lazy ones too, as a median over
+    steps would not; and unlike the mean, half of the parts may have met a busy machine.
+    """
+    edges = np.linspace(0, len(seconds), min(PARTS, len(seconds)) + 1).round().astype(int)
+    spent = np.diff(np.concatenate([[0.0], seconds])[edges])
+    seen = np.diff(np.concatenate([[0.0], kimg])[edges])
+    return float(np.median(spent / seen))
+
+
+def machine(run: RunFacts) -> Basis:
+    """What the cost of a step depends on besides the recipe; sessions on different machines are all named."""
+    found = {}
+    for name in MACHINE:
+        values = dict.fromkeys(str(one[name]) for one in run.environments if name in one)
+        if values:
+            found[name] = ", then ".join(values)
+    return found
+
+
+def loss_basis(run: RunFacts, budget: Budget) -> dict[str, str]:
+    """What the value of a loss depends on besides the weights: the data and the method's definition."""
+    settings = run.settings_at(_last_step(run, budget))
+    method = {key: worded(value) for key, value in settings.items() if key.startswith("method.")}
+    return {**data_basis(run, settings), **method}
+
+
+def data_basis(run: RunFacts, settings: Mapping[str, object]) -> dict[str, str]:
+    """The data, as it reached the networks."""
+    return {
+        "data fingerprint": str(run.data.get("fingerprint")),
+        "data.flip": _told(settings, "data.flip"),
+    }
+
+
+def weights_at(run: RunFacts, step: int) -> dict[str, float]:
+    """The weight of every recorded component at a step, ramps and interventions included."""
+    tree: dict[str, object] = {}
+    prefix = "loss.weights."
+    for key, value in run.settings_at(step).items():
+        if key.startswith(prefix):
+            name, _, part = key.removeprefix(prefix).partition(".")
+            own = tree.setdefault(name, {} if part else value)
+            if part and isinstance(own, dict):
+                own[part] = value
+    return {name: weight_at(_WEIGHT.validate_python(value), step) for name, value in tree.items()}
+
+
+def _last_step(run: RunFacts, budget: Budget) -> int:
+    """The last step that ran within the budget, from 0."""
+    rows = rows_within(run.record, budget)
+    return int(run.record.steps[rows - 1]) - 1 if rows else 0
+
+
+def _row(run: RunFacts, budget: Budget, basis: Basis, numbers: Mapping[str, Number]) -> Row:
+    rows = rows_within(run.record, budget)
+    images = int(run.record.images[rows - 1]) if rows else 0
+    hours = float(run.record.hours[rows - 1]) if rows else 0.0
+    return Row(run.name, basis, numbers, images, hours)
+
+
+def _windowed(run: RunFacts, name: str, budget: Budget) -> Number:
+    """The mean of a column over the last tenth of the budget, with its standard error by batch means.
+
+    Windows end where the budget ends and are as long for every run, whatever its batch size. Values that
+    are not finite are left out and counted in the note.
+    """
+    record, column = run.record, run.record.columns[name]
+    end = rows_within(record, budget)
+    along = record.along(budget.axis)
+    begin = int(np.searchsorted(along, (1 - WINDOW) * budget.amount, side="right"))
+    paid = column.values[column.rows < end]
+    within = int(np.count_nonzero((column.rows >= begin) & (column.rows < end)))
+    values = paid[len(paid) - max(within, 1) :]  # a lazy phase may have none in the window: its last one
+    finite = values[np.isfinite(values)]
+    lost = len(values) - len(finite)
+    note = f"{lost} of {len(values)} values not finite" if lost else ""
+    if not len(finite):
+        return Number(math.nan, note=note or f"not recorded {_where(run, budget)}")
+    return Number(float(np.mean(finite)), standard_error(finite), note=note)
+
+
+def _where(run: RunFacts, budget: Budget) -> str:
+    """Why a run has no number within a budget it reached: it may have started later, as a fork."""
+    first = float(run.record.along(budget.axis)[0]) if len(run.record.steps) else 0.0
+    return "there: it was forked later" if run.parent and first > budget.amount else "there"
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of neighbouring values, by BLOCKS batch means (Conway 1963); NaN of too few values."""
+    if len(values) < BLOCKS:
+        return math.nan
+    means = [np.mean(block) for block in np.array_split(values, BLOCKS)]
+    return float(np.std(means, ddof=1) / math.sqrt(BLOCKS))
+
+
+def _latest(run: RunFacts, budget: Budget, basis: Basis, prefix: str) -> Row:
+    """Values of columns that are not in every row: the last finite one within the budget."""
+    end = rows_within(run.record, budget)
+    numbers, last = {}, -1
+    for name in run.record.named(prefix):
+        column = run.record.columns[f"{prefix}{name}"]
+        inside = column.rows < end
+        values, rows = column.values[inside], column.rows[inside]
+        finite = np.flatnonzero(np.isfinite(values))
+        if len(finite):
+            last = max(last, int(rows[finite[-1]]))
+            numbers[name] = Number(float(values[finite[-1]]))
+    images = int(run.record.images[last]) if last >= 0 else 0
+    hours = float(run.record.hours[last]) if last >= 0 else 0.0
+    return Row(run.name, basis, numbers, images, hours)
+
+
+def _told(settings: Mapping[str, object], key: str) -> str:
+    return worded(settings[key]) if key in settings else "not stated"
+
+
+def with_numbers(rows: Iterable[Row]) -> list[Row]:
+    """The rows that hold a number at all."""
+    return [row for row in rows if row.numbers]

@@ -1,0 +1,240 @@
+"""A comparison as a page: what the runs were, what they look like, what differs, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from safelight.compare import drawings, tables
+from safelight.compare.basis import Column, Told
+from safelight.compare.comparison import AtBudget, Comparison
+from safelight.compare.gather import RunFacts
+from safelight.compare.numbers import MEDIAN, PARTS
+from safelight.compare.seeds import RULE
+from safelight.compare.settings import SEED
+from safelight.render.page import Block, Notes, Page, Rows, Section, Text
+from safelight.render.wording import count, number
+
+RAW_RULE = (
+    "Raw components: before their weights, so that runs with different weights stay comparable (totals are "
+    "shown only where all weights are the same); means over the last tenth of the budget ± their standard "
+    "error within the run (batch means), which knows nothing of other seeds. A lower adversarial loss is not "
+    "a better generator."
+)
+ONE_SEED = (
+    "Every setting has one seed here, so the spread over seeds is unknown and no difference can be called "
+    "more than chance: safelight sweep RECIPE ... --seeds 3 measures it."
+)
+COST_RULE = (
+    "Seconds inside steps: no sheets, checkpoints or evaluation. Ratios are of the median of "
+    f"{PARTS} consecutive parts of each run, which a machine busy for less than half of it does not disturb."
+)
+NOTHING = "Fewer than two runs recorded anything, so there is no equal budget to compare at."
+
+
+def page_of(comparison: Comparison, written: str = "", title: str = "") -> Page:
+    """The comparison as a page."""
+    names = [run.name for run in comparison.runs]
+    return Page(
+        mark="comparison",
+        title=title or _title(names),
+        summary=tables.settings_summary(comparison.settings, len(names)),
+        key_figures=_key_figures(comparison),
+        written=written,
+        sections=(
+            Section("Runs", _runs(comparison)),
+            Section("Side by side", _pictures(comparison)),
+            Section("What differs", _differences(comparison)),
+            Section("More than chance?", _judged(comparison)),
+            Section("Loss", _losses(comparison)),
+            Section("Held-out", _held_out(comparison)),
+            Section("Metrics", _metrics(comparison)),
+            Section("Cost", _cost(comparison)),
+        ),
+    )
+
+
+def _title(names: Sequence[str]) -> str:
+    if len(names) > 4:
+        return f"{names[0]} and {len(names) - 1} others"
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _key_figures(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    found = [one for one in comparison.settings if one.role == "training" and one.key != SEED]
+    figures = [(str(len(comparison.runs)), "runs")]
+    if comparison.judged:
+        figures.append((str(len(comparison.replicas)), "settings, the rest are seeds"))
+    figures.append((str(len(found)), "training keys differ"))
+    if comparison.at:
+        budget = comparison.at[0].budget
+        all_of_them = len(budget.runs) == len(comparison.runs)
+        who = "all of them" if all_of_them else f"{len(budget.runs)} of them"
+        figures.append((count(round(budget.amount)), f"images seen by {who}"))
+    costs = [row.numbers[MEDIAN].value for column in comparison.cost.columns for row in column.rows]
+    if len(comparison.cost.columns) == 1 and len(costs) > 1:
+        figures.append((f"{number(max(costs) / min(costs))} ×", "the dearest step against the cheapest"))
+    return tuple(figures)
+
+
+def _runs(comparison: Comparison) -> tuple[Block, ...]:
+    fates = tables.fates((*comparison.runs, *comparison.unreadable))
+    table = tables.runs_table(comparison)
+    return (Rows(table), *_notes(fates))
+
+
+def _pictures(comparison: Comparison) -> tuple[Block, ...]:
+    runs = {run.name: run for run in comparison.runs}
+    blocks: list[Block] = []
+    for place, pair in enumerate(comparison.by_images.pairs, start=1):
+        blocks += drawings.beside(pair, runs, f"images-{place}")
+    shown = [{(one.run, one.sheet.step) for one in pair.sheets} for pair in comparison.by_images.pairs]
+    for place, pair in enumerate(comparison.by_hours.pairs, start=1):
+        chosen = {(one.run, one.sheet.step) for one in pair.sheets}
+        if chosen in shown:
+            amount = drawings.amount_told("hours", pair.budget.amount)
+            names = ", ".join(pair.budget.runs)
+            blocks.append(Text(f"At {amount} ({names}) it is the same sheets that were drawn last."))
+        else:
+            blocks += drawings.beside(pair, runs, f"hours-{place}")
+    reasons = dict.fromkeys(
+        (
+            *tables.apart_told(comparison.by_images.apart, "may not share a picture with"),
+            *tables.apart_told(comparison.by_hours.apart, "may not share a picture at equal hours with"),
+        )
+    )
+    samplers = tables.apart_told(comparison.by_images.samplers, "were drawn otherwise than")
+    if not blocks:
+        blocks.append(Text("No two runs have sheets that may share a picture."))
+    return (*blocks, *_notes(_without_repeats(tuple(reasons))), *_notes(samplers))
+
+
+def _without_repeats(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Reasons against a picture hold at equal hours too: said once."""
+    plain = {line.replace(" at equal hours", "") for line in lines if " at equal hours" not in line}
+    return tuple(
+        line
+        for line in lines
+        if " at equal hours" not in line or line.replace(" at equal hours", "") not in plain
+    )
+
+
+def _differences(comparison: Comparison) -> tuple[Block, ...]:
+    names = [run.name for run in comparison.runs]
+    blocks: list[Block] = []
+    for role, title in (
+        ("training", "What is trained, and how"),
+        ("sampling", "How samples are drawn"),
+        ("watching", "What is looked at and kept; it changes no weight"),
+    ):
+        found = [one for one in comparison.settings if one.role == role]
+        if found:
+            blocks.append(Rows(tables.settings_table(found, names), title))
+    if not blocks:
+        blocks.append(Text("The resolved recipes are the same."))
+    if comparison.edits:
+        blocks.append(Rows(tables.edits_table(comparison.edits), "Interventions"))
+    else:
+        blocks.append(Text("Nobody intervened in any of them."))
+    if comparison.surroundings:
+        table = tables.settings_table(comparison.surroundings, names)
+        blocks.append(Rows(table, "Data, code and environment"))
+    return tuple(blocks)
+
+
+def _losses(comparison: Comparison) -> tuple[Block, ...]:
+    if not comparison.at:
+        return (Text(NOTHING),)
+    runs = {run.name: run for run in comparison.runs}
+    groups = drawings.legends(comparison)
+    blocks: list[Block] = []
+    panels = [
+        panel
+        for column in comparison.at[-1].components.columns
+        for panel in drawings.curves(column.names, _of(runs, column), groups, "raw/", "images")
+    ]
+    caption = "Raw components, smoothed; numbers that may not be compared are in panels of their own."
+    blocks += drawings.curves_drawing(panels, "images", "losses", caption)
+    for at in comparison.at:
+        blocks += _loss_tables(at)
+    blocks.append(Text(RAW_RULE, quiet=True))
+    if not comparison.judged:
+        blocks.append(Text(ONE_SEED, quiet=True))
+    return tuple(blocks)
+
+
+def _loss_tables(at: AtBudget) -> list[Block]:
+    """Components at one budget, and the totals where they mean the same."""
+    given = drawings.amount_told(at.budget.axis, at.budget.amount)
+    comparable = len(at.total.columns) == 1
+    totals = {row.run: row.numbers["total"] for row in at.total.columns[0].rows} if comparable else None
+    blocks: list[Block] = []
+    for column in at.components.columns:
+        several = totals is not None and len(column.names) > 1
+        table = tables.column_table(column, totals if several else None)
+        blocks.append(Rows(table, f"At {given}"))
+    blocks += _notes((*tables.apart_told(at.components.apart), *tables.notes_of(at.components.columns)))
+    return [*blocks, *_notes(tables.weights_told(at.total.apart))]
+
+
+def _held_out(comparison: Comparison) -> tuple[Block, ...]:
+    if not comparison.at or not comparison.at[-1].held_out.columns:
+        return ()
+    runs = {run.name: run for run in comparison.runs}
+    groups = drawings.legends(comparison)
+    panels = [
+        panel
+        for column in comparison.at[-1].held_out.columns
+        for panel in drawings.curves(column.names, _of(runs, column), groups, "held_out/", "images")
+    ]
+    blocks: list[Block] = []
+    blocks += drawings.curves_drawing(panels, "images", "held-out", "Losses on images never trained on.")
+    for at in comparison.at:
+        given = drawings.amount_told(at.budget.axis, at.budget.amount)
+        blocks += _told(at.held_out, f"At {given}, as last measured within it")
+    return tuple(blocks)
+
+
+def _metrics(comparison: Comparison) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    blocks += _told(comparison.metrics, "Stored evaluations, the latest of each run")
+    for column in comparison.metrics.columns:
+        basis = tuple(f"{fact}: {value}" for fact, value in column.basis.items())
+        blocks.append(Text(f"{', '.join(column.runs)} measured with " + "; ".join(basis) + ".", quiet=True))
+    if comparison.at:
+        at = comparison.at[0]
+        given = drawings.amount_told(at.budget.axis, at.budget.amount)
+        blocks += _told(at.measured, f"Measured while training, last within {given}")
+    if not blocks:
+        blocks.append(Text("None of them was evaluated: safelight evaluate RUN measures one."))
+    return tuple(blocks)
+
+
+def _cost(comparison: Comparison) -> tuple[Block, ...]:
+    if not comparison.cost.columns:
+        return ()
+    blocks: list[Block] = [Rows(tables.cost_table(column)) for column in comparison.cost.columns]
+    blocks += _notes(tables.apart_told(comparison.cost.apart))
+    return (*blocks, Text(COST_RULE, quiet=True))
+
+
+def _judged(comparison: Comparison) -> tuple[Block, ...]:
+    if not comparison.judged:
+        return ()
+    blocks: list[Block] = [Rows(tables.groups_table(comparison.replicas))]
+    for place, judged in enumerate(comparison.judged, start=1):
+        blocks += drawings.spreads_drawing(judged, f"seeds-{place}")
+        blocks.append(Rows(tables.seeds_table(judged), judged.what))
+    return (*blocks, Text(RULE, quiet=True))
+
+
+def _told(told: Told, title: str) -> list[Block]:
+    blocks: list[Block] = [Rows(tables.column_table(column), title) for column in told.columns]
+    return [*blocks, *_notes((*tables.apart_told(told.apart), *tables.notes_of(told.columns)))]
+
+
+def _of(runs: Mapping[str, RunFacts], column: Column) -> list[RunFacts]:
+    return [runs[name] for name in column.runs]
+
+
+def _notes(lines: tuple[str, ...]) -> list[Block]:
+    return [Notes(lines)] if lines else []

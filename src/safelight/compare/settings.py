@@ -1,0 +1,150 @@
+"""What differs between runs before anything is measured: settings, interventions, data, code, machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from safelight.compare.basis import worded
+from safelight.compare.gather import RunFacts
+from safelight.config import flatten
+
+Role = Literal["training", "sampling", "watching"]
+
+ABSENT = "not there"  # a key that the recipe of a run does not have
+WATCHING = ("watch", "checkpoint", "evaluate")  # sections that decide what is looked at, not what is trained
+IGNORED = ("about",)  # words
+SEED = "train.seed"
+SAID = 3  # differing keys that a label says; where there are more it names a run
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key that is not the same in all runs."""
+
+    key: str
+    role: Role  # whether it changes the weights, the samples, or only what is looked at
+    values: Mapping[str, str]  # by run, in words
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An intervention in a run."""
+
+    run: str
+    step: int  # first step that ran with it
+    images: int  # seen before it
+    key: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Runs of the same settings, but for the seed: what they differ in is chance."""
+
+    label: str  # what tells them from the others: "lr = 0.0003"
+    runs: tuple[str, ...]
+    values: Mapping[str, str]  # of the keys that differ between groups
+
+
+def differences(runs: Sequence[RunFacts]) -> tuple[Difference, ...]:
+    """Settings that differ, as resolved before interventions, in the order of the recipe."""
+    return _differing({run.name: run.settings for run in runs})
+
+
+def surroundings(runs: Sequence[RunFacts]) -> tuple[Difference, ...]:
+    """What differs around the settings: data, code, and what the last session computed with."""
+    facts = {}
+    for run in runs:
+        data = {name: run.data.get(name) for name in ("name", "fingerprint", "train", "held_out", "shape")}
+        last = run.environments[-1] if run.environments else {}
+        facts[run.name] = flatten({"data": data, "code": run.code, "environment": last})
+    return _differing(facts)
+
+
+def edits(runs: Sequence[RunFacts]) -> tuple[Edit, ...]:
+    """Every value changed while a run went on, by run and step."""
+    found = []
+    for run in runs:
+        for one in sorted(run.interventions, key=lambda one: one.step):
+            before = run.settings_at(one.step - 1)
+            found += [
+                Edit(run.name, one.step, one.step * run.batch_size, key, _told(before, key), worded(value))
+                for key, value in one.changes.items()
+            ]
+    return tuple(found)
+
+
+def replicas(runs: Sequence[RunFacts]) -> tuple[Replicas, ...]:
+    """Runs grouped by everything but seed and watching: settings, interventions, data, parent."""
+    groups: dict[tuple[object, ...], list[RunFacts]] = {}
+    for run in runs:
+        groups.setdefault(_identity(run), []).append(run)
+    firsts = [own[0] for own in groups.values()]
+    apart = [one for one in differences(firsts) if one.role != "watching" and one.key != SEED]
+    labelled = []
+    for own in groups.values():
+        values = {one.key: one.values[own[0].name] for one in apart}
+        labelled.append(Replicas(_label(values, own[0].name), tuple(run.name for run in own), values))
+    return _told_apart(labelled)
+
+
+def _label(values: Mapping[str, str], run: str) -> str:
+    """ "lr = 0.0003 · width = 32"; the name of a run where too many keys differ to say."""
+    if not 1 <= len(values) <= SAID:
+        return run
+    lasts = [key.rpartition(".")[2] for key in values]
+    names = lasts if len(set(lasts)) == len(lasts) else list(values)
+    return " · ".join(f"{name} = {value}" for name, value in zip(names, values.values(), strict=True))
+
+
+def role_of(key: str) -> Role:
+    """What a key of a recipe changes."""
+    section = key.partition(".")[0]
+    return "watching" if section in WATCHING else "sampling" if section == "sample" else "training"
+
+
+def _differing(facts: Mapping[str, Mapping[str, Any]]) -> tuple[Difference, ...]:
+    keys = dict.fromkeys(key for own in facts.values() for key in own)
+    found = []
+    for key in keys:
+        if key.partition(".")[0] in IGNORED:
+            continue
+        values = {run: _told(own, key) for run, own in facts.items()}
+        if len(set(values.values())) > 1:
+            found.append(Difference(key, role_of(key), values))
+    return tuple(found)
+
+
+def _told(settings: Mapping[str, Any], key: str) -> str:
+    return worded(settings[key]) if key in settings else ABSENT
+
+
+def _identity(run: RunFacts) -> tuple[object, ...]:
+    settings = tuple(
+        sorted(
+            (key, worded(value))
+            for key, value in run.settings.items()
+            if key != SEED and key.partition(".")[0] not in IGNORED and role_of(key) != "watching"
+        )
+    )
+    changes = tuple(
+        (one.step, key, worded(value))
+        for one in run.interventions
+        for key, value in one.changes.items()
+        if role_of(key) != "watching"
+    )
+    return settings, changes, run.data.get("fingerprint"), run.parent and (run.parent.run, run.parent.step)
+
+
+def _told_apart(groups: Sequence[Replicas]) -> tuple[Replicas, ...]:
+    """Groups that settings do not tell apart (interventions or data do) are labelled by their first run."""
+    labels = [group.label for group in groups]
+    return tuple(
+        group
+        if labels.count(group.label) == 1
+        else Replicas(f"{group.label} ({group.runs[0]})", group.runs, group.values)
+        for group in groups
+    )
