@@ -2,8 +2,8 @@
 
 Residual blocks take the noise level and the conditions as a scale and shift after their second norm
 (Dhariwal and Nichol 2021); the last layer of every branch starts at zero, so that the network starts as
-its skip connections and outputs zero. Measured on a CPU: plain 3x3 convolutions beat depthwise ones, and
-smaller batches with a higher learning rate beat larger ones.
+its skip connections and outputs zero. Measured on a CPU in
+bfloat16: blocks of plain 3x3 convolutions train four times the images a second of depthwise 5x5 ones.
 """
 
 from __future__ import annotations
