@@ -21,11 +21,15 @@ from safelight.config import Section, Tree, UserError, check, nearest, override,
 from safelight.data.config import Data
 from safelight.engine.plan import Plan, Train
 from safelight.engine.schedule import Optim, Weight
+from safelight.evaluate.config import Evaluate
 from safelight.store.keep import Checkpoint
 from safelight.types import Method
 
-SECTIONS = ("about", "data", "network", "method", "loss", "optim", "train", "watch", "checkpoint", "sample")
-LIVE = ("optim", "loss", "watch", "checkpoint", "sample")  # sections that can be edited while a run goes on
+SECTIONS = (
+    "about", "data", "network", "method", "loss", "optim",
+    "train", "watch", "evaluate", "checkpoint", "sample",
+)  # fmt: skip
+LIVE = ("optim", "loss", "watch", "evaluate", "checkpoint", "sample")  # can be edited while a run goes on
 
 
 class About(Section):
@@ -60,6 +64,7 @@ class Recipe:
     optim: Mapping[str, Optim]  # by network
     train: Train
     watch: Watch
+    evaluate: Evaluate
     checkpoint: Checkpoint
     sample: BaseModel
     stated: Tree  # what the file and the overrides say, before defaults
@@ -93,6 +98,7 @@ class Recipe:
             "optim": next(iter(optims.values())) if same_optim else optims,
             "train": _plain(self.train),
             "watch": _plain(self.watch),
+            "evaluate": _plain(self.evaluate),
             "checkpoint": _plain(self.checkpoint),
             "sample": _plain(self.sample),
         }
@@ -146,6 +152,7 @@ def resolve(tree: Tree, name: str) -> Recipe:
         optim=_optim(_section(tree, "optim"), sorted(trained)),
         train=check(Train, _section(tree, "train"), "train"),
         watch=check(Watch, _section(tree, "watch"), "watch"),
+        evaluate=_evaluate(_section(tree, "evaluate"), method_class.Sampling),
         checkpoint=check(Checkpoint, _section(tree, "checkpoint"), "checkpoint"),
         sample=check(method_class.Sampling, _section(tree, "sample"), "sample"),
         stated=tree,
@@ -217,6 +224,13 @@ def _weights(tree: Tree, components: Mapping[str, float]) -> dict[str, Weight]:
                 "{begin = 0.0, end = 1.0, after = 0, over = 1000}"
             ) from error
     return weights
+
+
+def _evaluate(tree: Tree, sampling: type[BaseModel]) -> Evaluate:
+    section = check(Evaluate, tree, "evaluate")
+    if section.steps and "steps" not in sampling.model_fields:
+        raise UserError("evaluate.steps: samples of this method take no steps; remove the key")
+    return section
 
 
 def _per_network(tree: Tree, trained: Iterable[str]) -> bool:
