@@ -67,3 +67,22 @@ def test_the_page_names_what_there_is():
         source = (root / path).read_text(encoding="utf-8")
         if name:
             assert re.search(rf"(def|class) {name.split('.')[-1]}\b", source), f"{path}: {name}"
+
+
+def test_the_code_it_quotes_is_the_code():
+    """The lines of a quotation stand in one source file, in this order; "..." leaves some out."""
+    root = PAGE.parents[1] / "src" / "safelight"
+    sources = [[line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+               for path in root.rglob("*.py")]  # fmt: skip
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    quoted = [block for block in blocks if "class Plain:" not in block]
+    assert len(quoted) >= 5
+    for block in quoted:
+        lines = [line.strip() for line in block.splitlines() if line.strip() not in ("", "...")]
+        assert any(in_order(lines, source) for source in sources), block
+
+
+def in_order(lines: list[str], source: list[str]) -> bool:
+    """Whether the lines are among those of the source, one after the other, with or without a comment."""
+    rest = iter(source)
+    return all(any(own == line or own.startswith(f"{line}  # ") for own in rest) for line in lines)
