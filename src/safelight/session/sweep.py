@@ -1,0 +1,96 @@
+"""A sweep: runs trained one after another. What is done is skipped, what was begun is resumed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from safelight.config import UserError
+from safelight.engine.distributed import World
+from safelight.session.grid import Cell, said
+from safelight.session.train import Show, begin, resume
+from safelight.store.listing import Status, summary
+from safelight.store.run import RUN, RunDirectory
+
+Outcome = Literal["trained", "resumed", "done before", "failed", "stopped", "not begun"]
+
+
+@dataclass
+class Sweep:
+    """What has become of the cells of a sweep."""
+
+    cells: Sequence[Cell]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)  # by name of the run
+    problems: dict[str, str] = field(default_factory=dict)  # of failed cells
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was interrupted, so that the rest was not begun."""
+        return "stopped" in self.outcomes.values()
+
+    def outcome(self, cell: Cell) -> Outcome:
+        return self.outcomes.get(cell.name, "not begun")
+
+
+def sweep(
+    cells: Sequence[Cell],
+    runs: Path,
+    world: World,
+    show: Callable[[], Show],
+    tell: Callable[[Sweep, Cell], None] = lambda sweep, cell: None,
+) -> Sweep:
+    """Train every cell that is not finished yet, in order.
+
+    show: what a session shows, made anew for each. tell: called before each cell (it has no outcome yet) and
+    after it. A cell that fails is named, and the next one begun. Ctrl-C ends the sweep after the step in
+    hand: the same sweep goes on where it was.
+    """
+    done = Sweep(cells)
+    for cell in cells:
+        tell(done, cell)
+        try:
+            done.outcomes[cell.name] = _one(cell, runs, world, show)
+        except KeyboardInterrupt:
+            done.outcomes[cell.name] = "stopped"
+        except Exception as error:
+            if world.size > 1:
+                raise  # the other processes wait for this one: going on would part them
+            done.outcomes[cell.name] = "failed"
+            done.problems[cell.name] = (
+                str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            )
+        tell(done, cell)
+        if done.stopped:
+            break
+    return done
+
+
+def _one(cell: Cell, runs: Path, world: World, show: Callable[[], Show]) -> Outcome:
+    """Train one cell, from where it is."""
+    directory = RunDirectory(runs / cell.name)
+    found = world.share(_found(directory, cell) if world.first else None)
+    if found == "finished":
+        return "done before"
+    if found == "running":
+        raise UserError(f"{directory.path}: is being trained by another process; wait for it to end")
+    if found is None:
+        begin(cell.recipe, runs, cell.name, world, show())
+    else:
+        resume(directory, world, show())
+    ended = world.share(summary(directory).status if world.first else None)
+    return "stopped" if ended != "finished" else "trained" if found is None else "resumed"
+
+
+def _found(directory: RunDirectory, cell: Cell) -> Status | None:
+    """How the run of a cell stands; None where there is none. Raises UserError where it is not that run."""
+    if not (directory.path / RUN).is_file():
+        return None
+    one = summary(directory)
+    if one.status == "damaged":
+        raise UserError(f"{directory.path}: {one.problem}")
+    if said(tomllib.loads(directory.recipe_text())) != said(cell.recipe.tree):
+        raise UserError(f"{directory.path}: holds another recipe; move it away, or use another --runs")
+    return one.status
