@@ -23,8 +23,7 @@ def test_the_largest_budget_is_what_two_runs_came_to():
 
 def test_a_run_that_came_less_far_has_a_budget_of_its_own():
     assert amounts(a=1000, b=30, c=1000) == [(1000, ("a", "c")), (30, ("a", "b", "c"))]
-    with_dead = dict(a=1000, b=30, c=1000, dead=0)
-    assert amounts(**with_dead) == amounts(a=1000, b=30, c=1000)
+    assert amounts(a=1000, b=30, c=1000, dead=0) == amounts(a=1000, b=30, c=1000)
 
 
 def test_nearly_equal_reaches_share_the_least_of_them():

@@ -129,6 +129,8 @@ class RunFacts:
         record, words = self.record, []
         if self.status != "finished":
             words.append(f"{self.status} after step {self.step:,} of {self.steps:,}")
+        if not len(record.steps):
+            words.append("it recorded no step")
         if record.sound < len(record.steps):
             first = int(record.steps[record.sound])
             words.append(f"its loss is not finite from step {first:,} on")

@@ -21,6 +21,7 @@ from safelight.render.wording import number
 COLOURS = (SAFELIGHT, *(BANDS[i] for i in (6, 3, 5, 7, 2, 0, 4)))  # neighbours are far apart in hue
 DASHES = ("solid", (0, (4, 2)), (0, (1, 1.5)))  # for the second and third round through the colours
 FAR = 100.0  # times the middle course of a panel: a run that diverged is named instead of drawn
+LONGEST = 48  # letters of a label
 PALE = "#efe3d3"  # the band of chance
 ROW = 0.27  # inches, of a setting in a figure of spreads
 
@@ -75,7 +76,7 @@ def lines_figure(panels: Sequence[LinePanel], x_title: str) -> Figure:
                 few = len(line.x) <= 60
                 x, y = thinned(line.x, line.y)  # type: ignore[arg-type]
                 ax.plot(
-                    x, y, color=colour, linestyle=dashes, linewidth=1.2, alpha=0.9, label=line.label or None,
+                    x, y, color=colour, linestyle=dashes, linewidth=1.2, alpha=0.9, label=short(line.label) or None,
                     marker="o" if few else None, markersize=2.5,
                 )  # fmt: skip
             note = scale_values(ax, np.concatenate([panel.lines[place].y for place in shown]))
@@ -138,7 +139,7 @@ def _draw_spreads(ax: Axes, panel: SpreadPanel) -> None:
     ax.axvline(reference, color=PENCIL, linewidth=0.7, linestyle=(0, (1, 2)))
     for place, row in enumerate(panel.rows):
         colour = SAFELIGHT if place else INK
-        note = row.note
+        note = short(row.note)
         if place in shown:
             ax.plot(row.values, [place] * len(row.values), "o", color=colour, alpha=0.55, markersize=4)
             ax.plot([row.mean] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=1.6)
@@ -151,9 +152,14 @@ def _draw_spreads(ax: Axes, panel: SpreadPanel) -> None:
             note, (1.0, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
             textcoords="offset points", va="center", fontsize=SMALL, color=PENCIL,
         )  # fmt: skip
-    ax.set_yticks(range(len(panel.rows)), [row.label for row in panel.rows])
+    ax.set_yticks(range(len(panel.rows)), [short(row.label) for row in panel.rows])
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+
+
+def short(label: str) -> str:
+    """A label in at most LONGEST letters, so that it leaves room for what it labels."""
+    return label if len(label) <= LONGEST else label[: LONGEST - 1].rstrip() + "…"
 
 
 def _legend_columns(labels: Sequence[str]) -> int:
