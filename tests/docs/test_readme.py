@@ -1,0 +1,84 @@
+"""The README says what is so: its commands are commands, its Python runs, its tree is the tree."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from safelight.cli import app
+from safelight.cli.options import changes_of
+from safelight.engine.distributed import World
+from safelight.recipes import names
+from safelight.recipes.recipe import load
+from safelight.session.train import Show, begin
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+LINES = [line for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+COMMANDS = [line.partition(" #")[0].rpartition("bin/")[2].strip() for line in LINES
+            if re.match(r"(python3 .*bin/)?safelight ", line)]  # fmt: skip
+SMALL = {"network.width": 8, "network.multipliers": [1], "network.middle": 1, "train.steps": 3}
+PLAIN = {"train.batch_size": 4, "train.precision": "fp32", "train.memory_format": "contiguous"}
+
+
+def parsed(command: str) -> Any:
+    """A command line as its command understands it, not run. Raises what a wrong one raises."""
+    group: Any = typer.main.get_command(app)
+    _, name, *arguments = shlex.split(command)
+    return group.commands[name].make_context(name, arguments)
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) > 10
+    assert "safelight train digits" in COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_one(command):
+    context = parsed(command)
+    recipe = context.params.get("recipe") or context.params.get("source")
+    if recipe == "my.toml":  # made by the command before it, from this one
+        assert "safelight new my.toml --from fashion" in COMMANDS
+        recipe = "fashion"
+    if recipe:
+        load(recipe, changes_of(context.params.get("changes")))
+    elif context.params.get("changes"):
+        load("digits", changes_of(context.params["changes"]))
+
+
+def test_a_wrong_command_would_be_noticed():
+    with pytest.raises(KeyError):
+        parsed("safelight trian digits")
+    with pytest.raises(Exception, match="No such option"):
+        parsed("safelight train digits --nmae first")
+
+
+def test_its_python_runs(tmp_path, monkeypatch):
+    begin(load("digits", SMALL | PLAIN), tmp_path / "runs", "digits-1", World(), Show())
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    found: dict[str, object] = {}
+    exec(block, found)
+    assert found["samples"].images.shape == (16, 28, 28, 1)
+    assert (found["samples"].given["label"] == 3).all()
+    assert len(found["run"].metrics("loss")["raw/mse"]) == 3
+    assert (tmp_path / "threes.png").exists()
+
+
+def test_its_tree_is_the_tree():
+    tree = TEXT[TEXT.index("src/safelight/\n") :]
+    package = ROOT / "src" / "safelight"
+    folders = {path.parent.relative_to(package).parts[0] for path in package.glob("*/__init__.py")}
+    listed = set(re.findall(r"^  (\w+)/", tree, re.MULTILINE))
+    assert listed == folders
+
+
+def test_the_files_it_points_to_are_there():
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+    assert {"digits", "fashion"} <= set(names())
