@@ -9,19 +9,25 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safelight.config import UserError
+from safelight.config import UserError, nearest
+from safelight.data import open_data
+from safelight.data.source import Progress
 from safelight.data.space import Space
+from safelight.data.stream import Stream
 from safelight.engine import precision
 from safelight.engine.ema import reconstruct, tracks_of
 from safelight.engine.plan import Plan
 from safelight.engine.state import State
+from safelight.evaluate.evaluation import Evaluation
 from safelight.generate import conditions, generate
 from safelight.recipes.recipe import Recipe
-from safelight.session.prepare import open_device
+from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
+from safelight.session.notebook import run_html
+from safelight.session.prepare import Tell, open_device
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.session.samples import Samples
 from safelight.session.watch import evaluated
-from safelight.store import checkpoint, keep, metrics
+from safelight.store import checkpoint, keep, manifest, metrics, pins
 from safelight.store.run import RunDirectory, find
 
 
@@ -29,7 +35,7 @@ class Run:
     """A run opened for reading, at one of its checkpoints. Nothing here changes the run."""
 
     def __init__(
-        self, directory: RunDirectory, step: int | None = None, ema_length: float | None = None
+        self, directory: RunDirectory, step: int | str | None = None, ema_length: float | None = None
     ) -> None:
         """Read a checkpoint. Raises UserError where there is none.
 
@@ -52,13 +58,14 @@ class Run:
             self.method, self.spec, plan, self.device, str(info.facts.execution["memory_format"])
         )
         self.state.load(checkpoint.load(keep.directory(directory.path, self.step)), self.step)
+        self.average = average_told(self.recipe, self.method, ema_length)
         if ema_length is not None:
             self.state.averages.adopt(self._averaged(ema_length))
         self.nets = evaluated(self.method, self.state)
 
     @classmethod
     def open(
-        cls, run: str | Path, runs: Path, step: int | None = None, ema_length: float | None = None
+        cls, run: str | Path, runs: Path, step: int | str | None = None, ema_length: float | None = None
     ) -> Run:
         """The run of a name or path. Raises UserError with the nearest name if there is none."""
         return cls(find(run, runs), step, ema_length)
@@ -82,6 +89,45 @@ class Run:
             changed.model_dump(),
         )
 
+    def evaluate(
+        self,
+        n: int = 5000,
+        features: str | None = None,
+        *,
+        seed: int = 0,
+        reference: int = 10_000,
+        how: Mapping[str, Any] | None = None,
+        tell: Tell = lambda line: None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Measure n samples against training images: every metric with its floor and what it rests on.
+
+        features: "classifier", "efficientnet", "inception" or the path of a TorchScript file; by default the
+        classifier where the data has classes, efficientnet otherwise. reference: training images compared
+        with, at most. how: keys of [sample] to change. tell: takes a line, before a program from a file is
+        run. Raises UserError.
+        """
+        changed = self.recipe.with_changes(how or {}).sample
+        facts = self.directory.info().facts
+        pack = open_data(self.recipe.data, progress)
+        if pack.fingerprint != facts.data["fingerprint"]:
+            raise UserError(
+                f"{self.name}: its data has changed since it was trained; put it back to measure it"
+            )
+        judge = open_judge(features, reference, self.recipe, pack, self.device, tell, progress)
+        generator = Generator(
+            self.method,
+            self.nets,
+            changed,
+            self.average,
+            self.autocast,
+            str(facts.execution["precision"]),
+            self.device,
+        )
+        stream = Stream(pack, self.recipe.train.seed, 1, device=self.device)
+        digest = manifest.digest_of(keep.directory(self.directory.path, self.step))
+        return evaluate(generator, stream, judge, n, seed, step=self.step, weights=digest, progress=progress)
+
     def metrics(self, *names: str) -> dict[str, NDArray[Any]]:
         """Recorded values by column, all of them by default; "loss" stands for the raw components."""
         columns = metrics.read(self.directory.path)
@@ -102,12 +148,17 @@ class Run:
             raise UserError(f"{self.name}: keeps no averages to choose from; train with train.ema_lengths")
         return reconstruct(snapshots, length, self.step)
 
-    def _step(self, step: int | None) -> int:
+    def _step(self, step: int | str | None) -> int:
         if step is None:
             saved = keep.newest_good(self.directory.path)
             if saved is None:
                 raise UserError(f"{self.name}: has no checkpoint yet; train it further first")
             return saved.step
+        if isinstance(step, str):
+            named = pins.read(self.directory.path)
+            if step not in named:
+                raise UserError(f"{self.name}: no checkpoint has the name {step!r}{nearest(step, named)}")
+            step = named[step].step
         steps = keep.list_steps(self.directory.path)
         if step not in steps:
             raise UserError(

@@ -6,7 +6,24 @@ import sys
 
 import typer
 
-from safelight.cli import fork, new, recipes, replay, report, resume, runs, sample, show, train, tree, tune
+from safelight.cli import (
+    compare,
+    evaluate,
+    fork,
+    log,
+    new,
+    recipes,
+    replay,
+    report,
+    resume,
+    runs,
+    sample,
+    show,
+    sweep,
+    train,
+    tree,
+    tune,
+)
 
 app = typer.Typer(
     help="Train image generators, and watch them develop.",
@@ -15,8 +32,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, resume, tune, fork, replay, runs, tree, show, sample, report, new, recipes):
-    module.add_to(app)
+COMMANDS = (
+    train, resume, tune, fork, replay, runs, tree, show,
+    sample, evaluate, report, compare, sweep, log, new, recipes,
+)  # fmt: skip
+for command in COMMANDS:
+    command.add_to(app)
 
 
 def main() -> None:

@@ -14,6 +14,10 @@ RunsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or its directory.")]
+StepOption = Annotated[
+    str | None,
+    typer.Option("--step", metavar="STEP", help="Of a checkpoint, or its name (best); else the newest."),
+]
 ChangesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the recipe to change, such as optim.lr=1e-4."),
@@ -33,8 +37,23 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and value - value != 0 else value
 
 
+def step_of(text: str | None) -> int | str | None:
+    """A checkpoint's step, or the name of a pinned one."""
+    return int(text) if text is not None and text.isdigit() else text
+
+
 def changes_of(texts: list[str] | None) -> dict[str, Any]:
     """Dotted keys and values of the command line's key=value arguments. Raises UserError."""
     from safelight.config import parse_override
 
     return dict(parse_override(text) for text in texts or [])
+
+
+def sample_changes(texts: list[str] | None) -> dict[str, Any]:
+    """`changes_of` where only keys of [sample] mean something. Raises UserError for another."""
+    from safelight.config import UserError
+
+    changes = changes_of(texts)
+    if wrong := [name for name in changes if not name.startswith("sample.")]:
+        raise UserError(f"{wrong[0]}: only keys of [sample] can be changed here")
+    return changes

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import ChangesArgument, JsonOption, RunArgument, RunsOption, changes_of, print_json
+from safelight.cli.options import (
+    ChangesArgument,
+    JsonOption,
+    RunArgument,
+    RunsOption,
+    StepOption,
+    print_json,
+    sample_changes,
+    step_of,
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,7 +36,7 @@ def sample(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="As sample.steps=...")] = None,
     guidance: Annotated[float | None, typer.Option("--guidance", help="As sample.guidance=...")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same images.")] = 0,
-    step: Annotated[int | None, typer.Option("--step", help="Checkpoint; else the newest.")] = None,
+    step: StepOption = None,
     ema_length: Annotated[
         float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
     ] = None,
@@ -40,15 +49,12 @@ def sample(
     """Draw samples from a run."""
     flags = {"sampler": sampler, "steps": steps, "guidance": guidance}
     stated = {f"sample.{name}": value for name, value in flags.items() if value is not None}
-    from safelight.config import UserError
     from safelight.run import Run
     from safelight.store.run import runs_directory
 
-    overrides = {**changes_of(changes), **stated}
-    if wrong := [name for name in overrides if not name.startswith("sample.")]:
-        raise UserError(f"{wrong[0]}: only keys of [sample] can be changed here")
+    overrides = {**sample_changes(changes), **stated}
     wanted = dict(text.partition("=")[::2] for text in condition or [])
-    opened = Run.open(run, runs_directory(runs), step, ema_length)
+    opened = Run.open(run, runs_directory(runs), step_of(step), ema_length)
     samples = opened.sample(count, seed=seed, **wanted, how=overrides)
     path = samples.save(out or Path(f"{opened.name}.png"))
     if as_json:

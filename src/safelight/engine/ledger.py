@@ -34,7 +34,8 @@ class Ledger:
 
     def note(self, extra: Mapping[str, float]) -> None:
         """Add values to the newest record, by column name."""
-        self._extra[self._pending[-1].step] = extra
+        step = self._pending[-1].step
+        self._extra[step] = {**self._extra.get(step, {}), **extra}
 
     def flush(self) -> None:
         """Move all records off the device and write them."""

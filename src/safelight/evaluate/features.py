@@ -62,7 +62,7 @@ def extract(extractor: Extractor, chunks: Iterable[NDArray[Any]]) -> Features:
     """
     values, classes = [], []
     for chunk in chunks:
-        pixels = torch.from_numpy(np.require(chunk, requirements="CW")).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.require(chunk, requirements=["C", "W"])).permute(0, 3, 1, 2)
         for batch in torch.split(pixels, BATCH):
             own, predicted = extractor.network(batch.to(extractor.device))
             values.append(own.float())

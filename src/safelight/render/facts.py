@@ -55,6 +55,7 @@ class Measurement:
     provenance: str  # extractor and its hash, n, reference split, resize rule, sampler, seed
     step: int | None = None
     floor: float | None = None  # the same metric, real images against real images
+    spread: float | None = None  # standard deviation of the value, of a metric that knows it
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class ReportFacts:
     samples: tuple[Picture, ...] = ()
     panels: tuple[Picture, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    best: str = ""  # which step samples were best at, and by what, in a sentence
     remarks: tuple[str, ...] = ()  # of pre-flight checks and monitors, one sentence each
     reproduce: Reproduce = field(default_factory=Reproduce)
 

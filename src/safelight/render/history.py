@@ -68,3 +68,4 @@ class History:
     events: tuple[Event, ...] = ()
     batch_size: int = 1  # images a step
     dataset_size: int | None = None  # images in an epoch; None where an epoch means nothing
+    evaluated: tuple[Curve, ...] = ()  # distances of samples to the data, with their floors as references

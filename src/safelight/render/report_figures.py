@@ -16,6 +16,7 @@ from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
 from safelight.config import UserError
+from safelight.render.evaluated_plot import evaluated_figure
 from safelight.render.facts import Picture, ReportFacts, SheetFile
 from safelight.render.figure_file import inline_svg, to_png
 from safelight.render.plot import held_out_figure, loss_figure
@@ -50,6 +51,7 @@ class Figures:
     losses: tuple[Figure, ...] = ()
     held_out: tuple[Figure, ...] = ()
     panels: tuple[Figure, ...] = ()
+    evaluated: tuple[Figure, ...] = ()
     missing: tuple[str, ...] = ()  # what could not be shown, and why
 
 
@@ -71,6 +73,10 @@ def make_figures(run: Path, facts: ReportFacts) -> Figures:
     if history.held_out:
         caption = "Measured on images that were never trained on, beside the same in training."
         held_out = (_curves(run, "held-out", held_out_figure(history), caption),)
+    evaluated: tuple[Figure, ...] = ()
+    if history.evaluated:
+        caption = "Samples measured while training: few, of the same noises and conditions at every step."
+        evaluated = (_curves(run, "evaluated", evaluated_figure(history), caption),)
     return Figures(
         samples=_drawn(run, "sample", facts.samples),
         development=_development(run, shown),
@@ -78,6 +84,7 @@ def make_figures(run: Path, facts: ReportFacts) -> Figures:
         losses=losses,
         held_out=held_out,
         panels=_drawn(run, "panel", facts.panels),
+        evaluated=evaluated,
         missing=missing,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from safelight.config import flatten
 from safelight.render.analysis import NEGLIGIBLE, SIGNIFICANT, Analysis, analyse, compare
-from safelight.render.facts import ReportFacts, Session
+from safelight.render.facts import Measurement, ReportFacts, Session
 from safelight.render.wording import change_of, compared, count, duration, number, percent, plural, told
 
 TREND_RULE = (
@@ -80,7 +80,7 @@ def view(facts: ReportFacts) -> View:
         measurements=Table(
             ("metric", "value", "real against real", "step", "measured with"),
             tuple(
-                (m.name, number(m.value), number(m.floor), count(m.step), m.provenance)
+                (m.name, _measured(m), number(m.floor), count(m.step), m.provenance)
                 for m in facts.measurements
             ),
         ),
@@ -206,6 +206,11 @@ def _identity(facts: ReportFacts) -> Table:
         ("safelight", made.code_version),
     ]
     return Table(("what", "value"), tuple(row for row in rows if row[1]))
+
+
+def _measured(measurement: Measurement) -> str:
+    spread = measurement.spread
+    return number(measurement.value) + ("" if spread is None else f" ± {number(spread)}")
 
 
 def _step(step: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from safelight.config import flatten
+from safelight.evaluate.evaluation import Evaluation
 from safelight.recipes.recipe import Recipe
-from safelight.render.facts import Picture, ReportFacts, Reproduce, Session, SheetFile
+from safelight.render.facts import Measurement, Picture, ReportFacts, Reproduce, Session, SheetFile
 from safelight.render.history import Curve, Event, HeldOut, History
 from safelight.render.report import write_report as render_report
 from safelight.render.sheet_file import read_sheet
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.session.watch import columns
-from safelight.store import keep, metrics
+from safelight.store import evaluations, keep, metrics, pins
 from safelight.store.journal import Entry, Journal
 from safelight.store.manifest import read as read_manifest
 from safelight.store.run import RunDirectory
@@ -36,6 +38,7 @@ def write_report(directory: RunDirectory) -> Path:
 def gather(directory: RunDirectory) -> ReportFacts:
     """Everything the report of a run says. Raises UserError for a damaged run."""
     info, journal, recipe = directory.info(), directory.journal(), recipe_of(directory)
+    measurements, damaged = _measurements(directory)
     lines = metrics.merged(directory.path)
     done = int(lines[-1]["step"]) + 1 if lines else 0
     sheets = sorted(directory.sheets.glob("*.png"))
@@ -52,6 +55,9 @@ def gather(directory: RunDirectory) -> ReportFacts:
         sheets=tuple(SheetFile(int(path.stem), PurePosixPath("sheets", path.name)) for path in sheets),
         samples=tuple(_samples(path, spec_of(directory)) for path in sheets[-1:]),
         panels=_panels(directory),
+        measurements=measurements,
+        best=_best(directory),
+        remarks=damaged,
         reproduce=_reproduce(directory, recipe),
     )
 
@@ -78,10 +84,41 @@ def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> His
             for name in names
             if name.startswith("held_out/")
         ),
+        evaluated=_evaluated(lines, names),
         events=tuple(_events(journal)),
         batch_size=recipe.train.batch_size,
         dataset_size=images,
     )
+
+
+def _evaluated(lines: Lines, names: list[str]) -> tuple[Curve, ...]:
+    """The distances measured while training, with the floor of the last evaluation."""
+    found = []
+    for name in (name.removeprefix("evaluate/") for name in names if name.startswith("evaluate/")):
+        if name.startswith(("FD-", "FID", "KID")):  # of the others more is better, and coverage says little
+            curve = _curve(lines, f"evaluate/{name}", name)
+            floors = [float(line[f"floor/{name}"]) for line in lines if f"floor/{name}" in line]
+            found.append(replace(curve, reference=floors[-1] if floors else None))
+    return tuple(found)
+
+
+def _measurements(directory: RunDirectory) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
+    """The stored evaluations, and what of them is damaged. What each rests on is said once."""
+    stored, damaged = evaluations.read_all(directory.path)
+    found = []
+    for own in (Evaluation.of(fields) for fields in stored):
+        for name, result in own.results.items():
+            told = own.told if name == next(iter(own.results)) else "as above"
+            found.append(Measurement(name, result.value, told, own.step, result.floor, result.spread))
+    return tuple(found), tuple(damaged)
+
+
+def _best(directory: RunDirectory) -> str:
+    best = pins.read(directory.path).get(pins.BEST)
+    if best is None:
+        return ""
+    metric = best.facts["metric"]
+    return f"Best by {metric}: step {best.step:,} ({best.why}), kept as the checkpoint {pins.BEST!r}."
 
 
 def _curve(lines: Lines, column: str, name: str, weight: float | None = None) -> Curve:

@@ -23,6 +23,7 @@ from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
 from safelight.session import watch
 from safelight.session.code import code_facts
+from safelight.session.evaluate import Evaluator, columns, pin_if_best
 from safelight.session.inforce import InForce, shared_interventions, take_edits
 from safelight.session.interrupts import interrupts
 from safelight.session.prepare import Prepared, Tell, choose_execution, prepare
@@ -118,12 +119,15 @@ class Session:
         self.state = State(ready.method, ready.pack.spec, ready.plan, ready.device, execution.memory_format)
         self._load_newest()
         self._take_edits(max(self.state.step, metrics.reached(directory.path)))
+        self.evaluator = Evaluator(ready, self.autocast, execution.precision, show.tell)
         self.signals = Signals()
         self.metrics: MetricsWriter | None = None
 
     def go(self) -> None:
         """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand."""
         world, start = self.ready.world, self.state.step
+        if self.writer and (recipe := self.in_force.recipe_at(start)).evaluate.every:
+            self.evaluator.judge(recipe)  # whatever is missing is told before the hours are spent
         if self.writer:
             self._announce_session(start)
             self.metrics = MetricsWriter(self.directory.path, self.writer.journal.session, start)
@@ -165,7 +169,9 @@ class Session:
         if self.writer:
             if self.watch_due(step):
                 self._watch(step, recipe)
-            if step % recipe.checkpoint.every == 0 or last or agreed.stop:
+            every = recipe.evaluate.every
+            best = every > 0 and (step % every == 0 or last) and self._evaluate(recipe)
+            if step % recipe.checkpoint.every == 0 or last or agreed.stop or best:
                 self._save(step, recipe)
         if agreed.edit:
             self._take_edits(step)
@@ -193,6 +199,13 @@ class Session:
         watch.draw_sheet(images, ready.pack.spec, f"step {step}", self.directory.sheets / f"{step:08d}.png")
         pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)
         watch.draw_figures(pictures, self.directory.panels, step)
+
+    def _evaluate(self, recipe: Recipe) -> bool:
+        """Measure the samples of now; whether none were better. Then a checkpoint has to follow."""
+        assert self.writer is not None
+        evaluation = self.evaluator.evaluate(self.state, recipe)
+        self.ledger.note(columns(evaluation))
+        return pin_if_best(self.directory.path, evaluation, self.writer)
 
     def _save(self, step: int, recipe: Recipe) -> None:
         """A checkpoint, then the journal, then the older ones are let go."""

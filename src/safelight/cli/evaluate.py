@@ -1,0 +1,91 @@
+"""safelight evaluate: how good the samples of a run are, and how good real images would be in their place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from safelight.cli.options import (
+    ChangesArgument,
+    JsonOption,
+    RunArgument,
+    RunsOption,
+    StepOption,
+    print_json,
+    sample_changes,
+    step_of,
+)
+
+if TYPE_CHECKING:
+    from safelight.evaluate.evaluation import Evaluation
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    run: RunArgument,
+    changes: ChangesArgument = None,
+    step: StepOption = None,
+    n: Annotated[int, typer.Option("--n", min=20, help="How many samples.")] = 5000,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="NAME|PATH",
+            help="classifier, efficientnet, inception, or a TorchScript file; "
+            "else the classifier where the data has classes, efficientnet otherwise.",
+        ),
+    ] = None,
+    reference: Annotated[
+        int, typer.Option("--reference", min=20, help="Training images compared with, at most.")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the samples.")] = 0,
+    ema_length: Annotated[
+        float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure samples of a run against its training images, and store the result with the run."""
+    from safelight.cli.bar import bar
+    from safelight.run import Run
+    from safelight.store import evaluations
+    from safelight.store.run import runs_directory
+
+    how = sample_changes(changes)
+    with bar() as (tell, progress):
+        opened = Run.open(run, runs_directory(runs), step_of(step), ema_length)
+        measured = opened.evaluate(
+            n, features, seed=seed, reference=reference, how=how, tell=tell, progress=progress
+        )
+    path = evaluations.store(opened.directory.path, measured.name, measured.plain())
+    if as_json:
+        print_json({"run": opened.name, "stored": str(path), **measured.plain()})
+    else:
+        print_evaluation(opened.name, measured)
+        print(f"stored: {path}")
+
+
+def print_evaluation(run: str, evaluation: Evaluation) -> None:
+    """Each metric next to its floor, and everything the numbers rest on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("metric", "value", "spread", "real against real"):
+        table.add_column(title, justify="left" if title == "metric" else "right")
+    for name, own in evaluation.results.items():
+        table.add_row(name, *(_number(value) for value in (own.value, own.spread, own.floor)))
+    print(f"{run} at step {evaluation.step:,}")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(table)
+    for name, words in {**evaluation.basis, "floor": evaluation.floor}.items():
+        console.print(f"{name + ':':<13}{words}")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

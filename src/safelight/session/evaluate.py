@@ -1,0 +1,210 @@
+"""Measuring the samples of a run, when it is asked for and while it trains. Nothing here changes a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from torch import Tensor
+
+from safelight.data import open_data
+from safelight.data.pack import Pack
+from safelight.data.source import Progress
+from safelight.data.space import Space
+from safelight.data.stream import Stream
+from safelight.draw import permutation
+from safelight.engine.state import State
+from safelight.evaluate.evaluation import Evaluation
+from safelight.evaluate.extractors import open_extractor
+from safelight.evaluate.features import Extractor
+from safelight.evaluate.measure import Drawn, measure
+from safelight.generate import chunks, generate_rows
+from safelight.recipes.recipe import Recipe
+from safelight.session.prepare import Prepared, Tell
+from safelight.session.watch import Autocast, evaluated
+from safelight.store import pins
+from safelight.store.journal import JournalWriter
+from safelight.store.pins import BEST, Pin
+from safelight.types import Batch, Method, Nets
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What samples are drawn with: a method, its networks in evaluation mode, and how."""
+
+    method: Method
+    nets: Nets
+    how: BaseModel
+    average: str  # in words, which weights these are
+    autocast: Autocast
+    arithmetic: str  # "fp32"
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What samples are measured with."""
+
+    pack: Pack  # with classes where the extractor learns them
+    extractor: Extractor
+    reference: int  # training images compared with, at most
+
+
+def open_judge(
+    features: str | None, reference: int, recipe: Recipe, pack: Pack, device: torch.device, tell: Tell,
+    progress: Progress | None = None,
+) -> Judge:  # fmt: skip
+    """The extractor of a name or path, and the data it looks at. Raises UserError.
+
+    A recipe that trains without classes is still measured by a classifier where its data has them.
+    features: by default the classifier where there are classes, efficientnet otherwise.
+    """
+    if features in (None, "classifier") and not pack.spec.classes:
+        pack = open_data(recipe.data.model_copy(update={"labels": True}), progress)
+    if features is None:
+        features = "classifier" if pack.spec.classes else "efficientnet"
+    return Judge(pack, open_extractor(features, pack, device, tell, progress), reference)
+
+
+def evaluate(
+    generator: Generator,
+    stream: Stream,
+    judge: Judge,
+    n: int,
+    seed: int,
+    *,
+    step: int,
+    weights: str = "",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Every metric of n samples under the conditions of training images, drawn and measured in chunks.
+
+    stream: of the data the generator trained on. weights: digest of the checkpoint.
+    """
+    settings = ", ".join(f"{name} {value}" for name, value in generator.how.model_dump().items())
+    sampling = {
+        "sampling": settings or "one evaluation",
+        "conditions": "of training images in a keyed order" if stream.pack.spec.conditions else "none",
+        "seed": str(seed),
+        "weights": generator.average,
+        "arithmetic": generator.arithmetic,
+    }
+    return measure(
+        _drawn(generator, stream, n, seed, progress),
+        judge.pack,
+        judge.extractor,
+        judge.reference,
+        step=step,
+        weights=weights,
+        sampling=sampling,
+        progress=progress,
+    )
+
+
+def _drawn(
+    generator: Generator, stream: Stream, n: int, seed: int, progress: Progress | None
+) -> Iterator[Drawn]:
+    for rows in chunks(n):
+        asked = stream.pick(condition_items(stream.pack, rows))
+        x = generate_rows(
+            generator.method,
+            generator.nets,
+            generator.how,
+            rows,
+            asked.given,
+            asked.present,
+            seed,
+            generator.autocast,
+        )
+        yield Drawn(Space().to_pixels(x), _wanted(asked))
+        if progress:
+            progress("samples", rows.stop, n)
+
+
+def condition_items(pack: Pack, rows: range) -> NDArray[np.int64]:
+    """The training items whose conditions samples are asked for, (b,): each once before any comes again.
+
+    So classes, and whatever else samples are conditioned on, are in the shares of the data.
+    """
+    rounds, places = np.divmod(np.asarray(rows), len(pack.train))
+    items = np.empty(len(rows), np.int64)
+    for number in np.unique(rounds).tolist():
+        order = permutation(len(pack.train), "conditions", number)
+        items[rounds == number] = pack.train[order[places[rounds == number]]]
+    return items
+
+
+def _wanted(asked: Batch) -> Tensor:
+    if "label" not in asked.given:
+        return torch.full((len(asked.present),), -1)
+    return torch.where(asked.present, asked.given["label"], -1).cpu()
+
+
+def average_told(recipe: Recipe, method: Method, length: float | None = None) -> str:
+    """Which weights samples are drawn with, in words. length: of a power-function average, relative."""
+    if not method.ema or (length is None and not recipe.train.ema):
+        return "as trained"
+    if length is not None:
+        return f"average of relative length {length:g}"
+    return f"average with decay {recipe.train.ema:g}"
+
+
+class Evaluator:
+    """Evaluations while a run trains, by its [evaluate] section, and the best step of them."""
+
+    def __init__(self, ready: Prepared, autocast: Autocast, arithmetic: str, tell: Tell) -> None:
+        self._ready, self._autocast, self._arithmetic, self._tell = ready, autocast, arithmetic, tell
+        self._judges: dict[tuple[str, int], Judge] = {}
+
+    def judge(self, recipe: Recipe) -> Judge:
+        """What [evaluate] measures with, opened once. Raises UserError."""
+        name = (recipe.evaluate.features, recipe.evaluate.reference)
+        if name not in self._judges:
+            self._judges[name] = open_judge(*name, recipe, self._ready.pack, self._ready.device, self._tell)
+        return self._judges[name]
+
+    def evaluate(self, state: State, recipe: Recipe) -> Evaluation:
+        """The samples of the present averages, measured."""
+        asked = recipe.evaluate
+        changes = {"sample.steps": asked.steps} if asked.steps else {}
+        generator = Generator(
+            self._ready.method,
+            evaluated(self._ready.method, state),
+            recipe.with_changes(changes).sample,
+            average_told(recipe, self._ready.method),
+            self._autocast,
+            self._arithmetic,
+            self._ready.device,
+        )
+        return evaluate(
+            generator, self._ready.stream, self.judge(recipe), asked.n, asked.seed, step=state.step
+        )
+
+
+def columns(evaluation: Evaluation) -> dict[str, float]:
+    """An evaluation as metrics of its step, by column."""
+    values = {f"evaluate/{name}": result.value for name, result in evaluation.results.items()}
+    floors = {f"floor/{name}": result.floor for name, result in evaluation.results.items()}
+    return values | {name: value for name, value in floors.items() if value is not None}
+
+
+def pin_if_best(run: Path, evaluation: Evaluation, writer: JournalWriter) -> bool:
+    """Pin the step of an evaluation as the best if its Fréchet distance is below that of the pinned one.
+
+    Images, noises and reference are the same at every step, so that the distances are comparable although
+    there are few images. Where anything they depend on was changed, the comparison starts anew. A step
+    that is pinned already is so again: the run was killed before it saved it.
+    """
+    name, result = next(iter(evaluation.results.items()))
+    facts = {"metric": name, "value": result.value, "measured": evaluation.name.partition("-")[2]}
+    best = pins.read(run).get(BEST)
+    comparable = best is not None and best.facts["measured"] == facts["measured"]
+    if best and comparable and best.step != evaluation.step and result.value >= best.facts["value"]:
+        return False
+    pins.pin(run, BEST, Pin(evaluation.step, f"{name} {result.value:.4g}", facts), writer)
+    return True

@@ -1,0 +1,113 @@
+"""safelight evaluate as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import safelight.cli
+from conftest import TINY
+from safelight.engine.distributed import World
+from safelight.recipes.recipe import load
+from safelight.session.train import Show, begin
+
+
+class Blocks(nn.Module):
+    """Twelve features: the means of blocks of rows."""
+
+    def forward(self, img: Tensor) -> Tensor:
+        return img.float()[:, :, :24].reshape(img.shape[0], 3, 12, 2, -1).mean(4).mean(3).mean(1)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A directory with one finished run, "first", and a TorchScript file beside it."""
+    folder = tmp_path_factory.mktemp("runs")
+    begin(load("digits-class", TINY), folder, "first", World(), Show())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(Blocks()).save(str(folder / "blocks.pt"))
+    return folder
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys, runs):
+    def run(*words: str, command: str = "evaluate") -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of `safelight evaluate first WORDS`."""
+        monkeypatch.setattr(sys, "argv", ["safelight", command, "first", *words, "--runs", str(runs)])
+        with pytest.raises(SystemExit) as end:
+            safelight.cli.main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_an_evaluation_is_printed_stored_and_reported(evaluate, runs):
+    words = ("--n", "40", "--features", str(runs / "blocks.pt"), "--reference", "800")
+    code, out, err = evaluate(*words, "sample.steps=2", "--json")
+    assert code == 0
+    assert (
+        err.strip()
+        == f"{runs}/blocks.pt: loading and running the program in this file; use only files you trust"
+    )
+    told = json.loads(out)
+    assert told["step"] == 30
+    assert list(told["results"])[:2] == ["FD-blocks", "KID-blocks"]
+    assert told["basis"]["n"] == "40"
+    assert "steps 2" in told["basis"]["sampling"]
+    assert "guidance 5.0" in told["basis"]["sampling"]
+    assert told["basis"]["weights"] == "average with decay 0.9"
+    assert told["results"]["FD-blocks"]["floor"] < told["results"]["FD-blocks"]["value"]
+    assert told["floor"] == "held-out images against training images, 40 against 800"
+    stored = Path(told["stored"])
+    assert stored.parent == runs / "first" / "evaluations"
+    again = json.loads(evaluate(*words, "sample.steps=2", "--json")[1])
+    assert again == told  # same seed, same numbers, same file
+    code, out, _ = evaluate(*words)
+    assert code == 0
+    assert "real against real" in out
+    assert "sampling:    sampler ancestral, steps 4, guidance 5.0" in out
+    assert len(list(stored.parent.glob("*.json"))) == 2
+    evaluate(command="report")
+    report = (runs / "first" / "report.md").read_text()
+    assert "## Measurements" in report
+    assert "held-out images against training images, 40 against 800" in report
+    assert "real against real" in report
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--features", "efficentnet"), "did you mean 'efficientnet'"),
+        (("--step", "17"), "first: has no checkpoint of step 17 (kept: 10, 20, 30)"),
+        (("--step", "best"), "first: no checkpoint has the name 'best'"),
+        (("optim.lr=1",), "optim.lr: only keys of [sample] can be changed here"),
+        (("sample.guidence=1",), "did you mean 'sample.guidance'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(evaluate, words, message):
+    code, out, err = evaluate("--n", "20", *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_changed_data_is_refused(evaluate, runs, monkeypatch):
+    from safelight import run
+
+    opened = run.open_data
+
+    def other(config, progress=None):
+        return opened(config.model_copy(update={"size": 20}), progress)
+
+    monkeypatch.setattr(run, "open_data", other)
+    code, _, err = evaluate("--n", "20", "--features", str(runs / "blocks.pt"))
+    assert code == 2
+    assert "its data has changed since it was trained" in err
