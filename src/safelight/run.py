@@ -22,7 +22,6 @@ from safelight.evaluate.evaluation import Evaluation
 from safelight.generate import conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
-from safelight.session.notebook import run_html
 from safelight.session.prepare import Tell, open_device
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.session.samples import Samples
@@ -39,7 +38,7 @@ class Run:
     ) -> None:
         """Read a checkpoint. Raises UserError where there is none.
 
-        step: of the checkpoint; the newest good one by default.
+        step: of the checkpoint, or the name of a pinned one, such as "best"; the newest good by default.
         ema_length: relative length of the average that samples use, such as 0.08, made from the kept
         power-function tracks; the exponential average of train.ema by default.
         """
