@@ -1,3 +1,78 @@
-"""safelight: train image generators, and watch them develop."""
+"""safelight: train image generators, and watch them develop.
 
+import safelight as sl
+run = sl.train("digits", steps=500)
+run.sample(16, label=3).save("threes.png")
+run.metrics("loss")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safelight import recipes
+    from safelight.run import Run
+
+__all__ = ["Run", "open_run", "recipes", "resume", "train"]
 __version__ = "0.1.0"
+
+
+def train(
+    recipe: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    runs: str | Path | None = None,
+    **train_keys: Any,
+) -> Run:
+    """Train a recipe, shipped or a file, and open the run.
+
+    changes: dotted keys, {"optim.lr": 1e-4}. train_keys: keys of [train], such as steps=500 or seed=1.
+    runs: where runs live; $SAFELIGHT_RUNS or ./runs by default. Ctrl-C stops in good order.
+    Raises safelight.config.UserError: one line that says what to mend.
+    """
+    from safelight.cli.progress import TrainingProgress
+    from safelight.engine.distributed import World
+    from safelight.recipes.recipe import load
+    from safelight.run import Run
+    from safelight.session.train import begin
+    from safelight.store.run import runs_directory
+
+    keys = {f"train.{key}": value for key, value in train_keys.items()}
+    resolved = load(recipe, {**(changes or {}), **keys})
+    folder = runs_directory(Path(runs) if runs else None)
+    return Run(begin(resolved, folder, name, World(), TrainingProgress().show()))
+
+
+def resume(run: str | Path, *, runs: str | Path | None = None) -> Run:
+    """Go on with a run from its newest good checkpoint, and open it."""
+    from safelight.cli.progress import TrainingProgress
+    from safelight.engine.distributed import World
+    from safelight.run import Run
+    from safelight.session.train import resume as go_on
+    from safelight.store.run import find, runs_directory
+
+    directory = find(run, runs_directory(Path(runs) if runs else None))
+    return Run(go_on(directory, World(), TrainingProgress().show()))
+
+
+def open_run(run: str | Path, *, step: int | None = None, runs: str | Path | None = None) -> Run:
+    """A run that is there, at one of its checkpoints; the newest by default."""
+    from safelight.run import Run
+    from safelight.store.run import runs_directory
+
+    return Run.open(run, runs_directory(Path(runs) if runs else None), step)
+
+
+def __getattr__(name: str) -> Any:
+    """`safelight.Run` and `safelight.recipes`, imported when they are asked for: --help stays instant."""
+    from importlib import import_module
+
+    if name == "Run":
+        return import_module("safelight.run").Run
+    if name == "recipes":
+        return import_module("safelight.recipes")
+    raise AttributeError(f"module 'safelight' has no attribute {name!r}")

@@ -22,6 +22,7 @@ from safelight.evaluate.evaluation import Evaluation
 from safelight.generate import conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
+from safelight.session.notebook import run_html
 from safelight.session.prepare import Tell, open_device
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.session.samples import Samples
@@ -134,6 +135,10 @@ class Run:
             return columns
         wanted = {name for name in columns if name in names or ("loss" in names and name.startswith("raw/"))}
         return {name: column for name, column in columns.items() if name in wanted or name == "step"}
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows a run: one line, its latest sheet, its loss."""
+        return run_html(self.directory)
 
     def _averaged(self, length: float) -> dict[str, Tensor]:
         """Averaged weights of a relative length, from the tracks of the checkpoints up to this one."""

@@ -12,7 +12,8 @@ from safelight.draw import RowDraw
 from safelight.engine.loop import Job, Stop, train
 from safelight.engine.plan import Plan
 from safelight.engine.state import State
-from safelight.recipes.recipe import Recipe, load, modules
+from safelight.recipes.discover import modules
+from safelight.recipes.recipe import Recipe, load
 from safelight.types import Batch, Condition, DataSpec, Moment
 
 SPEC = DataSpec((1, 8, 8), {"label": Condition("label", 3)})

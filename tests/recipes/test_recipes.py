@@ -11,7 +11,8 @@ import torch
 from safelight import methods, networks, recipes
 from safelight.config import UserError, flatten
 from safelight.engine.fingerprint import count
-from safelight.recipes.recipe import load, modules, resolve
+from safelight.recipes.discover import modules
+from safelight.recipes.recipe import load, resolve
 from safelight.types import Condition, DataSpec
 
 DIGITS = DataSpec((1, 28, 28), {"label": Condition("label", 10)})

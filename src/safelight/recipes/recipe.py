@@ -5,13 +5,10 @@ A recipe names its method and networks; their files in methods/ and networks/ ow
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -22,6 +19,7 @@ from safelight.data.config import Data
 from safelight.engine.plan import Plan, Train
 from safelight.engine.schedule import Optim, Weight
 from safelight.evaluate.config import Evaluate
+from safelight.recipes import discover
 from safelight.store.keep import Checkpoint
 from safelight.types import Method
 
@@ -86,14 +84,18 @@ class Recipe:
     def tree(self) -> Tree:
         """The complete recipe as plain values, as it is written into a run."""
         flat_network = len(self.method_class.roles) == 1
-        networks = {role: _plain(config) for role, config in self.networks.items()}
+        stated = self.stated["network"]
+        networks = {
+            role: _named(config, stated if flat_network else stated[role])
+            for role, config in self.networks.items()
+        }
         optims = {name: _plain(optim) for name, optim in self.optim.items()}
         same_optim = not _per_network(self.stated.get("optim", {}), self.optim)
         return {
             "about": _plain(self.about),
             "data": _plain(self.data),
             "network": next(iter(networks.values())) if flat_network else networks,
-            "method": _plain(self.method_config),
+            "method": _named(self.method_config, self.stated.get("method", {})),
             "loss": {"weights": {name: _plain(weight) for name, weight in self.weights.items()}},
             "optim": next(iter(optims.values())) if same_optim else optims,
             "train": _plain(self.train),
@@ -111,12 +113,12 @@ def load(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe
     """
     name = str(source)
     if isinstance(source, str) and not name.endswith(".toml") and "/" not in name:
-        path, label = recipes.path(name), name
+        path, label, folder = recipes.path(name), name, Path()
     else:
-        path, label = Path(source), Path(source).stem
-    tree = read_toml(path)
+        path, label, folder = Path(source), Path(source).stem, Path(source).parent
+    tree = discover.from_folder(read_toml(path), folder)
     try:
-        return resolve(changed(tree, changes or {}), label)
+        return resolve(discover.from_folder(changed(tree, changes or {}), Path()), label)
     except UserError as error:
         raise error if changes else UserError(f"{path.name}: {error}") from error
 
@@ -136,8 +138,10 @@ def resolve(tree: Tree, name: str) -> Recipe:
         if key not in SECTIONS:
             raise UserError(f"{key}: no such section{nearest(key, SECTIONS)}")
     method_tree = _section(tree, "method")
-    method_class = _method_class(_module(methods, method_tree.get("name", "diffusion"), "method.name"))
-    method_config = check(method_class.Config, method_tree, "method")
+    method_class = discover.method_class(
+        discover.module(methods, method_tree.get("name", "diffusion"), "method.name")
+    )
+    method_config = check(method_class.Config, _unnamed(method_tree), "method")
     network_configs = _networks(_section(tree, "network"), method_class.roles)
     made: Method = method_class(method_config, network_configs)
     trained = {name for phase in made.phases for name in phase.trains}
@@ -166,30 +170,6 @@ def _section(tree: Tree, name: str) -> Tree:
     return section
 
 
-def modules(package: ModuleType) -> list[str]:
-    """Names of the files of a package, without importing them."""
-    return sorted(
-        info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_")
-    )
-
-
-def _module(package: ModuleType, name: object, key: str) -> ModuleType:
-    known = modules(package)
-    if name not in known:
-        raise UserError(f"{key}: {name!r} does not exist{nearest(str(name), known)}")
-    return import_module(f"{package.__name__}.{name}")
-
-
-def _method_class(module: ModuleType) -> type[Any]:
-    """The class in a file of methods/ that is a method: it has phases to declare and a way to sample."""
-    for value in vars(module).values():
-        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "Sampling"):
-            return value
-    raise UserError(
-        f"{module.__name__}: has no class with Config, Sampling and phases; see docs/one-batch.md"
-    )
-
-
 def _networks(tree: Tree, roles: Iterable[str]) -> dict[str, Any]:
     """The network configuration of each role; a method with one role has it flat in [network]."""
     roles = tuple(roles)
@@ -203,9 +183,18 @@ def _networks(tree: Tree, roles: Iterable[str]) -> dict[str, Any]:
 
 def _network(tree: Tree, where: str) -> Any:
     if "name" not in tree:
-        raise UserError(f"{where}.name: is missing (known: {', '.join(modules(networks))})")
-    module = _module(networks, tree["name"], f"{where}.name")
-    return check(module.Config, tree, where)
+        raise UserError(f"{where}.name: is missing (known: {', '.join(discover.modules(networks))})")
+    module = discover.module(networks, tree["name"], f"{where}.name")
+    if not hasattr(module, "Config"):
+        raise UserError(
+            f"{where}.name: {tree['name']} has no class Config with a build; see networks/unet.py"
+        )
+    return check(module.Config, _unnamed(tree), where)
+
+
+def _unnamed(tree: Tree) -> Tree:
+    """A section without its name, by which its component was found."""
+    return {key: value for key, value in tree.items() if key != "name"}
 
 
 def _weights(tree: Tree, components: Mapping[str, float]) -> dict[str, Weight]:
@@ -245,6 +234,12 @@ def _optim(tree: Tree, trained: list[str]) -> dict[str, Optim]:
         if key not in trained:
             raise UserError(f"optim.{key}: no such section{nearest(key, trained)}")
     return {name: check(Optim, _section(tree, name), f"optim.{name}") for name in trained}
+
+
+def _named(config: BaseModel, stated: Tree) -> Tree:
+    """A section as plain values, under the name it was stated by."""
+    plain: Tree = _plain(config)
+    return {"name": stated.get("name", plain.get("name")), **_unnamed(plain)}
 
 
 def _plain(value: Any) -> Any:

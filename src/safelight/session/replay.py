@@ -113,5 +113,5 @@ def _differences(directory: RunDirectory, start: int, to: int, now: dict[str, st
         following = [int(later.fields["step"]) for later in sessions[number + 1 :]]
         if int(session.fields["step"]) < to and min(following, default=to) > start:
             was = {**session.fields["environment"], **session.fields["code"]}
-            phrases += differences(was, {**now, **code_facts()})
+            phrases += differences(was, {**now, **code_facts(recipe_of(directory))})
     return list(dict.fromkeys(phrases))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from safelight.config import UserError
-from safelight.session.watch import draw_sheet
+from safelight.render.sheet_file import encode_png
+from safelight.session.watch import contact_sheet, draw_sheet
 from safelight.types import DataSpec
 
 
@@ -26,12 +27,17 @@ class Samples:
     spec: DataSpec
     how: Mapping[str, Any]  # [sample] as it was used
 
-    def save(self, out: Path) -> Path:
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows samples: as their contact sheet."""
+        return encode_png(contact_sheet(self.images, self.spec, "", self.given.get("label")))
+
+    def save(self, out: str | Path) -> Path:
         """Write a contact sheet (.png), arrays (.npz), or one PNG each into a folder (no suffix).
 
         The .npz holds images (N, H, W, C) uint8, present (N,) and an array for each condition.
         Raises UserError.
         """
+        out = Path(out)
         try:
             if out.suffix == ".png":
                 draw_sheet(self.images, self.spec, "", out, self.given.get("label"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ def begin(recipe: Recipe, runs: Path, name: str | None, world: World, show: Show
             name=name,
             facts=Facts(
                 data=data_facts(ready.pack),
-                code=code_facts(),
+                code=code_facts(recipe),
                 environment=_environment(ready, execution),
                 execution=asdict(execution),
             ),
@@ -245,12 +245,16 @@ class Session:
 
     def _announce_session(self, start: int) -> None:
         assert self.writer is not None
-        now = _environment(self.ready, self.execution)
+        now: dict[str, Mapping[str, Any]] = {
+            "environment": _environment(self.ready, self.execution),
+            "code": code_facts(self.ready.recipe),
+        }
         sessions = self.writer.journal.of_kind("session")
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), "environment": now, "code": code_facts()}
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), **now}
         self.writer.start_session(start, self.in_force.plan_at(start).steps, facts)
-        if sessions and (changed := differences(sessions[-1].fields["environment"], now)):
-            self._note("environment differs from the session before: " + "; ".join(changed))
+        for name in now:
+            if sessions and (changed := differences(sessions[-1].fields[name], now[name])):
+                self._note(f"{name} differs from the session before: " + "; ".join(changed))
 
     def _note(self, text: str) -> None:
         """Into the journal, and to the user."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from safelight.data.space import Space
@@ -50,9 +51,9 @@ def columns(classes: int, count: int) -> int | None:
     return classes if 1 < classes <= 20 and count >= classes else None
 
 
-def draw_sheet(
-    images: Images, spec: DataSpec, caption: str, path: Path, labels: NDArray[np.int64] | None = None
-) -> None:
+def contact_sheet(
+    images: Images, spec: DataSpec, caption: str, labels: NDArray[np.int64] | None = None
+) -> Image.Image:
     """A contact sheet: a column for each class where the samples take the classes in turn.
 
     labels: (N,) the classes asked for; in turn by default.
@@ -60,7 +61,14 @@ def draw_sheet(
     turns = labels is None or np.array_equal(labels, np.arange(len(images)) % max(spec.classes, 1))
     wide = columns(spec.classes, len(images)) if turns else None
     names = spec.conditions["label"].names if wide else ()
-    save_png(sheet(images, wide, column_labels=names, caption=caption), path)
+    return sheet(images, wide, column_labels=names, caption=caption)
+
+
+def draw_sheet(
+    images: Images, spec: DataSpec, caption: str, path: Path, labels: NDArray[np.int64] | None = None
+) -> None:
+    """Save a `contact_sheet` as PNG."""
+    save_png(contact_sheet(images, spec, caption, labels), path)
 
 
 @torch.no_grad()
