@@ -204,7 +204,7 @@ def test_words_of_strangers_never_become_markup(tmp_path):
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(markdown.read_text())
     flat = [token for block in tokens for token in [block, *(block.children or [])]]
     assert not [token for token in flat if token.type in ("html_block", "html_inline", "link_open")]
-    assert [token for token in flat if token.type == "heading_open"][0].tag == "h1"
+    assert next(token for token in flat if token.type == "heading_open").tag == "h1"
     images = [token.attrs["src"] for token in flat if token.type == "image"]
     assert images == [f"page_files/{name}.png" for name in ("picture", "lines", "spreads")]
     assert all((tmp_path / link).is_file() for link in images)

@@ -21,6 +21,7 @@ from safelight.render.wording import number
 COLOURS = (SAFELIGHT, *(BANDS[i] for i in (6, 3, 5, 7, 2, 0, 4)))  # neighbours are far apart in hue
 DASHES = ("solid", (0, (4, 2)), (0, (1, 1.5)))  # for the second and third round through the colours
 FAR = 100.0  # times the middle course of a panel: a run that diverged is named instead of drawn
+FEW = 60  # points of a line that are drawn as dots too
 LONGEST = 48  # letters of a label
 PALE = "#efe3d3"  # the band of chance
 ROW = 0.27  # inches, of a setting in a figure of spreads
@@ -73,12 +74,11 @@ def lines_figure(panels: Sequence[LinePanel], x_title: str) -> Figure:
             for line in (panel.lines[place] for place in shown):
                 colour = COLOURS[line.group % len(COLOURS)]
                 dashes = DASHES[line.group // len(COLOURS) % len(DASHES)]
-                few = len(line.x) <= 60
                 x, y = thinned(line.x, line.y)  # type: ignore[arg-type]
-                ax.plot(
-                    x, y, color=colour, linestyle=dashes, linewidth=1.2, alpha=0.9, label=short(line.label) or None,
-                    marker="o" if few else None, markersize=2.5,
-                )  # fmt: skip
+                dots = {"marker": "o", "markersize": 2.5} if len(x) <= FEW else {}
+                (drawn,) = ax.plot(x, y, color=colour, linestyle=dashes, linewidth=1.2, alpha=0.9, **dots)
+                if line.label:
+                    drawn.set_label(short(line.label))
             note = scale_values(ax, np.concatenate([panel.lines[place].y for place in shown]))
             far = ", ".join(line.name for place, line in enumerate(panel.lines) if place not in shown)
             notes = (note, f"off the scale: {far}" if far else "")

@@ -1,0 +1,181 @@
+"""compare, sweep and log as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import safelight.cli
+from compare_runs import Made
+from safelight.store.run import RunDirectory
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    """Two made-up runs, a and b, and a failed one."""
+    made = Made(tmp_path / "runs")
+    made("a", losses=lambda step: 2.0)
+    made("b", {"optim.lr": 0.01}, losses=lambda step: 3.0)
+    made("failed", done=20, end="failed")
+    return made.runs
+
+
+@pytest.fixture
+def tell(monkeypatch, capsys):
+    """Exit code, stdout and stderr of `safelight WORDS`."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["safelight", *words])
+        with pytest.raises(SystemExit) as end:
+            safelight.cli.main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_compare_prints_and_writes(tell, runs):
+    code, out, err = tell("compare", "a", "b", "failed", "--runs", str(runs))
+    assert (code, err) == (0, "")
+    assert "What differs: optim.lr (0.001, 0.01)" in out
+    assert "failed after step 20 of 100" in out
+    assert out.split()[-1] == str(runs / "compare.html")
+    assert (runs / "compare.md").read_text().startswith("# a, b and failed")
+    assert (runs / "compare.html").is_file()
+
+
+def test_compare_as_json_and_elsewhere(tell, runs, tmp_path):
+    out_folder = tmp_path / "elsewhere"
+    code, out, err = tell(
+        "compare", "a", str(runs / "b"), "--runs", str(runs), "--out", str(out_folder), "--json"
+    )
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told["files"] == {
+        "markdown": str(out_folder / "compare.md"),
+        "html": str(out_folder / "compare.html"),
+    }
+    rows = told["at"][0]["components"]["columns"][0]["rows"]
+    assert {row["run"]: row["numbers"]["mse"]["value"] for row in rows} == {"a": 2.0, "b": 3.0}
+    assert not (runs / "compare.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compare", "a"], "compare: name two runs or more"),
+        (["compare", "a", "a"], "compare: name two runs or more"),
+        (["compare", "a", "bb"], "bb: no such run in"),
+        (["sweep", "digits", "optim.lr=1e-3,"], "'optim.lr=1e-3,': expected key=value,value"),
+        (["sweep", "digits", "optim.ls=1e-3,1e-2"], "optim.ls: no such key"),
+        (["sweep", "digitz"], "digitz: no such recipe"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(tell, runs, words, message):
+    code, out, err = tell(*words, "--runs", str(runs))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"safelight: {message}")
+    assert err.count("\n") == 1
+
+
+def test_log_lists_every_run_newest_first(tell, runs):
+    code, out, err = tell("log", "--runs", str(runs))
+    assert (code, err) == (0, "")
+    assert out.split()[-1] == str(runs / "log.html")
+    told = json.loads(tell("log", "--runs", str(runs), "--json")[1])
+    assert [one["name"] for one in told["runs"]] == ["failed", "b", "a"]
+    assert [one["key"] for one in told["runs"][1]["changes"]] == ["optim.lr"]
+
+
+def test_log_of_nothing(tell, tmp_path):
+    assert tell("log", "--runs", str(tmp_path)) == (0, f"no runs in {tmp_path}\n", "")
+    assert json.loads(tell("log", "--runs", str(tmp_path), "--json")[1])["runs"] == []
+
+
+@pytest.fixture
+def _trained_by_hand(monkeypatch) -> None:
+    """Sweeps that make up their runs instead of training them; the seed and lr decide the loss."""
+    import safelight.session.sweep as session
+
+    def begin(recipe, runs, name, world, show) -> RunDirectory:
+        tree = recipe.tree
+        if tree["optim"]["lr"] == 0.5:
+            raise RuntimeError("out of memory")
+        if tree["optim"]["lr"] == 0.7:
+            raise KeyboardInterrupt
+        changes = {
+            f"{section}.{key}": value
+            for section, values in tree.items()
+            if isinstance(values, dict)
+            for key, value in values.items()
+        }
+        value = tree["optim"]["lr"] * 10 + tree["train"]["seed"]
+        return Made(runs)(name, changes, done=20, losses=lambda step: value, sheets=(20,))
+
+    monkeypatch.setattr(session, "begin", begin)
+    monkeypatch.setattr(
+        session, "_found", lambda directory, cell: "finished" if directory.path.exists() else None
+    )
+
+
+@pytest.mark.usefixtures("_trained_by_hand")
+def test_a_sweep_is_trained_and_judged_over_its_seeds(tell, tmp_path):
+    words = ["sweep", "digits", "optim.lr=0.1,0.11,9.0", "--seeds", "2", "--runs", str(tmp_path)]
+    code, out, err = tell(*words)
+    assert (code, err) == (0, "")
+    assert "1/6  lr = 0.1 · seed 0: trained" in out
+    assert "within the seed spread" in out
+    assert out.split()[-1] == str(tmp_path / "sweep-digits-lr.html")
+    code, out, err = tell(*words, "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert {one["outcome"] for one in told["cells"]} == {"done before"}
+    judged = {one["what"]: one for one in told["comparison"]["seeds"]["judged"]}
+    (mse,) = judged["Loss components at 1,280 images seen"]["numbers"]
+    assert {one["label"]: one["verdict"] for one in mse["contrasts"]} == {
+        "lr = 0.11": "within the seed spread",
+        "lr = 9": "higher",
+    }
+
+
+@pytest.mark.usefixtures("_trained_by_hand")
+def test_a_sweep_with_a_failed_cell_ends_with_1_and_compares_the_rest(tell, tmp_path):
+    code, out, _ = tell("sweep", "digits", "optim.lr=0.1,0.5,0.2", "--runs", str(tmp_path), "--json")
+    assert code == 1
+    told = json.loads(out)
+    assert [one["outcome"] for one in told["cells"]] == ["trained", "failed", "trained"]
+    assert told["cells"][1]["problem"] == "RuntimeError: out of memory"
+    assert len(told["comparison"]["runs"]) == 2
+
+
+@pytest.mark.usefixtures("_trained_by_hand")
+def test_ctrl_c_ends_a_sweep_with_130_and_the_words_that_go_on(tell, tmp_path):
+    words = ["sweep", "digits", "optim.lr=0.1,0.7,0.2", "--seeds", "2", "--runs", str(tmp_path)]
+    code, out, _ = tell(*words)
+    assert code == 130
+    assert out.splitlines()[-1] == (
+        "stopped; what was trained is kept. Go on with: "
+        f"safelight sweep digits optim.lr=0.1,0.7,0.2 --seeds 2 --runs {tmp_path}"
+    )
+    code, out, _ = tell(*words, "--json")
+    told = json.loads(out)
+    assert [one["outcome"] for one in told["cells"]] == [*["done before"] * 2, "stopped", *["not begun"] * 3]
+    assert told["comparison"] is None
+
+
+@pytest.mark.parametrize("words", [["compare", "a", "b"], ["log"]])
+def test_comparing_does_not_import_torch(words, runs):
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['safelight', *{[*words, '--runs', str(runs)]!r}]\n"
+        "try:\n    runpy.run_module('safelight', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'sklearn'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
