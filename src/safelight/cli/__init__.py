@@ -9,6 +9,7 @@ import typer
 from safelight.cli import (
     compare,
     evaluate,
+    export_metrics,
     fork,
     log,
     new,
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     train, resume, tune, fork, replay, runs, tree, show,
-    sample, evaluate, report, compare, sweep, log, new, recipes,
+    sample, evaluate, report, compare, sweep, log, export_metrics, new, recipes,
 )  # fmt: skip
 for command in COMMANDS:
     command.add_to(app)

@@ -1,0 +1,36 @@
+"""safelight export-metrics: a run's numbers for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_json
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("export-metrics")(export_metrics)
+
+
+def export_metrics(
+    run: RunArgument,
+    out: Annotated[
+        Path, typer.Option("--out", help="metrics.csv, metrics.parquet, or a folder for TensorBoard.")
+    ],
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the metrics of every step as .csv, as .parquet, or as TensorBoard event files in a folder."""
+    from safelight.session.export import export_columns
+    from safelight.store import metrics
+    from safelight.store.run import find, runs_directory
+
+    columns = metrics.read(find(run, runs_directory(runs)).path)
+    export_columns(columns, out)
+    if as_json:
+        print_json({"out": str(out), "steps": len(columns.get("step", ())), "columns": list(columns)})
+    else:
+        print(out)
