@@ -58,7 +58,7 @@ def test_a_wrong_command_would_be_noticed():
         parsed("safelight train digits --nmae first")
 
 
-def test_its_python_runs(tmp_path, monkeypatch):
+def test_its_python_runs_and_a_run_holds_what_it_lists(tmp_path, monkeypatch):
     begin(load("digits", SMALL | PLAIN), tmp_path / "runs", "digits-1", World(), Show())
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -68,6 +68,9 @@ def test_its_python_runs(tmp_path, monkeypatch):
     assert (found["samples"].given["label"] == 3).all()
     assert len(found["run"].metrics("loss")["raw/mse"]) == 3
     assert (tmp_path / "threes.png").exists()
+    listing = re.search(r"runs/digits-1/\n(.*?)```", TEXT, re.DOTALL)[1]
+    left_out = [path.name for path in (tmp_path / "runs" / "digits-1").iterdir() if path.name not in listing]
+    assert left_out == []
 
 
 def test_its_tree_is_the_tree():
