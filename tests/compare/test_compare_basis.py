@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from safelight.compare.basis import Apart, Row, Told, differing, together, worded
+from safelight.compare.basis import Apart, Number, Row, Told, differing, together, worded
 
 
 def row(run: str, **basis: str) -> Row:
-    return Row(run, basis, {})
+    return Row(run, basis, {"mse": Number(1.0)})
 
 
 def test_rows_of_equal_basis_share_a_column_in_the_order_they_came():
@@ -27,6 +27,11 @@ def test_each_column_is_told_from_the_one_that_is_most_like_it():
         Apart(("b",), ("a",), (("n", "9", "5"), ("split", "y", "x"))),
         Apart(("c",), ("b",), (("split", "z", "y"), ("seed", "not stated", "0"))),
     )
+
+
+def test_rows_without_a_number_are_not_told():
+    assert Told.of([row("a", n="5"), Row("b", {"n": "6"}, {})]).columns[0].runs == ("a",)
+    assert Told.of([Row("b", {"n": "6"}, {})]) == Told()
 
 
 def test_differing_names_the_facts_that_differ_and_no_others():

@@ -125,11 +125,8 @@ def test_plain_facts_are_json_with_every_reason(made):
     assert [one["key"] for one in told["settings"]] == ["method.prediction"]
     (apart,) = told["at"][0]["components"]["apart"]
     assert {fact["fact"] for fact in apart["facts"]} == {"data fingerprint", "method.prediction"}
-    assert told["metrics"]["apart"][0]["facts"][0] == {
-        "fact": "data fingerprint",
-        "here": "d2",
-        "there": "d1",
-    }
+    rows = told["metrics"]["columns"][0]["rows"]
+    assert {row["run"]: row["numbers"]["FD"]["value"] for row in rows} == {"a": 4.0, "b": 3.0}
     assert told["pictures"]["images"]["pairs"] == []
     assert told["runs"][0]["images"] == 1000
 

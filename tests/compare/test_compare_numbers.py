@@ -9,16 +9,13 @@ import pytest
 
 from safelight.compare.basis import Told
 from safelight.compare.budget import Budget
+from safelight.compare.cost import MEAN, MEDIAN, cost, median_part
 from safelight.compare.numbers import (
     BLOCKS,
-    MEAN,
-    MEDIAN,
     components,
-    cost,
     held_out,
     loss_basis,
     measured_while_training,
-    median_part,
     metrics,
     standard_error,
     total,
@@ -143,7 +140,8 @@ def test_held_out_values_of_other_images_or_noises_are_apart(made, changes, fact
 def test_metrics_while_training_rest_on_their_section_and_the_sampler(made):
     def measured(name, changes):
         changes = {"evaluate.every": 50, "evaluate.n": 500, **changes}
-        run = made.read(name, changes, extra=lambda s: {"evaluate/FD-classifier": 3.0} if s == 49 else {})
+        columns = {"evaluate/FD-classifier": 3.0, "floor/FD-classifier": 0.5}
+        run = made.read(name, changes, extra=lambda step: columns if step == 49 else {})
         return measured_while_training(run, ALL)
 
     rows = [
@@ -151,10 +149,21 @@ def test_metrics_while_training_rest_on_their_section_and_the_sampler(made):
         measured("oftener", {"evaluate.every": 25, "optim.lr": 1.0}),
         measured("fewer", {"evaluate.n": 100}),
         measured("sampled", {"sample.steps": 50}),
+        measured("averaged", {"train.ema": 0.9}),
+        measured("averaged-longer", {"train.ema": 0.99}),
     ]
     told = Told.of(rows)
-    assert [column.runs for column in told.columns] == [("a", "oftener"), ("fewer",), ("sampled",)]
-    assert rows[0].numbers["FD-classifier"].value == 3.0
+    assert [column.runs for column in told.columns] == [
+        ("a", "oftener"),
+        ("fewer",),
+        ("sampled",),
+        ("averaged", "averaged-longer"),
+    ]
+    number = rows[0].numbers["FD-classifier"]
+    assert (number.value, number.floor) == (3.0, 0.5)
+    quick = {"evaluate.steps": 3}
+    pair = [measured("quick", quick), measured("quick-sampled", {**quick, "sample.steps": 50})]
+    assert len(Told.of(pair).columns) == 1  # sample.steps was not used
 
 
 @pytest.mark.parametrize("fact", ["extractor", "n", "reference", "sampling"])
@@ -173,8 +182,9 @@ def test_stored_metrics_of_equal_basis_share_a_column_with_their_floor(made):
     (column,) = Told.of([*metrics(a), *metrics(b)]).columns
     assert {row.run: row.numbers["FD"].value for row in column.rows} == {"a": 4.0, "b": 2.0}
     assert column.rows[0].numbers["FD"].floor == 0.5
+    # The evaluation knows its reference: the same images with and without classes are two packs of data.
     other = made.read("c", evaluated={"FD": 2.0}, data={**a.data, "fingerprint": "d2"})
-    assert len(Told.of([*metrics(a), *metrics(other)]).columns) == 2
+    assert len(Told.of([*metrics(a), *metrics(other)]).columns) == 1
 
 
 def test_a_later_evaluation_takes_the_place_of_an_earlier_one(made):

@@ -113,5 +113,6 @@ class Told:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> Told:
-        columns = together(rows)
+        """Rows that hold a number, told apart by their bases."""
+        columns = together(row for row in rows if row.numbers)
         return cls(columns, apart(columns))

@@ -68,11 +68,6 @@ def hours_at(record: Record, step: int) -> float:
     return float(record.hours[rows - 1]) if rows else 0.0
 
 
-def share_of(amount: float, budget: Budget) -> float:
-    """How much of a budget an amount is."""
-    return amount / budget.amount
-
-
 def of(runs: Sequence[RunFacts], axis: Axis) -> tuple[Budget, ...]:
     """The budgets of some runs."""
     return budgets({run.name: run.record.reach(axis) for run in runs}, axis)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from safelight.compare import budget, numbers, settings
-from safelight.compare.basis import Column, Row, Told
+from safelight.compare.basis import Column, Told
 from safelight.compare.budget import Budget
+from safelight.compare.cost import cost as cost_of
 from safelight.compare.gather import RunFacts
 from safelight.compare.pictures import Pictures, pictures
 from safelight.compare.seeds import Seeds, judge_column
@@ -61,8 +62,8 @@ def compare(runs: Sequence[RunFacts]) -> Comparison:
     named = _unique(runs)
     readable = tuple(run for run in named if run.readable)
     groups = settings.replicas(readable)
-    metrics = Told.of(numbers.with_numbers(row for run in readable for row in numbers.metrics(run)))
-    cost = Told.of(numbers.with_numbers(map(numbers.cost, readable)))
+    metrics = Told.of(row for run in readable for row in numbers.metrics(run))
+    cost = Told.of(map(cost_of, readable))
     at = tuple(_at(readable, one) for one in budget.of(readable, "images"))
     return Comparison(
         runs=readable,
@@ -82,16 +83,12 @@ def compare(runs: Sequence[RunFacts]) -> Comparison:
 
 def _at(runs: Sequence[RunFacts], given: Budget) -> AtBudget:
     within = [run for run in runs if run.name in given.runs]
-
-    def told(rows: list[Row]) -> Told:
-        return Told.of(numbers.with_numbers(rows))
-
     return AtBudget(
         given,
-        components=told([numbers.components(run, given) for run in within]),
+        components=Told.of(numbers.components(run, given) for run in within),
         total=Told.of(numbers.total(run, given) for run in within),
-        held_out=told([numbers.held_out(run, given) for run in within]),
-        measured=told([numbers.measured_while_training(run, given) for run in within]),
+        held_out=Told.of(numbers.held_out(run, given) for run in within),
+        measured=Told.of(numbers.measured_while_training(run, given) for run in within),
     )
 
 

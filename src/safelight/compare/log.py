@@ -10,6 +10,8 @@ from safelight.compare import numbers
 from safelight.compare.basis import Number, Row, Told
 from safelight.compare.budget import Budget
 from safelight.compare.comparison import Comparison, compare
+from safelight.compare.cost import MEAN
+from safelight.compare.cost import cost as cost_of
 from safelight.compare.gather import RunFacts
 from safelight.compare.settings import Difference, Edit
 
@@ -69,7 +71,7 @@ def _entry(run: RunFacts, earlier: Sequence[RunFacts], number: int) -> Entry:
         return Entry(run, number, None, "first")
     before, relation = origin(run, earlier)
     found = compare([before, run] if before else [run])
-    cost = numbers.cost(run).numbers
+    cost = cost_of(run).numbers
     return Entry(
         run,
         number,
@@ -79,7 +81,7 @@ def _entry(run: RunFacts, earlier: Sequence[RunFacts], number: int) -> Entry:
         edits=tuple(edit for edit in found.edits if edit.run == run.name),
         values=tuple(_values(run, before, found)),
         equal_images=round(found.at[0].budget.amount) if found.at else 0,
-        seconds_per_kimg=cost[numbers.MEAN].value if cost else float("nan"),
+        seconds_per_kimg=cost[MEAN].value if cost else float("nan"),
     )
 
 

@@ -1,4 +1,4 @@
-"""The numbers of runs at an equal budget: losses, held-out losses, totals, metrics, cost.
+"""The numbers of runs at an equal budget: losses, totals, held-out losses, metrics.
 
 Each row says on what basis its numbers were taken; `basis.together` decides from that what may share a
 column.
@@ -7,7 +7,7 @@ column.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -19,9 +19,6 @@ from safelight.engine.schedule import Weight, weight_at
 
 BLOCKS = 8  # batch means of a window, from which its standard error is taken
 WINDOW = 0.1  # share of the budget, at its end, over which a loss is averaged
-MEAN, MEDIAN = "s / kimg", "s / kimg, median part"
-PARTS = 20  # of a run, of whose costs the median is taken
-MACHINE = ("host", "device", "gpu", "cpu_capability", "threads", "processes", "torch")
 
 _WEIGHT: TypeAdapter[Weight] = TypeAdapter(Weight)
 
@@ -46,6 +43,7 @@ def held_out(run: RunFacts, budget: Budget) -> Row:
     basis = {
         **loss_basis(run, budget),
         **{key: _told(settings, key) for key in ("data.held_out", "watch.held_out", "watch.seed")},
+        **averaging(settings),
     }
     return _latest(run, budget, basis, "held_out/")
 
@@ -53,20 +51,26 @@ def held_out(run: RunFacts, budget: Budget) -> Row:
 def measured_while_training(run: RunFacts, budget: Budget) -> Row:
     """Metrics of evaluate.every, as they were last measured within the budget."""
     settings = run.settings_at(_last_step(run, budget))
-    stated = {key: worded(value) for key, value in settings.items() if key.startswith("evaluate.")}
-    stated.pop("evaluate.every", None)
-    sampling = {key: worded(value) for key, value in settings.items() if key.startswith("sample.")}
-    return _latest(run, budget, {**data_basis(run, settings), **stated, **sampling}, "evaluate/")
+    stated = {
+        key: worded(value)
+        for key, value in settings.items()
+        if key.startswith(("evaluate.", "sample.")) and key != "evaluate.every"
+    }
+    if "evaluate.steps" in stated:
+        stated.pop("sample.steps", None)  # it takes its place
+    return _latest(run, budget, {**data_basis(run, settings), **stated, **averaging(settings)}, "evaluate/")
 
 
 def metrics(run: RunFacts) -> list[Row]:
-    """Stored evaluations: of every basis the latest, with a row of its own."""
+    """Stored evaluations: of every basis the latest, with a row of its own.
+
+    The basis is the evaluation's own: it names the extractor, the reference images, the sampler, the seed.
+    """
     latest: dict[tuple[tuple[str, str], ...], dict[str, tuple[int, Number]]] = {}
     bases: dict[tuple[tuple[str, str], ...], Basis] = {}
     for one in run.measured:
-        basis = {"data fingerprint": str(run.data.get("fingerprint")), **one.basis}
-        key = tuple(sorted(basis.items()))
-        bases[key] = basis
+        key = tuple(sorted(one.basis.items()))
+        bases[key] = one.basis
         latest.setdefault(key, {})[one.name] = one.step, Number(one.value, one.spread, one.floor)
     rows = []
     for key, found in latest.items():
@@ -74,42 +78,6 @@ def metrics(run: RunFacts) -> list[Row]:
         numbers = {name: number for name, (step, number) in found.items() if step == newest}
         rows.append(Row(run.name, bases[key], numbers, images_at(run, newest)))
     return rows
-
-
-def cost(run: RunFacts) -> Row:
-    """Seconds inside steps for a thousand images: over the whole run, and of its median part."""
-    record = run.record
-    numbers: dict[str, Number] = {}
-    if len(record.images):
-        seconds = record.hours * 3600
-        kimg = (record.images - record.images[0] + run.batch_size) / 1000  # a fork did not pay for its parent
-        numbers[MEAN] = Number(float(seconds[-1] / kimg[-1]))
-        numbers[MEDIAN] = Number(median_part(seconds, kimg))
-    images = int(record.images[-1]) if len(record.images) else 0
-    hours = float(record.hours[-1]) if len(record.hours) else 0.0
-    return Row(run.name, machine(run), numbers, images, hours)
-
-
-def median_part(seconds: Sequence[float] | np.ndarray, kimg: Sequence[float] | np.ndarray) -> float:
-    """The median of seconds per kimg over PARTS consecutive parts of a run.
-
-    seconds, kimg: (N,) sums up to each step. The parts hold every phase, lazy ones too, as a median over
-    steps would not; and unlike the mean, half of the parts may have met a busy machine.
-    """
-    edges = np.linspace(0, len(seconds), min(PARTS, len(seconds)) + 1).round().astype(int)
-    spent = np.diff(np.concatenate([[0.0], seconds])[edges])
-    seen = np.diff(np.concatenate([[0.0], kimg])[edges])
-    return float(np.median(spent / seen))
-
-
-def machine(run: RunFacts) -> Basis:
-    """What the cost of a step depends on besides the recipe; sessions on different machines are all named."""
-    found = {}
-    for name in MACHINE:
-        values = dict.fromkeys(str(one[name]) for one in run.environments if name in one)
-        if values:
-            found[name] = ", then ".join(values)
-    return found
 
 
 def loss_basis(run: RunFacts, budget: Budget) -> dict[str, str]:
@@ -125,6 +93,11 @@ def data_basis(run: RunFacts, settings: Mapping[str, object]) -> dict[str, str]:
         "data fingerprint": str(run.data.get("fingerprint")),
         "data.flip": _told(settings, "data.flip"),
     }
+
+
+def averaging(settings: Mapping[str, object]) -> Basis:
+    """Whether averaged weights were measured; how long the average is, is a setting like any other."""
+    return {"weights": "averaged" if settings.get("train.ema") else "as trained"}
 
 
 def weights_at(run: RunFacts, step: int) -> dict[str, float]:
@@ -199,16 +172,19 @@ def _latest(run: RunFacts, budget: Budget, basis: Basis, prefix: str) -> Row:
         finite = np.flatnonzero(np.isfinite(values))
         if len(finite):
             last = max(last, int(rows[finite[-1]]))
-            numbers[name] = Number(float(values[finite[-1]]))
+            floor = _value_at(run, f"floor/{name}", int(rows[finite[-1]]))
+            numbers[name] = Number(float(values[finite[-1]]), floor=floor)
     images = int(run.record.images[last]) if last >= 0 else 0
     hours = float(run.record.hours[last]) if last >= 0 else 0.0
     return Row(run.name, basis, numbers, images, hours)
 
 
+def _value_at(run: RunFacts, name: str, row: int) -> float:
+    """A column's value in a row; NaN where it has none."""
+    column = run.record.columns.get(name)
+    found = np.flatnonzero(column.rows == row) if column else np.zeros(0, np.int64)
+    return float(column.values[found[0]]) if column and len(found) else math.nan
+
+
 def _told(settings: Mapping[str, object], key: str) -> str:
     return worded(settings[key]) if key in settings else "not stated"
-
-
-def with_numbers(rows: Iterable[Row]) -> list[Row]:
-    """The rows that hold a number at all."""
-    return [row for row in rows if row.numbers]

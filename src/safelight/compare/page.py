@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from safelight.compare import drawings, tables
 from safelight.compare.basis import Column, Told
 from safelight.compare.comparison import AtBudget, Comparison
+from safelight.compare.cost import MEDIAN, PARTS
 from safelight.compare.gather import RunFacts
-from safelight.compare.numbers import MEDIAN, PARTS
 from safelight.compare.seeds import RULE
 from safelight.compare.settings import SEED
 from safelight.render.page import Block, Notes, Page, Rows, Section, Text

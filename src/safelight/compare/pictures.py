@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from safelight.compare import budget as budgets
 from safelight.compare.basis import Apart, Basis, Column, Row, apart, together, worded
 from safelight.compare.budget import Budget
+from safelight.compare.cost import machine
 from safelight.compare.gather import Axis, RunFacts, Sheet
-from safelight.compare.numbers import machine
 
 
 @dataclass(frozen=True)

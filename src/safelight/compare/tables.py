@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from safelight.compare.basis import Apart, Column, Number, Row
 from safelight.compare.comparison import Comparison, Judged
+from safelight.compare.cost import MEAN, MEDIAN
 from safelight.compare.gather import RunFacts
-from safelight.compare.numbers import MEAN, MEDIAN
 from safelight.compare.seeds import Contrast, Seeds
 from safelight.compare.settings import Difference, Edit, Replicas
 from safelight.render.report_view import Table

@@ -1,0 +1,49 @@
+"""What training cost: seconds inside steps for a thousand images, on which machine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from safelight.compare.basis import Basis, Number, Row
+from safelight.compare.gather import RunFacts
+from safelight.render.history import Series
+
+MEAN, MEDIAN = "s / kimg", "s / kimg, median part"
+PARTS = 20  # of a run, of whose costs the median is taken
+MACHINE = ("host", "device", "gpu", "cpu_capability", "threads", "processes", "torch")
+
+
+def cost(run: RunFacts) -> Row:
+    """Seconds inside steps for a thousand images: over the whole run, and of its median part."""
+    record = run.record
+    numbers: dict[str, Number] = {}
+    if len(record.images):
+        seconds = record.hours * 3600
+        kimg = (record.images - record.images[0] + run.batch_size) / 1000  # a fork did not pay for its parent
+        numbers[MEAN] = Number(float(seconds[-1] / kimg[-1]))
+        numbers[MEDIAN] = Number(median_part(seconds, kimg))
+    images = int(record.images[-1]) if len(record.images) else 0
+    hours = float(record.hours[-1]) if len(record.hours) else 0.0
+    return Row(run.name, machine(run), numbers, images, hours)
+
+
+def median_part(seconds: Series, kimg: Series) -> float:
+    """The median of seconds per kimg over PARTS consecutive parts of a run.
+
+    seconds, kimg: (N,) sums up to each step. The parts hold every phase, lazy ones too, as a median over
+    steps would not; and unlike the mean, half of the parts may have met a busy machine.
+    """
+    edges = np.linspace(0, len(seconds), min(PARTS, len(seconds)) + 1).round().astype(int)
+    spent = np.diff(np.concatenate([[0.0], seconds])[edges])
+    seen = np.diff(np.concatenate([[0.0], kimg])[edges])
+    return float(np.median(spent / seen))
+
+
+def machine(run: RunFacts) -> Basis:
+    """What the cost of a step depends on besides the recipe; sessions on different machines are all named."""
+    found = {}
+    for name in MACHINE:
+        values = dict.fromkeys(str(one[name]) for one in run.environments if name in one)
+        if values:
+            found[name] = ", then ".join(values)
+    return found
