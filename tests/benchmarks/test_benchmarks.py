@@ -1,0 +1,68 @@
+"""The benchmarks still run, and their tables say what was timed. What they time is not tested here."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def opened(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A script as a module, its number of threads and its arguments kept from the tests."""
+    found = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, found.name, module)  # dataclasses look there
+    monkeypatch.setattr(sys, "argv", [name])
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    found.loader.exec_module(module)
+    return module
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of a table's rows, without its head."""
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line] for line in lines[2:]]
+
+
+def test_overhead_tells_medians_of_blocks_in_milliseconds_a_step(monkeypatch):
+    module = opened("overhead", monkeypatch)
+    case = module.Case("x", {}, module.PLAIN, steps=2)
+    bare = [0.2, 0.4, 9.0]  # one disturbed block
+    blocks = [(module.Clock(own + 0.006, 0.004), module.Clock(own, 0.0)) for own in bare]
+    (cells,) = rows("|||\n|---|\n" + module.told(case, blocks))
+    assert cells == ["x", "200.00", "203.00", "3.00", "1.5%", "2.00", "kept"]
+    slow = [(module.Clock(own + 0.014, 0.0), module.Clock(own, 0.0)) for own in bare]
+    assert module.told(case, slow).endswith("| missed |")
+
+
+def test_overhead_runs(monkeypatch, capsys):
+    module = opened("overhead", monkeypatch)
+    small = module.Case("small", {**module.SMALL, "train.ema_lengths": [0.1]}, module.PLAIN, steps=2)
+    monkeypatch.setattr(module, "CASES", [small])
+    monkeypatch.setattr(module, "BLOCKS", 3)
+    module.main()
+    ((title, bare, engine, difference, *_),) = rows(capsys.readouterr().out)
+    assert title == "small"
+    assert float(bare) > 0
+    assert float(engine) > 0
+    assert float(difference) != 0
+
+
+def test_formats_runs_every_combination(monkeypatch, capsys):
+    module = opened("formats", monkeypatch)
+    changes = {"network.width": 8, "network.multipliers": [1], "network.middle": 1, "train.batch_size": 4}
+    monkeypatch.setattr(module, "CASES", {"small": ("digits", changes)})
+    monkeypatch.setattr(module, "ROUNDS", 2)
+    module.main()
+    ((title, *rates),) = rows(capsys.readouterr().out)
+    assert title == "small"
+    assert len(rates) == 4
+    assert rates[0].endswith("(1.00x)")
