@@ -133,7 +133,11 @@ def test_held_out_values_are_the_last_ones_measured_within_the_budget(made):
     ],
 )
 def test_held_out_values_of_other_images_or_noises_are_apart(made, changes, fact):
-    told = Told.of(held_out(run, ALL) for run in (made.read("a"), made.read("b", changes)))
+    runs = [
+        made.read(name, own, extra=lambda step: {"held_out/t": 1.0})
+        for name, own in (("a", {}), ("b", changes))
+    ]
+    told = Told.of(held_out(run, ALL) for run in runs)
     assert [one[0] for one in told.apart[0].facts] == [fact]
 
 
