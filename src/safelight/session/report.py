@@ -186,9 +186,11 @@ def _samples(path: Path, spec: DataSpec) -> Picture:
 
 
 def _panels(directory: RunDirectory) -> tuple[Picture, ...]:
-    """The family's figures at every step they were drawn, one figure after another."""
-    paths = sorted(directory.panels.glob("*.png"), key=lambda path: (path.stem.split("-", 1)[1], path.stem))
-    return tuple(_panel(path) for path in paths)
+    """The family's figures, each as it was first and as it was last."""
+    figures: dict[str, list[Path]] = {}
+    for path in sorted(directory.panels.glob("*.png")):
+        figures.setdefault(path.stem.split("-", 1)[1], []).append(path)
+    return tuple(_panel(path) for paths in figures.values() for path in dict.fromkeys((paths[0], paths[-1])))
 
 
 def _panel(path: Path) -> Picture:
