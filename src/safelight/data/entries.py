@@ -13,7 +13,7 @@ from safelight.config import UserError
 from safelight.data import condition
 from safelight.data.condition import Column
 from safelight.data.config import Data
-from safelight.data.image import height_width, opened
+from safelight.data.image import height_width, opened, orientation
 from safelight.data.reader import FileReader, blaming
 from safelight.data.source import HELD_OUT, TRAIN, BadItem, Items, Masks
 from safelight.data.tree import Tree
@@ -101,7 +101,7 @@ def _shape(tree: Tree, files: Sequence[str], config: Data) -> tuple[tuple[int, i
     for name in files:
         try:
             with blaming(name), tree.open(name) as file, opened(file) as image:
-                return (*height_width(image), channels), name
+                return (*height_width(image, orientation(image)), channels), name
         except BadItem:  # reported when it is decoded
             continue
     raise UserError(f"data.path: {config.path}: none of its {len(files)} images can be decoded")

@@ -20,6 +20,7 @@ from safelight.data.source import BadItem
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
 MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; Pillow's own limit
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
+EXIF = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where Pillow puts it
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,23 +58,34 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def height_width(image: Image.Image) -> tuple[int, int]:
-    """The size of an image as it is to be seen, (H, W), from its header alone."""
-    size = (image.height, image.width)
-    return size[::-1] if _orientation(image) in SIDEWAYS else size
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 where the EXIF data are damaged, as the pixels may be whole."""
+    if image.format == "PNG":
+        image.load()  # it may stand behind the pixels
+    if image.format != "TIFF" and EXIF.isdisjoint(image.info):
+        return 1  # most images: asking Pillow takes as long as opening the file
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
 
 
-def decode(image: Image.Image, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+def height_width(image: Image.Image, turned: int) -> tuple[int, int]:
+    """The size of an image as it is to be seen, (H, W); turned: its orientation."""
+    return (image.width, image.height) if turned in SIDEWAYS else (image.height, image.width)
+
+
+def decode(image: Image.Image, turned: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
     """An opened image as a picture (H, W, C), upright, cropped about its centre and resized.
 
-    channels: 1, 3, or 0 for what the image has. Raises BadItem for pixels without a known white.
+    turned: its orientation. channels: 1, 3, or 0 for what the image has.
+    Raises BadItem for pixels without a known white.
     """
-    orientation = _orientation(image)
     longest = DETAIL * max(size)
     image.draft(None, (longest, longest))  # JPEG only: decodes at 1/2, 1/4 or 1/8, a multiple faster
     image = eight_bits(image)
-    if orientation in UPRIGHT:
-        image = image.transpose(UPRIGHT[orientation])
+    if turned in UPRIGHT:
+        image = image.transpose(UPRIGHT[turned])
     return fit(image, (*size, channels or len(image.getbands())))
 
 
@@ -85,10 +97,10 @@ def decode_mask(
     Class numbers are grey levels or palette entries. whole: the (H, W) of its image before the crop.
     Raises BadItem where it does not go with the image, holds colours, or a class beyond `classes`.
     """
-    orientation = _orientation(image)
+    turned = orientation(image)
     ids = _class_numbers(image)
-    if orientation in UPRIGHT:
-        ids = ids.transpose(UPRIGHT[orientation])
+    if turned in UPRIGHT:
+        ids = ids.transpose(UPRIGHT[turned])
     if abs(ids.height * whole[1] - ids.width * whole[0]) > ASPECT * ids.height * whole[1]:
         raise BadItem(f"is {ids.height}x{ids.width} (height x width), but the image {whole[0]}x{whole[1]}")
     values = np.asarray(_cropped(ids, size, Image.Resampling.NEAREST))
@@ -101,7 +113,7 @@ def fit(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """An image of mode L or RGB cropped about its centre and resized to `shape` (H, W, C)."""
     mode = "L" if shape[2] == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
-    return np.array(_cropped(image, shape[:2], Image.Resampling.LANCZOS), np.uint8).reshape(shape)
+    return np.asarray(_cropped(image, shape[:2], Image.Resampling.LANCZOS)).reshape(shape)
 
 
 def _cropped(image: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
@@ -114,14 +126,6 @@ def _cropped(image: Image.Image, size: tuple[int, int], how: Image.Resampling) -
     crop = (left, top, image.width - left, image.height - top)
     gap = DETAIL if how is Image.Resampling.LANCZOS else None
     return image.resize((width, height), how, box=crop, reducing_gap=gap)
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where the EXIF data are damaged, as the pixels may be whole."""
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:
-        return 1
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
@@ -137,7 +141,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if grey else "RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("L" if grey else "RGB")
 
 
 def _class_numbers(image: Image.Image) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from safelight.data.image import decode, height_width, opened
+from safelight.data.image import decode, height_width, opened, orientation
 from safelight.data.reader import FileReader, blaming
 from safelight.data.slots import digest
 from safelight.data.source import BadItem, Reader
@@ -41,7 +41,8 @@ def look(reader: Reader, item: int) -> Look:
 def _look_at_file(reader: FileReader, item: int) -> Look:
     name = reader.files[item]
     with blaming(name), reader.tree.open(name) as file, opened(file) as image:
-        size, mode, kind = height_width(image), image.mode, image.format or ""
-        pixels = decode(image, size, 0)
+        turned, mode, kind = orientation(image), image.mode, image.format or ""
+        size = height_width(image, turned)
+        pixels = decode(image, turned, size, 0)
     reader.mask(item, size, size)
     return Look(*size, mode, kind, digest(pixels).hex())

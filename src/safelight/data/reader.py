@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from safelight.config import UserError
-from safelight.data.image import decode, decode_mask, height_width, opened
+from safelight.data.image import decode, decode_mask, height_width, opened, orientation
 from safelight.data.source import BadItem, Pixels, shown
 from safelight.data.tree import Tree, tree_of
 
@@ -33,10 +33,11 @@ class FileReader:
         """The item decoded. Raises BadItem, or UserError where the disk is at fault or sizes differ."""
         name = self.files[index]
         with blaming(name), self.tree.open(name) as file, opened(file) as image:
-            whole = height_width(image)
+            turned = orientation(image)
+            whole = height_width(image, turned)
             if self.like is not None and whole != self.size:
                 raise self._differ(name, whole)
-            pixels = decode(image, self.size, self.channels)
+            pixels = decode(image, turned, self.size, self.channels)
         return Pixels(pixels, self.mask(index, self.size, whole))
 
     def mask(self, index: int, size: tuple[int, int], whole: tuple[int, int]) -> NDArray[np.uint8] | None:

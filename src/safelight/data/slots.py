@@ -165,7 +165,7 @@ class Slots:
         """
         items = self.items(block)
         images = np.zeros((len(items), *self.shape), np.uint8)
-        masks = np.full((len(items), *self.shape[:2]), NOT_MASKED, np.uint8)
+        masks = np.full((len(items) * self.masked, *self.shape[:2]), NOT_MASKED, np.uint8)
         digests = np.zeros((len(items), 2), np.uint64)
         bad, colour, seen = {}, False, np.zeros(256, bool)
         for place, item in enumerate(items):
@@ -195,4 +195,5 @@ class Slots:
 
 def digest(image: NDArray[np.uint8]) -> bytes:
     """16 bytes that stand for the pixels alone; their first eight place the item in the split."""
-    return blake2b(image.tobytes(), digest_size=16, person=b"safelight split").digest()
+    content = np.ascontiguousarray(image).data
+    return blake2b(content, digest_size=16, person=b"safelight split").digest()
