@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 
-import safelight
 from safelight.recipes.discover import own_files, sha256
 from safelight.recipes.recipe import Recipe
 
@@ -14,14 +14,14 @@ from safelight.recipes.recipe import Recipe
 def code_facts(recipe: Recipe) -> dict[str, str]:
     """The version, a digest of the package's source, and those of the Python files the recipe names."""
     own = {str(path): sha256(path) for path in own_files(recipe.tree)}
-    return {"safelight": safelight.__version__, "source": _source(), **own}
+    return {"safelight": version("safelight"), "source": _source(), **own}
 
 
 @cache
 def _source() -> str:
     """A digest of the package's Python source, which tells edited installs apart."""
     digest = blake2b(digest_size=12)
-    root = Path(safelight.__file__).parent
+    root = Path(__file__).parents[1]
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
