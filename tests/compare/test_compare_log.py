@@ -81,6 +81,13 @@ def test_values_are_told_at_the_end_and_at_equal_images(ordered):
     assert by_name([short, long])["long"].equal_images == 500
 
 
+def test_metrics_of_training_are_told_where_none_are_stored(ordered):
+    columns = {"evaluate/FD": 3.0}
+    runs = [ordered.read(name, extra=lambda step: columns if step == 99 else {}) for name in "ab"]
+    values = {value.name: value for value in by_name(runs)["b"].values}
+    assert (values["FD"].end.value, values["FD"].before.value) == (3.0, 3.0)
+
+
 def test_values_that_may_not_stand_beside_each_other_say_why(ordered):
     a = ordered.read("a", evaluated={"FD": 4.0})
     b = ordered.read("b", {"method.prediction": "x0"}, evaluated={"FD": 3.0})

@@ -211,6 +211,7 @@ def test_cost_is_seconds_over_thousand_images(made):
     assert cost(run).numbers[MEDIAN].value == pytest.approx(25.0)
     forked = made.read("forked", seconds=lambda step: 0.25, parent=Parent("0" * 32, 60, ""))
     assert cost(forked).numbers[MEAN].value == pytest.approx(25.0)  # not paid for by the parent's images
+    assert cost(forked).images == 400
 
 
 def test_the_median_part_knows_lazy_phases_and_forgives_a_busy_hour():

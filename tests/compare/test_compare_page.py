@@ -107,6 +107,20 @@ def test_totals_of_other_weights_are_not_shown_and_it_is_said_why(made, runs):
     assert "The total of c is not comparable with that of a, b: loss.weights.mse: 7 / 1" in words(page)
 
 
+def test_a_fork_is_called_one(made, runs):
+    from safelight.store.run import Parent
+
+    fork = made.read("fork", parent=Parent(runs[0].id, 50, ""))
+    orphan = made.read("orphan", parent=Parent("f" * 32, 50, ""))
+    said = words(page_of(compare([*runs, fork, orphan])))
+    assert "fork: forked from a at step 50" in said
+    assert "orphan: forked from a run that is not here at step 50" in said
+    assert (
+        "fork, orphan may not share a picture at equal hours with a, b: hours counted from step: 50 / 0"
+        in said
+    )
+
+
 def test_reasons_are_said_once_in_words(made, runs):
     other = made.read("other", {"watch.seed": 9}, data={**DATA, "fingerprint": "d2"})
     said = words(page_of(compare([*runs, other])))

@@ -16,15 +16,15 @@ MACHINE = ("host", "device", "gpu", "cpu_capability", "threads", "processes", "t
 def cost(run: RunFacts) -> Row:
     """Seconds inside steps for a thousand images: over the whole run, and of its median part."""
     record = run.record
-    numbers: dict[str, Number] = {}
-    if len(record.images):
-        seconds = record.hours * 3600
-        kimg = (record.images - record.images[0] + run.batch_size) / 1000  # a fork did not pay for its parent
-        numbers[MEAN] = Number(float(seconds[-1] / kimg[-1]))
-        numbers[MEDIAN] = Number(median_part(seconds, kimg))
-    images = int(record.images[-1]) if len(record.images) else 0
-    hours = float(record.hours[-1]) if len(record.hours) else 0.0
-    return Row(run.name, machine(run), numbers, images, hours)
+    if not len(record.images):
+        return Row(run.name, machine(run), {})
+    images = record.images - record.images[0] + run.batch_size  # a fork did not pay for its parent's
+    seconds = record.hours * 3600
+    numbers = {
+        MEAN: Number(float(seconds[-1] / images[-1] * 1000)),
+        MEDIAN: Number(median_part(seconds, images / 1000)),
+    }
+    return Row(run.name, machine(run), numbers, int(images[-1]), float(record.hours[-1]))
 
 
 def median_part(seconds: Series, kimg: Series) -> float:

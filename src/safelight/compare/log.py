@@ -90,7 +90,7 @@ def _kind(run: RunFacts) -> tuple[str, object]:
 
 
 def _values(run: RunFacts, before: RunFacts | None, found: Comparison) -> Iterator[Value]:
-    """Components and held-out losses, at the end and at equal images seen; stored metrics, the latest."""
+    """Components and held-out losses, at the end and at equal images seen; the latest metrics."""
     reach = run.record.reach("images")
     if not reach:
         return
@@ -98,8 +98,12 @@ def _values(run: RunFacts, before: RunFacts | None, found: Comparison) -> Iterat
     at = found.at[0] if found.at else None
     yield from _beside(numbers.components(run, end), before, at.components if at else Told())
     yield from _beside(numbers.held_out(run, end), before, at.held_out if at else Told())
-    for row in numbers.metrics(run):
+    stored = numbers.metrics(run)
+    for row in stored:
         yield from _beside(row, before, found.metrics)
+    if not stored:
+        own = numbers.measured_while_training(run, end)
+        yield from _beside(own, before, at.measured if at else Told())
 
 
 def _beside(end: Row, before: RunFacts | None, told: Told) -> Iterator[Value]:

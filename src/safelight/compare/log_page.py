@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from safelight.compare import drawings, tables
@@ -74,7 +75,7 @@ def _entry(entry: Entry) -> tuple[Block, ...]:
         f"{count(_images(run))} images seen, {duration(hours * HOUR)} in steps."
     )
     blocks: list[Block] = [Text(facts)]
-    if notes := tables.fates([run]):
+    if notes := tables.fates([replace(run, parent=None)]):  # its origin is told next
         blocks.append(Notes(notes))
     blocks.append(Text(_origin(entry)))
     if entry.changes:

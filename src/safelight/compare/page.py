@@ -28,6 +28,10 @@ COST_RULE = (
     "Seconds inside steps: no sheets, checkpoints or evaluation. Ratios are of the median of "
     f"{PARTS} consecutive parts of each run, which a machine busy for less than half of it does not disturb."
 )
+METRIC_RULE = (
+    "Only numbers of the same extractor, n, reference, sampler and seed stand in one table. ± of a metric is "
+    "its spread over subsets of the same samples, which knows nothing of other seeds."
+)
 NOTHING = "Fewer than two runs recorded anything, so there is no equal budget to compare at."
 
 
@@ -102,7 +106,7 @@ def _pictures(comparison: Comparison) -> tuple[Block, ...]:
             *tables.apart_told(comparison.by_hours.apart, "may not share a picture at equal hours with"),
         )
     )
-    samplers = tables.apart_told(comparison.by_images.samplers, "were drawn otherwise than")
+    samplers = tables.apart_told(comparison.by_images.samplers, "drawn otherwise than")
     if not blocks:
         blocks.append(Text("No two runs have sheets that may share a picture."))
     return (*blocks, *_notes(_without_repeats(tuple(reasons))), *_notes(samplers))
@@ -204,7 +208,9 @@ def _metrics(comparison: Comparison) -> tuple[Block, ...]:
         at = comparison.at[0]
         given = drawings.amount_told(at.budget.axis, at.budget.amount)
         blocks += _told(at.measured, f"Measured while training, last within {given}")
-    if not blocks:
+    if blocks:
+        blocks.append(Text(METRIC_RULE, quiet=True))
+    else:
         blocks.append(Text("None of them was evaluated: safelight evaluate RUN measures one."))
     return tuple(blocks)
 

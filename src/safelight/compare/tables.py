@@ -168,7 +168,14 @@ def weights_told(reasons: Sequence[Apart]) -> tuple[str, ...]:
 
 def fates(runs: Sequence[RunFacts]) -> tuple[str, ...]:
     """What is to be known of runs before trusting their ends, and what could not be read."""
+    names = {run.id: run.name for run in runs}
     lines = [
+        f"{run.name}: forked from {names.get(run.parent.run, 'a run that is not here')} at step "
+        f"{count(run.parent.step)}; its images are counted from the start, its time from there."
+        for run in runs
+        if run.parent
+    ]
+    lines += [
         f"{run.name}: {run.fate}; compared as far as it came." for run in runs if run.readable and run.fate
     ]
     lines += [f"{run.name}: {problem}" for run in runs if run.readable for problem in run.problems]
