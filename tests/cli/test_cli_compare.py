@@ -124,7 +124,16 @@ def _trained_by_hand(monkeypatch) -> None:
 
 @pytest.mark.usefixtures("_trained_by_hand")
 def test_a_sweep_is_trained_and_judged_over_its_seeds(tell, tmp_path):
-    words = ["sweep", "digits", "optim.lr=0.1,0.11,9.0", "--seeds", "2", "--runs", str(tmp_path)]
+    words = [
+        "sweep",
+        "digits",
+        "optim.lr=0.1,0.11,9.0",
+        "--seeds",
+        "2",
+        "train.steps=20",
+        "--runs",
+        str(tmp_path),
+    ]
     code, out, err = tell(*words)
     assert (code, err) == (0, "")
     assert "1/6  lr = 0.1 · seed 0: trained" in out
