@@ -31,32 +31,37 @@ def train(
     """Train a recipe, shipped or a file, and open the run.
 
     changes: dotted keys, {"optim.lr": 1e-4}. train_keys: keys of [train], such as steps=500 or seed=1.
-    runs: where runs live; $SAFELIGHT_RUNS or ./runs by default. Ctrl-C stops in good order.
+    runs: where runs live; $SAFELIGHT_RUNS or ./runs by default. Ctrl-C stops in good order. A script that
+    torchrun starts in several processes trains one run together.
     Raises safelight.config.UserError: one line that says what to mend.
     """
     from safelight.cli.progress import TrainingProgress
-    from safelight.engine.distributed import World
+    from safelight.engine.distributed import together
     from safelight.recipes.recipe import load
     from safelight.run import Run
     from safelight.session.train import begin
     from safelight.store.run import runs_directory
 
     keys = {f"train.{key}": value for key, value in train_keys.items()}
-    resolved = load(recipe, {**(changes or {}), **keys})
     folder = runs_directory(Path(runs) if runs else None)
-    return Run(begin(resolved, folder, name, World(), TrainingProgress().show()))
+    with together() as world:
+        resolved = load(recipe, {**(changes or {}), **keys})
+        directory = begin(resolved, folder, name, world, TrainingProgress().show(world.first))
+    return Run(directory)
 
 
 def resume(run: str | Path, *, runs: str | Path | None = None) -> Run:
     """Go on with a run from its newest good checkpoint, and open it."""
     from safelight.cli.progress import TrainingProgress
-    from safelight.engine.distributed import World
+    from safelight.engine.distributed import together
     from safelight.run import Run
     from safelight.session.train import resume as go_on
     from safelight.store.run import find, runs_directory
 
-    directory = find(run, runs_directory(Path(runs) if runs else None))
-    return Run(go_on(directory, World(), TrainingProgress().show()))
+    with together() as world:
+        directory = find(run, runs_directory(Path(runs) if runs else None))
+        go_on(directory, world, TrainingProgress().show(world.first))
+    return Run(directory)
 
 
 def open_run(run: str | Path, *, step: int | None = None, runs: str | Path | None = None) -> Run:

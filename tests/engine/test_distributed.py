@@ -106,6 +106,12 @@ def test_the_same_mistake_of_all_is_told_once(forks):
     assert launch.err().count("UserError: batch size 50 does not divide") == 1
 
 
+def test_a_process_that_never_comes_is_not_waited_for_for_ever(forks):
+    launch = forks.start("world_of_toys:join_in_vain", [], 2)
+    assert launch.wait() == [1, 0]
+    assert "UserError: cannot join the other processes (" in launch.err(0)
+
+
 def test_alone_nothing_is_joined(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with distributed.together() as world:
@@ -129,7 +135,10 @@ def test_each_process_takes_its_own_device(monkeypatch, local, visible, expected
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(distributed, "rendezvous", lambda url, timeout: iter([(None, local, 8)]))
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **how: taken.append(backend))
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: taken.append(str(tensor.device)))
+    monkeypatch.setattr(torch.distributed, "new_group", lambda timeout: None)
+    monkeypatch.setattr(
+        torch.distributed, "all_reduce", lambda tensor, group: taken.append(str(tensor.device))
+    )
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: taken.append("left"))
     with distributed.together() as world:
         assert (world.rank, world.size, world.local) == (local, 8, local)

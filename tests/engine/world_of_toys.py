@@ -5,8 +5,10 @@ Called in the processes of `forks`; `test_distributed.py` compares what they lea
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import safetensors.torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 import toys
 from safelight.config import UserError
+from safelight.engine import distributed
 from safelight.engine.distributed import World, together
 from safelight.engine.loop import Job, Signals, Stop, train
 from safelight.engine.precision import autocast
@@ -170,3 +173,11 @@ def fail_alike() -> None:
     """Every process finds the same mistake."""
     with together():
         raise UserError("batch size 50 does not divide")
+
+
+def join_in_vain() -> None:
+    """The second process never comes."""
+    if os.environ["RANK"] == "0":
+        distributed.JOINING = timedelta(seconds=1)
+        with together():
+            raise AssertionError("nobody is there")

@@ -32,7 +32,7 @@ def forks(tmp_path_factory) -> Iterator[Forks]:
 @pytest.fixture(scope="module")
 def words() -> list[str]:
     """The recipe digits-class, shrunk, as words of the command line."""
-    from conftest import TINY
+    from tiny import TINY
 
     return ["digits-class", *(f"{name}={json.dumps(value)}" for name, value in (TINY | SHORT).items())]
 
@@ -127,6 +127,22 @@ def test_an_impossible_device_is_named_before_anything_begins(forks, words, tmp_
     launch = train(forks, tmp_path, 2, *words, "train.device=cuda:1")
     assert launch.wait() == [2, 2]
     assert launch.err() == "safelight: train.device: 2 processes cannot share cuda:1; state cuda\n"
+
+
+def trains_from_python(runs: str) -> None:
+    """What a script does that torchrun starts."""
+    import safelight as sl
+    from tiny import TINY
+
+    run = sl.train("digits-class", TINY | SHORT, name="b", runs=runs, steps=4)
+    Path(runs, f"{os.environ['RANK']}.txt").write_text(str(run.sample(2).images.sum()))
+
+
+def test_a_script_trains_one_run_in_all_its_processes(forks, tmp_path):
+    forks.run("test_several:trains_from_python", [str(tmp_path)], 2)
+    run = find("b", tmp_path)
+    assert run.info().facts.environment["processes"] == 2
+    assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()
 
 
 @pytest.fixture

@@ -25,11 +25,14 @@ class TrainingProgress:
         self._rate = 0.0
         self._loss = 0.0
 
-    def show(self) -> Show:
-        """The callbacks of a session; those of a quiet one where stderr is no terminal."""
+    def show(self, first: bool = True) -> Show:
+        """The callbacks of a session; those of a quiet one where stderr is no terminal.
+
+        first: whether this is the first of several processes, which speaks for all.
+        """
         from safelight.session.train import Show
 
-        if not self.console.is_terminal:
+        if not (first and self.console.is_terminal):
             return Show()
         return Show(self._tell, self._begin, self._rows, self._end)
 

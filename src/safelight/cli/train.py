@@ -33,6 +33,6 @@ def train(
 
     with together() as world:
         resolved = load(recipe, changes_of(changes))
-        directory = begin(resolved, runs_directory(runs), name, world, TrainingProgress().show())
+        directory = begin(resolved, runs_directory(runs), name, world, TrainingProgress().show(world.first))
     if world.first:
         print_run(directory, as_json)

@@ -21,7 +21,8 @@ from torch.distributed.rendezvous import rendezvous
 
 from safelight.config import UserError
 
-PATIENCE = timedelta(hours=2)  # how long a process waits for another: the first may be packing data
+JOINING = timedelta(minutes=5)  # how long processes look for each other
+PATIENCE = timedelta(hours=2)  # how long they wait for one that is packing data, or evaluating
 
 
 class Lost(UserError):
@@ -35,6 +36,7 @@ class World:
     rank: int = 0
     size: int = 1
     local: int = 0
+    group: dist.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -47,7 +49,7 @@ class World:
             return
         flat = torch.cat([tensor.detach().float().reshape(-1) for tensor in tensors])
         with _in_company():
-            dist.all_reduce(flat)
+            dist.all_reduce(flat, group=self.group)
         offset = 0
         for tensor in tensors:
             tensor.detach().copy_(flat[offset : offset + tensor.numel()].view(tensor.shape))
@@ -60,17 +62,17 @@ class World:
         text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         length = torch.tensor([len(text)])
         with _in_company():
-            dist.broadcast(length, 0)
+            dist.broadcast(length, 0, self.group)
             if not self.first:
                 text = torch.empty(int(length), dtype=torch.uint8)
-            dist.broadcast(text, 0)
+            dist.broadcast(text, 0, self.group)
         return json.loads(text.numpy().tobytes())
 
     def wait(self) -> None:
         """Return when every process has come this far. Raises Lost."""
         if self.size > 1:
             with _in_company():
-                dist.all_reduce(torch.zeros(1))  # on the CPU: a barrier would pick a device
+                dist.all_reduce(torch.zeros(1), group=self.group)  # on the CPU: a barrier would pick a device
 
 
 @contextmanager
@@ -93,12 +95,13 @@ def together() -> Iterator[World]:
         beside = int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))
         torch.set_num_threads(max(1, _cores() // beside))
     try:
-        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        store, rank, size = next(rendezvous("env://", timeout=JOINING))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=JOINING)
+        group = dist.new_group(timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"cannot join the other processes ({reason}); see docs/scaling.md") from error
-    world = World(rank, size, local)
+    world = World(rank, size, local, group)
     try:
         yield world
         world.wait()
