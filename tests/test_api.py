@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import safelight as sl
-from conftest import TINY
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load, resolve
 from safelight.session.train import Show
 from safelight.session.train import resume as go_on
 from safelight.store import metrics
+from tiny import TINY
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_method.py"
 NETWORK = """

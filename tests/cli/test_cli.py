@@ -27,9 +27,9 @@ def run(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     """A directory with one finished run, "first"."""
-    from conftest import TINY
     from safelight.engine.distributed import World
     from safelight.session.train import Show, begin
+    from tiny import TINY
 
     folder = tmp_path_factory.mktemp("runs")
     begin(load("digits-class", TINY), folder, "first", World(), Show())

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor, nn
 
 import safelight.cli
-from conftest import TINY
+from programs import Blocks, save
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
 from safelight.session.train import Show, begin
-
-
-class Blocks(nn.Module):
-    """Twelve features: the means of blocks of rows."""
-
-    def forward(self, img: Tensor) -> Tensor:
-        return img.float()[:, :, :24].reshape(img.shape[0], 3, 12, 2, -1).mean(4).mean(3).mean(1)
+from tiny import TINY
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +21,7 @@ def runs(tmp_path_factory) -> Path:
     """A directory with one finished run, "first", and a TorchScript file beside it."""
     folder = tmp_path_factory.mktemp("runs")
     begin(load("digits-class", TINY), folder, "first", World(), Show())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(Blocks()).save(str(folder / "blocks.pt"))
+    save(Blocks(), folder / "blocks.pt")
     return folder
 
 

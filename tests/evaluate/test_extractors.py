@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import CPU, Program
+from programs import Program, save
 from safelight.config import UserError
 from safelight.evaluate import classifier as classifier_module
 from safelight.evaluate.classifier import build, open_classifier, prepared, shifted
@@ -19,6 +19,8 @@ from safelight.evaluate.extractors import open_extractor
 from safelight.evaluate.features import BATCH, Extractor, extract
 from safelight.evaluate.torchscript import open_program
 from safelight.types import DataSpec
+
+CPU = torch.device("cpu")
 
 
 def quiet(line: str) -> None:
@@ -128,10 +130,10 @@ def test_a_program_is_announced_before_it_is_run_and_given_rgb(program, digits):
     torch.testing.assert_close(extract(extractor, [images]).values, expected.detach())
 
 
-def test_the_hash_of_a_program_is_that_of_its_file(program, save_program):
+def test_the_hash_of_a_program_is_that_of_its_file(program, tmp_path):
     assert open_program(program, "a", CPU, quiet).hash == open_program(program, "b", CPU, quiet).hash
     assert (
-        open_program(save_program(Program(25)), "a", CPU, quiet).hash
+        open_program(save(Program(25), tmp_path / "other.pt"), "a", CPU, quiet).hash
         != open_program(program, "a", CPU, quiet).hash
     )
 
@@ -143,9 +145,9 @@ class Plain(nn.Module):
         return x.float()
 
 
-def test_programs_that_give_no_features_are_refused(save_program, tmp_path, digits):
+def test_programs_that_give_no_features_are_refused(tmp_path, digits):
     with pytest.raises(UserError, match=r"should turn images \(b, 3, H, W\) into features \(b, d\)"):
-        extract(open_program(save_program(Plain()), "plain", CPU, quiet), [digits.images[:2]])
+        extract(open_program(save(Plain(), tmp_path / "plain.pt"), "plain", CPU, quiet), [digits.images[:2]])
     broken = tmp_path / "weights.pt"
     broken.write_bytes(b"not a program")
     with pytest.raises(UserError, match=r"weights\.pt: is not a TorchScript file"):
@@ -156,8 +158,8 @@ def test_programs_that_give_no_features_are_refused(save_program, tmp_path, digi
         open_extractor("clasifier", digits, CPU, quiet)
 
 
-def test_inception_is_found_by_its_variable_and_alone_is_called_fid(save_program, digits, monkeypatch):
-    monkeypatch.setenv("SAFELIGHT_INCEPTION", str(save_program(Program(2048))))
+def test_inception_is_found_by_its_variable_and_alone_is_called_fid(tmp_path, digits, monkeypatch):
+    monkeypatch.setenv("SAFELIGHT_INCEPTION", str(save(Program(2048), tmp_path / "inception.pt")))
     extractor = open_extractor("inception", digits, CPU, quiet)
     assert (extractor.frechet, extractor.kernel) == ("FID", "KID")
     assert extract(extractor, [digits.images[:3]]).values.shape == (3, 2048)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from conftest import CPU
 from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.config import Data
@@ -26,6 +25,7 @@ from safelight.evaluate.measure import Drawn, measure
 from safelight.evaluate.real import real_features, reference_items
 from safelight.evaluate.scores import scores
 
+CPU = torch.device("cpu")
 SAMPLING = {"sampling": "none: real images", "seed": "0"}
 
 

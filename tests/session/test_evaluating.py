@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
-from conftest import TINY
+from programs import Blocks, save
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.evaluate.evaluation import Evaluation, Result
@@ -23,22 +20,12 @@ from safelight.store import inbox, keep, metrics, pins
 from safelight.store.journal import JournalWriter
 from safelight.store.pins import BEST
 from safelight.store.run import RunDirectory
-
-
-class Blocks(nn.Module):
-    """Twelve features: the means of blocks of rows."""
-
-    def forward(self, img: Tensor) -> Tensor:
-        return img.float()[:, :, :24].reshape(img.shape[0], 3, 12, 2, -1).mean(4).mean(3).mean(1)
+from tiny import TINY
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("program") / "blocks.pt"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(Blocks()).save(str(path))
-    return str(path)
+    return str(save(Blocks(), tmp_path_factory.mktemp("program") / "blocks.pt"))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +90,7 @@ def test_the_report_draws_distances_over_the_steps_with_their_floor(whole):
     assert curves["FD-blocks"].reference == metrics.read(whole.path)["floor/FD-blocks"][6]
     words = (whole.path / "report.md").read_text()
     assert "FD-blocks" in words
-    assert f"Best by FD-blocks: step {pins.read(whole.path)[BEST].step}" in words
+    assert f"Best: step {pins.read(whole.path)[BEST].step} (FD-blocks" in words
 
 
 def test_whatever_is_missing_is_told_before_training(tmp_path):

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TINY
 from forks import Forks, serving
 from safelight.config import UserError
 from safelight.engine.distributed import World
@@ -24,6 +23,7 @@ from safelight.session.train import Show, begin, resume
 from safelight.store import journal, keep, manifest, metrics
 from safelight.store.listing import list_runs
 from safelight.store.run import RunDirectory, find
+from tiny import TINY
 
 SHORT = TINY | {"train.steps": 16, "checkpoint.every": 4, "watch.every": 8, "sample.steps": 2}
 

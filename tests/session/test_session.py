@@ -37,7 +37,7 @@ def fingerprints(run: RunDirectory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    from conftest import TINY
+    from tiny import TINY
 
     return trained(TINY, tmp_path_factory.mktemp("runs"), "whole")
 
@@ -70,7 +70,7 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from conftest import TINY
+from tiny import TINY
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
 from safelight.session.train import Show, begin, resume

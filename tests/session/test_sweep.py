@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TINY
 from safelight.engine.distributed import World
 from safelight.session.grid import Cell, Grid, grid
 from safelight.session.sweep import Sweep, sweep
@@ -19,6 +18,7 @@ from safelight.session.train import Show
 from safelight.store import keep, manifest
 from safelight.store.listing import summary
 from safelight.store.run import RunDirectory
+from tiny import TINY
 
 SMALL = {**TINY, "train.steps": 6, "watch.every": 6, "checkpoint.every": 2, "watch.held_out": 0}
 WORDS = [f"{key}={str(value).replace(chr(39), chr(34))}" for key, value in SMALL.items()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import TINY
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
@@ -13,6 +12,7 @@ from safelight.session.fork import fork
 from safelight.session.replay import replay
 from safelight.session.train import Show, begin, resume
 from safelight.store import checkpoint, inbox, journal, keep, manifest, metrics
+from tiny import TINY
 
 
 @pytest.fixture(scope="module")

@@ -117,8 +117,7 @@ def _best(directory: RunDirectory) -> str:
     best = pins.read(directory.path).get(pins.BEST)
     if best is None:
         return ""
-    metric = best.facts["metric"]
-    return f"Best by {metric}: step {best.step:,} ({best.why}), kept as the checkpoint {pins.BEST!r}."
+    return f"Best: step {best.step:,} ({best.why}), kept as the checkpoint {pins.BEST!r}."
 
 
 def _curve(lines: Lines, column: str, name: str, weight: float | None = None) -> Curve:
