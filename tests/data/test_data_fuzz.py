@@ -71,13 +71,15 @@ def test_a_damaged_image_is_a_picture_or_a_bad_item(kind: str, places: list[tupl
             turned = orientation(image)
             whole = height_width(image, turned)
             pixels = decode(image, turned, (5, 7), 0)
-    except BadItem as reason:
-        assert str(reason)
-        assert "\n" not in str(reason)
+    except BadItem as bad:
+        reason = str(bad)
     else:
+        reason = "a picture"
         assert pixels.shape in ((5, 7, 1), (5, 7, 3))
         assert pixels.dtype == np.uint8
         assert min(whole) > 0
+    assert reason
+    assert "\n" not in reason
     try:
         with blaming("a"), opened(io.BytesIO(content)) as image:
             mask = decode_mask(image, (5, 7), (image.height, image.width), None)
@@ -153,7 +155,8 @@ def npz_file(folder: Path) -> Path:
 
 
 def plain_npz_file(folder: Path) -> Path:
-    np.savez(folder / "p.npz", images=np.zeros((4, 3, 3, 3), np.float32), texts=np.array(["a", "b", "c", "d"]))
+    texts = np.array(["a", "b", "c", "d"])
+    np.savez(folder / "p.npz", images=np.zeros((4, 3, 3, 3), np.float32), texts=texts)
     return folder / "p.npz"
 
 
@@ -184,7 +187,9 @@ def opens_or_one_line(path: Path) -> None:
     try:
         pack = open_data(Data(path=str(path), skip_bad=True))
     except UserError as error:
-        assert "\n" not in str(error)
-        str(error).encode()
+        line = str(error)
     else:
+        line = "open"
         assert len(pack) == len(pack.names) > 0
+    assert "\n" not in line
+    line.encode()
