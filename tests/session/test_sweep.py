@@ -50,6 +50,7 @@ def whole(tmp_path_factory) -> Path:
     """A sweep of four runs that nothing disturbed."""
     runs = tmp_path_factory.mktemp("whole")
     done = run(wanted().cells, runs)
+    assert done.problems == {}
     assert set(done.outcomes.values()) == {"trained"}
     return runs
 
