@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,31 +30,47 @@ class WeightFingerprint:
             chunks[-1].append(parameter)
         longest = max(map(_size, chunks), default=0)
         device = chunks[0][0].device if chunks else torch.device("cpu")
-        self._copy = torch.zeros(longest + longest % 2, device=device)
-        self._chunks = [(chunk, _places(chunk, self._copy), _size(chunk)) for chunk in chunks]
-        odd = np.random.Philox(key=1).random_raw(len(self._copy) // 2).view(np.int64) | 1
-        self._odd = torch.from_numpy(odd).to(device)
+        numbers = np.random.Philox(key=1).random_raw((longest + 1) // 2).view(np.int64) | 1
+        odd = torch.from_numpy(numbers).to(device)
+        copy = torch.zeros(2 * len(odd), device=device)
+        self._zero = torch.zeros((), dtype=torch.int64, device=device)
+        self._chunks = [Chunk.of(weights, copy, odd) for weights in chunks]
 
-    @torch.no_grad()
     def __call__(self) -> Tensor:
         """The fingerprint of the weights as they are now, a 0-d int64 on their device."""
-        total = torch.zeros((), dtype=torch.int64, device=self._copy.device)
-        for weights, places, size in self._chunks:
-            torch._foreach_copy_(places, weights)
-            self._copy[size : size + size % 2] = 0  # half of the last pair, left by a longer chunk
-            pairs = self._copy[: size + size % 2].view(torch.int64)
-            total = total * 31 + pairs.mul_(self._odd[: len(pairs)]).sum()
+        total = self._zero
+        for chunk in self._chunks:
+            total = total * 31 + chunk.sum()
         return total
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Weights that are summed together: copied in a row, in logical order whatever the memory format."""
+
+    weights: list[Tensor]
+    places: list[Tensor]  # of the weights in the copy, which the chunks share
+    rest: Tensor  # half of the last pair, which a longer chunk has left there; empty for an even number
+    pairs: Tensor  # the copy as int64
+    odd: Tensor
+
+    @classmethod
+    def of(cls, weights: list[Tensor], copy: Tensor, odd: Tensor) -> Chunk:
+        size = _size(weights)
+        parts = torch.split(copy[:size], [tensor.numel() for tensor in weights])
+        places = [part.view(tensor.shape) for part, tensor in zip(parts, weights, strict=True)]
+        even = size + size % 2
+        return cls(weights, places, copy[size:even], copy[:even].view(torch.int64), odd[: even // 2])
+
+    def sum(self) -> Tensor:
+        """Σ pair x odd number, modulo 2**64, of the weights as they are now; 0-d int64."""
+        torch._foreach_copy_(self.places, self.weights)
+        self.rest.zero_()
+        return self.pairs.mul_(self.odd).sum()
 
 
 def _size(weights: Sequence[Tensor]) -> int:
     return sum(tensor.numel() for tensor in weights)
-
-
-def _places(weights: Sequence[Tensor], flat: Tensor) -> list[Tensor]:
-    """One after the other in `flat`, in logical order whatever the memory format."""
-    parts = torch.split(flat[: _size(weights)], [tensor.numel() for tensor in weights])
-    return [part.view(tensor.shape) for part, tensor in zip(parts, weights, strict=True)]
 
 
 def as_hex(fingerprint: int) -> str:
