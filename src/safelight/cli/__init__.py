@@ -8,6 +8,7 @@ import typer
 
 from safelight.cli import (
     compare,
+    data,
     evaluate,
     export_metrics,
     fork,
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     train, resume, tune, fork, replay, runs, tree, show,
-    sample, evaluate, report, compare, sweep, log, export_metrics, new, recipes,
+    sample, evaluate, report, compare, sweep, log, export_metrics, data, new, recipes,
 )  # fmt: skip
 for command in COMMANDS:
     command.add_to(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -93,7 +93,8 @@ def _masks(
     masks: Masks, slots: Slots, records: Sequence[Record], kept: NDArray[np.int64]
 ) -> tuple[Rows, int]:
     """The file of masks of the items kept, and how many classes they have."""
-    classes, numbers = mask_classes(records, masks.classes)
+    seen = {number for record in records for number in record.classes}
+    classes, numbers = mask_classes(seen, masks.classes)
     if len(kept) == slots.count and numbers is None:
         return slots.masks, classes
 
@@ -103,18 +104,17 @@ def _masks(
     return slots.masks.keep(kept, slots.shape[:2], renumber), classes
 
 
-def mask_classes(records: Iterable[Record], stated: int | None) -> tuple[int, NDArray[np.uint8] | None]:
-    """How many classes the masks have, and what their numbers become, None where they stay.
+def mask_classes(seen: Collection[int], stated: int | None) -> tuple[int, NDArray[np.uint8] | None]:
+    """How many classes masks of those numbers have, and what the numbers become, None where they stay.
 
     Masks of 0 and 255 alone are black and white: two classes. In others 255 is no class.
     Raises UserError where the numbers are too large for classes.
     """
-    seen = {number for record in records for number in record.classes}
-    if stated is None and seen <= {0, 255} and 255 in seen:
+    if stated is None and 255 in seen and {0, 255}.issuperset(seen):
         numbers = np.arange(256, dtype=np.uint8)
         numbers[255] = 1
         return 2, numbers
-    largest = max(seen - {NOT_MASKED}, default=0)
+    largest = max((number for number in seen if number != NOT_MASKED), default=0)
     if stated is None and largest >= MOST_CLASSES:
         raise UserError(
             f"data.mask: masks hold numbers up to {largest}; expected class numbers from 0, or black "

@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Iterable
+import time
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,25 +18,37 @@ from safelight.config import UserError
 from safelight.data.look import look
 from safelight.data.reader import FileReader, reader_of
 from safelight.data.slots import Slots
+from safelight.data.source import Reader
 
 PLAN = "plan.json"
+WORTH = 3.0  # seconds of work left from which on other processes are worth starting
+
+Tick = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a block of items is, and where their pixels go."""
 
-    reader: FileReader
+    reader: Reader
     slots: Slots
 
-    def do(self, job: str, block: int) -> str:
-        """One block's result, as a line of JSON. Raises UserError where the disk is at fault."""
+    def do(self, job: str, block: int, tick: Tick = lambda item: None) -> str:
+        """One block's result, as a line of JSON. Raises UserError where the disk is at fault.
+
+        job: "pack" decodes into the slots (a `Record`), "look" at each item (a list of `Look`).
+        """
         if job == "pack":
-            return self.slots.fill(block, self.reader).to_json()
-        return json.dumps([look(self.reader, item).to_plain() for item in self.slots.items(block)])
+            return self.slots.fill(block, self.reader, tick).to_json()
+        looks = []
+        for item in self.slots.items(block):
+            looks.append(look(self.reader, item).to_plain())
+            tick(item)
+        return json.dumps(looks)
 
     def write(self) -> None:
         """Put it down for other processes, in the folder of the slots."""
+        assert isinstance(self.reader, FileReader)
         slots = {"count": self.slots.count, "shape": self.slots.shape, "masked": self.slots.masked}
         content = json.dumps({"reader": self.reader.describe(), "slots": slots})
         (self.slots.folder / PLAN).write_text(content, encoding="utf-8")
@@ -55,8 +68,31 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def on_processes(plan: Plan, job: str, blocks: Iterable[int], processes: int) -> Generator[str, None, None]:
-    """The results of blocks as they come, from that many processes. Raises UserError."""
+def results(
+    plan: Plan, job: str, blocks: Sequence[int], processes: int | None, tell: Callable[[int], None]
+) -> Generator[tuple[int, str], None, None]:
+    """(block, result) as they come: from here, and from other processes once that is seen to be worth it.
+
+    processes: how many; by default one for each core. tell: called with how many items more are done.
+    Raises UserError.
+    """
+    begun, count = time.monotonic(), processes or cores()
+    for place, block in enumerate(blocks):
+        left = len(blocks) - place
+        seconds = (time.monotonic() - begun) / place * left if place else 0.0
+        several = count > 1 and left > 1 and isinstance(plan.reader, FileReader)
+        if several and (processes or seconds > WORTH):
+            with closing(_from_processes(plan, job, blocks[place:], min(count, left))) as rest:
+                for own, line in rest:
+                    tell(len(plan.slots.items(own)))
+                    yield own, line
+            return
+        yield block, plan.do(job, block, lambda item: tell(1))
+
+
+def _from_processes(
+    plan: Plan, job: str, blocks: Sequence[int], processes: int
+) -> Generator[tuple[int, str], None, None]:
     plan.write()
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(job, plan.slots.folder)) for _ in range(processes)]
@@ -64,10 +100,10 @@ def on_processes(plan: Plan, job: str, blocks: Iterable[int], processes: int) ->
         for worker in workers:
             idle.put(worker)
 
-        def ask(block: int) -> str:
+        def ask(block: int) -> tuple[int, str]:
             worker = idle.get()
             try:
-                return worker.ask(block)
+                return block, worker.ask(block)
             finally:
                 idle.put(worker)
 

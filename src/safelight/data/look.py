@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from safelight.data.image import decode, height_width, opened, orientation
 from safelight.data.reader import FileReader, blaming
 from safelight.data.slots import digest
@@ -20,6 +23,7 @@ class Look:
     mode: str  # Pillow's: L, RGB, RGBA, I;16, CMYK ...
     format: str  # PNG, JPEG ...; "" for arrays
     digest: str  # of the pixels upright, so that copies are found whatever their file
+    classes: tuple[int, ...] = ()  # class numbers in its mask
     bad: str = ""
 
     def to_plain(self) -> dict[str, Any]:
@@ -31,11 +35,12 @@ def look(reader: Reader, item: int) -> Look:
     try:
         if isinstance(reader, FileReader):
             return _look_at_file(reader, item)
-        pixels = reader.read(item).image
+        pixels = reader.read(item)
     except BadItem as reason:
-        return Look(0, 0, "", "", "", str(reason))
-    height, width, channels = pixels.shape
-    return Look(height, width, "L" if channels == 1 else "RGB", "", digest(pixels).hex())
+        return Look(0, 0, "", "", "", bad=str(reason))
+    height, width, channels = pixels.image.shape
+    mode = "L" if channels == 1 else "RGB"
+    return Look(height, width, mode, "", digest(pixels.image).hex(), _classes(pixels.mask))
 
 
 def _look_at_file(reader: FileReader, item: int) -> Look:
@@ -44,5 +49,8 @@ def _look_at_file(reader: FileReader, item: int) -> Look:
         turned, mode, kind = orientation(image), image.mode, image.format or ""
         size = height_width(image, turned)
         pixels = decode(image, turned, size, 0)
-    reader.mask(item, size, size)
-    return Look(*size, mode, kind, digest(pixels).hex())
+    return Look(*size, mode, kind, digest(pixels).hex(), _classes(reader.mask(item, size, size)))
+
+
+def _classes(mask: NDArray[np.uint8] | None) -> tuple[int, ...]:
+    return () if mask is None else tuple(np.unique(mask).tolist())

@@ -8,8 +8,7 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -18,15 +17,13 @@ from filelock import FileLock
 from safelight.config import UserError
 from safelight.data.cache import cache_dir, move_into_place
 from safelight.data.finish import finish, mask_classes
-from safelight.data.jobs import Plan, cores, on_processes
+from safelight.data.jobs import PLAN, Plan, results
 from safelight.data.pack import FORMAT, Pack, load
-from safelight.data.reader import FileReader
 from safelight.data.slots import Record, Slots
-from safelight.data.source import Items, Progress, Reader, Source, key, shown
+from safelight.data.source import Items, Progress, Source, key, shown
 
 NAMED = 5  # bad items an error names; it counts the others
 RECORDS = "blocks.jsonl"
-WORTH = 3.0  # seconds of work left from which on further processes are worth starting
 
 
 def open_pack(
@@ -79,7 +76,7 @@ def _pack(
                 f"{shown(source.name)}: none of its {len(bad)} images can be decoded: {_some(bad)}; mend them"
             )
         finish(source.name, items, slots, records)
-        for scaffold in (partial / RECORDS, partial / "plan.json"):
+        for scaffold in (partial / RECORDS, partial / PLAN):
             scaffold.unlink(missing_ok=True)
         move_into_place(partial, folder)
     except OSError as error:
@@ -117,11 +114,13 @@ def _decode(
     with ExitStack() as stack:
         file = stack.enter_context((slots.folder / RECORDS).open("w", encoding="utf-8"))
         file.writelines(f"{record.to_json()}\n" for record in records)
-        for record in stack.enter_context(closing(_results(items.reader, slots, left, processes, tell))):
+        lines = results(Plan(items.reader, slots), "pack", left, processes, tell)
+        for _, line in stack.enter_context(closing(lines)):
+            record = Record.from_json(line)
             if items.masks:
-                mask_classes([record], items.masks.classes)  # refused at once, and not after hours
+                mask_classes(record.classes, items.masks.classes)  # refused at once, and not after hours
             records.append(record)
-            print(record.to_json(), file=file, flush=True)
+            print(line.strip(), file=file, flush=True)
     return sorted(records, key=lambda record: record.block)
 
 
@@ -139,31 +138,6 @@ def _filled(slots: Slots) -> list[Record]:
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or the last line is torn
         pass
     return [record for record in records.values() if record.block < slots.blocks and slots.holds(record)]
-
-
-def _results(
-    reader: Reader, slots: Slots, blocks: Sequence[int], processes: int | None, tell: Callable[[int], None]
-) -> Generator[Record, None, None]:
-    """Fill blocks: here, and on several processes once that is seen to be worth it."""
-    begun, count = time.monotonic(), processes or cores()
-    files = isinstance(reader, FileReader)
-    here = 0
-    for place, block in enumerate(blocks):
-        left = len(blocks) - place
-        seconds = (time.monotonic() - begun) / place * left if place else 0.0
-        if files and count > 1 and left > 1 and (processes or seconds > WORTH):
-            break
-        yield slots.fill(block, reader, lambda item: tell(1))
-        here += 1
-    if here == len(blocks):
-        return
-    assert isinstance(reader, FileReader)
-    rest = blocks[here:]
-    with closing(on_processes(Plan(reader, slots), "pack", rest, min(count, len(rest)))) as lines:
-        for line in lines:
-            record = Record.from_json(line)
-            tell(len(slots.items(record.block)))
-            yield record
 
 
 def _bytes(slots: Slots) -> int:

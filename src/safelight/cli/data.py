@@ -1,0 +1,204 @@
+"""safelight data: what is in a folder of images, and packing it ahead of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safelight.cli.options import JsonOption, changes_of, print_json
+
+if TYPE_CHECKING:
+    from safelight.data import Data
+    from safelight.data.inspection import Inspection
+
+SHOWN = 36  # images on the sheet
+LISTED = 10  # bad files, classes and sizes that are named; the others are counted
+
+PathArgument = Annotated[
+    str, typer.Argument(metavar="PATH", help="Folder, .zip, .npz, idx file; or digits, mnist, fashion-mnist.")
+]
+KeysArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the recipe's data section, such as data.size=64."),
+]
+ProcessesOption = Annotated[
+    int | None, typer.Option("--processes", min=1, help="That decode; else one for each core.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    own = typer.Typer(help="Look at data, and pack it ahead of training.", no_args_is_help=True)
+    own.command()(inspect)
+    own.command()(pack)
+    app.add_typer(own, name="data")
+
+
+def inspect(
+    path: PathArgument,
+    keys: KeysArgument = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="OUT.png", help="Contact sheet; else NAME-data.png.")
+    ] = None,
+    processes: ProcessesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what was found: sizes, modes, conditions, copies, bad files; and draw a contact sheet."""
+    from safelight.cli.bar import bar
+    from safelight.data.inspection import inspect as look_over
+    from safelight.render.sheet import sheet as contact_sheet
+    from safelight.render.sheet_file import save_png
+
+    config = data_of(path, keys)
+    with bar() as (_, progress):
+        found = look_over(config, progress, processes)
+    facts = found.facts()
+    out = sheet or Path(f"{found.name}-data.png")
+    images, words = found.examples(SHOWN)
+    columns = 8 if found.items.masks else None  # an even number: a mask stands beside its image
+    caption = f"{found.name}: {facts['images']:,} images"
+    save_png(contact_sheet(images, columns, frames=words, caption=caption), out)
+    if as_json:
+        print_json({"path": config.path, "source": config.source, **facts, "sheet": str(out)})
+    else:
+        print_found(found, facts, config)
+        print(f"sheet:       {out}")
+
+
+def pack(
+    path: PathArgument,
+    keys: KeysArgument = None,
+    processes: ProcessesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decode images once, ahead of training, which then finds them. Goes on where it was stopped."""
+    from safelight.cli.bar import bar
+    from safelight.data import open_data
+
+    config = data_of(path, keys)
+    with bar() as (_, progress):
+        made = open_data(config, progress, processes)
+    height, width, channels = made.images.shape[1:]
+    if as_json:
+        print_json(
+            {
+                "folder": str(made.folder),
+                "images": len(made),
+                "shape": [channels, height, width],
+                "train": len(made.train),
+                "held_out": len(made.held_out),
+                "fingerprint": made.fingerprint,
+                "bytes": sum(file.stat().st_size for file in made.folder.iterdir()),
+                "left_out": list(made.bad),
+            }
+        )
+        return
+    print(f"{made.name}: {len(made):,} images of {height}x{width}x{channels} (height, width, channels)")
+    print(
+        f"{len(made.train):,} to train on, {len(made.held_out):,} held out, {len(made.bad):,} left out as bad"
+    )
+    print(f"pack: {made.folder}")
+    print(f"train on it: safelight train RECIPE{_train_words(config)}")
+
+
+def data_of(path: str, keys: list[str] | None) -> Data:
+    """The [data] section of a path with keys changed. Raises UserError."""
+    from safelight.config import UserError, check
+    from safelight.data import Data
+
+    section: dict[str, Any] = {"path": path}
+    if path in ("digits", "mnist", "fashion-mnist") and not Path(path).exists():
+        section = {"source": path}
+    for name, value in changes_of(keys).items():
+        own = name.removeprefix("data.")
+        if "." in own:
+            raise UserError(f"{name}: only keys of [data] can be changed here")
+        section[own] = value
+    return check(Data, section, "data")
+
+
+def _train_words(config: Data) -> str:
+    """The words with which `train` finds the same pack."""
+    import json
+    import shlex
+
+    stated = config.model_dump(mode="json", exclude_defaults=True, exclude={"held_out", "flip"})
+    words = (
+        f"data.{name}={own if isinstance(own, str) else json.dumps(own)}" for name, own in stated.items()
+    )
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def print_found(found: Inspection, facts: dict[str, Any], config: Data) -> None:
+    """The facts in lines, each under its title."""
+
+    def line(title: str, text: str) -> None:
+        print(f"{title + ':' if title else '':12} {text}")
+
+    bad, total = facts["bad"], facts["images"]
+    print(f"{found.name}: {_count(total, 'image')}" + (f", {_count(len(bad), 'bad file')}" if bad else ""))
+    line("sizes", _sizes(facts["sizes"], config))
+    kinds = ", ".join(f"{name} {count:,}" for name, count in facts["formats"].items())
+    line("modes", _counts(facts["modes"]) + (f" ({kinds})" if kinds else ""))
+    for name, own in facts["conditions"].items():
+        line(name, f"{_condition(own)}, on {own['images']:,} of {total:,} images")
+    if len(facts["conditions"]) > 1 or any(own["images"] < total for own in facts["conditions"].values()):
+        whole = facts["with_all_conditions"]
+        line("together", f"{whole:,} images have every condition; {total - whole:,} train unconditionally")
+    captions = facts["captions"]
+    if captions["captions"]:
+        line("captions", f"{captions['captions']:,} on {captions['images']:,} images")
+    split = facts["split"]
+    if split:
+        line("split", f"{split['train']:,} to train on, {split['held_out']:,} held out, as the data says")
+    copies = facts["copies"]
+    if copies["images"]:
+        first = "; ".join(" = ".join(names[:3]) for names in copies["first"])
+        line("copies", f"{_count(copies['images'], 'image')} with the pixels of another: {first}")
+    if facts["passed_over"]:
+        line("passed over", _counts(facts["passed_over"]))
+    for one in bad[:LISTED]:
+        line("bad", one)
+    if bad:
+        rest = f"and {len(bad) - LISTED:,} more; " if len(bad) > LISTED else ""
+        line("", f"{rest}mend or remove them, or train with data.skip_bad=true")
+
+
+def _sizes(sizes: list[dict[str, int]], config: Data) -> str:
+    named = ", ".join(f"{own['height']}x{own['width']} ({own['images']:,})" for own in sizes[:LISTED])
+    if len(sizes) < 2:
+        return f"{named} (height x width)"
+    heights, widths = [own["height"] for own in sizes], [own["width"] for own in sizes]
+    rest = f" and {len(sizes) - LISTED:,} others" if len(sizes) > LISTED else ""
+    span = f"heights {min(heights)} to {max(heights)}, widths {min(widths)} to {max(widths)}"
+    need = "" if config.size else f"; state data.size, such as data.size={_usual(min(*heights, *widths))}"
+    return f"{named}{rest}; {span}{need}"
+
+
+def _usual(least: int) -> int:
+    """The power of two to which images of that least side are commonly brought."""
+    return 1 << max(3, min(8, least.bit_length() - 1))
+
+
+def _condition(own: dict[str, Any]) -> str:
+    if "attributes" in own:
+        ranges = (f"{name} {it['least']:.4g} to {it['most']:.4g}" for name, it in own["attributes"].items())
+        return ", ".join(ranges)
+    if "features" in own:
+        return f"{own['rows']:,} rows of {own['features']} features"
+    if "problem" in own:
+        return str(own["problem"])
+    if "numbers" in own:
+        return f"{own['classes']} classes"
+    return f"{len(own['classes'])} classes: {_counts(own['classes'])}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    named = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:LISTED])
+    return named + (f" and {len(counts) - LISTED:,} others" if len(counts) > LISTED else "")

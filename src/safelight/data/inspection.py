@@ -1,0 +1,193 @@
+"""What a recipe's [data] finds, before anything is trained: every image decoded once, nothing written."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safelight.config import UserError
+from safelight.data import find_source
+from safelight.data.condition import Column
+from safelight.data.config import Data
+from safelight.data.finish import mask_classes
+from safelight.data.jobs import Plan, results
+from safelight.data.look import Look
+from safelight.data.reader import FileReader
+from safelight.data.slots import Slots
+from safelight.data.source import HELD_OUT, NOT_MASKED, TRAIN, BadItem, Items, Pixels, Progress, shown
+
+COPIES_NAMED = 5
+LARGEST_CELL = 128  # pixels: images alike and no larger are shown as they are ...
+CELL = 96  # ... others cropped to squares of so many
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """Items, and what each looks like."""
+
+    name: str
+    items: Items
+    looks: Sequence[Look]
+
+    @property
+    def usable(self) -> NDArray[np.int64]:
+        """Items that can be decoded."""
+        return np.flatnonzero([not look.bad for look in self.looks])
+
+    def facts(self) -> dict[str, Any]:
+        """All of it in plain values, for people and for JSON."""
+        usable = self.usable
+        looks = [self.looks[item] for item in usable]
+        sizes = Counter((look.height, look.width) for look in looks)
+        bad = [f"{self.items.names[item]} ({look.bad})" for item, look in enumerate(self.looks) if look.bad]
+        conditions, covered = self._conditions(usable)
+        texts = [len(self.items.texts[item]) for item in usable] if self.items.texts else []
+        return {
+            "name": self.name,
+            "images": len(usable),
+            "sizes": [{"height": h, "width": w, "images": count} for (h, w), count in sizes.most_common()],
+            "modes": dict(Counter(look.mode for look in looks).most_common()),
+            "formats": dict(Counter(look.format for look in looks if look.format).most_common()),
+            "conditions": conditions,
+            "with_all_conditions": int(np.all(covered, axis=0).sum()) if covered else 0,
+            "captions": {"captions": sum(texts), "images": sum(count > 0 for count in texts)},
+            "split": self._split(usable),
+            "copies": self._copies(usable),
+            "bad": [*map(shown, self.items.bad), *map(shown, bad)],
+            "passed_over": {kind: count for kind, count in self.items.passed_over.items() if count},
+        }
+
+    def _conditions(self, usable: NDArray[np.int64]) -> tuple[dict[str, Any], list[NDArray[np.bool_]]]:
+        """What is said of each condition, and which of the usable items have it."""
+        told: dict[str, Any] = {}
+        covered = []
+        for name, column in self.items.columns.items():
+            there = column.present[usable]
+            covered.append(there)
+            told[name] = {"images": int(there.sum()), **_told(column, usable[there])}
+        if self.items.masks:
+            there = self.items.masks.present[usable]
+            covered.append(there)
+            seen = {number for item in usable[there] for number in self.looks[item].classes}
+            told["mask"] = {"images": int(there.sum()), **_mask_told(seen, self.items.masks.classes)}
+        return told, covered
+
+    def _split(self, usable: NDArray[np.int64]) -> dict[str, int] | None:
+        """Images on each side of an official split; None where there is none."""
+        if self.items.official is None:
+            return None
+        sides = self.items.official[usable]
+        return {"train": int((sides == TRAIN).sum()), "held_out": int((sides == HELD_OUT).sum())}
+
+    def _copies(self, usable: NDArray[np.int64]) -> dict[str, Any]:
+        """Images whose pixels are those of another: how many too many, and the first few sets of names."""
+        alike: dict[str, list[int]] = defaultdict(list)
+        for item in usable.tolist():
+            alike[self.looks[item].digest].append(item)
+        sets = [own for own in alike.values() if len(own) > 1]
+        names = [[shown(self.items.names[item]) for item in own] for own in sets[:COPIES_NAMED]]
+        return {"images": sum(len(own) - 1 for own in sets), "of": len(sets), "first": names}
+
+    def examples(self, count: int) -> tuple[NDArray[np.uint8], list[str]]:
+        """Some items from first to last, as they would be cropped: images (n, H, W, 3), and a word on each.
+
+        An item with a mask is followed by it, in greys. Raises UserError where there is nothing to show.
+        """
+        usable = self.usable
+        if not len(usable):
+            raise UserError(f"{self.name}: has no image to show")
+        chosen = usable[
+            np.unique(np.linspace(0, len(usable) - 1, min(count, len(usable))).round().astype(int))
+        ]
+        reader = self.items.reader
+        if isinstance(reader, FileReader):
+            reader = replace(reader, size=self._cell(reader), like=None)
+        label = self.items.columns.get("label")
+        images, words = [], []
+        for item in chosen.tolist():
+            try:
+                pixels = reader.read(item)
+            except BadItem:  # gone since it was looked at
+                continue
+            images.append(np.broadcast_to(pixels.image, (*pixels.image.shape[:2], 3)))
+            words.append(label.names[label.values[item]] if label and label.present[item] else "")
+            if self.items.masks:
+                images.append(_mask_picture(pixels))
+                words.append("mask" if pixels.mask is not None else "no mask")
+        return np.stack(images), [shown(word) for word in words] if any(words) else []
+
+    def _cell(self, reader: FileReader) -> tuple[int, int]:
+        """(H, W) to show images at."""
+        sizes = {(look.height, look.width) for look in self.looks if not look.bad}
+        if reader.like is None and max(reader.size) <= LARGEST_CELL:
+            return reader.size
+        alone = next(iter(sizes))
+        return alone if len(sizes) == 1 and max(alone) <= LARGEST_CELL else (CELL, CELL)
+
+
+def inspect(config: Data, progress: Progress | None = None, processes: int | None = None) -> Inspection:
+    """Find the data and decode every item once. Raises UserError."""
+    source = find_source(config, progress)
+    items = source.items()
+    looks: list[Look | None] = [None] * len(items.names)
+    done = 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(f"looking at {shown(source.name)}", done, len(looks))
+
+    with TemporaryDirectory(prefix="safelight-") as folder:
+        slots = Slots(Path(folder), len(looks), (*items.shape[:2], 3), items.masks is not None)
+        plan = Plan(items.reader, slots)
+        with closing(results(plan, "look", range(slots.blocks), processes, tell)) as lines:
+            for block, line in lines:
+                for item, own in zip(slots.items(block), json.loads(line), strict=True):
+                    looks[item] = Look(**{**own, "classes": tuple(own["classes"])})
+    return Inspection(source.name, items, [look for look in looks if look is not None])
+
+
+def _told(column: Column, items: NDArray[np.int64]) -> dict[str, Any]:
+    """The classes and their counts, or each attribute's range; items: those that have the condition."""
+    if column.kind == "label":
+        counts = np.bincount(column.values[items], minlength=column.size)
+        return {"classes": {name: int(count) for name, count in zip(column.names, counts, strict=True)}}
+    if column.kind == "attributes":
+        rows = column.values[items].astype(np.float64)
+        ranges = zip(column.names, rows.T, strict=True) if len(rows) else ()
+        return {
+            "attributes": {
+                name: {"least": float(own.min()), "mean": float(own.mean()), "most": float(own.max())}
+                for name, own in ranges
+            }
+        }
+    return {"features": column.size, "rows": len(column.values)}
+
+
+def _mask_told(seen: set[int], stated: int | None) -> dict[str, Any]:
+    try:
+        return {"classes": mask_classes(seen, stated)[0], "numbers": sorted(seen)}
+    except UserError as error:
+        return {"classes": None, "numbers": sorted(seen), "problem": str(error)}
+
+
+def _mask_picture(pixels: Pixels) -> NDArray[np.uint8]:
+    """A mask in greys from black to white, what belongs to no class in red."""
+    mask = pixels.mask if pixels.mask is not None else np.full(pixels.image.shape[:2], NOT_MASKED, np.uint8)
+    binary = set(np.unique(mask).tolist()) == {0, NOT_MASKED}
+    most = max(1, int(mask[mask != NOT_MASKED].max(initial=1)))
+    grey = mask if binary else (mask.astype(int) * 255 // most).clip(0, 255).astype(np.uint8)
+    picture = np.repeat(grey[..., None], 3, -1)
+    if not binary:
+        picture[mask == NOT_MASKED] = (120, 20, 20)
+    return picture
