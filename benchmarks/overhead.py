@@ -55,12 +55,15 @@ class Case:
 SMALL: Changes = {"network.width": 8, "network.multipliers": [1], "network.middle": 1, "train.batch_size": 4}
 PLAIN, FAST = Execution("fp32", "contiguous"), Execution("bf16", "channels_last")
 NO_TRACKS: Changes = {"train.ema_lengths": []}
+WIDE: Changes = {"network.width": 64}
 CASES = [
     Case("smallest: unet of 8 channels, batch 4", SMALL | NO_TRACKS, PLAIN, 100),
-    Case("  with the two power tracks", SMALL, PLAIN, 100),
-    Case("digits, batch 64, bf16 channels_last", NO_TRACKS, FAST, 6),
-    Case("  with the two power tracks", {}, FAST, 6),
-    Case("digits, batch 64, fp32 contiguous", NO_TRACKS, PLAIN, 6),
+    Case("smallest, with the two power tracks", SMALL, PLAIN, 100),
+    Case("digits (0.5 M), bf16 channels_last", NO_TRACKS, FAST, 10),
+    Case("digits, with the two power tracks", {}, FAST, 10),
+    Case("digits, fp32 contiguous", NO_TRACKS, PLAIN, 6),
+    Case("width 64 (1.5 M), bf16 channels_last", WIDE | NO_TRACKS, FAST, 6),
+    Case("width 64, with the two power tracks", WIDE, FAST, 6),
 ]
 
 
