@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from programs import Blocks, save
 from safelight.config import UserError
+from safelight.data import open_data
 from safelight.engine.distributed import World
+from safelight.evaluate import classifier
 from safelight.evaluate.evaluation import Evaluation, Result
 from safelight.recipes.recipe import load
 from safelight.run import Run
-from safelight.session.evaluate import average_told, condition_items, pin_if_best
+from safelight.session.evaluate import average_told, condition_items, open_judge, pin_if_best
 from safelight.session.report import gather
 from safelight.session.train import Show, begin, resume
 from safelight.store import inbox, keep, metrics, pins
@@ -108,6 +111,35 @@ def test_evaluating_can_begin_and_end_by_an_edit(evaluating, program, tmp_path):
     assert inbox.waiting(run.path) == []
     reopened = Run(run).recipe
     assert (reopened.evaluate.every, reopened.evaluate.features) == (5, program)
+
+
+def test_an_edit_that_cannot_be_evaluated_does_not_end_the_run(evaluating, tmp_path):
+    told: list[str] = []
+
+    def rows(seen) -> None:
+        if seen[-1].step < 20:
+            inbox.drop(tmp_path / "edited", {"evaluate.features": "gone.pt"}, "test")
+
+    begin(load("digits-class", evaluating), tmp_path, "edited", World(), Show(tell=told.append, rows=rows))
+    run = RunDirectory(tmp_path / "edited")
+    assert run.journal().of_kind("end")[-1].fields["status"] == "finished"
+    assert any(line.startswith("step 28 is not evaluated: features 'gone.pt': no such file") for line in told)
+    assert np.isfinite(metrics.read(run.path)["evaluate/FD-blocks"][6])
+    with pytest.raises(UserError, match=r"gone\.pt"):
+        resume(run, World(), Show())
+
+
+def test_data_trained_on_without_its_classes_is_measured_with_them(monkeypatch):
+    monkeypatch.setattr(classifier, "FEWEST", 300)
+    monkeypatch.setattr(classifier, "MOST", 300)
+    monkeypatch.setattr(classifier, "VERSION", "of this test")
+    recipe = load("digits-time", {})
+    pack = open_data(recipe.data)
+    assert pack.spec.classes == 0
+    judge = open_judge(None, 100, recipe, pack, torch.device("cpu"), lambda line: None)
+    assert judge.extractor.name == "classifier"
+    assert judge.pack.spec.classes == 10
+    np.testing.assert_array_equal(judge.pack.train, pack.train)
 
 
 def evaluation(step: int, value: float, **basis: str) -> Evaluation:

@@ -22,7 +22,7 @@ class Features:
     """Features of n images."""
 
     values: Tensor  # (n, d) float32
-    classes: Tensor | None = None  # (n,) int64, what the extractor takes them for, where it knows the classes
+    classes: Tensor | None = None  # (n,) int64 on the CPU: what they are taken for, by one that knows classes
 
     def __len__(self) -> int:
         return len(self.values)
@@ -42,6 +42,11 @@ class Extractor:
     # uint8 (b, C, H, W) -> features (b, d), and classes (b,) where it knows them
     device: torch.device
     accuracy: float | None = None  # on held-out images, of one that knows the classes
+
+    @property
+    def home(self) -> torch.device:
+        """Where features are kept and compared: float64 is not to be had on every device."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
 
     @property
     def frechet(self) -> str:
@@ -65,9 +70,9 @@ def extract(extractor: Extractor, chunks: Iterable[NDArray[Any]]) -> Features:
         pixels = torch.from_numpy(np.require(chunk, requirements=["C", "W"])).permute(0, 3, 1, 2)
         for batch in torch.split(pixels, BATCH):
             own, predicted = extractor.network(batch.to(extractor.device))
-            values.append(own.float())
+            values.append(own.float().to(extractor.home))
             if predicted is not None:
-                classes.append(predicted)
+                classes.append(predicted.cpu())
     if not values:
         raise ValueError("features of no images")
     return Features(torch.cat(values), torch.cat(classes) if classes else None)

@@ -40,7 +40,7 @@ def real_features(
         if own is None:
             own = extract(extractor, (pack.images[block[i : i + BATCH]] for i in range(0, len(block), BATCH)))
             _save(path, own)
-        done.append(Features(own.values.to(extractor.device), own.classes))
+        done.append(Features(own.values.to(extractor.home), own.classes))
         if progress:
             progress("features of real images", start + len(block), len(items))
     return joined(done)

@@ -48,7 +48,7 @@ def scores(extractor: Extractor, real: Features, images: Features, wanted: Tenso
         "diversity": Score(diversity(images.values, wanted.to(images.values.device))),
     }
     if images.classes is not None and bool((asked := wanted >= 0).any()):
-        found["obedience"] = Score(class_accuracy(images.classes.cpu()[asked], wanted[asked]))
+        found["obedience"] = Score(class_accuracy(images.classes[asked], wanted[asked]))
     return found
 
 

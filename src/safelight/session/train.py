@@ -203,7 +203,11 @@ class Session:
     def _evaluate(self, recipe: Recipe) -> bool:
         """Measure the samples of now; whether none were better. Then a checkpoint has to follow."""
         assert self.writer is not None
-        evaluation = self.evaluator.evaluate(self.state, recipe)
+        try:
+            evaluation = self.evaluator.evaluate(self.state, recipe)
+        except UserError as error:  # an edit while the run goes on: no reason to end it
+            self._note(f"step {self.state.step} is not evaluated: {error}")
+            return False
         self.ledger.note(columns(evaluation))
         return pin_if_best(self.directory.path, evaluation, self.writer)
 
