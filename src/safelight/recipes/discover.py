@@ -6,11 +6,12 @@ Naming a file is the one way in which a recipe runs code of its own, and it is s
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import os
 import pkgutil
 import sys
+from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,50 +19,76 @@ from typing import Any
 from safelight.config import Tree, UserError, nearest
 
 
+@dataclass(frozen=True)
+class Outside:
+    """Code that is not safelight's own, as it was run."""
+
+    module: ModuleType
+    origin: str  # the path of a person's file, or the name of an installed package
+    version: str  # SHA-256 of the file that was run, or the package's version
+
+
 def modules(package: ModuleType) -> list[str]:
     """Names of the files of a package, without importing them."""
     return sorted(info.name for info in pkgutil.iter_modules(package.__path__))
 
 
-def module(package: ModuleType, name: object, key: str) -> ModuleType:
+def module(package: ModuleType, name: object, key: str, outside: dict[str, Outside]) -> ModuleType:
     """What a name stands for: `unet`, an entry point of the group `safelight.networks`, or `mine.py`.
 
-    key: of the recipe, for the error. Raises UserError for a name that does not exist.
+    key: of the recipe, for the error. outside: what was run before, which is not run again, so that a file
+    may be edited while a run trains; what is run now is added. Raises UserError for a name that is unknown.
     """
-    if isinstance(name, str) and name.endswith(".py"):
-        return _own(Path(name), key)
     own = modules(package)
-    installed = {point.name: point for point in entry_points(group=package.__name__)}
     if name in own:
         return import_module(f"{package.__name__}.{name}")
-    if name in installed:
-        loaded = installed[str(name)].load()
-        assert isinstance(loaded, ModuleType), f"entry point {name} of {package.__name__} is not a module"
-        return loaded
-    raise UserError(f"{key}: {name!r} does not exist{nearest(str(name), [*own, *installed])}")
+    known = f"{package.__name__}: {name}"
+    if known not in outside:
+        installed = {point.name: point for point in entry_points(group=package.__name__)}
+        if isinstance(name, str) and name.endswith(".py"):
+            outside[known] = _own_file(Path(name), key)
+        elif name in installed:
+            outside[known] = _installed(installed[str(name)], key)
+        else:
+            raise UserError(f"{key}: {name!r} does not exist{nearest(str(name), [*own, *installed])}")
+    return outside[known].module
 
 
-def _own(path: Path, key: str) -> ModuleType:
-    """The module of a person's own file, run once; stderr says so first."""
+def _own_file(path: Path, key: str) -> Outside:
+    """A person's own file, run once for each content it has; stderr says so first.
+
+    It is compiled from the bytes that were hashed: an import might run an older copy from a cache.
+    """
     try:
-        digest = sha256(path)
+        text = path.read_bytes()
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be read ({error.strerror})") from error
+    digest = hashlib.sha256(text).hexdigest()
     name = f"safelight_own_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{digest[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    print(f"safelight: runs the code of {path} (sha256 {digest[:12]})", file=sys.stderr, flush=True)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made
+    if name not in sys.modules:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes on a machine, one speaks
+            print(f"safelight: runs the code of {path} (sha256 {digest[:12]})", file=sys.stderr, flush=True)
+        made = ModuleType(name)
+        made.__file__ = str(path)
+        sys.modules[name] = made  # where dataclasses and pydantic look a class's module up
+        try:
+            exec(compile(text, path, "exec"), vars(made))
+        except Exception as error:
+            del sys.modules[name]
+            raise UserError(f"{key}: {path} failed to load ({type(error).__name__}: {error})") from error
+    return Outside(sys.modules[name], str(path), digest)
+
+
+def _installed(point: EntryPoint, key: str) -> Outside:
+    """What an installed package offers under a name: a module like those of methods/ and networks/."""
+    origin, version = (point.dist.name, point.dist.version) if point.dist else (point.module, "")
     try:
-        spec.loader.exec_module(made)
+        loaded = point.load()
     except Exception as error:
-        del sys.modules[name]
-        raise UserError(f"{key}: {path} failed to load ({type(error).__name__}: {error})") from error
-    return made
+        raise UserError(f"{key}: {origin} failed to load ({type(error).__name__}: {error})") from error
+    if not isinstance(loaded, ModuleType):
+        raise UserError(f"{key}: {point.value} of {origin} is no module; its entry point should name one")
+    return Outside(loaded, origin, version)
 
 
 def method_class(found: ModuleType) -> type[Any]:
@@ -73,13 +100,6 @@ def method_class(found: ModuleType) -> type[Any]:
         if isinstance(value, type) and value.__module__ == found.__name__ and hasattr(value, "Sampling"):
             return value
     raise UserError(f"{found.__file__}: has no class with Config, Sampling and phases; see docs/one-batch.md")
-
-
-def own_files(tree: Tree) -> list[Path]:
-    """The Python files that a recipe names."""
-    sections = [tree.get("method", {}), tree.get("network", {}), *tree.get("network", {}).values()]
-    names = [section["name"] for section in sections if isinstance(section, dict) and "name" in section]
-    return [Path(name) for name in names if isinstance(name, str) and name.endswith(".py")]
 
 
 def from_folder(tree: Tree, folder: Path) -> Tree:
@@ -95,8 +115,3 @@ def from_folder(tree: Tree, folder: Path) -> Tree:
         return walked
 
     return {key: walk(value) if key in ("method", "network") else value for key, value in tree.items()}
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes, hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -20,6 +21,7 @@ from safelight.engine.plan import Plan, Train
 from safelight.engine.schedule import Optim, Weight
 from safelight.evaluate.config import Evaluate
 from safelight.recipes import discover
+from safelight.recipes.discover import Outside
 from safelight.store.keep import Checkpoint
 from safelight.types import Method
 
@@ -66,6 +68,7 @@ class Recipe:
     checkpoint: Checkpoint
     sample: BaseModel
     stated: Tree  # what the file and the overrides say, before defaults
+    outside: Mapping[str, Outside]  # code that is not safelight's own, as the recipe ran it
 
     def method(self) -> Method:
         """The method, ready to build its networks."""
@@ -73,8 +76,8 @@ class Recipe:
         return made
 
     def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
-        """The recipe with dotted keys changed."""
-        return resolve(changed(self.stated, changes), self.name) if changes else self
+        """The recipe with dotted keys changed; the code it runs stays the code that was run."""
+        return resolve(changed(self.stated, changes), self.name, self.outside) if changes else self
 
     def plan(self, images: int) -> Plan:
         """What the engine is asked to do, on a training set of `images` images."""
@@ -132,17 +135,20 @@ def changed(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     return result
 
 
-def resolve(tree: Tree, name: str) -> Recipe:
-    """Check every section of a recipe's tree. Raises UserError."""
+def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyType({})) -> Recipe:
+    """Check every section of a recipe's tree. Raises UserError.
+
+    known: code that the recipe names and that was run before.
+    """
     for key in tree:
         if key not in SECTIONS:
             raise UserError(f"{key}: no such section{nearest(key, SECTIONS)}")
     method_tree = _section(tree, "method")
-    method_class = discover.method_class(
-        discover.module(methods, method_tree.get("name", "diffusion"), "method.name")
-    )
+    outside = dict(known)
+    method_name = method_tree.get("name", "diffusion")
+    method_class = discover.method_class(discover.module(methods, method_name, "method.name", outside))
     method_config = check(method_class.Config, _unnamed(method_tree), "method")
-    network_configs = _networks(_section(tree, "network"), method_class.roles)
+    network_configs = _networks(_section(tree, "network"), method_class.roles, outside)
     made: Method = method_class(method_config, network_configs)
     trained = {name for phase in made.phases for name in phase.trains}
     return Recipe(
@@ -160,6 +166,7 @@ def resolve(tree: Tree, name: str) -> Recipe:
         checkpoint=check(Checkpoint, _section(tree, "checkpoint"), "checkpoint"),
         sample=check(method_class.Sampling, _section(tree, "sample"), "sample"),
         stated=tree,
+        outside=outside,
     )
 
 
@@ -170,21 +177,21 @@ def _section(tree: Tree, name: str) -> Tree:
     return section
 
 
-def _networks(tree: Tree, roles: Iterable[str]) -> dict[str, Any]:
+def _networks(tree: Tree, roles: Iterable[str], outside: dict[str, Outside]) -> dict[str, Any]:
     """The network configuration of each role; a method with one role has it flat in [network]."""
     roles = tuple(roles)
     if len(roles) == 1:
-        return {roles[0]: _network(tree, "network")}
+        return {roles[0]: _network(tree, "network", outside)}
     for key in tree:
         if key not in roles:
             raise UserError(f"network.{key}: no such section{nearest(key, roles)}")
-    return {role: _network(_section(tree, role), f"network.{role}") for role in roles}
+    return {role: _network(_section(tree, role), f"network.{role}", outside) for role in roles}
 
 
-def _network(tree: Tree, where: str) -> Any:
+def _network(tree: Tree, where: str, outside: dict[str, Outside]) -> Any:
     if "name" not in tree:
         raise UserError(f"{where}.name: is missing (known: {', '.join(discover.modules(networks))})")
-    module = discover.module(networks, tree["name"], f"{where}.name")
+    module = discover.module(networks, tree["name"], f"{where}.name", outside)
     if not hasattr(module, "Config"):
         raise UserError(
             f"{where}.name: {tree['name']} has no class Config with a build; see networks/unet.py"

@@ -7,14 +7,13 @@ from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 
-from safelight.recipes.discover import own_files, sha256
 from safelight.recipes.recipe import Recipe
 
 
 def code_facts(recipe: Recipe) -> dict[str, str]:
-    """The version, a digest of the package's source, and those of the Python files the recipe names."""
-    own = {str(path): sha256(path) for path in own_files(recipe.tree)}
-    return {"safelight": version("safelight"), "source": _source(), **own}
+    """The version, a digest of the package's source, and the code from outside that the recipe runs."""
+    outside = {one.origin: one.version for one in recipe.outside.values()}
+    return {"safelight": version("safelight"), "source": _source(), **outside}
 
 
 @cache

@@ -84,7 +84,10 @@ def replay(directory: RunDirectory, to: int, tell: Tell = lambda line: None) -> 
             train(job)
     agreed = [mine == recorded[start + number] for number, mine in enumerate(fingerprints)]
     checked = agreed.index(False) if False in agreed else len(agreed)
-    now = fingerprint.environment(ready.device, execution.precision, execution.memory_format, 1)
+    now = {
+        **fingerprint.environment(ready.device, execution.precision, execution.memory_format, 1),
+        **code_facts(ready.recipe),
+    }
     why = tuple(_differences(directory, start, to, now)) if start < to else ()
     if why:
         return state, Verdict("environment differs", to, start, checked, why=why)
@@ -113,5 +116,5 @@ def _differences(directory: RunDirectory, start: int, to: int, now: dict[str, st
         following = [int(later.fields["step"]) for later in sessions[number + 1 :]]
         if int(session.fields["step"]) < to and min(following, default=to) > start:
             was = {**session.fields["environment"], **session.fields["code"]}
-            phrases += differences(was, {**now, **code_facts(recipe_of(directory))})
+            phrases += differences(was, now)
     return list(dict.fromkeys(phrases))
