@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from safelight.data.space import Space
 from safelight.generate import conditions, generate
 from safelight.methods.diffusion import Diffusion, DiffusionConfig, DiffusionSampling
 from safelight.networks import unet
-from safelight.types import Condition, DataSpec
+from safelight.types import Batch, Condition, DataSpec
 
 CPU = torch.device("cpu")
 SPEC = DataSpec((1, 8, 8), {"label": Condition("label", 3, ("cat", "dog", "7"))})
@@ -55,6 +57,93 @@ def test_what_cannot_be_asked_for_is_told_in_one_line(wanted, message):
     with pytest.raises(UserError) as error:
         conditions(SPEC, wanted, 5, CPU)
     assert str(error.value).startswith(message)
+
+
+FACES = DataSpec(
+    (1, 2, 2),
+    {
+        "label": Condition("label", 3, ("cat", "dog", "7")),
+        "attributes": Condition("attributes", 2, ("hair", "mouth")),
+        "mask": Condition("mask", 2),
+    },
+)
+
+
+def real_items() -> Batch:
+    """Four items, the second without conditions."""
+    given = {
+        "label": torch.tensor([2, 0, 1, 0]),
+        "attributes": torch.tensor([[0.1, 0.2], [9, 9], [0.5, 0.6], [0.7, 0.8]]),
+        "mask": torch.arange(32.0).reshape(4, 2, 2, 2),
+    }
+    present = torch.tensor([True, False, True, True])
+    return Batch(torch.zeros(4, 1, 2, 2), given, present, range(4), 4)
+
+
+def test_what_is_not_mentioned_is_that_of_real_items_in_turn():
+    given, present = conditions(FACES, {}, 5, CPU, real_items)
+    assert given["label"].tolist() == [2, 1, 0, 2, 1]
+    assert torch.equal(given["attributes"], real_items().given["attributes"][[0, 2, 3, 0, 2]])
+    assert torch.equal(given["mask"], real_items().given["mask"][[0, 2, 3, 0, 2]])
+    assert present.all()
+
+
+def test_attributes_by_name_and_all_at_once():
+    given, _ = conditions(FACES, {"hair": "0.9", "label": "dog"}, 4, CPU, real_items)
+    assert given["attributes"].tolist() == [
+        pytest.approx(row) for row in ([0.9, 0.2], [0.9, 0.6], [0.9, 0.8], [0.9, 0.2])
+    ]
+    assert given["label"].tolist() == [1, 1, 1, 1]
+    given, _ = conditions(FACES, {"attributes": "1,-2.5", "mouth": "3"}, 2, CPU, real_items)
+    assert given["attributes"].tolist() == [[1, 3], [1, 3]]
+
+
+def test_real_items_are_fetched_only_where_something_comes_from_them():
+    def never() -> Batch:
+        raise AssertionError("fetched")
+
+    mask = torch.rand(3, 2, 2, 2)
+    wanted = {"label": "each", "hair": "1", "mouth": "0", "mask": mask}
+    given, present = conditions(FACES, wanted, 4, CPU, never)
+    assert torch.equal(given["mask"], mask[[0, 1, 2, 0]])
+    assert given["attributes"].tolist() == [[1, 0]] * 4
+    assert given["label"].tolist() == [0, 1, 2, 0]
+    assert present.all()
+    given, present = conditions(FACES, {"mask": "none"}, 3, CPU, never)  # all conditions or none
+    assert not present.any()
+    assert {name: tuple(value.shape) for name, value in given.items()} == {
+        "label": (3,), "attributes": (3, 2), "mask": (3, 2, 2, 2)
+    }  # fmt: skip
+    assert conditions(SPEC, {}, 3, CPU, never)[0]["label"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"hare": "1"}, "condition hare: the data has no such condition (did you mean 'hair'?)"),
+        ({"hair": "long"}, "condition hair=long: expected a number, such as hair=0.5"),
+        ({"hair": "inf"}, "condition hair=inf: expected a number"),
+        ({"attributes": "1"}, "condition attributes=1: expected 2 numbers, of hair, mouth"),
+        ({"mask": "left"}, "condition mask=left: expected mask=FILE.png, or mask=none"),
+        ({"label": "bird"}, "condition label=bird: not one of the 3 classes"),
+    ],
+)
+def test_what_cannot_be_asked_of_several_conditions(wanted, message):
+    with pytest.raises(UserError) as error:
+        conditions(
+            FACES, {"label": "0", "attributes": "0,0", "mask": torch.zeros(1, 2, 2, 2), **wanted}, 2, CPU
+        )
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "examples", [None, lambda: replace(real_items(), present=torch.zeros(4, dtype=torch.bool))]
+)
+def test_without_real_items_a_condition_has_to_be_said(examples):
+    with pytest.raises(UserError) as error:
+        conditions(FACES, {"label": "0", "mouth": "1"}, 2, CPU, examples)
+    assert str(error.value).startswith("condition attributes: no real item is at hand")
+    assert "hair=0.5" in str(error.value)
 
 
 def diffusion() -> tuple[Diffusion, dict[str, nn.Module]]:

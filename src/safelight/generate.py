@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,40 +12,86 @@ from torch import Tensor
 
 from safelight.config import UserError, nearest
 from safelight.draw import RowDraw
-from safelight.types import Condition, DataSpec, Method, Nets, Values
+from safelight.types import Batch, Condition, DataSpec, Method, Nets, Values
 
+Wanted = str | Tensor  # what a condition is asked to be: in words, or rows of values
 CHUNK = 250  # images generated at once
 
 
 def conditions(
-    spec: DataSpec, wanted: Mapping[str, str], count: int, device: torch.device
+    spec: DataSpec,
+    wanted: Mapping[str, Wanted],
+    count: int,
+    device: torch.device,
+    examples: Callable[[], Batch] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The conditions of `count` samples: given, and present (count,).
 
-    wanted: by condition, "3" or "Sneaker" for every sample, "each" for the classes in turn, "none" for an
-    unconditional sample. A label that is not mentioned is "each". Raises UserError.
+    wanted: by condition. label: "3" or "Sneaker" for every sample, or "each" for the classes in turn, as
+    where data have labels alone and nothing is said. attributes: "0.1,0.9", or one by its own name:
+    {"hair": "0.5"}. mask, text: a tensor (n, ...), its rows in turn. "none" for any of them makes the samples
+    unconditional, as a sample has all its conditions or none. What is not mentioned is that of real items.
+    examples: gives those, when they are needed; items without conditions are left out. Raises UserError.
     """
+    attributes = spec.conditions["attributes"].names if "attributes" in spec.conditions else ()
+    known = (*spec.conditions, *attributes)
     for name in wanted:
-        if name not in spec.conditions:
+        if name not in known:
+            raise UserError(f"condition {name}: the data has no such condition{nearest(name, known)}")
+    if any(isinstance(value, str) and value == "none" for value in wanted.values()):
+        nothing = {name: _nothing(condition, spec, count) for name, condition in spec.conditions.items()}
+        return _on(device, nothing), torch.zeros(count, dtype=torch.bool, device=device)
+    if set(spec.conditions) == {"label"}:
+        wanted = {"label": "each", **wanted}
+    real: Batch | None = None
+
+    def example(name: str) -> Tensor:
+        nonlocal real
+        if real is None and examples is not None:
+            real = examples()
+        rows = real.given[name][real.present] if real else ()
+        if not len(rows):
             raise UserError(
-                f"condition {name}: the data has no such condition{nearest(name, spec.conditions)}"
+                f"condition {name}: no real item is at hand to take it from; say it, such as "
+                f"{_such_as(spec.conditions[name])}"
             )
-    given: dict[str, Tensor] = {}
-    present = torch.zeros(count, dtype=torch.bool, device=device)
-    for name, condition in spec.conditions.items():
-        if condition.kind != "label":
-            raise UserError(f"condition {name}: sampling on a {condition.kind} is not available here")
-        value = wanted.get(name, "each")
-        given[name] = _labels(condition, name, value, count).to(device)
-        present |= value != "none"
-    return given, present
+        return rows[torch.arange(count) % len(rows)]
+
+    given = {name: _asked(condition, name, wanted, count, example)
+             for name, condition in spec.conditions.items()}  # fmt: skip
+    return _on(device, given), torch.full((count,), bool(given), device=device)
+
+
+def _asked(
+    condition: Condition,
+    name: str,
+    wanted: Mapping[str, Wanted],
+    count: int,
+    example: Callable[[str], Tensor],
+) -> Tensor:
+    """One condition of `count` samples, (count, ...)."""
+    value = wanted.get(name)
+    if isinstance(value, Tensor):
+        return value[torch.arange(count) % len(value)]
+    if condition.kind == "label":
+        return example(name) if value is None else _labels(condition, name, value, count)
+    if condition.kind == "attributes":
+        own = {place: own for place, own in enumerate(condition.names) if own in wanted}
+        if value is not None:
+            rows = _numbers(condition, name, value).repeat(count, 1)
+        else:
+            rows = torch.zeros(count, len(own)) if len(own) == condition.size else example(name).clone()
+        for place, title in own.items():
+            rows[:, place] = _number(title, str(wanted[title]))
+        return rows
+    if value is None:
+        return example(name)
+    raise UserError(f"condition {name}={value}: expected {_such_as(condition)}, or {name}=none")
 
 
 def _labels(condition: Condition, name: str, value: str, count: int) -> Tensor:
     if value == "each":
         return torch.arange(count) % condition.size
-    if value == "none":
-        return torch.zeros(count, dtype=torch.int64)
     if value in condition.names:
         return torch.full((count,), condition.names.index(value))
     if value.isdigit() and int(value) < condition.size:
@@ -53,6 +100,42 @@ def _labels(condition: Condition, name: str, value: str, count: int) -> Tensor:
     raise UserError(
         f"condition {name}={value}: not one of the {condition.size} classes{nearest(value, known)}"
     )
+
+
+def _numbers(condition: Condition, name: str, value: str) -> Tensor:
+    """Attributes (A,) from "0.1,0.9"."""
+    numbers = [_number(name, part) for part in value.split(",")]
+    if len(numbers) != condition.size:
+        names = ", ".join(condition.names)
+        raise UserError(f"condition {name}={value}: expected {condition.size} numbers, of {names}")
+    return torch.tensor(numbers)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"condition {name}={text}: expected a number, such as {name}=0.5")
+    return value
+
+
+def _nothing(condition: Condition, spec: DataSpec, count: int) -> Tensor:
+    """A condition that no sample has."""
+    if condition.kind == "label":
+        return torch.zeros(count, dtype=torch.int64)
+    return torch.zeros(count, condition.size, *(spec.shape[1:] if condition.kind == "mask" else ()))
+
+
+def _such_as(condition: Condition) -> str:
+    if condition.kind == "attributes":
+        return f"{condition.names[0]}=0.5" if condition.names else "attributes=0.5,..."
+    return {"label": "label=0", "mask": "mask=FILE.png", "text": "text=FEATURES.npy"}[condition.kind]
+
+
+def _on(device: torch.device, given: Values) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in given.items()}
 
 
 def generate(

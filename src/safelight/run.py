@@ -11,15 +11,17 @@ from torch import Tensor
 
 from safelight.config import UserError, nearest
 from safelight.data import open_data
+from safelight.data.asked import from_file
+from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.data.space import Space
-from safelight.data.stream import Stream
+from safelight.data.stream import Stream, examples
 from safelight.engine import precision
 from safelight.engine.ema import reconstruct, tracks_of
 from safelight.engine.plan import Plan
 from safelight.engine.state import State
 from safelight.evaluate.evaluation import Evaluation
-from safelight.generate import conditions, generate
+from safelight.generate import Wanted, conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
 from safelight.session.notebook import run_html
@@ -29,6 +31,7 @@ from safelight.session.samples import Samples
 from safelight.session.watch import evaluated
 from safelight.store import checkpoint, keep, manifest, metrics, pins
 from safelight.store.run import RunDirectory, find
+from safelight.types import Batch
 
 
 class Run:
@@ -71,15 +74,23 @@ class Run:
         return cls(find(run, runs), step, ema_length)
 
     def sample(
-        self, count: int, *, seed: int = 0, how: Mapping[str, Any] | None = None, **wanted: str | int
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        how: Mapping[str, Any] | None = None,
+        asked: Mapping[str, Any] | None = None,
+        **wanted: str | float,
     ) -> Samples:
         """Samples from the averaged weights: `run.sample(16, label=3, how={"sample.guidance": 3})`.
 
-        wanted: conditions by name; see `generate.conditions`. how: keys of [sample] to change.
+        wanted: conditions by name; see `generate.conditions`. A mask and text features are files. What is not
+        mentioned is that of held-out items. asked: the same, for names that are no words of Python.
+        how: keys of [sample] to change. Raises UserError.
         """
         changed = self.recipe.with_changes(how or {}).sample
-        texts = {name: str(value) for name, value in wanted.items()}
-        given, present = conditions(self.spec, texts, count, self.device)
+        values = {name: self._wanted(name, str(value)) for name, value in {**(asked or {}), **wanted}.items()}
+        given, present = conditions(self.spec, values, count, self.device, lambda: self._examples(count))
         x = generate(self.method, self.nets, changed, given, present, seed, self.autocast)
         return Samples(
             Space().to_pixels(x),
@@ -109,11 +120,7 @@ class Run:
         """
         changed = self.recipe.with_changes(how or {}).sample
         facts = self.directory.info().facts
-        pack = open_data(self.recipe.data, progress)
-        if pack.fingerprint != facts.data["fingerprint"]:
-            raise UserError(
-                f"{self.name}: its data has changed since it was trained; put it back to measure it"
-            )
+        pack = self._data(progress)
         judge = open_judge(features, reference, self.recipe, pack, self.device, tell, progress)
         generator = Generator(
             self.method,
@@ -139,6 +146,25 @@ class Run:
     def _repr_html_(self) -> str:
         """How a notebook shows a run: one line, its latest sheet, its loss."""
         return run_html(self.directory)
+
+    def _data(self, progress: Progress | None = None) -> Pack:
+        """The data of the run. Raises UserError where they are not what it was trained on."""
+        pack = open_data(self.recipe.data, progress)
+        if pack.fingerprint != self.directory.info().facts.data["fingerprint"]:
+            raise UserError(f"{self.name}: its data has changed since it was trained; put it back")
+        return pack
+
+    def _examples(self, count: int) -> Batch:
+        """Held-out items, for their conditions; training items where none is held out."""
+        stream = Stream(self._data(), self.recipe.train.seed, 1, device=self.device)
+        return examples(stream, count)
+
+    def _wanted(self, name: str, value: str) -> Wanted:
+        """A condition in words, or from the file that it names."""
+        condition = self.spec.conditions.get(name)
+        if condition is None or condition.kind not in ("mask", "text") or value == "none":
+            return value
+        return from_file(name, value, self.spec)
 
     def _averaged(self, length: float) -> dict[str, Tensor]:
         """Averaged weights of a relative length, from the tracks of the checkpoints up to this one."""

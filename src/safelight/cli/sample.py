@@ -30,7 +30,11 @@ def sample(
     count: Annotated[int, typer.Option("--n", min=1, help="How many images.")] = 64,
     condition: Annotated[
         list[str] | None,
-        typer.Option("--condition", metavar="NAME=VALUE", help="label=3, label=each or label=none."),
+        typer.Option(
+            "--condition",
+            metavar="NAME=VALUE",
+            help="label=3, label=each, hair=0.5, mask=FILE.png, label=none.",
+        ),
     ] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", help="As sample.sampler=...")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="As sample.steps=...")] = None,
@@ -55,7 +59,7 @@ def sample(
     overrides = {**sample_changes(changes), **stated}
     wanted = dict(text.partition("=")[::2] for text in condition or [])
     opened = Run.open(run, runs_directory(runs), step_of(step), ema_length)
-    samples = opened.sample(count, seed=seed, **wanted, how=overrides)
+    samples = opened.sample(count, seed=seed, asked=wanted, how=overrides)
     path = samples.save(out or Path(f"{opened.name}.png"))
     if as_json:
         print_json({"out": str(path), "n": count, "step": opened.step, "seed": seed, "sample": samples.how})

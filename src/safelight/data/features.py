@@ -40,15 +40,7 @@ def text_column(
     names, or several for each image (N, K, T). `features` (n, T) or (n, K, T) beside `names` (n,) belong
     to the images of those names; others have no text. Raises UserError.
     """
-    features = arrays.get("features", arrays.get("", np.zeros(0)))
-    if features.dtype.kind != "f" or features.ndim not in (2, 3) or 0 in features.shape:
-        held = ", ".join(f"{name or 'array'} {array.dtype} {array.shape}" for name, array in arrays.items())
-        raise UserError(
-            f"{where} holds {shown(held)[:200] or 'nothing'}; expected floating-point features of "
-            "(images, T), (captions, T) or (images, K, T)"
-        )
-    if not np.isfinite(features).all():
-        raise UserError(f"{where} holds numbers that are not finite")
+    features = check_features(where, arrays)
     each = features.shape[1] if features.ndim == 3 else 1
     rows = features.reshape(-1, features.shape[-1])
     if "names" in arrays:
@@ -64,6 +56,20 @@ def text_column(
             f"{where} has {len(features)} rows for {len(names)} images and {captions.sum()} captions"
         )
     return condition.text(rows, _starts(np.full(len(names), each)))
+
+
+def check_features(where: str, arrays: Mapping[str, Array]) -> Array:
+    """The features among arrays: (n, T) or (n, K, T), finite. Raises UserError."""
+    features = arrays.get("features", arrays.get("", np.zeros(0)))
+    if features.dtype.kind != "f" or features.ndim not in (2, 3) or 0 in features.shape:
+        held = ", ".join(f"{name or 'array'} {array.dtype} {array.shape}" for name, array in arrays.items())
+        raise UserError(
+            f"{where} holds {shown(held)[:200] or 'nothing'}; expected floating-point features of "
+            "(images, T), (captions, T) or (images, K, T)"
+        )
+    if not np.isfinite(features).all():
+        raise UserError(f"{where} holds numbers that are not finite")
+    return features
 
 
 def _places(where: str, listed: Array, count: int, names: Sequence[str]) -> NDArray[np.int64]:

@@ -157,6 +157,14 @@ class Stream:
         return order
 
 
+def examples(stream: Stream, count: int) -> Batch:
+    """Real items with conditions, as many as that or as there are: held out, or trained on where none is."""
+    held_out, train = (
+        items[stream.pack.present[items]] for items in (stream.pack.held_out, stream.pack.train)
+    )
+    return stream.pick((held_out if len(held_out) else train)[:count])
+
+
 def one_hot(ids: Tensor, classes: int) -> Tensor:
     """Class numbers (b, H, W) uint8 as (b, classes, H, W) float32; a number beyond them is all zeros."""
     numbers = torch.arange(classes, dtype=torch.uint8, device=ids.device)

@@ -190,9 +190,7 @@ class Session:
         ready = self.ready
         nets = watch.evaluated(ready.method, self.state)
         self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
-        images = watch.watched_images(
-            ready.method, nets, recipe, ready.pack.spec, ready.device, self.autocast
-        )
+        images = watch.watched_images(ready.method, nets, recipe, ready.stream, self.autocast)
         for folder in (self.directory.sheets, self.directory.panels):
             with mendable(folder):
                 folder.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from safelight.data.space import Space
-from safelight.data.stream import Stream
+from safelight.data.stream import Stream, examples
 from safelight.draw import RowDraw
 from safelight.engine.state import State
 from safelight.generate import conditions, generate
@@ -37,11 +37,12 @@ def evaluated(method: Method, state: State) -> dict[str, nn.Module]:
 
 
 def watched_images(
-    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, spec: DataSpec, device: torch.device,
-    autocast: Autocast,
-) -> NDArray[np.uint8]:  # fmt: skip
+    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
+) -> NDArray[np.uint8]:
     """The fixed samples of [watch]: (N, H, W, C) uint8, the same noises and conditions at every step."""
-    given, present = conditions(spec, {}, recipe.watch.images, device)
+    spec, count = stream.pack.spec, recipe.watch.images
+    wanted = {} if stream.pack.present.any() else dict.fromkeys(spec.conditions, "none")
+    given, present = conditions(spec, wanted, count, stream.device, lambda: examples(stream, count))
     x = generate(method, nets, recipe.sample, given, present, recipe.watch.seed, autocast)
     return Space().to_pixels(x)
 
@@ -56,9 +57,11 @@ def contact_sheet(
 ) -> Image.Image:
     """A contact sheet: a column for each class where the samples take the classes in turn.
 
-    labels: (N,) the classes asked for; in turn by default.
+    labels: (N,) the classes asked for; by default in turn, where the data have nothing but classes.
     """
-    turns = labels is None or np.array_equal(labels, np.arange(len(images)) % max(spec.classes, 1))
+    alone = set(spec.conditions) == {"label"}
+    in_turn = np.arange(len(images)) % max(spec.classes, 1)
+    turns = alone if labels is None else np.array_equal(labels, in_turn)
     wide = columns(spec.classes, len(images)) if turns else None
     names = spec.conditions["label"].names if wide else ()
     return sheet(images, wide, column_labels=names, caption=caption)

@@ -1,0 +1,51 @@
+"""Conditions for sampling that come from files: a mask, text features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from safelight.config import UserError
+from safelight.data.features import check_features
+from safelight.data.image import decode_mask, height_width, opened, orientation
+from safelight.data.npz import open_arrays
+from safelight.data.reader import blaming
+from safelight.data.source import BadItem
+from safelight.data.stream import one_hot
+from safelight.types import DataSpec
+
+
+def from_file(name: str, path: str, spec: DataSpec) -> Tensor:
+    """A condition of the data from a file: a mask (1, K, H, W), or text features (n, T).
+
+    A mask is cropped and resized like the images trained on. Raises UserError naming the condition.
+    """
+    where = f"condition {name}={path}"
+    size = spec.conditions[name].size
+    if not Path(path).is_file():
+        raise UserError(f"{where}: there is no such file")
+    if spec.conditions[name].kind == "mask":
+        return _mask(where, path, size, (spec.shape[1], spec.shape[2]))
+    arrays = open_arrays(path)
+    features = check_features(where, arrays)
+    if features.shape[-1] != size:
+        raise UserError(f"{where}: has {features.shape[-1]} features, the data {size}")
+    return torch.from_numpy(np.array(features.reshape(-1, size), np.float32))
+
+
+def _mask(where: str, path: str, classes: int, size: tuple[int, int]) -> Tensor:
+    try:
+        with blaming(path), open(path, "rb") as file, opened(file) as image:
+            whole = height_width(image, orientation(image))
+            ids = decode_mask(image, size, whole, None)
+    except BadItem as error:
+        raise UserError(f"{where}: {error}") from error
+    seen = set(np.unique(ids).tolist())
+    if classes == 2 and 255 in seen and seen <= {0, 255}:  # black and white
+        ids = (ids == 255).astype(np.uint8)
+    if (wrong := ids[(ids >= classes) & (ids != 255)]).size:
+        raise UserError(f"{where}: holds class {wrong.max()}, but the data has {classes} classes")
+    return one_hot(torch.from_numpy(np.array(ids))[None], classes)
