@@ -152,7 +152,10 @@ def test_a_name_of_shipped_data_is_enough(command: Command) -> None:
         (("pack", "photos", "optim.lr=1"), "optim.lr: only keys of [data] can be changed here"),
         (("pack", "photos", "data.sise=8"), "data.sise: no such key (did you mean 'data.size'?)"),
         (("inspect", "nothing"), "does not exist; give the folder or archive"),
-        (("inspect", "photos", "--sheet", "photos/notes.txt/s.png"), "photos/notes.txt/s.png: is there already"),
+        (
+            ("inspect", "photos", "--sheet", "photos/notes.txt/s.png"),
+            "photos/notes.txt/s.png: is there already",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(command: Command, photos: Path, words: tuple[str, ...], says: str) -> None:

@@ -97,7 +97,7 @@ def picture() -> bytes:
 
 
 def csv_folder(folder: Path) -> Path:
-    text = "file_name,label,hair,text,mask\na.png,cat,.5,a cat,b.png\nb.png,dog,1e-3,\"a, dog\",\n"
+    text = 'file_name,label,hair,text,mask\na.png,cat,.5,a cat,b.png\nb.png,dog,1e-3,"a, dog",\n'
     (folder / "metadata.csv").write_text(text)
     return folder / "metadata.csv"
 
