@@ -24,13 +24,11 @@ def export_metrics(
     as_json: JsonOption = False,
 ) -> None:
     """Write the metrics of every step as .csv, as .parquet, or as TensorBoard event files in a folder."""
-    from safelight.session.export import export_columns
-    from safelight.store import metrics
+    from safelight.session.export import export
     from safelight.store.run import find, runs_directory
 
-    columns = metrics.read(find(run, runs_directory(runs)).path)
-    export_columns(columns, out)
+    columns = export(find(run, runs_directory(runs)), out)
     if as_json:
-        print_json({"out": str(out), "steps": len(columns.get("step", ())), "columns": list(columns)})
+        print_json({"out": str(out), "columns": columns})
     else:
         print(out)

@@ -1,76 +1,101 @@
-"""Metrics in other tools' formats. A value that a step does not have stays empty."""
+"""Metrics in other tools' formats. A value that a step does not have stays empty; NaN is a value."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+import struct
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from safelight.config import UserError
-from safelight.store.durable import write_bytes
+from safelight.store import metrics
+from safelight.store.durable import mendable, write_bytes
+from safelight.store.run import RunDirectory
 
-Columns = Mapping[str, NDArray[Any]]  # of one length, by name; see store/metrics.py
+Lines = Sequence[dict[str, Any]]  # of metrics, as they stand on disk
+TEXT = ("fingerprint",)
 
 
-def export_columns(columns: Columns, out: Path) -> None:
-    """Write columns to a .csv or .parquet file, or as TensorBoard events into a folder (no suffix).
+def export(directory: RunDirectory, out: Path) -> list[str]:
+    """Write a run's metrics to a .csv or .parquet file, or as TensorBoard events into a folder (no suffix).
 
-    Raises UserError for another ending, a missing extra, or a disk that cannot.
+    Returns the names of the columns. Raises UserError for another ending, a missing extra or a bad disk.
     """
+    lines = metrics.merged(directory.path)
+    names = list(dict.fromkeys(name for line in lines for name in line))
     match out.suffix:
         case ".csv":
-            write_bytes(out, _csv(columns).encode())
+            write_bytes(out, _csv(lines, names).encode())
         case ".parquet":
-            write_bytes(out, _parquet(columns))
+            write_bytes(out, _parquet(lines, names))
         case "":
-            _tensorboard(columns, out)
+            _tensorboard(directory, lines, names, out)
         case _:
             raise UserError(f"{out}: ends in none of .csv, .parquet, or nothing (a folder for TensorBoard)")
+    return names
 
 
-def _csv(columns: Columns) -> str:
+def _csv(lines: Lines, names: Sequence[str]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*(column.tolist() for column in columns.values()), strict=True):
-        writer.writerow("" if value != value else value for value in row)  # NaN is the one unequal to itself
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return text.getvalue()
 
 
-def _parquet(columns: Columns) -> bytes:
+def _parquet(lines: Lines, names: Sequence[str]) -> bytes:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise UserError("parquet needs an extra: pip install 'safelight[parquet]'") from error
-    arrays = {name: pyarrow.array(column, from_pandas=True) for name, column in columns.items()}
+
+    def column(name: str) -> Any:
+        values = [line.get(name) for line in lines]
+        if name in TEXT:
+            return pyarrow.array(values, pyarrow.string())
+        if name in metrics.INTEGERS:
+            return pyarrow.array(values, pyarrow.int64())
+        return pyarrow.array([None if value is None else float(value) for value in values], pyarrow.float64())
+
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.table(arrays), sink)
+    pyarrow.parquet.write_table(pyarrow.table({name: column(name) for name in names}), sink)
     return bytes(sink.getvalue())
 
 
-def _tensorboard(columns: Columns, folder: Path) -> None:
+def _tensorboard(directory: RunDirectory, lines: Lines, names: Sequence[str], folder: Path) -> None:
+    """Every scalar at every step that has it, and the sheets, under the time they were trained at."""
     try:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ImportError as error:
         raise UserError("TensorBoard needs an extra: pip install 'safelight[tensorboard]'") from error
-    try:
+    if any(folder.glob("events.out.tfevents.*")):
+        raise UserError(f"{folder}: holds events already, which would show double; choose a new folder")
+    begun = datetime.fromisoformat(directory.info().created).timestamp()
+    clock = [begun + seconds for seconds in accumulate(float(line["seconds"]) for line in lines)]
+    scalars = [name for name in names if name not in ("step", "seconds", *TEXT)]
+    with mendable(folder):
         writer = EventFileWriter(str(folder))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-    clock = np.cumsum(columns["seconds"]) if "seconds" in columns else ()
-    for name, column in columns.items():
-        if column.dtype.kind not in "if" or name == "step":
-            continue
-        for step, time, value in zip(columns["step"].tolist(), clock, column.tolist(), strict=True):
-            if value == value:
-                summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-                writer.add_event(Event(step=step, wall_time=float(time), summary=summary))
-    writer.close()
+        for line, time in zip(lines, clock, strict=True):
+            values = [
+                Summary.Value(tag=name, simple_value=float(line[name])) for name in scalars if name in line
+            ]
+            writer.add_event(Event(step=line["step"], wall_time=time, summary=Summary(value=values)))
+        for path in sorted(directory.sheets.glob("*.png")):
+            step = int(path.stem)  # steps behind it: the line of the step before is the last one
+            image = Summary.Value(tag="samples", image=_image(Summary.Image, path.read_bytes()))
+            time = clock[min(step, len(clock)) - 1] if clock else begun
+            writer.add_event(Event(step=step, wall_time=time, summary=Summary(value=[image])))
+        writer.close()
+
+
+def _image(make: Any, png: bytes) -> Any:
+    """A PNG as TensorBoard holds it: its size is in its header."""
+    width, height = struct.unpack(">II", png[16:24])
+    return make(height=height, width=width, colorspace=3, encoded_image_string=png)
