@@ -117,7 +117,7 @@ def test_an_edit_that_cannot_be_evaluated_does_not_end_the_run(evaluating, tmp_p
     told: list[str] = []
 
     def rows(seen) -> None:
-        if seen[-1].step < 20:
+        if 6 <= seen[-1].step < 20:  # the first evaluation is behind it
             inbox.drop(tmp_path / "edited", {"evaluate.features": "gone.pt"}, "test")
 
     begin(load("digits-class", evaluating), tmp_path, "edited", World(), Show(tell=told.append, rows=rows))

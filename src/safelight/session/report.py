@@ -106,7 +106,12 @@ def _measurements(directory: RunDirectory) -> tuple[tuple[Measurement, ...], tup
     """The stored evaluations, and what of them is damaged. What each rests on is said once."""
     stored, damaged = evaluations.read_all(directory.path)
     found = []
-    for own in (Evaluation.of(fields) for fields in stored):
+    for fields in stored:
+        try:
+            own = Evaluation.of(fields)
+        except (AttributeError, LookupError, TypeError):
+            damaged.append("a stored evaluation is not of this version; evaluate again")
+            continue
         for name, result in own.results.items():
             told = own.told if name == next(iter(own.results)) else "as above"
             found.append(Measurement(name, result.value, told, own.step, result.floor, result.spread))
