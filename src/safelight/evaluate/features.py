@@ -27,9 +27,6 @@ class Features:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, part: slice) -> Features:
-        return Features(self.values[part], None if self.classes is None else self.classes[part])
-
 
 @dataclass(frozen=True)
 class Extractor:
