@@ -113,22 +113,6 @@ def test_evaluating_can_begin_and_end_by_an_edit(evaluating, program, tmp_path):
     assert (reopened.evaluate.every, reopened.evaluate.features) == (5, program)
 
 
-def test_an_edit_that_cannot_be_evaluated_does_not_end_the_run(evaluating, tmp_path):
-    told: list[str] = []
-
-    def rows(seen) -> None:
-        if 6 <= seen[-1].step < 20:  # the first evaluation is behind it
-            inbox.drop(tmp_path / "edited", {"evaluate.features": "gone.pt"}, "test")
-
-    begin(load("digits-class", evaluating), tmp_path, "edited", World(), Show(tell=told.append, rows=rows))
-    run = RunDirectory(tmp_path / "edited")
-    assert run.journal().of_kind("end")[-1].fields["status"] == "finished"
-    assert any(line.startswith("step 28 is not evaluated: features 'gone.pt': no such file") for line in told)
-    assert np.isfinite(metrics.read(run.path)["evaluate/FD-blocks"][6])
-    with pytest.raises(UserError, match=r"gone\.pt"):
-        resume(run, World(), Show())
-
-
 def test_data_trained_on_without_its_classes_is_measured_with_them(monkeypatch):
     monkeypatch.setattr(classifier, "FEWEST", 300)
     monkeypatch.setattr(classifier, "MOST", 300)
