@@ -167,7 +167,7 @@ def test_corrupted_checkpoints(whole, tmp_path, damaged):
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
     told: list[str] = []
-    assert_goes_on(run, whole, Show(tell=told.append))
+    assert_goes_on(run, whole, Show(warn=told.append))
     left = steps[:-damaged]
     names = ", ".join(map(str, steps[-damaged:]))
     expected = f"damaged checkpoints put aside: {names}; goes on from step {left[-1] if left else 0}"

@@ -1,4 +1,4 @@
-"""The progress bar of training: step, images a second, loss, time left. Silent where nobody watches."""
+"""The progress of training: a bar on a terminal, a line in a notebook, nothing where nobody watches."""
 
 from __future__ import annotations
 
@@ -14,33 +14,47 @@ if TYPE_CHECKING:
 
 
 class TrainingProgress:
-    """What a session shows on a terminal; give `show` to the session."""
+    """What a session shows; give `show` to the session."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._steps = 0
         self._batch_size = 0
         self._last: tuple[int, float] | None = None  # step and time of the newest row
         self._rate = 0.0
         self._loss = 0.0
 
     def show(self, first: bool = True) -> Show:
-        """The callbacks of a session; those of a quiet one where stderr is no terminal.
+        """The callbacks of a session. Where stderr is a file, only what should not be missed.
 
         first: whether this is the first of several processes, which speaks for all.
         """
         from safelight.session.train import Show
 
-        if not (first and self.console.is_terminal):
+        if not first:
             return Show()
-        return Show(self._tell, self._begin, self._rows, self._end)
+        if self.console.is_jupyter:
+            return Show(print, self._begin, self._line, print, print)
+        if not self.console.is_terminal:
+            return Show(warn=self._tell)
+        return Show(self._tell, self._begin_bar, self._bar, self._end_bar, self._tell)
 
     def _tell(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _begin(self, step: int, steps: int, batch_size: int) -> None:
-        self._batch_size = batch_size
+        self._steps, self._batch_size = steps, batch_size
+
+    def _line(self, rows: list[Row]) -> None:
+        """One line that is written over. (rich's bar in a notebook needs ipywidgets.)"""
+        rate, loss = self._measure(rows)
+        line = f"step {rows[-1].step + 1} of {self._steps}  {rate}  {loss}"
+        print(f"\r{line:60}", end="", flush=True)
+
+    def _begin_bar(self, step: int, steps: int, batch_size: int) -> None:
+        self._begin(step, steps, batch_size)
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -54,9 +68,17 @@ class TrainingProgress:
         self._task = self._progress.add_task("step", total=steps, completed=step, rate="", loss="")
         self._progress.start()
 
-    def _rows(self, rows: list[Row]) -> None:
-        if self._progress is None or self._task is None:
-            return
+    def _bar(self, rows: list[Row]) -> None:
+        if self._progress is not None and self._task is not None:
+            rate, loss = self._measure(rows)
+            self._progress.update(self._task, completed=rows[-1].step + 1, rate=rate, loss=loss)
+
+    def _end_bar(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def _measure(self, rows: list[Row]) -> tuple[str, str]:
+        """Images a second and the loss, both smoothed, in words."""
         step, now = rows[-1].step + 1, time.monotonic()
         if self._last and now > self._last[1]:
             rate = (step - self._last[0]) * self._batch_size / (now - self._last[1])
@@ -64,10 +86,4 @@ class TrainingProgress:
         self._last = step, now
         for row in rows:
             self._loss = 0.95 * self._loss + 0.05 * row.total if self._loss else row.total
-        self._progress.update(
-            self._task, completed=step, rate=f"{self._rate:.0f} images/s", loss=f"loss {self._loss:.4g}"
-        )
-
-    def _end(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        return f"{self._rate:.0f} images/s", f"loss {self._loss:.4g}"

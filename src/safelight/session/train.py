@@ -47,6 +47,7 @@ class Show:
     begin: Callable[[int, int, int], None] = lambda step, steps, batch_size: None
     rows: Callable[[list[Row]], None] = lambda rows: None  # metrics, every half second or so
     end: Callable[[], None] = lambda: None
+    warn: Tell = lambda line: None  # one line that should not be missed, also where only a log is kept
 
 
 def begin(recipe: Recipe, runs: Path, name: str | None, world: World, show: Show) -> RunDirectory:
@@ -262,7 +263,7 @@ class Session:
         """Into the journal, and to the user."""
         assert self.writer is not None
         self.writer.append("note", {"text": text})
-        self.show.tell(text)
+        self.show.warn(text)
 
     def _write_rows(self, rows: list[Row]) -> None:
         if self.metrics:
