@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from safelight.config import UserError, check
-from safelight.data import Data
+from safelight.data import Data, open_data
 
 
 def test_a_path_alone_means_a_folder() -> None:
@@ -14,6 +15,39 @@ def test_a_path_alone_means_a_folder() -> None:
     assert check(Data, {"source": "digits", "path": "photos/"}, "data").source == "folder"
     assert check(Data, {"source": "mnist", "path": "downloads/"}, "data").source == "mnist"
     assert check(Data, {}, "data").source == "digits"
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("photos", "folder"),
+        ("photos.zip", "folder"),
+        ("a/b.npz", "arrays"),
+        ("b.NPY", "arrays"),
+        ("train-images-idx3-ubyte.gz", "idx"),
+        ("images.idx", "idx"),
+    ],
+)
+def test_a_path_tells_the_source_by_its_ending(path: str, source: str) -> None:
+    assert check(Data, {"path": path}, "data").source == source
+
+
+def test_a_path_is_recorded_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert Data(path="photos/../more").path == str(tmp_path / "more")
+    assert Data(path="~/photos").path == "/home/someone/photos"
+    assert Data(path="/photos").path == "/photos"
+    assert Data(path="p", text_features="clip.npy").text_features == str(tmp_path / "clip.npy")
+    data = Data(path="photos")
+    monkeypatch.chdir("/")
+    assert check(Data, data.model_dump(mode="json"), "data") == data  # read back from anywhere
+
+
+def test_a_column_without_metadata_is_refused() -> None:
+    for source, path in (("digits", None), ("mnist", "x"), ("idx", "x")):
+        with pytest.raises(UserError, match=rf"^data\.attributes: names a column, but {source} has none"):
+            open_data(check(Data, {"source": source, "path": path, "attributes": ["a"]}, "data"))
 
 
 def test_reading_back_what_was_written_changes_nothing() -> None:

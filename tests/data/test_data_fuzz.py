@@ -8,7 +8,8 @@ import json
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from PIL import Image
 
 from safelight.config import UserError
 from safelight.data import Data, open_data
-from safelight.data.image import decode, decode_mask, height_width, opened, orientation
-from safelight.data.reader import blaming
+from safelight.data.image import decode, decode_mask, height_width, open_image, orientation, quiet
+from safelight.data.reader import blamed
 from safelight.data.source import BadItem
 
 DAMAGED = settings(
@@ -41,6 +42,16 @@ def wounded(content: bytes, places: list[tuple[int, int, bytes]]) -> bytes:
         start = len(content) * place // 1000
         content = content[:start] + new + content[start + length * len(new) // 400 :]
     return content
+
+
+@contextmanager
+def blaming() -> Iterator[None]:
+    """As items are read."""
+    try:
+        with quiet():
+            yield
+    except Exception as error:
+        raise blamed(error, "a") from error
 
 
 def image_of(kind: str) -> bytes:
@@ -67,7 +78,7 @@ def image_of(kind: str) -> bytes:
 def test_a_damaged_image_is_a_picture_or_a_bad_item(kind: str, places: list[tuple[int, int, bytes]]) -> None:
     content = wounded(image_of(kind), places)
     try:
-        with blaming("a"), opened(io.BytesIO(content)) as image:
+        with blaming(), open_image(io.BytesIO(content)) as image:
             turned = orientation(image)
             whole = height_width(image, turned)
             pixels = decode(image, turned, (5, 7), 0)
@@ -81,7 +92,7 @@ def test_a_damaged_image_is_a_picture_or_a_bad_item(kind: str, places: list[tupl
     assert reason
     assert "\n" not in reason
     try:
-        with blaming("a"), opened(io.BytesIO(content)) as image:
+        with blaming(), open_image(io.BytesIO(content)) as image:
             mask = decode_mask(image, (5, 7), (image.height, image.width), None)
     except BadItem:
         pass

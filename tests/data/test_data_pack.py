@@ -246,6 +246,20 @@ def test_what_did_not_reach_the_disk_is_decoded_again(tmp_path: Path, damage: st
     np.testing.assert_array_equal(pack.images, PHOTOS)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_cache_that_is_deleted_meanwhile_is_one_clear_line(tmp_path: Path, processes: int) -> None:
+    write_photos(tmp_path / "photos")
+
+    def delete(what: str, done: int, total: int) -> None:
+        shutil.rmtree(tmp_path / "cache" / "packs", ignore_errors=True)
+
+    with pytest.raises(
+        UserError, match=r"partial: cannot be written \(No such file.*SAFELIGHT_CACHE"
+    ) as error:
+        open_data(Data(path=str(tmp_path / "photos")), delete, processes)
+    assert "\n" not in str(error.value)
+
+
 def test_a_process_that_dies_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photos(tmp_path / "photos")
     monkeypatch.setattr(sys, "executable", shutil.which("false"))

@@ -12,7 +12,7 @@ from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
 from safelight.run import Run
-from safelight.session.train import Show, begin
+from safelight.session.train import Show, begin, resume
 from tiny import TINY
 
 UNET = {"network": {"name": "unet", "width": 8, "multipliers": [1], "middle": 1}, "sample.steps": 2}
@@ -37,10 +37,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    changes = {**TINY, **UNET, "data.path": str(folder), "data.flip": True}
+    """Trained where the folder is, by its bare name."""
+    changes = {**TINY, **UNET, "data.path": folder.name, "data.flip": True}
     del changes["network.width"]
-    directory = begin(load("digits", changes), tmp_path_factory.mktemp("runs"), "squares", World(), Show())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parent)
+        directory = begin(
+            load("digits", changes), tmp_path_factory.mktemp("runs"), "squares", World(), Show()
+        )
     return Run(directory)
+
+
+def test_a_run_goes_on_from_anywhere(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+    resume(run.directory, World(), Show(tell=told.append))
+    assert run.directory.info().facts.data["name"] == "squares0"
+    assert any("report" in line for line in told)
 
 
 def test_the_run_knows_its_conditions_and_draws_its_sheets(run: Run) -> None:

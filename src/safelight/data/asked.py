@@ -10,10 +10,9 @@ from torch import Tensor
 
 from safelight.config import UserError
 from safelight.data.features import check_features
-from safelight.data.image import decode_mask, height_width, opened, orientation
+from safelight.data.image import decode_mask, height_width, open_image, orientation, quiet
 from safelight.data.npz import open_arrays
-from safelight.data.reader import blaming
-from safelight.data.source import BadItem
+from safelight.data.reader import blamed
 from safelight.data.stream import one_hot
 from safelight.types import DataSpec
 
@@ -38,11 +37,10 @@ def from_file(name: str, path: str, spec: DataSpec) -> Tensor:
 
 def _mask(where: str, path: str, classes: int, size: tuple[int, int]) -> Tensor:
     try:
-        with blaming(path), open(path, "rb") as file, opened(file) as image:
-            whole = height_width(image, orientation(image))
-            ids = decode_mask(image, size, whole, None)
-    except BadItem as error:
-        raise UserError(f"{where}: {error}") from error
+        with quiet(), open(path, "rb") as file, open_image(file) as image:
+            ids = decode_mask(image, size, height_width(image, orientation(image)), None)
+    except Exception as error:
+        raise UserError(f"{where}: {blamed(error, path)}") from error
     seen = set(np.unique(ids).tolist())
     if classes == 2 and 255 in seen and seen <= {0, 255}:  # black and white
         ids = (ids == 255).astype(np.uint8)

@@ -20,7 +20,7 @@ from safelight.data import condition
 from safelight.data.config import Data
 from safelight.data.entries import Entries, classes_by_folder
 from safelight.data.jsonstream import elements
-from safelight.data.reader import blaming
+from safelight.data.reader import blamed
 from safelight.data.source import HELD_OUT, TRAIN, BadItem, shown
 from safelight.data.tree import Listing, Tree
 
@@ -84,7 +84,7 @@ def _read(
     captions: list[tuple[Id, int, str]] = []
     objects: set[tuple[Id, Id]] = set()
     try:
-        with blaming(name), tree.open(name) as file:
+        with tree.open(name) as file:
             for section, element in elements(file):
                 match section, element:
                     case "images", {"id": int() | str() as number, "file_name": str(file_name)}:
@@ -104,8 +104,8 @@ def _read(
                             raise BadItem(
                                 f"an element of {section} lacks its id or file name: {element!r}"[:120]
                             )
-    except BadItem as error:
-        raise UserError(f"{shown(name)}: is not COCO's annotations ({shown(str(error))})") from error
+    except Exception as error:  # of the disk, of an archive, or of what is no JSON
+        raise UserError(f"{shown(name)}: is not COCO's annotations ({blamed(error, name)})") from error
     by_number = {}
     for number, file_name in files.items():
         path = _find(file_name, split, root, known)

@@ -13,9 +13,9 @@ from safelight.config import UserError
 from safelight.data import condition
 from safelight.data.condition import Column
 from safelight.data.config import Data
-from safelight.data.image import height_width, opened, orientation
-from safelight.data.reader import FileReader, blaming
-from safelight.data.source import HELD_OUT, TRAIN, BadItem, Items, Masks
+from safelight.data.image import height_width, open_image, orientation, quiet
+from safelight.data.reader import FileReader, blamed
+from safelight.data.source import HELD_OUT, TRAIN, Items, Masks
 from safelight.data.tree import Tree
 
 TEST_NAMES = ("test", "val", "valid", "validation", "dev")
@@ -100,8 +100,10 @@ def _shape(tree: Tree, files: Sequence[str], config: Data) -> tuple[tuple[int, i
         return (*config.height_width, channels), None
     for name in files:
         try:
-            with blaming(name), tree.open(name) as file, opened(file) as image:
+            with quiet(), tree.open(name) as file, open_image(file) as image:
                 return (*height_width(image, orientation(image)), channels), name
-        except BadItem:  # reported when it is decoded
-            continue
+        except Exception as error:
+            if isinstance(blamed(error, name), UserError):
+                raise blamed(error, name) from error
+            # a bad file is reported when it is decoded
     raise UserError(f"data.path: {config.path}: none of its {len(files)} images can be decoded")

@@ -35,20 +35,24 @@ DETAIL = 2  # times the size asked for, at least, is what Lanczos is given; chea
 ASPECT = 0.02  # how far, relatively, a mask's proportions may be from its image's
 
 
-@contextmanager
-def opened(file: IO[bytes]) -> Iterator[Image.Image]:
+def open_image(file: IO[bytes]) -> Image.Image:
     """An image file by its content, whatever its name says; only its header is read yet.
 
-    Only the formats above: Pillow would hand a PostScript file to a program. Its warnings about odd files
-    are dropped, as it either makes pixels of them or raises. Raises BadItem for one that would fill the
-    memory, and whatever Pillow raises for a broken file.
+    Only the formats above: Pillow would hand a PostScript file to a program. Raises DecompressionBombError
+    for one that would fill the memory, and whatever else Pillow raises for a broken file.
     """
+    image = Image.open(file, formats=_formats())
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    return image
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Pillow's warnings of odd files, as it either makes pixels of them or raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(file, formats=_formats()) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            yield image
+        yield
 
 
 @cache

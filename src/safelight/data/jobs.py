@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from safelight.config import UserError
+from safelight.data.image import quiet
 from safelight.data.look import look
 from safelight.data.reader import FileReader, reader_of
 from safelight.data.slots import Slots
@@ -38,13 +39,14 @@ class Plan:
 
         job: "pack" decodes into the slots (a `Record`), "look" at each item (a list of `Look`).
         """
-        if job == "pack":
-            return self.slots.fill(block, self.reader, tick).to_json()
-        looks = []
-        for item in self.slots.items(block):
-            looks.append(look(self.reader, item).to_plain())
-            tick(item)
-        return json.dumps(looks)
+        with quiet():
+            if job == "pack":
+                return self.slots.fill(block, self.reader, tick).to_json()
+            looks = []
+            for item in self.slots.items(block):
+                looks.append(look(self.reader, item).to_plain())
+                tick(item)
+            return json.dumps(looks)
 
     def write(self) -> None:
         """Put it down for other processes, in the folder of the slots."""
@@ -135,7 +137,7 @@ class Worker:
         )
 
     def ask(self, block: int) -> str:
-        """Its result for a block. Raises UserError where it fails or has gone."""
+        """Its result for a block. Raises UserError where it fails or has gone, OSError where its disk is."""
         assert self._process.stdin
         assert self._process.stdout
         try:
@@ -150,7 +152,12 @@ class Worker:
                 "fewer processes. What is packed is kept: the same command goes on from there"
             )
         if answer.startswith('{"error"'):
-            raise UserError(json.loads(answer)["error"])
+            problem = json.loads(answer)
+            raise (
+                OSError(problem["errno"], problem["error"])
+                if "errno" in problem
+                else UserError(problem["error"])
+            )
         return answer
 
     def stop(self) -> None:

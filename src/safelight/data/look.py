@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.data.image import decode, height_width, opened, orientation
-from safelight.data.reader import FileReader, blaming
+from safelight.data.image import decode, height_width, open_image, orientation
+from safelight.data.reader import FileReader, blamed
 from safelight.data.slots import digest
 from safelight.data.source import BadItem, Reader
 
@@ -34,7 +34,10 @@ def look(reader: Reader, item: int) -> Look:
     """Decode an item at its own size, and its mask. Raises UserError where the disk is at fault."""
     try:
         if isinstance(reader, FileReader):
-            return _look_at_file(reader, item)
+            try:
+                return _look_at_file(reader, item)
+            except Exception as error:
+                raise blamed(error, reader.files[item]) from error
         pixels = reader.read(item)
     except BadItem as reason:
         return Look(0, 0, "", "", "", bad=str(reason))
@@ -45,7 +48,7 @@ def look(reader: Reader, item: int) -> Look:
 
 def _look_at_file(reader: FileReader, item: int) -> Look:
     name = reader.files[item]
-    with blaming(name), reader.tree.open(name) as file, opened(file) as image:
+    with reader.tree.open(name) as file, open_image(file) as image:
         turned, mode, kind = orientation(image), image.mode, image.format or ""
         size = height_width(image, turned)
         pixels = decode(image, turned, size, 0)

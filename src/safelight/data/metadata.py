@@ -18,8 +18,8 @@ from safelight.config import UserError
 from safelight.data import condition, table
 from safelight.data.config import Data
 from safelight.data.entries import Entries, classes_by_folder, split_by_folder, split_by_name
-from safelight.data.reader import blaming
-from safelight.data.source import BadItem, shown
+from safelight.data.reader import blamed
+from safelight.data.source import shown
 from safelight.data.table import Table
 from safelight.data.tree import Listing, Tree
 
@@ -83,10 +83,10 @@ def by_metadata(tree: Tree, listing: Listing, config: Data) -> Entries:
 def _read(tree: Tree, name: str) -> Table:
     """The table of a metadata file, its file names as paths from the root."""
     try:
-        with blaming(name), tree.open(name) as file:
+        with tree.open(name) as file:
             content = file.read()
-    except BadItem as error:
-        raise UserError(f"{shown(name)}: cannot be read ({error})") from error
+    except Exception as error:  # of the disk or of an archive
+        raise UserError(f"{shown(name)}: cannot be read ({blamed(error, name)})") from error
     read = table.read_csv if name.lower().endswith(".csv") else table.read_jsonl
     return read(name, content)
 

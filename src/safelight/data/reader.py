@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from safelight.config import UserError
-from safelight.data.image import decode, decode_mask, height_width, opened, orientation
+from safelight.data.image import decode, decode_mask, height_width, open_image, orientation
 from safelight.data.source import BadItem, Pixels, shown
 from safelight.data.tree import Tree, tree_of
 
@@ -32,12 +31,15 @@ class FileReader:
     def read(self, index: int) -> Pixels:
         """The item decoded. Raises BadItem, or UserError where the disk is at fault or sizes differ."""
         name = self.files[index]
-        with blaming(name), self.tree.open(name) as file, opened(file) as image:
-            turned = orientation(image)
-            whole = height_width(image, turned)
-            if self.like is not None and whole != self.size:
-                raise self._differ(name, whole)
-            pixels = decode(image, turned, self.size, self.channels)
+        try:
+            with self.tree.open(name) as file, open_image(file) as image:
+                turned = orientation(image)
+                whole = height_width(image, turned)
+                if self.like is not None and whole != self.size:
+                    raise self._differ(name, whole)
+                pixels = decode(image, turned, self.size, self.channels)
+        except Exception as error:
+            raise blamed(error, name) from error
         return Pixels(pixels, self.mask(index, self.size, whole))
 
     def mask(self, index: int, size: tuple[int, int], whole: tuple[int, int]) -> NDArray[np.uint8] | None:
@@ -48,8 +50,11 @@ class FileReader:
         name = self.masks[index] if self.masks else None
         if name is None:
             return None
-        with blaming(name, "its mask: "), self.tree.open(name) as file, opened(file) as image:
-            return decode_mask(image, size, whole, self.mask_classes)
+        try:
+            with self.tree.open(name) as file, open_image(file) as image:
+                return decode_mask(image, size, whole, self.mask_classes)
+        except Exception as error:
+            raise blamed(error, name, "its mask: ") from error
 
     def describe(self) -> dict[str, Any]:
         """Plain values, from which `reader_of` makes it again."""
@@ -70,22 +75,18 @@ def reader_of(description: Mapping[str, Any]) -> FileReader:
     return FileReader(**{**description, "tree": tree_of(description["tree"]), "size": size})
 
 
-@contextmanager
-def blaming(name: str, what: str = "") -> Iterator[None]:
-    """What decoders raise, told apart: BadItem where the file is at fault, UserError where the disk is."""
-    try:
-        yield
-    except UserError:
-        raise
-    except BadItem as error:
-        raise BadItem(f"{what}{error}") from error
-    except UnidentifiedImageError as error:
-        raise BadItem(f"{what}not an image") from error
-    except Image.DecompressionBombError as error:
-        raise BadItem(f"{what}over 178 million pixels, a decompression bomb or to be made smaller") from error
-    except PermissionError as error:
-        raise BadItem(f"{what}permission denied") from error
-    except Exception as error:  # decoders raise anything at all for broken content
-        if isinstance(error, OSError) and error.errno is not None:  # the disk, not the content
-            raise UserError(f"{shown(name)}: cannot be read ({error.strerror})") from error
-        raise BadItem(f"{what}{shown(str(error).partition(chr(10))[0]) or type(error).__name__}") from error
+def blamed(error: Exception, name: str, what: str = "") -> Exception:
+    """What a decoder raised, told apart: BadItem where the file is at fault, UserError where the disk is."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, PermissionError):
+        return UserError(f"{shown(name)}: cannot be read ({error.strerror})")
+    if isinstance(error, UnidentifiedImageError):
+        reason = "not an image"
+    elif isinstance(error, Image.DecompressionBombError):
+        reason = "over 178 million pixels, a decompression bomb or to be made smaller"
+    elif isinstance(error, PermissionError):
+        reason = "permission denied"
+    else:  # decoders raise anything at all for broken content
+        reason = shown(str(error).partition("\n")[0]) or type(error).__name__
+    return BadItem(f"{what}{reason}")

@@ -1,7 +1,7 @@
 """The rows of a pack while it is written: each at its own place in a file, in blocks, in any order.
 
-A block's record says what came of it and carries a checksum of its rows, so that a packing that was
-killed goes on with the blocks whose rows are really in the files, whatever reached the disk in what order.
+A block's record says what came of it and carries a checksum, and images have their digests, so that a packing
+that was killed goes on with the blocks whose rows are really in the files, whatever reached the disk first.
 """
 
 from __future__ import annotations
@@ -50,15 +50,13 @@ class Rows:
         size = self._start() + self.row * self.shape[0]
         return self.path.exists() and self.path.stat().st_size == size
 
-    def write(self, start: int, rows: NDArray[Any]) -> int:
-        """Put rows at their place; returns the checksum of their bytes."""
-        whole = np.ascontiguousarray(rows, self.dtype)
-        content = whole.data.cast("B")
+    def write(self, start: int, rows: NDArray[Any]) -> None:
+        """Put rows at their place."""
+        content = np.ascontiguousarray(rows, self.dtype).data.cast("B")
         with self.path.open("r+b", buffering=0) as file:
             file.seek(self._start() + start * self.row)
             while content:  # an unbuffered write may be a short one
                 content = content[file.write(content) :]
-        return zlib.crc32(whole.data)
 
     def read(self, start: int, count: int) -> NDArray[Any]:
         """Some rows (count, ...); fewer where the file ends."""
@@ -104,7 +102,7 @@ class Record:
     """What came of a block of items."""
 
     block: int
-    checksums: tuple[int, ...]  # of its rows in each file
+    checksum: int  # of its digests and masks
     bad: Mapping[int, str]  # item, reason
     colour: bool  # whether any image has colour
     classes: tuple[int, ...]  # class numbers in its masks
@@ -117,7 +115,7 @@ class Record:
         """Raises ValueError, KeyError or TypeError for a line that is torn."""
         own = json.loads(line)
         bad = {int(item): str(reason) for item, reason in own["bad"].items()}
-        return cls(own["block"], tuple(own["checksums"]), bad, own["colour"], tuple(own["classes"]))
+        return cls(own["block"], own["checksum"], bad, own["colour"], tuple(own["classes"]))
 
 
 @dataclass(frozen=True)
@@ -181,16 +179,26 @@ class Slots:
                     masks[place] = pixels.mask
                     seen |= np.bincount(pixels.mask.ravel(), minlength=256) > 0
             tick(item)
-        rows: tuple[NDArray[Any], ...] = (images, digests, masks)
-        checksums = tuple(file.write(items.start, own) for file, own in zip(self.files, rows, strict=False))
-        return Record(block, checksums, bad, bool(colour), tuple(np.flatnonzero(seen).tolist()))
+        self.images.write(items.start, images)
+        self.digests.write(items.start, digests)
+        if self.masked:
+            self.masks.write(items.start, masks)
+        classes = tuple(np.flatnonzero(seen).tolist())
+        return Record(block, _checksum(digests, masks), bad, bool(colour), classes)
 
     def holds(self, record: Record) -> bool:
         """Whether the rows that a record speaks of are in the files."""
         items = self.items(record.block)
-        return record.checksums == tuple(
-            zlib.crc32(file.read(items.start, len(items)).data) for file in self.files
-        )
+        digests = self.digests.read(items.start, len(items))
+        masks = self.masks.read(items.start, len(items)) if self.masked else np.zeros(0, np.uint8)
+        if _checksum(digests, masks) != record.checksum:
+            return False
+        rows = zip(items, self.images.read(items.start, len(items)), digests, strict=True)
+        return all(item in record.bad or digest(image) == own.tobytes() for item, image, own in rows)
+
+
+def _checksum(digests: NDArray[np.uint64], masks: NDArray[np.uint8]) -> int:
+    return zlib.crc32(masks.tobytes(), zlib.crc32(digests.tobytes()))
 
 
 def digest(image: NDArray[np.uint8]) -> bytes:

@@ -28,6 +28,8 @@ def main(job: str, folder: Path) -> None:
             answer = plan.do(job, int(line))
         except UserError as error:
             answer = json.dumps({"error": str(error)})
+        except OSError as error:  # of what it writes: what it reads is a UserError or a bad item
+            answer = json.dumps({"error": error.strerror, "errno": error.errno})
         print(answer, file=answers, flush=True)
 
 
