@@ -23,32 +23,26 @@ def weights(nets: dict[str, nn.Module]) -> list[Tensor]:
     return [parameter.detach().view(-1) for name in sorted(nets) for parameter in nets[name].parameters()]
 
 
-@pytest.fixture(params=[1 << 22, 60], ids=["one chunk", "many chunks"])
-def chunk(request, monkeypatch) -> int:
-    monkeypatch.setattr(fingerprint, "CHUNK", request.param)
-    return request.param
+def signed(value: int, bits: int) -> int:
+    """A whole number modulo 2**bits, as a two's complement integer has it."""
+    value %= 2**bits
+    return value - 2**bits if value >= 2 ** (bits - 1) else value
 
 
-def test_the_definition_in_whole_numbers(chunk):
-    """Pairs of weights as 64-bit integers, times odd numbers, modulo 2**64; chunk after chunk, times 31."""
+def test_the_definition_in_whole_numbers():
+    """Weights as 32-bit integers, times odd numbers, summed; sums times odd numbers, summed."""
     nets = network()
-    odd = [int(value) | 1 for value in np.random.Philox(key=1).random_raw(300)]
-    chunks: list[bytes] = []
-    for row in weights(nets):
-        data = row.numpy().tobytes()
-        if not chunks or len(chunks[-1]) + len(data) > 4 * chunk:
-            chunks.append(b"")
-        chunks[-1] += data
+    odd = [int(value) | 1 for value in np.random.Philox(key=1).random_raw(225)]
+    of_parameters = [int(value) | 1 for value in np.random.Philox(key=2).random_raw(6)]
     expected = 0
-    for data in chunks:
-        pairs = np.frombuffer(data + bytes(-len(data) % 8), "<u8").tolist()
-        expected = 31 * expected + sum(a * b for a, b in zip(pairs, odd, strict=False))
-    assert len(chunks) == (1 if chunk > 1000 else 5)
-    assert int(WeightFingerprint(nets)()) % 2**64 == expected % 2**64
+    for row, factor in zip(weights(nets), of_parameters, strict=True):
+        total = sum(a * b for a, b in zip(row.view(torch.int32).tolist(), odd, strict=False))
+        expected += signed(total, 32) * factor
+    assert int(WeightFingerprint(nets)()) == signed(expected, 64)
 
 
 @pytest.mark.parametrize("bit", range(32))
-def test_one_flipped_bit_is_seen_wherever_it_is(chunk, bit):
+def test_one_flipped_bit_is_seen_wherever_it_is(bit):
     nets = network()
     own = WeightFingerprint(nets)
     before = int(own())
@@ -61,7 +55,7 @@ def test_one_flipped_bit_is_seen_wherever_it_is(chunk, bit):
     assert int(own()) == before
 
 
-def test_two_weights_that_change_places_are_seen(chunk):
+def test_two_weights_that_change_places_are_seen():
     nets = network()
     own = WeightFingerprint(nets)
     before = int(own())
@@ -75,13 +69,13 @@ def test_two_weights_that_change_places_are_seen(chunk):
     assert int(own()) == before
 
 
-def test_equal_layers_that_change_places_are_seen(chunk):
+def test_equal_layers_that_change_places_are_seen():
     nets = {"a": nn.Linear(4, 4, bias=False), "b": nn.Linear(4, 4, bias=False)}
     swapped = {"a": nets["b"], "b": nets["a"]}
     assert int(WeightFingerprint(nets)()) != int(WeightFingerprint(swapped)())
 
 
-def test_a_sign_is_seen_of_zero_too(chunk):
+def test_a_sign_is_seen_of_zero_too():
     nets = network()
     own = WeightFingerprint(nets)
     row = weights(nets)[2]
@@ -94,20 +88,39 @@ def test_a_sign_is_seen_of_zero_too(chunk):
     assert int(own()) != before
 
 
-def test_it_changes_no_weight(chunk):
-    """It multiplies in place, but a copy: also where a chunk is one parameter."""
-    nets = {"only": nn.Linear(9, 9, bias=False)}
-    before = nets["only"].weight.detach().clone()
+def test_it_changes_no_weight_and_sees_those_of_now():
+    nets = network()
+    before = [row.clone() for row in weights(nets)]
     own = WeightFingerprint(nets)
-    assert int(own()) == int(own())
-    assert torch.equal(nets["only"].weight, before)
+    first = int(own())
+    assert all(map(torch.equal, weights(nets), before))
+    with torch.no_grad():
+        nets["b"].weight.add_(1)
+    assert int(own()) == int(WeightFingerprint(nets)()) != first
 
 
-def test_memory_format_is_not_seen(chunk):
+def test_the_order_is_that_of_memory():
+    """Converted back it is the same; a copy into the same layout is the same."""
     nets = network()
     expected = int(WeightFingerprint(nets)())
     nets["a"].to(memory_format=torch.channels_last)
     assert not nets["a"][1].weight.is_contiguous()
+    converted = int(WeightFingerprint(nets)())
+    copied = network()
+    copied["a"].to(memory_format=torch.channels_last)
+    for mine, other in zip(copied["a"].parameters(), nets["a"].parameters(), strict=True):
+        mine.detach().copy_(other)
+    assert int(WeightFingerprint(copied)()) == converted != expected
+    nets["a"].to(memory_format=torch.contiguous_format)
+    assert int(WeightFingerprint(nets)()) == expected
+
+
+@pytest.mark.parametrize("bit", [0, 15, 31])
+def test_what_the_device_lacks_is_computed_the_same(monkeypatch, bit):
+    nets = network()
+    nets["b"].weight.detach().view(torch.int32)[2, 3] ^= 1 << bit if bit < 31 else -(1 << 31)
+    expected = int(WeightFingerprint(nets)())
+    monkeypatch.setattr(torch, "dot", fingerprint._dot)
     assert int(WeightFingerprint(nets)()) == expected
 
 

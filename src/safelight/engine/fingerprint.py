@@ -5,72 +5,42 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-CHUNK = 1 << 22  # weights: bounds the extra memory to 32 MiB; part of the definition, like the odd numbers
-
 
 class WeightFingerprint:
     """A position-sensitive sum of the bits of all parameters, which are float32.
 
-    Two weights at a time, read as one 64-bit integer, are multiplied (modulo 2**64) by an odd number for
-    their position, so a swap, a sign or one flipped bit shows. It detects divergence; it is no protection
-    against forgery.
+    Each weight's 32 bits, read as an integer, are multiplied (modulo 2**32) by an odd number for their place
+    in the parameter's memory; the sum over a parameter (modulo 2**64) by one for the parameter. So a swap, a
+    sign or one flipped bit shows, and so does another memory format. It detects divergence; it is no
+    protection against forgery.
     """
 
     def __init__(self, nets: Mapping[str, nn.Module]) -> None:
-        chunks: list[list[Tensor]] = []
-        for parameter in (p.detach() for name in sorted(nets) for p in nets[name].parameters()):
-            if not chunks or _size(chunks[-1]) + parameter.numel() > CHUNK:
-                chunks.append([])
-            chunks[-1].append(parameter)
-        longest = max(map(_size, chunks), default=0)
-        device = chunks[0][0].device if chunks else torch.device("cpu")
-        numbers = np.random.Philox(key=1).random_raw((longest + 1) // 2).view(np.int64) | 1
-        odd = torch.from_numpy(numbers).to(device)
-        copy = torch.zeros(2 * len(odd), device=device)
-        self._zero = torch.zeros((), dtype=torch.int64, device=device)
-        self._chunks = [Chunk.of(weights, copy, odd) for weights in chunks]
+        weights = [p.detach() for name in sorted(nets) for p in nets[name].parameters()]
+        self._bits = [weight.as_strided((weight.numel(),), (1,)).view(torch.int32) for weight in weights]
+        numbers = np.random.Philox(key=1).random_raw(max(map(len, self._bits), default=0)).view(np.int64) | 1
+        device = weights[0].device if weights else torch.device("cpu")
+        odd = torch.from_numpy(numbers.astype(np.int32)).to(device)
+        self._odd = [odd[: len(bits)] for bits in self._bits]
+        of_parameters = np.random.Philox(key=2).random_raw(len(weights)).view(np.int64) | 1
+        self._odd_of_parameters = torch.from_numpy(of_parameters).to(device)
+        self._dot = torch.dot if device.type == "cpu" else _dot  # which CUDA has for floats only
 
     def __call__(self) -> Tensor:
         """The fingerprint of the weights as they are now, a 0-d int64 on their device."""
-        total = self._zero
-        for chunk in self._chunks:
-            total = total * 31 + chunk.sum()
-        return total
+        if not self._bits:
+            return torch.zeros((), dtype=torch.int64)
+        sums = torch.stack([self._dot(bits, odd) for bits, odd in zip(self._bits, self._odd, strict=True)])
+        return (sums * self._odd_of_parameters).sum()
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Weights that are summed together: copied in a row, in logical order whatever the memory format."""
-
-    weights: list[Tensor]
-    places: list[Tensor]  # of the weights in the copy, which the chunks share
-    rest: Tensor  # half of the last pair, which a longer chunk has left there; empty for an even number
-    pairs: Tensor  # the copy as int64
-    odd: Tensor
-
-    @classmethod
-    def of(cls, weights: list[Tensor], copy: Tensor, odd: Tensor) -> Chunk:
-        size = _size(weights)
-        parts = torch.split(copy[:size], [tensor.numel() for tensor in weights])
-        places = [part.view(tensor.shape) for part, tensor in zip(parts, weights, strict=True)]
-        even = size + size % 2
-        return cls(weights, places, copy[size:even], copy[:even].view(torch.int64), odd[: even // 2])
-
-    def sum(self) -> Tensor:
-        """Σ pair x odd number, modulo 2**64, of the weights as they are now; 0-d int64."""
-        torch._foreach_copy_(self.places, self.weights)
-        self.rest.zero_()
-        return self.pairs.mul_(self.odd).sum()
-
-
-def _size(weights: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() for tensor in weights)
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(dtype=torch.int32)
 
 
 def as_hex(fingerprint: int) -> str:
