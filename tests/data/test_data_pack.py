@@ -260,11 +260,21 @@ def test_a_cache_that_is_deleted_meanwhile_is_one_clear_line(tmp_path: Path, pro
     assert "\n" not in str(error.value)
 
 
+def test_other_processes_run_nothing_of_the_folder_they_are_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(tmp_path / "photos")
+    (tmp_path / "photos" / "json.py").write_text("open('fired', 'w')")
+    monkeypatch.chdir(tmp_path / "photos")
+    open_data(Data(path="."), processes=2)
+    assert not (tmp_path / "photos" / "fired").exists()
+
+
 def test_a_process_that_dies_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photos(tmp_path / "photos")
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     config = Data(path=str(tmp_path / "photos"))
-    with pytest.raises(UserError, match=r"a packing process ended unexpectedly \(exit code 1\)"):
+    with pytest.raises(UserError, match=r"a decoding process ended unexpectedly \(exit code 1\)"):
         open_data(config, processes=2)
 
 

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 from safelight.config import UserError
 from safelight.data.image import quiet
@@ -75,8 +75,8 @@ def results(
 ) -> Generator[tuple[int, str], None, None]:
     """(block, result) as they come: from here, and from other processes once that is seen to be worth it.
 
-    processes: how many; by default one for each core. tell: called with how many items more are done.
-    Raises UserError.
+    processes: how many with this one; by default one for each core. tell: called with how many items more
+    are done. Raises UserError, or OSError where the slots cannot be written.
     """
     begun, count = time.monotonic(), processes or cores()
     for place, block in enumerate(blocks):
@@ -84,37 +84,52 @@ def results(
         seconds = (time.monotonic() - begun) / place * left if place else 0.0
         several = count > 1 and left > 1 and isinstance(plan.reader, FileReader)
         if several and (processes or seconds > WORTH):
-            with closing(_from_processes(plan, job, blocks[place:], min(count, left))) as rest:
-                for own, line in rest:
-                    tell(len(plan.slots.items(own)))
-                    yield own, line
+            with closing(_together(plan, job, blocks[place:], min(count, left) - 1, tell)) as rest:
+                yield from rest
             return
         yield block, plan.do(job, block, lambda item: tell(1))
 
 
-def _from_processes(
-    plan: Plan, job: str, blocks: Sequence[int], processes: int
+def _together(
+    plan: Plan, job: str, blocks: Sequence[int], others: int, tell: Callable[[int], None]
 ) -> Generator[tuple[int, str], None, None]:
+    """`results` from here and from that many other processes, each taking the next block when it is free."""
     plan.write()
+    waiting: SimpleQueue[int] = SimpleQueue()
+    answers: SimpleQueue[tuple[int, str] | Exception] = SimpleQueue()
+    for block in blocks:
+        waiting.put(block)
+
+    def serve(worker: Worker) -> None:
+        try:
+            while True:
+                block = waiting.get_nowait()
+                answers.put((block, worker.ask(block)))
+        except Empty:
+            pass
+        except Exception as error:
+            answers.put(error)
+
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(job, plan.slots.folder)) for _ in range(processes)]
-        idle: SimpleQueue[Worker] = SimpleQueue()
-        for worker in workers:
-            idle.put(worker)
-
-        def ask(block: int) -> tuple[int, str]:
-            worker = idle.get()
-            try:
-                return block, worker.ask(block)
-            finally:
-                idle.put(worker)
-
-        threads = ThreadPoolExecutor(processes)
-        stack.callback(threads.shutdown, cancel_futures=True)
+        workers = [stack.enter_context(Worker(job, plan.slots.folder)) for _ in range(others)]
+        threads = [Thread(target=serve, args=(worker,)) for worker in workers]
+        for thread in threads:
+            thread.start()
+            stack.callback(thread.join)
         for worker in workers:  # called first when something fails: a thread then waits for no answer
             stack.callback(worker.stop)
-        for done in as_completed([threads.submit(ask, block) for block in blocks]):
-            yield done.result()
+        for _ in blocks:
+            while answers.empty():
+                try:
+                    block = waiting.get_nowait()
+                except Empty:  # others have what is left
+                    break
+                answers.put((block, plan.do(job, block)))
+            answer = answers.get()
+            if isinstance(answer, Exception):
+                raise answer
+            tell(len(plan.slots.items(answer[0])))
+            yield answer
 
 
 class Worker:
@@ -124,7 +139,7 @@ class Worker:
         package = str(Path(__file__).parents[2])
         paths = [package, os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "safelight.data.worker", job, str(folder)],
+            [sys.executable, "-P", "-m", "safelight.data.worker", job, str(folder)],  # nothing out of the cwd
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -148,16 +163,14 @@ class Worker:
         if not answer:
             code = self._process.wait()
             raise UserError(
-                f"a packing process ended unexpectedly (exit code {code}); if the memory was full, try "
+                f"a decoding process ended unexpectedly (exit code {code}); if the memory was full, try "
                 "fewer processes. What is packed is kept: the same command goes on from there"
             )
         if answer.startswith('{"error"'):
             problem = json.loads(answer)
-            raise (
-                OSError(problem["errno"], problem["error"])
-                if "errno" in problem
-                else UserError(problem["error"])
-            )
+            if "errno" in problem:
+                raise OSError(problem["errno"], problem["error"])
+            raise UserError(problem["error"])
         return answer
 
     def stop(self) -> None:
