@@ -81,12 +81,13 @@ class Stream:
 
     def items(self, step: int, rows: range) -> NDArray[np.int64]:
         """Which items of the pack those rows are, (b,)."""
-        epochs, places = np.divmod(self.images_seen(step) + np.asarray(rows), len(self.pack.train))
-        items = np.empty(len(rows), np.int64)
-        for epoch in np.unique(epochs).tolist():
-            here = epochs == epoch
-            items[here] = self.pack.train[self._order(epoch)[places[here]]]
-        return items
+        begin, length = self.images_seen(step) + rows.start, len(self.pack.train)
+        end = begin + len(rows)
+        pieces = [
+            self._order(epoch)[max(begin - epoch * length, 0) : end - epoch * length]
+            for epoch in range(begin // length, (end - 1) // length + 1)
+        ]
+        return self.pack.train[np.concatenate(pieces)]
 
     @property
     def held_out_count(self) -> int:
