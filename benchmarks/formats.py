@@ -29,8 +29,8 @@ CPU = torch.device("cpu")
 ROUNDS = 9
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     "digits_unet, D 64, batch 128: convolutions, batch norm": ("digits-class", {}),
-    "unet, 1.5 M, batch 64: convolutions, group norm": ("digits", {}),
-    "unet with attention on both levels, batch 64": ("digits", {"network.attention": [0, 1]}),
+    "unet of width 64, batch 64: convolutions, group norm": ("digits", {"network.width": 64}),
+    "the same with attention on both levels": ("digits", {"network.width": 64, "network.attention": [0, 1]}),
 }
 
 
