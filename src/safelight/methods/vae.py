@@ -1,0 +1,186 @@
+"""Variational autoencoders (Kingma and Welling 2014; conditional, Sohn 2015), vector or spatial latents.
+
+    z = μ(x, c) + s(x, c) ε,  x̂ = D(z, c)
+    calibrated   nll + kl,  nll = N/2 (log(2π σ²) + mse / σ²),  σ² the running mean of mse   (Rybkin 2020)
+    sigma        the same with a σ that is stated
+    weight       w mse + kl,  which is σ² = N / (2 w) without saying so
+
+mse is the mean over the N = C H W pixel values, in units of the image's range [0, 1]; kl the sum over the
+latent's dimensions, in nats. A warm-up of β is a ramp on the weight of kl. elbo.py has the formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from safelight import elbo
+from safelight.config import Section
+from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
+
+FORGETS = 0.9  # of the running mean of mse, a step: it follows within ten
+FIRST = 1 / 12  # its value before the first step: the variance of a pixel of which nothing is known
+LOGVAR = (-30.0, 20.0)  # past which exp is of no use in float32
+
+
+class EncoderConfig(Protocol):
+    """encoder(x, given, present) -> mean, log-variance, (b, *latent) each."""
+
+    def latent_shape(self, spec: DataSpec) -> tuple[int, ...]: ...
+
+    def build(self, spec: DataSpec) -> nn.Module: ...
+
+
+class DecoderConfig(Protocol):
+    """decoder(z, given, present) -> (b, C, H, W). The size of its latent is the encoder's to state."""
+
+    def build(self, spec: DataSpec, latent: tuple[int, ...]) -> nn.Module: ...
+
+
+class VaeConfig(Section):
+    """[method] of a variational autoencoder."""
+
+    name: Literal["vae"] = "vae"
+    likelihood: Literal["calibrated", "sigma", "weight"] = Field(
+        "calibrated",
+        description="what an error costs. calibrated: sigma follows the error; sigma: as stated below; "
+        "weight: loss.weights.mse says it",
+    )
+    sigma: float = Field(
+        0.1, gt=0, description='of likelihood = "sigma" only, in units of the image\'s range'
+    )
+    free_bits: float = Field(
+        0.0, ge=0, description="nats a latent dimension may cost for nothing, sample by sample (Kingma 2016)"
+    )
+
+
+class VaeSampling(Section):
+    """[sample] of a variational autoencoder."""
+
+    temperature: float = Field(
+        1.0, gt=0, description="factor on the latent; below 1 trades variety for looks"
+    )
+
+
+class Vae:
+    """An encoder and a decoder."""
+
+    Config: ClassVar[type[BaseModel]] = VaeConfig
+    Sampling: ClassVar[type[BaseModel]] = VaeSampling
+    roles: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    ema: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    frozen: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: VaeConfig, networks: Mapping[str, object]) -> None:
+        self.config = config
+        self.encoder: EncoderConfig = networks["encoder"]  # type: ignore[assignment]
+        self.decoder: DecoderConfig = networks["decoder"]  # type: ignore[assignment]
+        error = "mse" if config.likelihood == "weight" else "nll"
+        self.components: Mapping[str, float] = {error: 1.0, "kl": 1.0}
+        self.phases = (Phase("autoencode", ("encoder", "decoder"), self.loss),)
+        self.spec = DataSpec((0, 0, 0))
+        self.latent_shape: tuple[int, ...] = ()
+
+    def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
+        """The encoder, and a decoder of its latent."""
+        self.spec, self.latent_shape = spec, self.encoder.latent_shape(spec)
+        return {
+            "encoder": self.encoder.build(spec),
+            "decoder": self.decoder.build(spec, self.latent_shape),
+        }
+
+    # --- the loss ---------------------------------------------------------------------------------
+
+    def loss(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
+        """nll or mse, and kl, each (b,)."""
+        mean, logvar = self.posterior(nets, batch)
+        z = mean + (logvar / 2).exp() * moment.draw.normal("z", *self.latent_shape)
+        x̂ = self.decode(nets, z, batch.given, batch.present)
+        mse = squared_error(x̂, batch.x)
+        nats = elbo.kl(mean, logvar).flatten(1)
+        losses = {"kl": nats.clamp(min=self.config.free_bits).sum(1)}
+        if self.config.likelihood == "weight":
+            return {"mse": mse, **losses}, {}
+        variance = self.variance(moment.memory).to(mse)
+        losses["nll"] = elbo.gaussian_nll(mse, variance, batch.x[0].numel())
+        return losses, {"mse": mse.detach(), "sigma": variance.sqrt().expand(len(mse))}
+
+    def posterior(self, nets: Nets, batch: Batch) -> tuple[Tensor, Tensor]:
+        """μ and log s², (b, *latent) each, in float32."""
+        mean, logvar = nets["encoder"](batch.x, batch.given, batch.present)
+        return mean.float(), logvar.float().clamp(*LOGVAR)
+
+    def decode(self, nets: Nets, z: Tensor, given: Values, present: Tensor) -> Tensor:
+        """D(z, c) in float32, (b, C, H, W) in model space."""
+        x: Tensor = nets["decoder"](z, given, present)
+        return x.float()
+
+    def variance(self, memory: Values) -> Tensor:
+        """σ² of the decoder, 0-d."""
+        if self.config.likelihood == "sigma":
+            return torch.tensor(self.config.sigma**2)
+        return memory["mse"].clamp(min=elbo.FINEST)
+
+    # --- what is remembered -----------------------------------------------------------------------
+
+    def memory(self) -> dict[str, Tensor]:
+        """The running mean of mse, where σ is calibrated by it."""
+        return {"mse": torch.tensor(FIRST)} if self.config.likelihood == "calibrated" else {}
+
+    def remember(self, phase: str, memory: Values, seen: Values) -> Values:
+        """σ² = mse is the best σ² for an error of mse."""
+        if "mse" not in memory or "mse" not in seen:
+            return {}
+        return {"mse": FORGETS * memory["mse"] + (1 - FORGETS) * seen["mse"].mean()}
+
+    # --- sampling ---------------------------------------------------------------------------------
+
+    def latent(self, draw: Draw) -> Tensor:
+        """z of the prior, (b, *latent)."""
+        return draw.normal("latent", *self.latent_shape)
+
+    def sample(
+        self, nets: Nets, latent: Tensor, given: Values, present: Tensor, draw: Draw, how: BaseModel
+    ) -> Tensor:
+        """D(temperature z, c)."""
+        assert isinstance(how, VaeSampling)
+        return self.decode(nets, latent * how.temperature, given, present)
+
+    def encode(self, nets: Nets, batch: Batch, draw: Draw) -> Tensor:
+        """μ(x, c): the latent of a reconstruction, (b, *latent)."""
+        return self.posterior(nets, batch)[0]
+
+    # --- what a report shows ----------------------------------------------------------------------
+
+    def measure(self, nets: Nets, batch: Batch, draw: Draw) -> Values:
+        """mse and KL (b,) with z drawn from the posterior, and of the whole batch active units and bpd*."""
+        mean, logvar = self.posterior(nets, batch)
+        z = mean + (logvar / 2).exp() * draw.normal("z", *self.latent_shape)
+        mse = squared_error(self.decode(nets, z, batch.given, batch.present), batch.x)
+        nats = elbo.kl(mean, logvar).flatten(1).sum(1)
+        return {
+            "mse": mse,
+            "kl": nats,
+            "active units": elbo.active_units(mean),
+            "bpd*": elbo.bits_per_value(mse.mean(), nats.mean().double(), batch.x[0].numel()),
+        }
+
+    def panels(self, nets: Nets, batch: Batch, draw: Draw) -> Mapping[str, Panel]:
+        """Held-out images and their reconstructions."""
+        x̂ = self.decode(nets, self.encode(nets, batch, draw), batch.given, batch.present)
+        return {
+            "reconstructions": Panel(
+                torch.stack([batch.x, x̂]),
+                rows=("image", "decoded"),
+                caption="Held-out images, and what the decoder makes of the mean of their posteriors.",
+            )
+        }
+
+
+def squared_error(x̂: Tensor, x: Tensor) -> Tensor:
+    """|x̂ - x|² of images in [-1, 1], mean over C, H, W, in units of the image's range, (b,)."""
+    return ((x̂ - x) / 2).square().mean((1, 2, 3))

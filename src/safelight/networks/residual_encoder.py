@@ -1,0 +1,125 @@
+"""A residual encoder for VAEs: SiLU, group norms, conditions as scale and shift of every block.
+
+The latent is a vector, or with spatial = true a small picture, as latent diffusion wants it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from safelight.config import Section, UserError
+from safelight.networks.conv_encoder import Given
+from safelight.types import DataSpec, Values
+
+
+class Config(Section):
+    name: Literal["residual_encoder"] = "residual_encoder"
+    latent: int = Field(default=64, ge=1, description="size of z, or its channels; the decoder follows it")
+    spatial: bool = Field(default=False, description="z is a picture of the smallest size, not a vector")
+    widths: tuple[int, ...] = Field(
+        default=(32, 64, 128), min_length=1, description="channels from full size on; each halves"
+    )
+    blocks: int = Field(default=1, ge=1, description="residual blocks at each size")
+    groups: int = Field(default=1, ge=1, description="groups of the group norms; 1 is fastest on a CPU")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="within residual blocks")
+    conditional: bool = Field(default=True, description="see label, attributes and text; masks never")
+
+    def latent_shape(self, spec: DataSpec) -> tuple[int, ...]:
+        """Shape of z without the batch."""
+        height, width = smallest(spec, len(self.widths), "encoder")
+        return (self.latent, height, width) if self.spatial else (self.latent,)
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network for `spec`. Raises UserError for a size or a width that does not divide."""
+        divisible(self.widths, self.groups, "encoder")
+        return ResidualEncoder(self, spec)
+
+
+class ResidualEncoder(nn.Module):
+    """(B, C, H, W) and vector conditions -> mean, log-variance, (B, *latent) each."""
+
+    def __init__(self, config: Config, spec: DataSpec) -> None:
+        super().__init__()
+        widths = config.widths
+        height, width = smallest(spec, len(widths), "encoder")
+        self.given = Given(spec, config.conditional)
+        self.enter = nn.Conv2d(spec.shape[0], widths[0], 3, padding=1)
+        self.stages = nn.ModuleList(
+            nn.ModuleList(
+                FilmBlock(width, self.given.size, config.groups, config.dropout) for _ in range(config.blocks)
+            )
+            for width in widths
+        )
+        self.shrink = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        self.norm = nn.GroupNorm(config.groups, widths[-1])
+        self.spatial = config.spatial
+        self.head: nn.Module
+        if config.spatial:
+            self.head = nn.Conv2d(widths[-1], 2 * config.latent, 3, padding=1)
+        else:
+            self.head = nn.Linear(widths[-1] * height * width, 2 * config.latent)
+
+    def forward(self, x: Tensor, given: Values, present: Tensor) -> tuple[Tensor, Tensor]:
+        c = self.given(given, present)
+        x = self.enter(x)
+        for level, stage in enumerate(self.stages):
+            if level:
+                x = self.shrink[level - 1](x)
+            for block in stage:  # type: ignore[attr-defined]
+                x = block(x, c)
+        x = F.silu(self.norm(x))
+        mean, logvar = self.head(x if self.spatial else x.flatten(1)).chunk(2, dim=1)
+        return mean, logvar
+
+
+class FilmBlock(nn.Module):
+    """x + conv(silu(scale * norm(conv(silu(norm x))) + shift)), scale and shift linear in a vector (B, size).
+
+    The last convolution starts at zero; a vector of size 0 neither scales nor shifts.
+    """
+
+    def __init__(self, width: int, size: int, groups: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, width)
+        self.modulate = nn.Linear(size, 2 * width) if size else None
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        y = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if self.modulate is not None:
+            scale, shift = self.modulate(c)[:, :, None, None].chunk(2, dim=1)
+            y = y * (1 + scale) + shift
+        result: Tensor = x + self.conv2(self.dropout(F.silu(y)))
+        return result
+
+
+def smallest(spec: DataSpec, levels: int, role: str) -> tuple[int, int]:
+    """Height and width after all halvings. Raises UserError where they do not come out whole."""
+    _, height, width = spec.shape
+    factor = 2 ** (levels - 1)
+    if height % factor or width % factor:
+        side = math.gcd(height, width)
+        raise UserError(
+            f"network.{role}.widths: {height}x{width} images do not divide by {factor}; make widths of "
+            f"encoder and decoder shorter ({(side & -side).bit_length()} at most) or change data.size"
+        )
+    return height // factor, width // factor
+
+
+def divisible(widths: tuple[int, ...], groups: int, role: str) -> None:
+    """Raises UserError where a width does not divide into groups."""
+    for width in widths:
+        if width % groups:
+            raise UserError(f"network.{role}.groups: {groups} does not divide width {width}")

@@ -1,0 +1,170 @@
+"""The VAE's losses on networks whose answer is known, and what it remembers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from safelight import elbo
+from safelight.draw import RowDraw
+from safelight.methods.vae import FIRST, Vae, VaeConfig, VaeSampling
+from safelight.networks import conv_decoder, conv_encoder, residual_decoder, residual_encoder
+from safelight.types import Batch, Condition, DataSpec, Encodes, Moment
+
+SPEC = DataSpec((1, 4, 4))
+FACES = DataSpec((3, 24, 40), {"attributes": Condition("attributes", 5), "label": Condition("label", 2)})
+
+
+class Fixed(nn.Module):
+    """An encoder that answers (0.5, log .25) for both of its latents, a decoder that paints z[0]."""
+
+    def __init__(self, decodes: bool) -> None:
+        super().__init__()
+        self.decodes = decodes
+
+    def forward(self, x, given, present):
+        if self.decodes:
+            return x[:, :1, None, None].expand(-1, 1, 4, 4)
+        return torch.full((len(x), 2), 0.5), torch.full((len(x), 2), math.log(0.25))
+
+
+class Encoder:
+    def latent_shape(self, spec):
+        return (2,)
+
+    def build(self, spec):
+        return Fixed(decodes=False)
+
+
+class Decoder:
+    def build(self, spec, latent):
+        assert latent == (2,)
+        return Fixed(decodes=True)
+
+
+def vae(**config: object) -> Vae:
+    return Vae(VaeConfig(**config), {"encoder": Encoder(), "decoder": Decoder()})
+
+
+def batch(spec: DataSpec = SPEC, rows: range = range(6)) -> Batch:
+    draw = RowDraw(3, 0, "data", rows)
+    given = {}
+    if spec.conditions:
+        given = {"attributes": draw.uniform("a", 5), "label": draw.integers("y", 2)}
+    return Batch(draw.normal("x", *spec.shape).tanh(), given, draw.uniform("p") < 0.7, rows, len(rows))
+
+
+def moment(memory=None, weights=None) -> Moment:
+    return Moment(
+        0, RowDraw(0, 0, "autoencode", range(6)), memory or {}, weights or {}, lambda t: t, lambda: None
+    )
+
+
+def error_and_kl(own: Batch) -> tuple[torch.Tensor, float]:
+    """By hand: z = .5 + .5 ε; the error in units of the image's range, so halved."""
+    z = 0.5 + 0.5 * RowDraw(0, 0, "autoencode", range(6)).normal("z", 2)
+    mse = ((z[:, :1, None, None] - own.x) / 2).square().mean((1, 2, 3))
+    return mse, 2 * 0.5 * (0.25 + 0.25 - 1 - math.log(0.25))
+
+
+def test_weight_states_mse_and_kl():
+    method = vae(likelihood="weight")
+    nets = method.networks(SPEC)
+    losses, seen = method.loss(nets, batch(), moment())
+    mse, nats = error_and_kl(batch())
+    assert set(losses) == set(method.components) == {"mse", "kl"}
+    torch.testing.assert_close(losses["mse"], mse)
+    torch.testing.assert_close(losses["kl"], torch.full((6,), nats))
+    assert seen == {}
+    assert method.memory() == {}
+
+
+def test_sigma_states_the_likelihood():
+    method = vae(likelihood="sigma", sigma=0.3)
+    losses, seen = method.loss(method.networks(SPEC), batch(), moment())
+    mse, _ = error_and_kl(batch())
+    torch.testing.assert_close(losses["nll"], elbo.gaussian_nll(mse, 0.09, 16))
+    torch.testing.assert_close(seen["mse"], mse)
+    torch.testing.assert_close(seen["sigma"], torch.full((6,), 0.3))
+
+
+def test_a_calibrated_sigma_follows_the_error():
+    """From the variance of nothing known to the error itself, at which no σ is better."""
+    method = vae()
+    memory = method.memory()
+    assert float(memory["mse"]) == pytest.approx(FIRST)
+    for _ in range(200):
+        memory |= method.remember("autoencode", memory, {"mse": torch.tensor([0.01, 0.03])})
+    assert float(memory["mse"]) == pytest.approx(0.02)
+    losses, _ = method.loss(method.networks(SPEC), batch(), moment(memory))
+    mse, _ = error_and_kl(batch())
+    torch.testing.assert_close(losses["nll"], elbo.gaussian_nll(mse, 0.02, 16))
+    assert float(method.variance({"mse": torch.zeros(())})) == pytest.approx(elbo.FINEST)
+
+
+def test_free_bits_cost_nothing_below_their_number():
+    """Both latents cost .443 nats: above .4 as they are, below .6 as .6, without a gradient."""
+    _, nats = error_and_kl(batch())
+    for free, expected in ((0.4, nats), (0.6, 1.2)):
+        method = vae(free_bits=free)
+        losses, _ = method.loss(method.networks(SPEC), batch(), moment(method.memory()))
+        torch.testing.assert_close(losses["kl"], torch.full((6,), expected))
+
+
+def test_held_out_numbers_are_those_of_the_bound():
+    method = vae()
+    nets = method.networks(SPEC)
+    measured = method.measure(nets, batch(), RowDraw(0, 0, "autoencode", range(6)))
+    mse, nats = error_and_kl(batch())
+    torch.testing.assert_close(measured["mse"], mse)
+    assert float(measured["kl"].mean()) == pytest.approx(nats)
+    assert int(measured["active units"]) == 0  # the same mean for every image
+    assert float(measured["bpd*"]) == pytest.approx(
+        float(elbo.bits_per_value(mse.mean(), nats, 16)), abs=1e-6
+    )
+
+
+PAIRS = {
+    "conv": (conv_encoder.Config(latent=7, widths=(8, 12, 6)), conv_decoder.Config(widths=(6, 12, 8))),
+    "residual": (residual_encoder.Config(latent=7, widths=(8, 16)), residual_decoder.Config(widths=(16, 8))),
+    "spatial": (
+        residual_encoder.Config(latent=2, spatial=True, widths=(8, 16)),
+        residual_decoder.Config(widths=(16, 8)),
+    ),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_what_is_encoded_can_be_decoded(pair):
+    """Vector and spatial latents alike: an image, its latent, an image of the same shape."""
+    encoder, decoder = PAIRS[pair]
+    method = Vae(VaeConfig(), {"encoder": encoder, "decoder": decoder})
+    nets = {name: net.eval() for name, net in method.networks(FACES).items()}
+    own = batch(FACES)
+    assert isinstance(method, Encodes)
+    z = method.encode(nets, own, RowDraw(0, 0, "e", own.rows))
+    assert z.shape[1:] == method.latent(RowDraw(0, 0, "l", own.rows)).shape[1:] == method.latent_shape
+    made = method.sample(nets, z, own.given, own.present, RowDraw(0, 0, "s", own.rows), VaeSampling())
+    assert made.shape == own.x.shape
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_conditions_count_only_where_they_are_present(pair):
+    encoder, decoder = PAIRS[pair]
+    method = Vae(VaeConfig(), {"encoder": encoder, "decoder": decoder})
+    nets = method.networks(FACES)
+    generator = torch.Generator().manual_seed(0)
+    for net in nets.values():
+        net.eval()
+        for parameter in net.parameters():
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    own = batch(FACES)
+    other = {"attributes": 1 - own.given["attributes"], "label": 1 - own.given["label"]}
+    z = method.latent(RowDraw(0, 0, "l", own.rows))
+    differs = method.decode(nets, z, own.given, own.present) != method.decode(nets, z, other, own.present)
+    assert torch.equal(differs.flatten(1).any(1), own.present)
+    means = [nets["encoder"](own.x, given, own.present)[0] for given in (own.given, other)]
+    assert torch.equal((means[0] != means[1]).flatten(1).any(1), own.present)
