@@ -113,6 +113,32 @@ def test_evaluating_can_begin_and_end_by_an_edit(evaluating, program, tmp_path):
     assert (reopened.evaluate.every, reopened.evaluate.features) == (5, program)
 
 
+def test_an_edit_that_cannot_be_evaluated_does_not_end_the_run(evaluating, whole, tmp_path):
+    """Dropped as the rows of step 7 are written, which the checkpoint of the first evaluation forces."""
+    dropped: list[Path] = []
+    warned: list[str] = []
+
+    def rows(seen) -> None:
+        if seen[-1].step >= 6 and not dropped:
+            dropped.append(inbox.drop(tmp_path / "edited", {"evaluate.features": "gone.pt"}, "test"))
+
+    show = Show(warn=warned.append, rows=rows)
+    run = begin(load("digits-class", evaluating), tmp_path, "edited", World(), show)
+    (edit,) = run.journal().interventions
+    assert edit.step == 7
+    assert [line.split(":")[0] for line in warned] == [
+        f"step {step} is not evaluated" for step in (14, 21, 28, 30)
+    ]
+    assert all("gone.pt" in line for line in warned)
+    assert run.journal().of_kind("end")[-1].fields["status"] == "finished"
+    columns, usual = metrics.read(run.path), metrics.read(whole.path)
+    assert list(columns["fingerprint"]) == list(usual["fingerprint"])
+    measured = np.isfinite(columns["evaluate/FD-blocks"])
+    assert (columns["step"][measured] + 1).tolist() == [7]
+    with pytest.raises(UserError, match=r"gone\.pt"):
+        resume(run, World(), Show())
+
+
 def test_data_trained_on_without_its_classes_is_measured_with_them(monkeypatch):
     monkeypatch.setattr(classifier, "FEWEST", 300)
     monkeypatch.setattr(classifier, "MOST", 300)
