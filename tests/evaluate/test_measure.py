@@ -118,7 +118,8 @@ def test_an_evaluation_says_everything_a_number_needs(classifier, digits):
     own = evaluation(digits.images[items], classes_of(digits, items), digits, classifier, reference=1000)
     shares = ["precision", "recall", "density", "coverage", "diversity", "obedience"]
     assert list(own.results) == ["FD-classifier", "KID-classifier", *shares]
-    assert own.basis["extractor"].startswith(f"classifier {classifier.hash}, right on 99.")
+    right = f"right on {classifier.accuracy:.1%} of held-out images"
+    assert own.basis["extractor"] == f"classifier {classifier.hash}, {right}"
     assert own.basis["n"] == "200"
     assert own.basis["reference"] == f"1,000 of 1,624 training images, data {digits.fingerprint[:12]}"
     assert "KID over 100 subsets of 100" in own.basis["metrics"]

@@ -127,3 +127,23 @@ def test_system_5_is_as_its_notes_say():
     assert class_.method_config.condition_dropout == 0.1
     assert class_.sample.guidance == 5.0
     assert class_.watch.images == 40  # four of every digit
+
+
+def test_a_path_alone_takes_the_place_of_a_published_set(tmp_path):
+    for folder, name in (("photos", "1.png"), ("idx", "t10k-labels-idx1-ubyte.gz")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).touch()
+
+    def source(recipe: str, path: str, **changes: str) -> str:
+        return load(recipe, {"data.path": str(tmp_path / path), **changes}).data.source
+
+    assert (
+        source("fashion", "photos") == source("digits", "photos") == source("fashion", "absent") == "folder"
+    )
+    assert source("fashion", "images.npz") == "arrays"
+    assert source("fashion", "idx") == "fashion-mnist"
+    assert source("fashion", "idx", **{"data.source": "idx"}) == "idx"
+    assert source("fashion", "photos", **{"data.source": "mnist"}) == "mnist"
+    assert load("fashion", {"data.source": "hub", "data.path": "a/b"}).with_changes(
+        {"data.path": "c/d"}
+    ).data == (load("fashion", {"data.source": "hub", "data.path": "c/d"}).data)

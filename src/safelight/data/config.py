@@ -130,6 +130,24 @@ class Data(Section):
         return self
 
 
+def source_follows_path(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section after its path alone was changed: the source stays only where it still can be meant.
+
+    That is for the Hub, and for a folder that holds idx files, such as those of mnist and fashion-mnist.
+    """
+    path, source = section.get("path"), section.get("source")
+    if not isinstance(path, str) or source == "hub" or _holds_idx(os.path.expanduser(path)):
+        return dict(section)
+    return {key: value for key, value in section.items() if key != "source"}
+
+
+def _holds_idx(path: str) -> bool:
+    try:
+        return any(_source_of(name) == "idx" for name in os.listdir(path))
+    except OSError:
+        return False  # no folder
+
+
 def absolute(path: str) -> str:
     """The path from the root, so that a recorded recipe means the same from anywhere; links stay links."""
     return os.path.abspath(os.path.expanduser(path))

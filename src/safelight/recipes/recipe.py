@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from safelight import methods, networks, recipes
 from safelight.config import Section, Tree, UserError, check, nearest, override, read_toml
-from safelight.data.config import Data
+from safelight.data.config import Data, source_follows_path
 from safelight.engine.plan import Plan, Train
 from safelight.engine.schedule import Optim, Weight
 from safelight.evaluate.config import Evaluate
@@ -127,8 +127,13 @@ def load(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe
 
 
 def changed(tree: Tree, changes: Mapping[str, Any]) -> Tree:
-    """The tree with dotted keys changed; train.steps takes the place of train.epochs, and the other way."""
+    """The tree with dotted keys changed; train.steps takes the place of train.epochs, and the other way.
+
+    A path that comes without its source says what it is: photos/ in a recipe of fashion-mnist is a folder.
+    """
     result = override(tree, changes)
+    if "data.path" in changes and "data.source" not in changes:
+        result["data"] = source_follows_path(result["data"])
     for stated, instead_of in (("steps", "epochs"), ("epochs", "steps")):
         if f"train.{stated}" in changes and f"train.{instead_of}" not in changes:
             result["train"].pop(instead_of, None)
