@@ -39,14 +39,14 @@ def train(
     from safelight.engine.distributed import together
     from safelight.recipes.recipe import load
     from safelight.run import Run
-    from safelight.session.train import begin
+    from safelight.session.stages import begin
     from safelight.store.run import runs_directory
 
     keys = {f"train.{key}": value for key, value in train_keys.items()}
     folder = runs_directory(Path(runs) if runs else None)
     with together() as world:
         resolved = load(recipe, {**(changes or {}), **keys})
-        directory = begin(resolved, folder, name, world, TrainingProgress().show(world.first))
+        directory = begin(resolved, folder, name, world, lambda: TrainingProgress().show(world.first))
     return Run(directory)
 
 

@@ -6,12 +6,14 @@ This module knows no section by name; each section's model is owned by the compo
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 Tree = dict[str, Any]
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -25,6 +27,30 @@ class Section(BaseModel):
     """A section of a recipe: unknown keys are refused, values never change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Reference(str):
+    """A value that names what another training made, or weights from elsewhere.
+
+    "recipe:NAME" or "recipe:FILE.toml" is trained first, into the same runs directory; "run:NAME" is a
+    finished run; anything else is a path or an id of the Hugging Face Hub. Paths become absolute.
+    """
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls._made, core_schema.str_schema(min_length=1))
+
+    @classmethod
+    def _made(cls, text: str) -> Reference:
+        kind, _, name = text.partition(":")
+        if kind == "recipe" and name.endswith(".toml"):
+            return cls(f"recipe:{_from_root(name)}")
+        is_path = kind not in ("recipe", "run") and (text.startswith((".", "/", "~")) or os.path.exists(text))
+        return cls(_from_root(text) if is_path else text)
+
+
+def _from_root(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from safelight.data import Data, open_data
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -23,10 +27,42 @@ def test_a_notebook_runs(path):
     assert {"text/html", "image/png"} <= kinds
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+METHODS = sorted(path for path in EXAMPLES.glob("*.py") if not path.name.startswith("prepare_"))
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
 def test_a_script_runs(path, tmp_path):
     done = subprocess.run(
         [sys.executable, str(path), "5"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / done.stdout.split()[-1]).is_file()
+
+
+SVG = """<svg viewBox="0 0 72 72" xmlns="http://www.w3.org/2000/svg">
+<rect x="18" y="18" width="36" height="18" fill="#ff0000"/></svg>"""
+
+
+def test_openmoji_is_prepared_with_captions_groups_and_masks(tmp_path):
+    """On a package of three emoji: which are taken, and where the mask lies on the image."""
+    pytest.importorskip("resvg_py")
+    package = tmp_path / "openmoji" / "color" / "svg"
+    package.mkdir(parents=True)
+    (tmp_path / "openmoji" / "data").mkdir()
+    one = {"group": "flags", "annotation": "red", "tags": "a, b", "openmoji_tags": "c", "skintone": ""}
+    without = {"hexcode": "B", "group": "food-drink", "tags": "", "openmoji_tags": ""}
+    emoji = [one | {"hexcode": "A"}, one | without, one | {"hexcode": "C", "skintone": 5}]
+    (tmp_path / "openmoji" / "data" / "openmoji.json").write_text(json.dumps(emoji))
+    for name in "ABC":
+        (package / f"{name}.svg").write_text(SVG)
+    command = [sys.executable, str(EXAMPLES / "prepare_openmoji.py"), "openmoji", "made", "--size", "16"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    pack = open_data(Data(path=str(tmp_path / "made")))
+    assert (len(pack), pack.conditions["label"].names) == (2, ("flags", "food-drink"))
+    assert list(pack.texts) == [("red", "a, b, c"), ("red",)]
+    inside = np.zeros((16, 16), bool)
+    inside[4:8, 4:12] = True
+    np.testing.assert_array_equal(pack.given["mask"][0], inside)
+    np.testing.assert_array_equal(pack.images[0], np.where(inside[..., None], [255, 0, 0], 255))
+    again = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert "is there already" in again.stderr

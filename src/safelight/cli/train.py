@@ -28,11 +28,13 @@ def train(
     from safelight.cli.show import print_run
     from safelight.engine.distributed import together
     from safelight.recipes.recipe import load
-    from safelight.session.train import begin
+    from safelight.session.stages import begin
     from safelight.store.run import runs_directory
 
     with together() as world:
         resolved = load(recipe, changes_of(changes))
-        directory = begin(resolved, runs_directory(runs), name, world, TrainingProgress().show(world.first))
+        directory = begin(
+            resolved, runs_directory(runs), name, world, lambda: TrainingProgress().show(world.first)
+        )
     if world.first:
         print_run(directory, as_json)

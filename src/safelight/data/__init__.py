@@ -44,6 +44,9 @@ def _source(config: Data, progress: Progress | None) -> Source:
 
     if config.source in ("digits", "mnist", "fashion-mnist", "idx") and (column := config.column()):
         raise UserError(f"data.{column}: names a column, but {config.source} has none")
+    if config.source in ("folder", "idx", "arrays", "hub") and not config.path:
+        needed = "owner/name of the data set" if config.source == "hub" else "where the images are"
+        raise UserError(f'data.source: "{config.source}" needs data.path, {needed}')
     match config.source:
         case "digits":
             return digits.digits(config)

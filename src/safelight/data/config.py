@@ -122,13 +122,6 @@ class Data(Section):
     def _absolute(cls, path: str | None) -> str | None:
         return absolute(path) if path else path
 
-    @model_validator(mode="after")
-    def _has_path(self) -> Data:
-        if self.source in ("folder", "idx", "arrays", "hub") and not self.path:
-            needed = "owner/name of the data set" if self.source == "hub" else "where the images are"
-            raise ValueError(f'source = "{self.source}" needs data.path, {needed}')
-        return self
-
 
 def source_follows_path(section: Mapping[str, Any]) -> dict[str, Any]:
     """The section after its path alone was changed: the source stays only where it still can be meant.

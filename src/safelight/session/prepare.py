@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 
 import torch
 
@@ -23,6 +24,7 @@ from safelight.engine.plan import Plan
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
+from safelight.session.products import Products, references
 from safelight.types import Method
 
 Tell = Callable[[str], None]  # takes one line for the user
@@ -38,15 +40,27 @@ class Prepared:
     method: Method
     device: torch.device
     world: World
+    products: Products  # of trainings that came before, by the key of the recipe that names one
 
     @property
     def plan(self) -> Plan:
         """The plan of the recipe as it was written, before interventions."""
         return self.recipe.plan(len(self.pack.train))
 
+    def state(self, memory_format: str, plan: Plan | None = None) -> State:
+        """The state of training at step 0. plan: the recipe's by default."""
+        return State(self.method, self.pack.spec, plan or self.plan, self.device, memory_format)
 
-def prepare(recipe: Recipe, world: World, tell: Tell = lambda line: None) -> Prepared:
+
+def prepare(
+    recipe: Recipe,
+    world: World,
+    tell: Tell = lambda line: None,
+    products: Products = MappingProxyType({}),
+) -> Prepared:
     """Open the data and the device of a recipe. Raises UserError."""
+    if missing := references(recipe).keys() - products.keys():
+        raise UserError(f"{sorted(missing)[0]}: names another training, which has to come first")
     device = open_device(recipe.train.device, world.size)
     if world.local == 0:
         pack = open_data(recipe.data, _telling(tell) if world.first else None)
@@ -57,7 +71,7 @@ def prepare(recipe: Recipe, world: World, tell: Tell = lambda line: None) -> Pre
         raise UserError(f"{pack.name}: {socket.gethostname()} has other data than the first machine; copy it")
     stream = Stream(pack, recipe.train.seed, recipe.train.batch_size, flip=recipe.data.flip, device=device)
     stream.parts(0, recipe.train.accumulate, world.rank, world.size)  # refuse sizes that do not divide
-    return Prepared(recipe, pack, stream, recipe.method(), device, world)
+    return Prepared(recipe, pack, stream, recipe.method(), device, world, products)
 
 
 def open_device(name: str, processes: int = 1) -> torch.device:
@@ -115,7 +129,7 @@ def _one_step(ready: Prepared, option: Execution) -> Callable[[], object]:
     whole = ready.plan
     parts = whole.train.accumulate * ready.world.size
     plan = replace(whole, train=whole.train.model_copy(update={"accumulate": parts}))
-    state = State(ready.method, ready.pack.spec, plan, ready.device, option.memory_format)
+    state = ready.state(option.memory_format, plan)
     job = Job(
         ready.method,
         state,

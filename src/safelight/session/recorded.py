@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import asdict
+from typing import Any
 
+from safelight.data.pack import Pack
 from safelight.recipes.recipe import Recipe, resolve
 from safelight.store.run import RunDirectory
 from safelight.types import Condition, DataSpec
@@ -23,3 +26,16 @@ def spec_of(directory: RunDirectory) -> DataSpec:
     }
     channels, height, width = data["shape"]
     return DataSpec((channels, height, width), conditions)
+
+
+def data_facts(pack: Pack) -> dict[str, Any]:
+    """What a run records of its data."""
+    return {
+        "name": pack.name,
+        "fingerprint": pack.fingerprint,
+        "train": len(pack.train),
+        "held_out": len(pack.held_out),
+        "left_out": len(pack.bad),
+        "shape": list(pack.spec.shape),
+        "conditions": {name: asdict(condition) for name, condition in pack.conditions.items()},
+    }

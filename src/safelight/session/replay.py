@@ -18,6 +18,7 @@ from safelight.engine.state import State
 from safelight.session.code import code_facts
 from safelight.session.inforce import InForce
 from safelight.session.prepare import Tell, prepare
+from safelight.session.products import products_of
 from safelight.session.recorded import recipe_of
 from safelight.store import checkpoint, keep, manifest, metrics
 from safelight.store.environment import differences
@@ -50,11 +51,11 @@ def replay(directory: RunDirectory, to: int, tell: Tell = lambda line: None) -> 
     if not 0 <= to <= len(recorded):
         raise UserError(f"step {to}: {directory.name} has recorded {len(recorded)} steps")
     facts = directory.info().facts
-    ready = prepare(recipe_of(directory), World(), tell)
+    ready = prepare(recipe_of(directory), World(), tell, products_of(directory))
     if ready.pack.fingerprint != facts.data["fingerprint"]:
         raise UserError(f"{directory.path}: the data has changed since the run began; put it back")
     execution = Execution(**facts.execution)
-    state = State(ready.method, ready.pack.spec, ready.plan, ready.device, execution.memory_format)
+    state = ready.state(execution.memory_format)
     start = max((step for step in good_steps(directory) if step <= to), default=0)
     if start:
         state.load(checkpoint.load(keep.directory(directory.path, start)), start)

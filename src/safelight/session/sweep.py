@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Literal
 
 from safelight.config import UserError
 from safelight.engine.distributed import World
-from safelight.session.grid import Cell, said
-from safelight.session.train import Show, begin, resume
-from safelight.store.listing import Status, summary
-from safelight.store.run import RUN, RunDirectory
+from safelight.session.grid import Cell
+from safelight.session.stages import finish
+from safelight.session.train import Show
 
 Outcome = Literal["trained", "resumed", "done before", "failed", "stopped", "not begun"]
 
@@ -52,7 +50,7 @@ def sweep(
     for cell in cells:
         tell(done, cell)
         try:
-            done.outcomes[cell.name] = _one(cell, runs, world, show)
+            done.outcomes[cell.name] = finish(cell.recipe, runs, cell.name, world, show)
         except KeyboardInterrupt:
             done.outcomes[cell.name] = "stopped"
         except Exception as error:
@@ -66,31 +64,3 @@ def sweep(
         if done.stopped:
             break
     return done
-
-
-def _one(cell: Cell, runs: Path, world: World, show: Callable[[], Show]) -> Outcome:
-    """Train one cell, from where it is."""
-    directory = RunDirectory(runs / cell.name)
-    found = world.share(_found(directory, cell) if world.first else None)
-    if found == "finished":
-        return "done before"
-    if found == "running":
-        raise UserError(f"{directory.path}: is being trained by another process; wait for it to end")
-    if found is None:
-        begin(cell.recipe, runs, cell.name, world, show())
-    else:
-        resume(directory, world, show())
-    ended = world.share(summary(directory).status if world.first else None)
-    return "stopped" if ended != "finished" else "trained" if found is None else "resumed"
-
-
-def _found(directory: RunDirectory, cell: Cell) -> Status | None:
-    """How the run of a cell stands; None where there is none. Raises UserError where it is not that run."""
-    if not (directory.path / RUN).is_file():
-        return None
-    one = summary(directory)
-    if one.status == "damaged":
-        raise UserError(f"{directory.path}: {one.problem}")
-    if said(tomllib.loads(directory.recipe_text())) != said(cell.recipe.tree):
-        raise UserError(f"{directory.path}: holds another recipe; move it away, or use another --runs")
-    return one.status

@@ -8,18 +8,17 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
 
 from safelight.config import UserError
-from safelight.data.pack import Pack
 from safelight.engine import fingerprint, precision
 from safelight.engine.distributed import World
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import Job, Signals, Stop, train
 from safelight.engine.precision import Execution
-from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
 from safelight.session import watch
 from safelight.session.code import code_facts
@@ -27,7 +26,8 @@ from safelight.session.evaluate import Evaluator, columns, pin_if_best
 from safelight.session.inforce import InForce, shared_interventions, take_edits
 from safelight.session.interrupts import interrupts
 from safelight.session.prepare import Prepared, Tell, choose_execution, prepare
-from safelight.session.recorded import recipe_of
+from safelight.session.products import Products, plain, products_of
+from safelight.session.recorded import data_facts, recipe_of
 from safelight.session.report import write_report
 from safelight.store import checkpoint, inbox, keep, metrics
 from safelight.store.create import create
@@ -50,9 +50,19 @@ class Show:
     warn: Tell = lambda line: None  # one line that should not be missed, also where only a log is kept
 
 
-def begin(recipe: Recipe, runs: Path, name: str | None, world: World, show: Show) -> RunDirectory:
-    """Train a new run, until it is finished or Ctrl-C stops it. Raises UserError."""
-    ready = prepare(recipe, world, show.tell)
+def begin(
+    recipe: Recipe,
+    runs: Path,
+    name: str | None,
+    world: World,
+    show: Show,
+    products: Products = MappingProxyType({}),
+) -> RunDirectory:
+    """Train a new run, until it is finished or Ctrl-C stops it. Raises UserError.
+
+    products: of the trainings that came before it; see stages.py, which also makes them.
+    """
+    ready = prepare(recipe, world, show.tell, products)
     execution = choose_execution(ready, show.tell)
     path = None
     if world.first:
@@ -67,6 +77,7 @@ def begin(recipe: Recipe, runs: Path, name: str | None, world: World, show: Show
                 code=code_facts(recipe),
                 environment=_environment(ready, execution),
                 execution=asdict(execution),
+                products=plain(products),
             ),
         ).path
     directory = RunDirectory(Path(str(world.share(str(path)))))
@@ -76,7 +87,7 @@ def begin(recipe: Recipe, runs: Path, name: str | None, world: World, show: Show
 def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
     """Go on with a run from its newest good checkpoint. Raises UserError."""
     recipe = recipe_of(directory)
-    ready = prepare(recipe, world, show.tell)
+    ready = prepare(recipe, world, show.tell, products_of(directory))
     facts = directory.info().facts
     if ready.pack.fingerprint != facts.data["fingerprint"]:
         raise UserError(
@@ -117,7 +128,7 @@ class Session:
         self.directory, self.ready, self.show, self.writer = directory, ready, show, writer
         self.execution = execution
         self.autocast = precision.autocast(ready.device, execution.precision)
-        self.state = State(ready.method, ready.pack.spec, ready.plan, ready.device, execution.memory_format)
+        self.state = ready.state(execution.memory_format)
         self._load_newest()
         self._take_edits(max(self.state.step, metrics.reached(directory.path)))
         self.evaluator = Evaluator(ready, self.autocast, execution.precision, show.tell)
@@ -277,19 +288,6 @@ class Session:
             self.ledger.flush()
             self.metrics.close()
             self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
-
-
-def data_facts(pack: Pack) -> dict[str, Any]:
-    """What a run records of its data."""
-    return {
-        "name": pack.name,
-        "fingerprint": pack.fingerprint,
-        "train": len(pack.train),
-        "held_out": len(pack.held_out),
-        "left_out": len(pack.bad),
-        "shape": list(pack.spec.shape),
-        "conditions": {name: asdict(condition) for name, condition in pack.conditions.items()},
-    }
 
 
 def _environment(ready: Prepared, execution: Execution) -> dict[str, str | int]:

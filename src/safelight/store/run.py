@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Facts:
     code: Mapping[str, Any]  # of the code,
     environment: Mapping[str, Any]  # and of what computed the first session
     execution: Mapping[str, Any]  # choices a resumed run keeps: precision, memory format
+    products: Mapping[str, Any] = field(default_factory=dict)  # of other trainings, by the key that names one
 
 
 @dataclass(frozen=True)
