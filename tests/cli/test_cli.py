@@ -78,6 +78,29 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, runs, 
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "message", "where"),
+    [
+        (["trian"], "No such command 'trian'", "safelight"),
+        (["data", "pack"], "Missing argument 'PATH'", "safelight data pack"),
+        (["runs", "--jsn"], "No such option: --jsn", "safelight runs"),
+    ],
+)
+def test_words_that_are_no_command_are_one_line_too(monkeypatch, capsys, words, message, where):
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"safelight: {message}")
+    assert err.endswith(f"(see {where} --help)\n")
+    assert err.count("\n") == 1
+
+
+def test_a_command_without_arguments_shows_its_help_and_nothing_else(monkeypatch, capsys):
+    code, out, err = run(monkeypatch, capsys, "data")
+    assert code == 2
+    assert "inspect" in out + err
+    assert "safelight:" not in out + err
+
+
 def test_sample_as_sheet_folder_and_arrays(monkeypatch, capsys, runs, tmp_path):
     words = ["sample", "first", "--n", "20", "--condition", "label=each", "--guidance", "2", "--steps", "3",
              "--sampler", "euler", "--seed", "4", "--runs", str(runs)]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -27,6 +28,7 @@ from safelight.cli import (
     tune,
 )
 
+WRONG_USE: Any = typer.BadParameter.__mro__[2]  # of an unknown option, a missing argument; not exported
 app = typer.Typer(
     help="Train image generators, and watch them develop.",
     no_args_is_help=True,
@@ -45,11 +47,29 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
     try:
-        app()
+        sys.exit(app(prog_name="safelight", standalone_mode=False))  # None, or the code of a typer.Exit
+    except typer.Abort:
+        sys.exit(1)
     except Exception as error:
-        from safelight.config import UserError
-
-        if not isinstance(error, UserError):
+        message = mistake(error)
+        if message is None:
             raise
-        print(f"safelight: {error}", file=sys.stderr, flush=True)
+        if message:
+            print(f"safelight: {message}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def mistake(error: Exception) -> str | None:
+    """What the user got wrong, in one line; None where it is a fault of safelight.
+
+    Nothing is left to say where a command without arguments has shown its help.
+    """
+    from safelight.config import UserError
+
+    if isinstance(error, UserError):
+        return str(error)
+    if not isinstance(error, WRONG_USE):
+        return None
+    message = " ".join(error.format_message().rstrip(".").split())
+    context = getattr(error, "ctx", None)
+    return f"{message} (see {context.command_path} --help)" if message and context else message
