@@ -17,7 +17,7 @@ SHOWN = 36  # images on the sheet
 LISTED = 10  # bad files, classes and sizes that are named; the others are counted
 
 PathArgument = Annotated[
-    str, typer.Argument(metavar="PATH", help="Folder, .zip, .npz, idx file; or digits, mnist, fashion-mnist.")
+    str, typer.Argument(metavar="PATH", help="Folder, .zip, .npz, idx file; or digits, skylines, mnist, fashion-mnist.")
 ]
 KeysArgument = Annotated[
     list[str] | None,
@@ -109,7 +109,7 @@ def data_of(path: str, keys: list[str] | None) -> Data:
     from safelight.data import Data
 
     section: dict[str, Any] = {"path": path}
-    if path in ("digits", "mnist", "fashion-mnist") and not Path(path).exists():
+    if path in ("digits", "skylines", "mnist", "fashion-mnist") and not Path(path).exists():
         section = {"source": path}
     for name, value in changes_of(keys).items():
         own = name.removeprefix("data.")

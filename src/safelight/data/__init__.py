@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from safelight.config import UserError
-from safelight.data.config import Data
+from safelight.data.config import EMBEDDED, Data
 
 if TYPE_CHECKING:
     from safelight.data.pack import Pack
@@ -41,8 +41,9 @@ def find_source(config: Data, progress: Progress | None = None) -> Source:
 
 def _source(config: Data, progress: Progress | None) -> Source:
     from safelight.data import arrays, digits, folder, hub, idx, published
+    from safelight.data.drawn import skylines
 
-    if config.source in ("digits", "mnist", "fashion-mnist", "idx") and (column := config.column()):
+    if config.source in (*EMBEDDED, "mnist", "fashion-mnist", "idx") and (column := config.column()):
         raise UserError(f"data.{column}: names a column, but {config.source} has none")
     if config.source in ("folder", "idx", "arrays", "hub") and not config.path:
         needed = "owner/name of the data set" if config.source == "hub" else "where the images are"
@@ -50,6 +51,8 @@ def _source(config: Data, progress: Progress | None) -> Source:
     match config.source:
         case "digits":
             return digits.digits(config)
+        case "skylines":
+            return skylines.skylines(config)
         case "mnist":
             return published.published(published.MNIST, config, progress)
         case "fashion-mnist":

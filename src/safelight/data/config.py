@@ -10,7 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from safelight.config import Section
 
-SourceName = Literal["digits", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"]
+SourceName = Literal["digits", "skylines", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"]
+EMBEDDED = ("digits", "skylines")  # come with the package: have no files, names or columns
 
 
 class Data(Section):
@@ -18,9 +19,10 @@ class Data(Section):
 
     source: SourceName = Field(
         "digits",
-        description="digits: scikit-learn's 1,797, embedded, 28x28; mnist, fashion-mnist: 70,000 of 28x28, "
-        "downloaded once; folder: images in a folder or a zip archive; idx: files like MNIST's; "
-        "arrays: .npz or .npy; hub: a data set of the Hugging Face Hub. Told by the path's ending if unsaid",
+        description="digits: scikit-learn's 1,797, embedded, 28x28; skylines: 2,000, drawn at any size; "
+        "mnist, fashion-mnist: 70,000 of 28x28, downloaded once; folder: images in a folder or a zip "
+        "archive; idx: files like MNIST's; arrays: .npz or .npy; hub: a data set of the Hugging Face Hub. "
+        "Told by the path's ending if unsaid",
     )
     path: str | None = Field(
         None,
@@ -108,12 +110,12 @@ class Data(Section):
     @model_validator(mode="before")
     @classmethod
     def _path_says_what_it_is(cls, section: Any) -> Any:
-        """The digits have no files, so a path beside them means files of one's own."""
+        """What comes with the package has no files, so a path beside it means files of one's own."""
         path = section.get("path") if isinstance(section, Mapping) else None
         if not (isinstance(path, str) and path):
             return section
         source = section.get("source", "digits")
-        source = _source_of(path) if source == "digits" else source
+        source = _source_of(path) if source in EMBEDDED else source
         named = source == "hub" and not path.startswith((".", "/", "~"))  # owner/name, not a folder
         return {**section, "source": source, "path": path if named else absolute(path)}
 

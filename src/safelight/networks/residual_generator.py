@@ -26,11 +26,14 @@ class Config(Section):
         description="channels from the smallest picture on; each doubles",
     )
     blocks: int = Field(default=1, ge=1, description="residual blocks at each size")
+    patch: int = Field(
+        default=1, ge=1, description="pixels a side that a cell of the largest picture becomes; 2 is faster"
+    )
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a size that does not halve so often."""
         _, height, width = spec.shape
-        factor = 2 ** (len(self.widths) - 1)
+        factor = self.patch * 2 ** (len(self.widths) - 1)
         if height % factor or width % factor:
             raise UserError(
                 f"network.generator.widths: {height}x{width} images do not divide by {factor}; "
@@ -45,7 +48,7 @@ class ResidualGenerator(nn.Module):
     def __init__(self, config: Config, spec: DataSpec) -> None:
         super().__init__()
         channels, height, width = spec.shape
-        factor = 2 ** (len(config.widths) - 1)
+        factor = config.patch * 2 ** (len(config.widths) - 1)
         self.seed = (config.widths[0], height // factor, width // factor)
         self.classes = spec.classes
         self.embed = nn.Embedding(spec.classes + 1, config.latent) if spec.classes else None
@@ -57,7 +60,8 @@ class ResidualGenerator(nn.Module):
         self.stages = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks))) for width in config.widths
         )
-        self.leave = nn.Conv2d(config.widths[-1], channels, 3, padding=1)
+        self.leave = nn.Conv2d(config.widths[-1], channels * config.patch**2, 3, padding=1)
+        self.patch = config.patch
 
     def forward(self, z: Tensor, given: Values, present: Tensor) -> Tensor:
         if self.embed is not None:
@@ -67,7 +71,7 @@ class ResidualGenerator(nn.Module):
         x = self.stages[0](x)
         for mix, stage in zip(self.mix, self.stages[1:], strict=True):
             x = stage(F.interpolate(mix(x), scale_factor=2.0, mode="nearest"))
-        images: Tensor = self.leave(F.leaky_relu(x, 0.2))
+        images: Tensor = F.pixel_shuffle(self.leave(F.leaky_relu(x, 0.2)), self.patch)
         return images
 
 
