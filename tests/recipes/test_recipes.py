@@ -12,7 +12,7 @@ from safelight import methods, networks, recipes
 from safelight.config import UserError, flatten
 from safelight.engine.fingerprint import count
 from safelight.recipes.discover import modules
-from safelight.recipes.recipe import load, resolve
+from safelight.recipes.recipe import Recipe, load, resolve
 from safelight.types import Condition, DataSpec
 
 DIGITS = DataSpec((1, 28, 28), {"label": Condition("label", 10)})
@@ -34,10 +34,17 @@ def test_a_recipe_written_into_a_run_is_the_same_recipe(name):
     assert again.plan(1000) == recipe.plan(1000)
 
 
+def spec_of(recipe: Recipe) -> DataSpec:
+    """What the data of a recipe will look like, as far as its [data] says; digits where it says nothing."""
+    conditions = DIGITS.conditions if recipe.data.labels else {}
+    return DataSpec((recipe.data.channels or 1, *(recipe.data.height_width or (28, 28))), conditions)
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_recipe_tells_its_size(name):
     recipe = load(name)
-    nets = recipe.method().networks(DIGITS)
+    with torch.device("meta"):
+        nets = recipe.method().networks(spec_of(recipe))
     millions = float(recipe.about.size.split()[0])
     assert count(nets) / 1e6 == pytest.approx(millions, abs=0.06)
     assert recipe.about.title
@@ -58,7 +65,8 @@ def test_every_network_file_has_a_config_that_names_it(name):
 def test_every_method_keeps_the_protocol(name):
     recipe = next(recipe for recipe in map(load, recipes.names()) if recipe.tree["method"]["name"] == name)
     method = recipe.method()
-    nets = method.networks(DIGITS)
+    with torch.device("meta"):
+        nets = method.networks(spec_of(recipe))
     trained = {network for phase in method.phases for network in phase.trains}
     assert trained <= nets.keys()
     assert not trained & set(method.frozen)
@@ -147,3 +155,16 @@ def test_a_path_alone_takes_the_place_of_a_published_set(tmp_path):
     assert load("fashion", {"data.source": "hub", "data.path": "a/b"}).with_changes(
         {"data.path": "c/d"}
     ).data == (load("fashion", {"data.source": "hub", "data.path": "c/d"}).data)
+
+
+def test_system_3_is_as_its_notes_say():
+    recipe = load("skylines")
+    with torch.device("meta"):
+        nets = recipe.method().networks(spec_of(recipe))
+    assert count({"generator": nets["generator"]}) == 117_515_843
+    assert count({"discriminator": nets["discriminator"]}) == 3_915_393
+    assert (spec_of(recipe).shape, recipe.train.batch_size, recipe.data.flip) == ((3, 1024, 1024), 6, True)
+    assert [phase.name for phase in recipe.method().phases][:2] == ["real", "fake"]
+    assert recipe.plan(261).weights_at(0) == {"d1": 1.0, "d2": 1.0, "g": 1.0, "r1": 0.0, "r2": 0.0}
+    for optim in recipe.optim.values():
+        assert (optim.kind, optim.betas[0], optim.lr_at(19_000, 20_000)) == ("adam", 0.5, 5e-5)

@@ -17,7 +17,10 @@ SHOWN = 36  # images on the sheet
 LISTED = 10  # bad files, classes and sizes that are named; the others are counted
 
 PathArgument = Annotated[
-    str, typer.Argument(metavar="PATH", help="Folder, .zip, .npz, idx file; or digits, skylines, mnist, fashion-mnist.")
+    str,
+    typer.Argument(
+        metavar="PATH", help="Folder, .zip, .npz, idx file; or digits, skylines, mnist, fashion-mnist."
+    ),
 ]
 KeysArgument = Annotated[
     list[str] | None,

@@ -112,7 +112,9 @@ def _sky(canvas: Canvas, dice: Dice, hour: Hour, shore: float) -> None:
     """A gradient of three colours, the sun or moon with its glow, stars, streaks of cloud."""
     rows = np.arange(canvas.unit, dtype=np.float64)[:, None] / (canvas.unit * shore)
     turn = dice.uniform(0.4, 0.7)
-    stops = [np.array(shade(colour, dice.uniform(0.88, 1.1))) for colour in (hour.top, hour.middle, hour.horizon)]
+    stops = [
+        np.array(shade(colour, dice.uniform(0.88, 1.1))) for colour in (hour.top, hour.middle, hour.horizon)
+    ]
     upper = stops[0] + (stops[1] - stops[0]) * np.clip(rows / turn, 0, 1)
     sky = upper + (stops[2] - stops[1]) * np.clip((rows - turn) / (1 - turn), 0, 1)
     pixels = np.repeat(sky[:, None], canvas.picture.width, axis=1)
