@@ -16,20 +16,18 @@ from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.data.space import Space
 from safelight.data.stream import Stream, examples
-from safelight.engine import precision
 from safelight.engine.ema import reconstruct, tracks_of
-from safelight.engine.plan import Plan
-from safelight.engine.state import State
 from safelight.evaluate.evaluation import Evaluation
 from safelight.generate import Wanted, conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
 from safelight.session.notebook import run_html
-from safelight.session.prepare import Tell, open_device
-from safelight.session.recorded import recipe_of, spec_of
+from safelight.session.prepare import Tell
+from safelight.session.replay import Replay
 from safelight.session.samples import Samples
 from safelight.session.watch import evaluated
 from safelight.store import checkpoint, keep, manifest, metrics, pins
+from safelight.store.lineage import owner_of
 from safelight.store.run import RunDirectory, find
 from safelight.types import Batch
 
@@ -38,29 +36,33 @@ class Run:
     """A run opened for reading, at one of its checkpoints. Nothing here changes the run."""
 
     def __init__(
-        self, directory: RunDirectory, step: int | str | None = None, ema_length: float | None = None
+        self,
+        directory: RunDirectory,
+        step: int | str | None = None,
+        ema_length: float | None = None,
+        *,
+        recompute: bool = False,
+        tell: Tell = lambda line: None,
     ) -> None:
         """Read a checkpoint. Raises UserError where there is none.
 
         step: of the checkpoint, or the name of a pinned one, such as "best"; the newest good by default.
         ema_length: relative length of the average that samples use, such as 0.08, made from the kept
         power-function tracks; the exponential average of train.ema by default.
+        recompute: reach a step that has no checkpoint from the one before it; `verdict` says how sure it is.
         """
         self.directory = directory
         self.name = directory.name
-        self.step = self._step(step)
-        changes = directory.journal().changes_at(self.step)
-        self.recipe: Recipe = recipe_of(directory).with_changes(changes)
-        self.spec = spec_of(directory)
-        info = directory.info()
-        self.device = open_device(self.recipe.train.device)
-        self.autocast = precision.autocast(self.device, str(info.facts.execution["precision"]))
-        self.method = self.recipe.method()
-        plan: Plan = self.recipe.plan(int(info.facts.data["train"]))
-        self.state = State(
-            self.method, self.spec, plan, self.device, str(info.facts.execution["memory_format"])
-        )
-        self.state.load(checkpoint.load(keep.directory(directory.path, self.step)), self.step)
+        replay = Replay(directory, tell)
+        self.step = step if recompute and isinstance(step, int) else self._step(step)
+        self.verdict = replay.go_to(self.step)
+        self.recipe: Recipe = replay.in_force.recipe_at(self.step)
+        self.spec = replay.spec
+        self.device = replay.device
+        self.autocast = replay.autocast
+        self.method = replay.method
+        self.state = replay.state
+        self._digest = "" if self.verdict.start == self.step else checkpoint.digest(self.state.groups())
         self.average = average_told(self.recipe, self.method, ema_length)
         if ema_length is not None:
             self.state.averages.adopt(self._averaged(ema_length))
@@ -72,6 +74,14 @@ class Run:
     ) -> Run:
         """The run of a name or path. Raises UserError with the nearest name if there is none."""
         return cls(find(run, runs), step, ema_length)
+
+    def at(self, step: int, ema_length: float | None = None, tell: Tell = lambda line: None) -> Run:
+        """This run at any step, recomputed in memory where no checkpoint is kept: `run.at(16500).sample(9)`.
+
+        `verdict` of what is returned says whether the weights are proved to be those the run had. A step
+        before a fork's first is one of the run it came from. Raises UserError.
+        """
+        return Run(owner_of(self.directory, step), step, ema_length, recompute=True, tell=tell)
 
     def sample(
         self,
@@ -132,7 +142,7 @@ class Run:
             self.device,
         )
         stream = Stream(pack, self.recipe.train.seed, 1, device=self.device)
-        digest = manifest.digest_of(keep.directory(self.directory.path, self.step))
+        digest = self._digest or manifest.digest_of(keep.directory(self.directory.path, self.step))
         return evaluate(generator, stream, judge, n, seed, step=self.step, weights=digest, progress=progress)
 
     def metrics(self, *names: str) -> dict[str, NDArray[Any]]:
@@ -170,10 +180,13 @@ class Run:
         """Averaged weights of a relative length, from the tracks of the checkpoints up to this one."""
         if not 0 < length < 0.28:
             raise UserError(f"ema length {length}: must lie between 0 and 0.28")
-        steps = [step for step in keep.list_steps(self.directory.path) if step <= self.step]
-        loaded = {step: checkpoint.load(keep.directory(self.directory.path, step)) for step in steps}
-        snapshots = [(step, own, weights) for step, groups in loaded.items()
-                     for own, weights in tracks_of(groups["averages"]).items()]  # fmt: skip
+        steps = [step for step in keep.list_steps(self.directory.path) if step < self.step]
+        kept = {
+            step: checkpoint.load(keep.directory(self.directory.path, step))["averages"] for step in steps
+        }
+        averages = {**kept, self.step: self.state.averages.tensors()}
+        snapshots = [(step, own, weights) for step, tensors in averages.items()
+                     for own, weights in tracks_of(tensors).items()]  # fmt: skip
         if not snapshots:
             raise UserError(f"{self.name}: keeps no averages to choose from; train with train.ema_lengths")
         return reconstruct(snapshots, length, self.step)
@@ -192,7 +205,8 @@ class Run:
         steps = keep.list_steps(self.directory.path)
         if step not in steps:
             raise UserError(
-                f"{self.name}: has no checkpoint of step {step} (kept: {', '.join(map(str, steps))})"
+                f"{self.name}: has no checkpoint of step {step} (kept: {', '.join(map(str, steps))}); "
+                "run.at(step) recomputes it"
             )
         return step
 

@@ -45,7 +45,7 @@ def test_replay_reaches_any_step_exactly(run):
         assert [name for name in tensors if not torch.equal(tensors[name], again.groups()[group][name])] == []
     middle, verdict = replay(run, 17)
     assert (verdict.verdict, middle.step) == ("exact", 17)
-    with pytest.raises(UserError, match="has recorded 30 steps"):
+    with pytest.raises(UserError, match="step 31: city has recorded the steps 0 to 30"):
         replay(run, 31)
 
 

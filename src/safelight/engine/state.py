@@ -26,15 +26,8 @@ class State:
     def __init__(
         self, method: Method, spec: DataSpec, plan: Plan, device: torch.device, memory_format: str
     ) -> None:
-        draw.reseed(plan.train.seed, "initial weights")
         self.step = 0
-        # Converted before anything holds on to a parameter: `.to(memory_format)` swaps the storage.
-        self.nets: dict[str, nn.Module] = {
-            name: net.to(device, memory_format=layout(memory_format))  # type: ignore[call-overload]
-            for name, net in method.networks(spec).items()
-        }
-        for name in method.frozen:
-            self.nets[name].eval().requires_grad_(False)
+        self.nets = built(method, spec, plan.train.seed, device, memory_format)
         self.averages = Averages(self.nets, method.ema, plan.train.ema, plan.train.ema_lengths)
         self.optimisers: dict[str, NetworkOptimiser] = optimisers(self.nets, method.phases, plan.optim)
         remembered = method.memory() if isinstance(method, Remembers) else {}
@@ -68,6 +61,21 @@ class State:
                     )
                 tensor.copy_(stored[name])
         self.step = step
+
+
+def built(
+    method: Method, spec: DataSpec, seed: int, device: torch.device, memory_format: str
+) -> dict[str, nn.Module]:
+    """The networks of a method as a run with this seed begins with them."""
+    draw.reseed(seed, "initial weights")
+    # Converted before anything holds on to a parameter: `.to(memory_format)` swaps the storage.
+    nets: dict[str, nn.Module] = {
+        name: net.to(device, memory_format=layout(memory_format))  # type: ignore[call-overload]
+        for name, net in method.networks(spec).items()
+    }
+    for name in method.frozen:
+        nets[name].eval().requires_grad_(False)
+    return nets
 
 
 def layout(memory_format: str) -> torch.memory_format:

@@ -5,7 +5,7 @@ A recipe names its method and networks; their files in methods/ and networks/ ow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +23,14 @@ from safelight.evaluate.config import Evaluate
 from safelight.recipes import discover
 from safelight.recipes.discover import Outside
 from safelight.store.keep import Checkpoint
+from safelight.store.tape import Tape
 from safelight.types import Method
 
 SECTIONS = (
     "about", "data", "network", "method", "loss", "optim",
-    "train", "watch", "evaluate", "checkpoint", "sample",
+    "train", "watch", "evaluate", "checkpoint", "tape", "sample",
 )  # fmt: skip
-LIVE = ("optim", "loss", "watch", "evaluate", "checkpoint", "sample")  # can be edited while a run goes on
+LIVE = ("optim", "loss", "watch", "evaluate", "checkpoint", "tape", "sample")  # can be edited in a run
 
 
 class About(Section):
@@ -66,6 +67,7 @@ class Recipe:
     watch: Watch
     evaluate: Evaluate
     checkpoint: Checkpoint
+    tape: Tape
     sample: BaseModel
     stated: Tree  # what the file and the overrides say, before defaults
     outside: Mapping[str, Outside]  # code that is not safelight's own, as the recipe ran it
@@ -105,6 +107,7 @@ class Recipe:
             "watch": _plain(self.watch),
             "evaluate": _plain(self.evaluate),
             "checkpoint": _plain(self.checkpoint),
+            "tape": _plain(self.tape),
             "sample": _plain(self.sample),
         }
 
@@ -169,6 +172,7 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
         watch=check(Watch, _section(tree, "watch"), "watch"),
         evaluate=_evaluate(_section(tree, "evaluate"), method_class.Sampling),
         checkpoint=check(Checkpoint, _section(tree, "checkpoint"), "checkpoint"),
+        tape=_tape(_section(tree, "tape"), made.ema),
         sample=check(method_class.Sampling, _section(tree, "sample"), "sample"),
         stated=tree,
         outside=outside,
@@ -231,6 +235,14 @@ def _evaluate(tree: Tree, sampling: type[BaseModel]) -> Evaluate:
     section = check(Evaluate, tree, "evaluate")
     if section.steps and "steps" not in sampling.model_fields:
         raise UserError("evaluate.steps: samples of this method take no steps; remove the key")
+    return section
+
+
+def _tape(tree: Tree, averaged: Sequence[str]) -> Tape:
+    section = check(Tape, tree, "tape")
+    for name in section.networks:
+        if name not in averaged:
+            raise UserError(f"tape.networks: {name!r} has no averaged weights{nearest(name, averaged)}")
     return section
 
 

@@ -12,8 +12,8 @@ from safelight.config import UserError
 from safelight.session.inforce import InForce, live_only
 from safelight.session.prepare import Tell
 from safelight.session.recorded import recipe_of
-from safelight.session.replay import good_steps, replay
-from safelight.store import checkpoint, keep, manifest
+from safelight.session.replay import replay
+from safelight.store import checkpoint, keep
 from safelight.store.create import create
 from safelight.store.run import Parent, RunDirectory
 
@@ -35,17 +35,14 @@ def fork(
     info = parent.info()
     in_force = InForce(recipe_of(parent), int(info.facts.data["train"]), parent.journal().interventions)
     recipe = in_force.recipe_at(at).with_changes(changes)
-    if at in good_steps(parent):
-        path = keep.directory(parent.path, at)
-        groups, digest = checkpoint.load(path), manifest.digest_of(path)
-    else:
-        state, verdict = replay(parent, at, tell)
-        if verdict.verdict != "exact":
-            raise UserError(
-                f"{parent.name}: step {at} cannot be reached exactly ({verdict.verdict}); "
-                f"fork at a kept checkpoint instead: {', '.join(map(str, good_steps(parent))) or 'none'}"
-            )
-        groups, digest = state.groups(), ""
+    state, verdict = replay(parent, at, tell)
+    if verdict.verdict != "exact":
+        kept = ", ".join(map(str, keep.list_steps(parent.path))) or "none"
+        raise UserError(
+            f"{parent.name}: step {at} cannot be reached exactly ({verdict.verdict}); "
+            f"fork at a kept checkpoint instead: {kept}"
+        )
+    groups = state.groups()
     made = create(
         runs,
         tomli_w.dumps(recipe.tree),
@@ -53,7 +50,7 @@ def fork(
         steps=recipe.plan(int(info.facts.data["train"])).steps,
         facts=info.facts,
         name=name,
-        parent=Parent(info.id, at, digest),
+        parent=Parent(info.id, at, checkpoint.digest(groups)),
     )
     checkpoint.save(made.path, at, groups, {"edits": 0})
     return made

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from safelight.config import UserError
@@ -14,13 +15,13 @@ from safelight.engine import fingerprint, precision
 from safelight.engine.distributed import World
 from safelight.engine.loop import Job, Signals, StepRecord, Stop, train
 from safelight.engine.precision import Execution
-from safelight.engine.state import State
+from safelight.engine.state import Groups, State
 from safelight.session.code import code_facts
 from safelight.session.inforce import InForce
-from safelight.session.prepare import Tell, prepare
+from safelight.session.prepare import Prepared, Tell, open_device, prepare
 from safelight.session.products import products_of
-from safelight.session.recorded import recipe_of
-from safelight.store import checkpoint, keep, manifest, metrics
+from safelight.session.recorded import recipe_of, spec_of
+from safelight.store import checkpoint, keep, metrics
 from safelight.store.environment import differences
 from safelight.store.run import RunDirectory
 
@@ -42,80 +43,145 @@ class Verdict:
     why: tuple[str, ...] = ()
 
 
-def replay(directory: RunDirectory, to: int, tell: Tell = lambda line: None) -> tuple[State, Verdict]:
-    """The state of a run after `to` steps, and how sure it is. Changes nothing on disk. Raises UserError.
+class Replay:
+    """A run in memory, at whichever of its steps one goes to. Nothing on disk changes."""
 
-    A step that has a checkpoint is loaded; nothing is recomputed.
-    """
-    recorded = {line["step"]: line["fingerprint"] for line in metrics.merged(directory.path)}
-    if not 0 <= to <= len(recorded):
-        raise UserError(f"step {to}: {directory.name} has recorded {len(recorded)} steps")
-    facts = directory.info().facts
-    ready = prepare(recipe_of(directory), World(), tell, products_of(directory))
-    if ready.pack.fingerprint != facts.data["fingerprint"]:
-        raise UserError(f"{directory.path}: the data has changed since the run began; put it back")
-    execution = Execution(**facts.execution)
-    state = ready.state(execution.memory_format)
-    start = max((step for step in good_steps(directory) if step <= to), default=0)
-    if start:
-        state.load(checkpoint.load(keep.directory(directory.path, start)), start)
-    fingerprints: list[str] = []
+    def __init__(self, directory: RunDirectory, tell: Tell = lambda line: None) -> None:
+        """Raises UserError for a damaged run."""
+        self.directory, self.tell = directory, tell
+        self.info = directory.info()
+        self.recipe = recipe_of(directory)
+        self.first = self.info.parent.step if self.info.parent else 0  # of its own steps
+        self.recorded = {int(line["step"]): line["fingerprint"] for line in metrics.merged(directory.path)}
+        journal = directory.journal()
+        self.images = int(self.info.facts.data["train"])
+        self.in_force = InForce(self.recipe, self.images, journal.interventions)
+        self._sessions = journal.of_kind("session")
+        self.device = open_device(self.recipe.train.device)
+        self.execution = Execution(**self.info.facts.execution)
+        self.method = self.recipe.method()
+        self.spec = spec_of(directory)
+        self.autocast = precision.autocast(self.device, self.execution.precision)
+        self._state: State | None = None
+        self._start = 0  # where the steps that were recomputed begin
+        self._agreed: list[bool] = []  # one for each of them
 
-    def record(one: StepRecord) -> None:
-        fingerprints.append(fingerprint.as_hex(int(one.fingerprint)))
+    def go_to(self, to: int) -> Verdict:
+        """Bring the state to `to` steps, from where it is or from a checkpoint. Raises UserError.
 
-    def boundary(signals: Signals) -> None:
-        if state.step == to:
-            raise Stop
+        A step that has a checkpoint is loaded; nothing is recomputed.
+        """
+        recorded = max(self.recorded, default=self.first - 1) + 1
+        last = max([recorded, *keep.list_steps(self.directory.path)])
+        if not self.first <= to <= last:
+            raise UserError(f"step {to}: {self.directory.name} has recorded the steps {self.first} to {last}")
+        if to != self.state.step:
+            self._load_before(to)
+        if self.state.step < to:
+            self._recompute(to)
+        checked = self._agreed.index(False) if False in self._agreed else len(self._agreed)
+        why = tuple(self._differences(to)) if self._agreed else ()
+        if why:
+            return Verdict("environment differs", to, self._start, checked, why=why)
+        if checked < len(self._agreed):
+            return Verdict("diverged", to, self._start, checked, self._start + checked)
+        return Verdict("exact", to, self._start, checked)
 
-    if start < to:
-        tell(f"recomputing steps {start} to {to}")
-        in_force = InForce(ready.recipe, len(ready.pack.train), directory.journal().interventions)
+    @property
+    def state(self) -> State:
+        """The state that was gone to."""
+        if self._state is None:
+            self._state = self._beginning()
+        return self._state
+
+    def _beginning(self) -> State:
+        plan = self.recipe.plan(self.images)
+        return State(self.method, self.spec, plan, self.device, self.execution.memory_format)
+
+    def _load_before(self, to: int) -> None:
+        """Load the nearest good checkpoint up to a step, unless the state is nearer already."""
+        here = self.state.step if self.first <= self.state.step <= to else None
+        found = good_before(self.directory, to, -1 if here is None else here)
+        if found is not None:
+            self._start, groups = found
+            self.state.load(groups, self._start)
+        elif here is not None:
+            return
+        elif self.first > 0:
+            raise UserError(
+                f"{self.directory.name}: has no good checkpoint up to step {to}, not even that of its fork"
+            )
+        else:
+            self._state, self._start = self._beginning(), 0
+        self._agreed = []
+
+    def _recompute(self, to: int) -> None:
+        ready, state = self._ready, self.state
+        if not self._agreed:
+            self.tell(f"recomputing steps {state.step} to {to}")
+
+        def record(one: StepRecord) -> None:
+            mine = fingerprint.as_hex(int(one.fingerprint))
+            self._agreed.append(mine == self.recorded.get(one.step))
+
+        def boundary(signals: Signals) -> None:
+            if state.step == to:
+                raise Stop
+
         job = Job(
-            ready.method,
+            self.method,
             state,
             ready.stream,
-            in_force.plan_at,
+            self.in_force.plan_at,
             record,
             boundary,
-            autocast=precision.autocast(ready.device, execution.precision),
-            device=ready.device,
+            autocast=self.autocast,
+            device=self.device,
         )
         with suppress(Stop):
             train(job)
-    agreed = [mine == recorded[start + number] for number, mine in enumerate(fingerprints)]
-    checked = agreed.index(False) if False in agreed else len(agreed)
-    now = {
-        **fingerprint.environment(ready.device, execution.precision, execution.memory_format, 1),
-        **code_facts(ready.recipe),
-    }
-    why = tuple(_differences(directory, start, to, now)) if start < to else ()
-    if why:
-        return state, Verdict("environment differs", to, start, checked, why=why)
-    if checked < len(agreed):
-        return state, Verdict("diverged", to, start, checked, start + checked)
-    return state, Verdict("exact", to, start, checked)
+
+    @cached_property
+    def _ready(self) -> Prepared:
+        """The data, which only recomputing needs."""
+        ready = prepare(self.recipe, World(), self.tell, products_of(self.directory))
+        if ready.pack.fingerprint != self.info.facts.data["fingerprint"]:
+            raise UserError(f"{self.directory.path}: the data has changed since the run began; put it back")
+        return ready
+
+    @cached_property
+    def _now(self) -> dict[str, str | int]:
+        """The environment and code of this process."""
+        chosen = self.execution
+        return {
+            **fingerprint.environment(self.device, chosen.precision, chosen.memory_format, 1),
+            **code_facts(self.recipe),
+        }
+
+    def _differences(self, to: int) -> list[str]:
+        """In what the sessions that recorded the steps differ from this process, in environment and code."""
+        phrases: list[str] = []
+        for number, session in enumerate(self._sessions):
+            following = [int(later.fields["step"]) for later in self._sessions[number + 1 :]]
+            if int(session.fields["step"]) < to and min(following, default=to) > self._start:
+                was = {**session.fields["environment"], **session.fields["code"]}
+                phrases += differences(was, self._now)
+        return list(dict.fromkeys(phrases))
 
 
-def good_steps(directory: RunDirectory) -> list[int]:
-    """Steps of the checkpoints that verify."""
-    good = []
-    for step in keep.list_steps(directory.path):
-        try:
-            manifest.verify(keep.directory(directory.path, step))
-        except UserError:
-            continue
-        good.append(step)
-    return good
+def replay(directory: RunDirectory, to: int, tell: Tell = lambda line: None) -> tuple[State, Verdict]:
+    """The state of a run after `to` steps, and how sure it is. Changes nothing on disk. Raises UserError."""
+    run = Replay(directory, tell)
+    verdict = run.go_to(to)
+    return run.state, verdict
 
 
-def _differences(directory: RunDirectory, start: int, to: int, now: dict[str, str | int]) -> list[str]:
-    """In what the sessions that recorded these steps differ from this process, in environment and code."""
-    sessions = directory.journal().of_kind("session")
-    phrases: list[str] = []
-    for number, session in enumerate(sessions):
-        following = [int(later.fields["step"]) for later in sessions[number + 1 :]]
-        if int(session.fields["step"]) < to and min(following, default=to) > start:
-            was = {**session.fields["environment"], **session.fields["code"]}
-            phrases += differences(was, now)
-    return list(dict.fromkeys(phrases))
+def good_before(directory: RunDirectory, to: int, above: int = -1) -> tuple[int, Groups] | None:
+    """The newest checkpoint that verifies, of the steps up to `to` and above `above`; None for none."""
+    for step in reversed(keep.list_steps(directory.path)):
+        if above < step <= to:
+            try:
+                return step, checkpoint.load(keep.directory(directory.path, step))
+            except UserError:
+                continue  # damaged, or just let go by its writer
+    return None

@@ -37,6 +37,7 @@ from safelight.store.journal import End, JournalWriter
 from safelight.store.manifest import Saved
 from safelight.store.metrics import MetricsWriter, Row
 from safelight.store.run import Facts, RunDirectory
+from safelight.store.tape import TapeWriter
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class Session:
         self.evaluator = Evaluator(ready, self.autocast, execution.precision, show.tell)
         self.signals = Signals()
         self.metrics: MetricsWriter | None = None
+        self.tape: TapeWriter | None = None
 
     def go(self) -> None:
         """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand."""
@@ -142,7 +144,10 @@ class Session:
             self.evaluator.judge(recipe)  # whatever is missing is told before the hours are spent
         if self.writer:
             self._announce_session(start)
-            self.metrics = MetricsWriter(self.directory.path, self.writer.journal.session, start)
+            session = self.writer.journal.session
+            self.metrics = MetricsWriter(self.directory.path, session, start)
+            self.tape = TapeWriter(self.directory.path, session)
+            self._tape(start, self.in_force.recipe_at(start), last=False)
         self.ledger = Ledger(self._write_rows, self.ready.recipe.train.batch_size)
         job = Job(
             self.ready.method,
@@ -179,6 +184,7 @@ class Session:
         step, recipe = self.state.step, self.in_force.recipe_at(self.state.step)
         last = step >= self.in_force.plan_at(step).steps
         if self.writer:
+            self._tape(step, recipe, last)
             if self.watch_due(step):
                 self._watch(step, recipe)
             every = recipe.evaluate.every
@@ -197,6 +203,14 @@ class Session:
             take_edits(self.directory.path, self.writer, ready.recipe, step, self.show.tell)
         interventions = shared_interventions(ready.world, self.writer)
         self.in_force = InForce(ready.recipe, len(ready.pack.train), interventions)
+
+    def _tape(self, step: int, recipe: Recipe, last: bool) -> None:
+        """A frame of the averaged weights, where one is due; that of the last step always is."""
+        every = recipe.tape.every
+        if self.tape and every and (step % every == 0 or last):
+            networks = self.state.averages.networks
+            self.tape.append(step, {name: networks[name] for name in recipe.tape.networks or networks},
+                             recipe.tape.keyframe)  # fmt: skip
 
     def _watch(self, step: int, recipe: Recipe) -> None:
         ready = self.ready
@@ -225,8 +239,9 @@ class Session:
         """A checkpoint, then the journal, then the older ones are let go."""
         assert self.writer is not None
         self.ledger.flush()
-        if self.metrics:
+        if self.metrics and self.tape:
             self.metrics.sync()
+            self.tape.sync()
         saved = checkpoint.save(
             self.directory.path, step, self.state.groups(), {"edits": self.writer.journal.edits}
         )
@@ -284,9 +299,10 @@ class Session:
 
     def _end(self, status: End, message: str = "") -> None:
         step = self.state.step
-        if self.writer and self.metrics:
+        if self.writer and self.metrics and self.tape:
             self.ledger.flush()
             self.metrics.close()
+            self.tape.close()
             self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
 
 

@@ -1,6 +1,6 @@
 """Saving and loading the state of a run: checkpoints/<step>/ with one safetensors file for each group.
 
-The only module of the store that imports torch. Nothing here unpickles.
+With the tape, the only module of the store that imports torch. Nothing here unpickles.
 """
 
 from __future__ import annotations
@@ -68,6 +68,15 @@ def save(
     return manifest.read(path)
 
 
+def digest(groups: Groups) -> str:
+    """The digest that a checkpoint of this state has, or would have."""
+    files = []
+    for group in sorted(groups):
+        data = safetensors.torch.save(_plain(groups[group]))
+        files.append(File(_file_name(group), hashlib.sha256(data).hexdigest(), len(data)))
+    return manifest.digest(files)
+
+
 def load(path: Path) -> dict[str, dict[str, Tensor]]:
     """The groups of a checkpoint as new tensors on the CPU, from bytes that were verified.
 
@@ -92,8 +101,12 @@ def _write_group(folder: Path, group: str, tensors: Mapping[str, Tensor], announ
     if not re.fullmatch(r"[\w-]+", group):
         raise ValueError(f"a group is named by letters, digits, _ and -, not {group!r}")
     data = safetensors.torch.save(_plain(tensors))
-    name = f"{group}.safetensors"
+    name = _file_name(group)
     return File(name, write_new(folder / name, data, announce, f"checkpoint.{group}"), len(data))
+
+
+def _file_name(group: str) -> str:
+    return f"{group}.safetensors"
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,38 @@
+"""Which run came from which: a fork's steps before its first one are those of the run it came from."""
+
+from __future__ import annotations
+
+from safelight.config import UserError
+from safelight.store.run import RunDirectory, names
+
+
+def parent_of(directory: RunDirectory) -> RunDirectory | None:
+    """The run that a fork came from, found by its id beside it; None where it is not there, or is no fork.
+
+    Raises UserError if the run itself is damaged; damaged neighbours are passed over.
+    """
+    parent = directory.info().parent
+    for name in names(directory.path.parent) if parent else ():
+        other = RunDirectory(directory.path.parent / name)
+        try:
+            if parent and other.info().id == parent.run:
+                return other
+        except UserError:
+            continue
+    return None
+
+
+def owner_of(directory: RunDirectory, step: int) -> RunDirectory:
+    """The run itself, or the one among those it came from, whose own steps lead to `step`.
+
+    Raises UserError where that one is not there.
+    """
+    while (parent := directory.info().parent) and step < parent.step:
+        found = parent_of(directory)
+        if found is None:
+            raise UserError(
+                f"{directory.name}: begins at step {parent.step}, and the run it was forked from is not in "
+                f"{directory.path.parent}; put it back there to reach step {step}"
+            )
+        directory = found
+    return directory

@@ -1,0 +1,211 @@
+"""A tape: the averaged weights of a run in bfloat16 at every so many steps, for films of any sample.
+
+Writing one changes no weight. See `frame` for how a frame is coded, `segment` for the files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from safelight.config import Section, UserError
+from safelight.store import frame, segment
+from safelight.store.durable import Announce, fsync_directory, mendable, silence
+from safelight.store.frame import Bits
+from safelight.store.segment import Place, Segment
+
+Weights = dict[str, dict[str, Tensor]]  # by network, as its state_dict has them
+
+
+class Tape(Section):
+    """[tape]: averaged weights in bfloat16, kept every few steps; any sample can be filmed from them."""
+
+    every: int = Field(0, ge=0, description="steps between two frames; 0 = no tape")
+    networks: tuple[str, ...] = Field((), description="averaged networks that are kept; [] = all of them")
+    keyframe: int = Field(48, ge=1, le=1000, description="frames from one that stands alone to the next")
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """A tensor as a tape gives it back: rounded to bfloat16, to nearest even; integers as they are."""
+    return tensor.to(torch.bfloat16).to(tensor.dtype) if tensor.is_floating_point() else tensor
+
+
+class TapeWriter:
+    """The writer of one session's frames; hold the run's lock. Close it."""
+
+    def __init__(self, run: Path, session: int, announce: Announce = silence) -> None:
+        self._folder, self._session, self._announce = run / segment.FOLDER, session, announce
+        self._file: IO[bytes] | None = None
+        self._tensors: list[Any] = []
+        self._before: Bits | None = None
+        self._count = 0  # of frames in the file
+        self._last = -1  # step of the newest frame
+
+    def append(self, step: int, networks: Mapping[str, nn.Module], keyframe: int) -> int:
+        """Write a frame, steps in their order; returns its bytes. Raises UserError where the disk cannot.
+
+        keyframe: frames in a file, at most.
+        """
+        if step <= self._last:
+            raise ValueError(f"the frame of step {step} comes after that of step {self._last}")
+        states = {name: net.state_dict() for name, net in networks.items()}
+        tensors = [[network, name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
+                   for network, state in states.items() for name, tensor in state.items()]  # fmt: skip
+        if self._count >= keyframe or tensors != self._tensors:
+            self.close()
+            self._tensors, self._before, self._count = tensors, None, 0
+        now, rest = _packed([tensor for state in states.values() for tensor in state.values()])
+        data = frame.encode(now, self._before)
+        data = len(data).to_bytes(8, "little") + data + rest
+        text = segment.head(step, data) + data
+        if self._file is None:
+            text = segment.first_line(tensors) + text
+        self._write(step, text)
+        self._before, self._last = now, step
+        self._count += 1
+        return len(text)
+
+    def sync(self) -> None:
+        """Make the frames so far durable, for example before the checkpoint that makes them final."""
+        if self._file is not None:
+            with mendable(Path(self._file.name)):
+                os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Give the file back, its frames durable. May be called twice."""
+        if self._file is not None:
+            self.sync()
+            self._file.close()
+            self._file = None
+
+    def _write(self, step: int, text: bytes) -> None:
+        path = (
+            self._folder / segment.name(self._session, step) if self._file is None else Path(self._file.name)
+        )
+        with mendable(path):
+            if self._file is None:
+                self._folder.mkdir(exist_ok=True)
+                self._file = path.open("xb", buffering=0)
+                fsync_directory(self._folder)
+            size = os.fstat(self._file.fileno()).st_size
+            try:
+                self._announce("tape.append")
+                written = 0
+                while written < len(text):
+                    written += self._file.write(text[written:]) or 0
+            except OSError:
+                self._file.truncate(size)  # half a frame must not stand before the next one
+                raise
+
+
+class TapeReader:
+    """The frames of a run as they are on disk when it is opened. Reading onwards is quick."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._segments: dict[Path, Segment] = {}
+        self._places: dict[int, Place] = {}
+        for path in segment.files(run):
+            own = segment.scan(path)
+            if own.places or own.damage:  # what earlier sessions have from here on is superseded
+                self._places = {step: place for step, place in self._places.items() if step < own.step}
+            self._segments[path] = own
+            self._places |= {place.step: place for place in own.places}
+        self._at: Place | None = None
+        self._integers: Bits | None = None
+        self._rest = b""
+
+    def __contains__(self, step: int) -> bool:
+        return step in self._places
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of which there is a frame, increasing. Their data are not verified."""
+        return sorted(self._places)
+
+    @property
+    def damage(self) -> list[str]:
+        """One line for each file of which frames are known to be lost."""
+        return [own.damage for own in self._segments.values() if own.damage]
+
+    def networks(self, step: int) -> list[str]:
+        """The networks that the frame of a step holds."""
+        tensors = self._segments[self._place(step).path].tensors
+        return list(dict.fromkeys(network for network, *_ in tensors))
+
+    def read(self, step: int) -> Weights:
+        """The weights at a step, as new tensors on the CPU in the dtypes they had, rounded to bfloat16.
+
+        Raises UserError where there is no such frame, or naming the damaged one that it needs.
+        """
+        place = self._place(step)
+        own = self._segments[place.path]
+        at = self._at
+        begin = at.number + 1 if at and at.path == place.path and at.number <= place.number else 0
+        if begin == 0:
+            self._integers = None
+        for following in own.places[begin : place.number + 1]:
+            self._at = None  # until it is decoded
+            try:
+                self._advance(following, own)
+            except UserError as error:
+                needs = "" if following == place else f", and that of step {step} needs it"
+                raise UserError(f"{error}{needs}") from None
+        assert self._integers is not None
+        return _unpacked(own.tensors, self._integers, self._rest)
+
+    def _place(self, step: int) -> Place:
+        if step not in self._places:
+            raise UserError(f"{self.run.name}: its tape has no frame of step {step}")
+        return self._places[step]
+
+    def _advance(self, place: Place, own: Segment) -> None:
+        data = segment.read_data(place)
+        split = 8 + int.from_bytes(data[:8], "little")
+        count = sum(_numel(shape) for *_, dtype, shape in own.tensors if _is_floating(dtype))
+        try:
+            self._integers = frame.decode(data[8:split], count, self._integers)
+        except UserError as error:
+            raise UserError(f"{place.path}: the frame of step {place.step} {error}") from None
+        self._rest, self._at = data[split:], place
+
+
+@torch.no_grad()
+def _packed(tensors: list[Tensor]) -> tuple[Bits, bytes]:
+    """Floating-point tensors as `frame.ordered` integers, in one row; the bytes of the others."""
+    floating = [tensor.reshape(-1) for tensor in tensors if tensor.is_floating_point()]
+    others = [tensor.cpu().contiguous() for tensor in tensors if not tensor.is_floating_point()]
+    row = torch.cat([tensor.to(torch.bfloat16) for tensor in floating]) if floating else torch.empty(0)
+    bits = row.to(torch.bfloat16).view(torch.int16).cpu().numpy().view(np.uint16)
+    return frame.ordered(bits), b"".join(tensor.numpy().tobytes() for tensor in others)
+
+
+def _unpacked(tensors: Sequence[Any], integers: Bits, rest: bytes) -> Weights:
+    row = torch.from_numpy(frame.unordered(integers).view(np.int16)).view(torch.bfloat16)
+    weights: Weights = {}
+    at = offset = 0
+    for network, name, dtype, shape in tensors:
+        kind, count = getattr(torch, dtype), _numel(shape)
+        if kind.is_floating_point:
+            tensor, at = row[at : at + count].to(kind), at + count
+        else:
+            tensor = torch.frombuffer(bytearray(rest), dtype=kind, count=count, offset=offset)
+            offset += count * kind.itemsize
+        weights.setdefault(network, {})[name] = tensor.reshape(shape)
+    return weights
+
+
+def _is_floating(dtype: str) -> bool:
+    kind: torch.dtype = getattr(torch, dtype)
+    return kind.is_floating_point
+
+
+def _numel(shape: list[int]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
