@@ -89,7 +89,7 @@ def test_what_the_conditions_tell_needs_no_latent():
 
 
 def test_the_linear_vae_collapses_where_it_is_predicted_to():
-    """Trained by gradient, from the bound alone: as many latents in use as eigenvalues above σ² (Lucas 2019)."""
+    """Trained by gradient, from the bound alone: latents in use = eigenvalues above σ² (Lucas 2019)."""
     torch.manual_seed(0)
     scales = torch.tensor([2.0, 1.0, 0.5, 0.1, 0.1, 0.1])
     x = draws(2000, 6) * scales

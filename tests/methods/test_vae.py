@@ -59,7 +59,12 @@ def batch(spec: DataSpec = SPEC, rows: range = range(6)) -> Batch:
 
 def moment(memory=None, weights=None) -> Moment:
     return Moment(
-        0, RowDraw(0, 0, "autoencode", range(6)), memory or {}, weights or {}, lambda t: t, lambda: None
+        0,
+        RowDraw(0, 0, "autoencode", range(6)),
+        memory or {},
+        weights or Vae.components,
+        lambda t: t,
+        lambda: None,
     )
 
 
@@ -71,24 +76,25 @@ def error_and_kl(own: Batch) -> tuple[torch.Tensor, float]:
 
 
 def test_weight_states_mse_and_kl():
-    method = vae(likelihood="weight")
+    method = vae()
     nets = method.networks(SPEC)
-    losses, seen = method.loss(nets, batch(), moment())
+    weights = {"nll": 1.0, "mse": 50.0, "kl": 0.5}
+    losses, seen = method.loss(nets, batch(), moment(method.memory(), weights))
     mse, nats = error_and_kl(batch())
-    assert set(losses) == set(method.components) == {"mse", "kl"}
+    assert set(losses) == {"mse", "kl"}
     torch.testing.assert_close(losses["mse"], mse)
     torch.testing.assert_close(losses["kl"], torch.full((6,), nats))
-    assert seen == {}
-    assert method.memory() == {}
+    torch.testing.assert_close(seen["sigma"], torch.full((6,), 0.5 * 16 / (2 * 50)).sqrt())
 
 
 def test_sigma_states_the_likelihood():
-    method = vae(likelihood="sigma", sigma=0.3)
+    method = vae(sigma=0.3)
     losses, seen = method.loss(method.networks(SPEC), batch(), moment())
     mse, _ = error_and_kl(batch())
     torch.testing.assert_close(losses["nll"], elbo.gaussian_nll(mse, 0.09, 16))
     torch.testing.assert_close(seen["mse"], mse)
     torch.testing.assert_close(seen["sigma"], torch.full((6,), 0.3))
+    assert method.memory() == {}
 
 
 def test_a_calibrated_sigma_follows_the_error():

@@ -37,6 +37,8 @@ def test_a_recipe_written_into_a_run_is_the_same_recipe(name):
 def spec_of(recipe: Recipe) -> DataSpec:
     """What the data of a recipe will look like, as far as its [data] says; digits where it says nothing."""
     conditions = DIGITS.conditions if recipe.data.labels else {}
+    if recipe.data.source == "faces":
+        conditions = {"attributes": Condition("attributes", 5)}
     return DataSpec((recipe.data.channels or 1, *(recipe.data.height_width or (28, 28))), conditions)
 
 

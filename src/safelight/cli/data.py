@@ -19,7 +19,7 @@ LISTED = 10  # bad files, classes and sizes that are named; the others are count
 PathArgument = Annotated[
     str,
     typer.Argument(
-        metavar="PATH", help="Folder, .zip, .npz, idx file; or digits, skylines, mnist, fashion-mnist."
+        metavar="PATH", help="Folder, .zip, .npz, idx file; or digits, faces, skylines, mnist ..."
     ),
 ]
 KeysArgument = Annotated[
@@ -110,9 +110,10 @@ def data_of(path: str, keys: list[str] | None) -> Data:
     """The [data] section of a path with keys changed. Raises UserError."""
     from safelight.config import UserError, check
     from safelight.data import Data
+    from safelight.data.config import EMBEDDED
 
     section: dict[str, Any] = {"path": path}
-    if path in ("digits", "skylines", "mnist", "fashion-mnist") and not Path(path).exists():
+    if path in (*EMBEDDED, "mnist", "fashion-mnist") and not Path(path).exists():
         section = {"source": path}
     for name, value in changes_of(keys).items():
         own = name.removeprefix("data.")

@@ -41,9 +41,10 @@ def find_source(config: Data, progress: Progress | None = None) -> Source:
 
 def _source(config: Data, progress: Progress | None) -> Source:
     from safelight.data import arrays, digits, folder, hub, idx, published
-    from safelight.data.drawn import skylines
+    from safelight.data.drawn import faces, skylines
 
-    if config.source in (*EMBEDDED, "mnist", "fashion-mnist", "idx") and (column := config.column()):
+    columnless = {*EMBEDDED, "mnist", "fashion-mnist", "idx"} - {"faces"}
+    if config.source in columnless and (column := config.column()):
         raise UserError(f"data.{column}: names a column, but {config.source} has none")
     if config.source in ("folder", "idx", "arrays", "hub") and not config.path:
         needed = "owner/name of the data set" if config.source == "hub" else "where the images are"
@@ -53,6 +54,8 @@ def _source(config: Data, progress: Progress | None) -> Source:
             return digits.digits(config)
         case "skylines":
             return skylines.skylines(config)
+        case "faces":
+            return faces.faces(config)
         case "mnist":
             return published.published(published.MNIST, config, progress)
         case "fashion-mnist":

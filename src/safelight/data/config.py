@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from safelight.config import Section
 
-SourceName = Literal["digits", "skylines", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"]
-EMBEDDED = ("digits", "skylines")  # come with the package: have no files, names or columns
+SourceName = Literal["digits", "faces", "skylines", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"]
+EMBEDDED = ("digits", "faces", "skylines")  # come with the package: have no files, and but for faces no columns
 
 
 class Data(Section):
@@ -19,8 +19,8 @@ class Data(Section):
 
     source: SourceName = Field(
         "digits",
-        description="digits: scikit-learn's 1,797, embedded, 28x28; skylines: 2,000, drawn at any size; "
-        "mnist, fashion-mnist: 70,000 of 28x28, downloaded once; folder: images in a folder or a zip "
+        description="digits: scikit-learn's 1,797, embedded, 28x28; faces: 16,864, drawn with attributes at "
+        "any size; skylines: 2,000, likewise; mnist, fashion-mnist: 70,000 of 28x28, downloaded once; folder: images in a folder or a zip "
         "archive; idx: files like MNIST's; arrays: .npz or .npy; hub: a data set of the Hugging Face Hub. "
         "Told by the path's ending if unsaid",
     )

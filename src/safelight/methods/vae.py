@@ -1,9 +1,8 @@
 """Variational autoencoders (Kingma and Welling 2014; conditional, Sohn 2015), vector or spatial latents.
 
     z = μ(x, c) + s(x, c) ε,  x̂ = D(z, c)
-    calibrated   nll + kl,  nll = N/2 (log(2π σ²) + mse / σ²),  σ² the running mean of mse   (Rybkin 2020)
-    sigma        the same with a σ that is stated
-    weight       w mse + kl,  which is σ² = N / (2 w) without saying so
+    -ELBO = nll + kl   nll = N/2 (log(2π σ²) + mse / σ²), σ stated, or σ² a running mean of mse (Rybkin 2020)
+    w mse + kl         where loss.weights.mse = w is above 0: then nll is left out, and σ² = N / (2 w)
 
 mse is the mean over the N = C H W pixel values, in units of the image's range [0, 1]; kl the sum over the
 latent's dimensions, in nats. A warm-up of β is a ramp on the weight of kl. elbo.py has the formulas.
@@ -15,15 +14,17 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PositiveFloat
 from torch import Tensor, nn
 
-from safelight import elbo
+from safelight import elbo, sliders
 from safelight.config import Section
+from safelight.sliders import Slider
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
 FORGETS = 0.9  # of the running mean of mse, a step: it follows within ten
 FIRST = 1 / 12  # its value before the first step: the variance of a pixel of which nothing is known
+ROWS, COLUMNS = 4, 15  # of a grid, at most
 LOGVAR = (-30.0, 20.0)  # past which exp is of no use in float32
 
 
@@ -45,16 +46,17 @@ class VaeConfig(Section):
     """[method] of a variational autoencoder."""
 
     name: Literal["vae"] = "vae"
-    likelihood: Literal["calibrated", "sigma", "weight"] = Field(
+    sigma: PositiveFloat | Literal["calibrated"] = Field(
         "calibrated",
-        description="what an error costs. calibrated: sigma follows the error; sigma: as stated below; "
-        "weight: loss.weights.mse says it",
-    )
-    sigma: float = Field(
-        0.1, gt=0, description='of likelihood = "sigma" only, in units of the image\'s range'
+        description="of the decoder, in units of the image's range; calibrated: it follows the error",
     )
     free_bits: float = Field(
         0.0, ge=0, description="nats a latent dimension may cost for nothing, sample by sample (Kingma 2016)"
+    )
+    grid: tuple[str, ...] = Field(
+        (),
+        description='what the grid of the report moves, such as "male=0..1,female=1..0"; by default each '
+        "attribute from 0 to 1, two that add up to 1 as one; or the classes",
     )
 
 
@@ -74,20 +76,21 @@ class Vae:
     roles: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     ema: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     frozen: ClassVar[tuple[str, ...]] = ()
+    components: ClassVar[Mapping[str, float]] = {"nll": 1.0, "mse": 0.0, "kl": 1.0}
 
     def __init__(self, config: VaeConfig, networks: Mapping[str, object]) -> None:
         self.config = config
         self.encoder: EncoderConfig = networks["encoder"]  # type: ignore[assignment]
         self.decoder: DecoderConfig = networks["decoder"]  # type: ignore[assignment]
-        error = "mse" if config.likelihood == "weight" else "nll"
-        self.components: Mapping[str, float] = {error: 1.0, "kl": 1.0}
         self.phases = (Phase("autoencode", ("encoder", "decoder"), self.loss),)
         self.spec = DataSpec((0, 0, 0))
         self.latent_shape: tuple[int, ...] = ()
+        self.sliders: tuple[Slider, ...] = ()
 
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
         """The encoder, and a decoder of its latent."""
         self.spec, self.latent_shape = spec, self.encoder.latent_shape(spec)
+        self.sliders = tuple(sliders.read(text, spec) for text in self.config.grid)
         return {
             "encoder": self.encoder.build(spec),
             "decoder": self.decoder.build(spec, self.latent_shape),
@@ -96,18 +99,20 @@ class Vae:
     # --- the loss ---------------------------------------------------------------------------------
 
     def loss(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
-        """nll or mse, and kl, each (b,)."""
+        """kl, and mse where its weight is above 0, otherwise nll; each (b,)."""
         mean, logvar = self.posterior(nets, batch)
         z = mean + (logvar / 2).exp() * moment.draw.normal("z", *self.latent_shape)
-        x̂ = self.decode(nets, z, batch.given, batch.present)
-        mse = squared_error(x̂, batch.x)
-        nats = elbo.kl(mean, logvar).flatten(1)
-        losses = {"kl": nats.clamp(min=self.config.free_bits).sum(1)}
-        if self.config.likelihood == "weight":
-            return {"mse": mse, **losses}, {}
-        variance = self.variance(moment.memory).to(mse)
-        losses["nll"] = elbo.gaussian_nll(mse, variance, batch.x[0].numel())
-        return losses, {"mse": mse.detach(), "sigma": variance.sqrt().expand(len(mse))}
+        mse = squared_error(self.decode(nets, z, batch.given, batch.present), batch.x)
+        losses = {"kl": elbo.kl(mean, logvar).flatten(1).clamp(min=self.config.free_bits).sum(1)}
+        values = batch.x[0].numel()
+        if weight := moment.weights["mse"]:
+            losses["mse"] = mse
+            sigma = mse.new_tensor(elbo.implied_sigma(weight, values, moment.weights["kl"]))
+        else:
+            variance = self.variance(moment.memory).to(mse)
+            losses["nll"] = elbo.gaussian_nll(mse, variance, values)
+            sigma = variance.sqrt()
+        return losses, {"mse": mse.detach(), "sigma": sigma.expand(len(mse))}
 
     def posterior(self, nets: Nets, batch: Batch) -> tuple[Tensor, Tensor]:
         """μ and log s², (b, *latent) each, in float32."""
@@ -121,15 +126,15 @@ class Vae:
 
     def variance(self, memory: Values) -> Tensor:
         """σ² of the decoder, 0-d."""
-        if self.config.likelihood == "sigma":
-            return torch.tensor(self.config.sigma**2)
-        return memory["mse"].clamp(min=elbo.FINEST)
+        if self.config.sigma == "calibrated":
+            return memory["mse"].clamp(min=elbo.FINEST)
+        return torch.tensor(self.config.sigma**2)
 
     # --- what is remembered -----------------------------------------------------------------------
 
     def memory(self) -> dict[str, Tensor]:
         """The running mean of mse, where σ is calibrated by it."""
-        return {"mse": torch.tensor(FIRST)} if self.config.likelihood == "calibrated" else {}
+        return {"mse": torch.tensor(FIRST)} if self.config.sigma == "calibrated" else {}
 
     def remember(self, phase: str, memory: Values, seen: Values) -> Values:
         """σ² = mse is the best σ² for an error of mse."""
@@ -170,15 +175,43 @@ class Vae:
         }
 
     def panels(self, nets: Nets, batch: Batch, draw: Draw) -> Mapping[str, Panel]:
-        """Held-out images and their reconstructions."""
+        """Reconstructions, samples of the prior, and sliders over the conditions with one z a row."""
         x̂ = self.decode(nets, self.encode(nets, batch, draw), batch.given, batch.present)
-        return {
+        prior = [
+            self.decode(nets, draw.normal(f"prior {row}", *self.latent_shape), batch.given, batch.present)
+            for row in range(ROWS)
+        ]
+        found = {
             "reconstructions": Panel(
                 torch.stack([batch.x, x̂]),
                 rows=("image", "decoded"),
                 caption="Held-out images, and what the decoder makes of the mean of their posteriors.",
-            )
+            ),
+            "prior": Panel(
+                torch.stack(prior),
+                caption="Latents of the prior, decoded; a column has the conditions of the image above.",
+            ),
         }
+        if batch.present.all() and (grid := self.grid(nets, batch, draw)):
+            found["conditions"] = grid
+        return found
+
+    def grid(self, nets: Nets, batch: Batch, draw: Draw) -> Panel | None:
+        """One z and one held-out image's conditions a row, of which one is moved a column; None without any."""
+        each = self.sliders or sliders.each(self.spec, batch.given)
+        columns = [place for slider in each for place in sliders.places([slider], slider.steps(3))][:COLUMNS]
+        if not columns:
+            return None
+        z = draw.normal("grid", *self.latent_shape)[:ROWS]
+        given, present = {name: value[:ROWS] for name, value in batch.given.items()}, batch.present[:ROWS]
+        images = [
+            self.decode(nets, z, sliders.moved(given, self.spec, place), present) for place in columns
+        ]
+        return Panel(
+            torch.stack(images, dim=1),
+            columns=tuple(sliders.worded(place, self.spec) for place in columns),
+            caption="One latent a row; a column sets one condition, the others are those of a held-out image.",
+        )
 
 
 def squared_error(x̂: Tensor, x: Tensor) -> Tensor:

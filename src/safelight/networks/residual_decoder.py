@@ -7,6 +7,7 @@ it is not forgotten on the way to full size.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -66,9 +67,7 @@ class ResidualDecoder(nn.Module):
             nn.ModuleList(FilmBlock(width, size, config.groups, config.dropout) for _ in range(config.blocks))
             for width in widths
         )
-        self.grow = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 1) for coarse, fine in zip(widths, widths[1:], strict=False)
-        )
+        self.grow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for coarse, fine in pairwise(widths))
         self.norm = nn.GroupNorm(config.groups, widths[-1])
         self.leave = nn.Conv2d(widths[-1], spec.shape[0], 3, padding=1)
 

@@ -6,6 +6,7 @@ The latent is a vector, or with spatial = true a small picture, as latent diffus
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch.nn.functional as F
@@ -55,9 +56,7 @@ class ResidualEncoder(nn.Module):
             )
             for width in widths
         )
-        self.shrink = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
-        )
+        self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.norm = nn.GroupNorm(config.groups, widths[-1])
         self.spatial = config.spatial
         self.head: nn.Module
