@@ -65,9 +65,10 @@ def each(spec: DataSpec, given: Values) -> tuple[Slider, ...]:
     while names:
         ends = {(name := names.pop(0)): (0.0, 1.0)}
         for other in names:
-            both = rows[:, spec.conditions["attributes"].names.index(name)] + rows[
-                :, spec.conditions["attributes"].names.index(other)
-            ]
+            both = (
+                rows[:, spec.conditions["attributes"].names.index(name)]
+                + rows[:, spec.conditions["attributes"].names.index(other)]
+            )
             if len(rows) > 1 and bool(((both - 1).abs() < 1e-3).all()):
                 ends[other] = (1.0, 0.0)
                 names.remove(other)

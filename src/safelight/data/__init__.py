@@ -41,7 +41,6 @@ def find_source(config: Data, progress: Progress | None = None) -> Source:
 
 def _source(config: Data, progress: Progress | None) -> Source:
     from safelight.data import arrays, digits, folder, hub, idx, published
-    from safelight.data.drawn import faces, skylines
 
     columnless = {*EMBEDDED, "mnist", "fashion-mnist", "idx"} - {"faces"}
     if config.source in columnless and (column := config.column()):
@@ -53,8 +52,12 @@ def _source(config: Data, progress: Progress | None) -> Source:
         case "digits":
             return digits.digits(config)
         case "skylines":
+            from safelight.data.drawn import skylines  # its draws are keyed, which imports torch
+
             return skylines.skylines(config)
         case "faces":
+            from safelight.data.drawn import faces  # likewise
+
             return faces.faces(config)
         case "mnist":
             return published.published(published.MNIST, config, progress)

@@ -10,8 +10,14 @@ from pydantic import Field, field_validator, model_validator
 
 from safelight.config import Section
 
-SourceName = Literal["digits", "faces", "skylines", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"]
-EMBEDDED = ("digits", "faces", "skylines")  # come with the package: have no files, and but for faces no columns
+SourceName = Literal[
+    "digits", "faces", "skylines", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"
+]
+EMBEDDED = (
+    "digits",
+    "faces",
+    "skylines",
+)  # come with the package: have no files, and but for faces no columns
 
 
 class Data(Section):
@@ -20,8 +26,8 @@ class Data(Section):
     source: SourceName = Field(
         "digits",
         description="digits: scikit-learn's 1,797, embedded, 28x28; faces: 16,864, drawn with attributes at "
-        "any size; skylines: 2,000, likewise; mnist, fashion-mnist: 70,000 of 28x28, downloaded once; folder: images in a folder or a zip "
-        "archive; idx: files like MNIST's; arrays: .npz or .npy; hub: a data set of the Hugging Face Hub. "
+        "any size; skylines: 2,000, likewise; mnist, fashion-mnist: 70,000 of 28x28, downloaded once; "
+        "folder: images in a folder or a zip archive; idx: files like MNIST's; arrays: .npz or .npy; hub: a data set of the Hugging Face Hub. "
         "Told by the path's ending if unsaid",
     )
     path: str | None = Field(

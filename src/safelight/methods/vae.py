@@ -197,20 +197,18 @@ class Vae:
         return found
 
     def grid(self, nets: Nets, batch: Batch, draw: Draw) -> Panel | None:
-        """One z and one held-out image's conditions a row, of which one is moved a column; None without any."""
+        """One z and the conditions of one held-out image a row; a column moves one of them. None without any."""
         each = self.sliders or sliders.each(self.spec, batch.given)
         columns = [place for slider in each for place in sliders.places([slider], slider.steps(3))][:COLUMNS]
         if not columns:
             return None
         z = draw.normal("grid", *self.latent_shape)[:ROWS]
         given, present = {name: value[:ROWS] for name, value in batch.given.items()}, batch.present[:ROWS]
-        images = [
-            self.decode(nets, z, sliders.moved(given, self.spec, place), present) for place in columns
-        ]
+        images = [self.decode(nets, z, sliders.moved(given, self.spec, place), present) for place in columns]
         return Panel(
             torch.stack(images, dim=1),
             columns=tuple(sliders.worded(place, self.spec) for place in columns),
-            caption="One latent a row; a column sets one condition, the others are those of a held-out image.",
+            caption="One latent a row; a column sets a condition, the others are those of a held-out image.",
         )
 
 
