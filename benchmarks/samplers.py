@@ -18,7 +18,7 @@ from safelight.run import Run
 from safelight.samplers import evaluations, intervals_for
 from safelight.store.run import runs_directory
 
-BUDGETS = (4, 6, 8, 10, 15, 20)  # evaluations
+BUDGETS = (4, 6, 8, 10, 20)  # evaluations
 SAMPLES = 2000
 REFERENCE = 250
 # ddim is not among them: it is euler, and with eta = 1 ancestral

@@ -39,6 +39,19 @@ class ToyStream:
         return Batch(x, {}, torch.zeros(len(rows), dtype=torch.bool), rows, self.total)
 
 
+class Scaled(nn.Module):
+    """Pixels times constants: a buffer that no step changes and no checkpoint holds."""
+
+    scales: Tensor
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.register_buffer("scales", torch.linspace(0.9, 1.1, pixels), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scales
+
+
 class ToyGan:
     """Non-saturating GAN: d, lazy R1 in fp32, adaptive augmentation whose strength is remembered."""
 
@@ -69,6 +82,7 @@ class ToyGan:
             ),
             "discriminator": nn.Sequential(
                 nn.Flatten(),
+                Scaled(pixels),
                 nn.Linear(pixels, 32),
                 nn.SiLU(),
                 nn.Dropout(self.dropout),

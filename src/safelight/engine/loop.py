@@ -84,11 +84,12 @@ def train(job: Job) -> None:
         for phase in method.phases:
             if step % phase.every:
                 continue
+            before = [buffer.clone() for buffer in _buffers(job, phase)]
             with _only_training(state, phase.trains):
                 components, seen = _backward(job, phase, parts, step, weights, plan.train.seed)
             if not components:  # every weight is 0: no gradient, and no step on stale moments
                 continue
-            agreed = _reduce(job, phase, [*components.values(), *seen.values()])
+            agreed = _reduce(job, phase, [*components.values(), *seen.values()], before)
             for name in phase.trains:
                 scalars[f"grad_norm/{name}"] = state.optimisers[name].step(plan.optim[name], lr[name])
             scalars |= {name: values.mean() for name, values in components.items()}
@@ -160,8 +161,12 @@ def _fill(tables: dict[str, Tensor], part: Batch, values: Values) -> None:
         tables[name][part.rows.start : part.rows.stop] = own.detach()
 
 
-def _reduce(job: Job, phase: Phase, tables: list[Tensor]) -> Signals:
-    """One flat sum over the processes: gradients, batch-norm buffers, tables, signals."""
+def _reduce(job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]) -> Signals:
+    """One flat sum over the processes: gradients, changes of batch-norm buffers, tables, signals.
+
+    before: the buffers as all processes had them. Their changes are averaged, not they themselves: a buffer
+    that never changes, such as a table of frequencies, would drift by the rounding of a third.
+    """
     gradients = []
     for parameter in [own for name in phase.trains for own in job.state.optimisers[name].parameters]:
         if parameter.grad is None:  # on some process, or for good (R1 does not reach the last bias)
@@ -169,14 +174,23 @@ def _reduce(job: Job, phase: Phase, tables: list[Tensor]) -> Signals:
         gradients.append(parameter.grad)
     if job.world.size == 1:
         return job.signals
-    trained = [job.state.nets[name] for name in phase.trains]
-    buffers = [buffer for net in trained for buffer in net.buffers() if buffer.is_floating_point()]
-    for buffer in buffers:
-        buffer.div_(job.world.size)
+    buffers = _buffers(job, phase)
+    for buffer, old in zip(buffers, before, strict=True):
+        buffer.sub_(old).div_(job.world.size)
     signals = torch.tensor([job.signals.stop, job.signals.edit], dtype=torch.float32, device=job.device)
     job.world.sum_([*gradients, *buffers, *tables, signals])
+    for buffer, old in zip(buffers, before, strict=True):
+        buffer.add_(old)
     stop, edit = signals.tolist()
     return Signals(stop=stop > 0, edit=edit > 0)
+
+
+def _buffers(job: Job, phase: Phase) -> list[Tensor]:
+    """What forward passes of a phase may change besides gradients, differently on every process."""
+    if job.world.size == 1:
+        return []
+    trained = [job.state.nets[name] for name in phase.trains]
+    return [buffer for net in trained for buffer in net.buffers() if buffer.is_floating_point()]
 
 
 @contextmanager
