@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from safelight.engine.ema import reconstruct, tracks_of
 from safelight.evaluate.evaluation import Evaluation
 from safelight.generate import Wanted, conditions, generate
 from safelight.recipes.recipe import Recipe
+from safelight.session.codec import open_space
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
 from safelight.session.notebook import run_html
 from safelight.session.prepare import Tell
+from safelight.session.recorded import pixel_spec_of
 from safelight.session.replay import Replay
 from safelight.session.samples import Samples
 from safelight.session.watch import evaluated
@@ -57,7 +60,7 @@ class Run:
         self.step = step if recompute and isinstance(step, int) else self._step(step)
         self.verdict = replay.go_to(self.step)
         self.recipe: Recipe = replay.in_force.recipe_at(self.step)
-        self.spec = replay.spec
+        self.spec, self.pixels = replay.spec, pixel_spec_of(directory)
         self.device = replay.device
         self.autocast = replay.autocast
         self.method = replay.method
@@ -103,7 +106,7 @@ class Run:
         given, present = conditions(self.spec, values, count, self.device, lambda: self._examples(count))
         x = generate(self.method, self.nets, changed, given, present, seed, self.autocast)
         return Samples(
-            Space().to_pixels(x),
+            self.space.to_pixels(x),
             {name: _array(value) for name, value in given.items()},
             _array(present),
             self.spec,
@@ -141,7 +144,7 @@ class Run:
             str(facts.execution["precision"]),
             self.device,
         )
-        stream = Stream(pack, self.recipe.train.seed, 1, device=self.device)
+        stream = Stream(pack, self.recipe.train.seed, 1, device=self.device, space=self.space)
         digest = self._digest or manifest.digest_of(keep.directory(self.directory.path, self.step))
         return evaluate(generator, stream, judge, n, seed, step=self.step, weights=digest, progress=progress)
 
@@ -157,6 +160,11 @@ class Run:
         """How a notebook shows a run: one line, its latest sheet, its loss."""
         return run_html(self.directory)
 
+    @cached_property
+    def space(self) -> Space:
+        """Between the pixels of samples and what the networks see; opens the autoencoder of latents."""
+        return open_space(self.directory, self.device)
+
     def _data(self, progress: Progress | None = None) -> Pack:
         """The data of the run. Raises UserError where they are not what it was trained on."""
         pack = open_data(self.recipe.data, progress)
@@ -166,7 +174,7 @@ class Run:
 
     def _examples(self, count: int) -> Batch:
         """Held-out items, for their conditions; training items where none is held out."""
-        stream = Stream(self._data(), self.recipe.train.seed, 1, device=self.device)
+        stream = Stream(self._data(), self.recipe.train.seed, 1, device=self.device, space=self.space)
         return examples(stream, count)
 
     def _wanted(self, name: str, value: str) -> Wanted:
@@ -174,7 +182,7 @@ class Run:
         condition = self.spec.conditions.get(name)
         if condition is None or condition.kind not in ("mask", "text") or value == "none":
             return value
-        return from_file(name, value, self.spec)
+        return from_file(name, value, self.pixels, self.space.factor)
 
     def _averaged(self, length: float) -> dict[str, Tensor]:
         """Averaged weights of a relative length, from the tracks of the checkpoints up to this one."""

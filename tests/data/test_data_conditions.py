@@ -13,6 +13,7 @@ from safelight.config import UserError
 from safelight.data import Data, open_data
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
+from safelight.data.view import Views
 
 N, H, W = 40, 6, 8
 RNG = np.random.default_rng(5)
@@ -48,7 +49,7 @@ def test_a_flip_mirrors_an_image_and_its_mask_together(tmp_path: Path) -> None:
     ids = RNG.integers(0, 3, (N, H, W), np.uint8)
     np.savez(tmp_path / "all.npz", images=painted(ids), masks=ids)
     pack = open_data(Data(path=str(tmp_path / "all.npz"), held_out=0.2))
-    stream, plain = Stream(pack, 3, 16, flip=True), Stream(pack, 3, 16)
+    stream, plain = Stream(pack, 3, 16, views=Views(flip=True)), Stream(pack, 3, 16)
     flipped = 0
     for step in range(6):
         batch, still = stream.batch(step, range(16)), plain.batch(step, range(16))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from safelight.config import UserError
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
+from safelight.data.view import Views
 from safelight.types import Batch
 
 MakePack = Callable[..., Pack]
@@ -34,7 +35,7 @@ def joined(parts: list[Batch]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
 def test_a_batch_is_the_same_for_any_processes_and_parts(pack: Pack, world: int, accumulate: int) -> None:
-    whole, cut = (Stream(pack, 7, 48, flip=True) for _ in range(2))
+    whole, cut = (Stream(pack, 7, 48, views=Views(flip=True)) for _ in range(2))
     for step in (0, 3, 100_003):
         (one,) = whole.parts(step)
         many = [part for rank in range(world) for part in cut.parts(step, accumulate, rank, world)]
@@ -44,7 +45,10 @@ def test_a_batch_is_the_same_for_any_processes_and_parts(pack: Pack, world: int,
 
 
 def test_a_step_does_not_depend_on_the_steps_before(pack: Pack) -> None:
-    forward, backward = Stream(pack, 1, 30, flip=True), Stream(pack, 1, 30, flip=True)
+    forward, backward = (
+        Stream(pack, 1, 30, views=Views(flip=True)),
+        Stream(pack, 1, 30, views=Views(flip=True)),
+    )
     seen = [forward.parts(step)[0].x for step in range(30)]
     for step in reversed(range(30)):
         assert torch.equal(backward.parts(step)[0].x, seen[step])
@@ -72,7 +76,7 @@ def test_pictures_labels_and_presence_belong_together(pack: Pack, pictures: Pict
 
 
 def test_flips_mirror_about_half_the_rows_anew_each_step(pack: Pack) -> None:
-    plain, flipped = Stream(pack, 2, 100), Stream(pack, 2, 100, flip=True)
+    plain, flipped = Stream(pack, 2, 100), Stream(pack, 2, 100, views=Views(flip=True))
     mirrored = []
     for step in range(20):
         x, y = plain.parts(step)[0].x, flipped.parts(step)[0].x
@@ -91,7 +95,7 @@ def test_seeds_give_other_orders(pack: Pack) -> None:
 
 
 def test_held_out_is_fixed_unflipped_and_never_trained_on(pack: Pack, pictures: Pictures) -> None:
-    stream, other = Stream(pack, 0, 50, flip=True), Stream(pack, 9, 20)
+    stream, other = Stream(pack, 0, 50, views=Views(flip=True)), Stream(pack, 9, 20)
     every = stream.held_out(10_000)
     assert len(every.x) == every.total == stream.held_out_count == len(pack.held_out)
     np.testing.assert_array_equal(stream.space.to_pixels(every.x), pictures[pack.held_out])
@@ -103,7 +107,7 @@ def test_held_out_is_fixed_unflipped_and_never_trained_on(pack: Pack, pictures: 
 
 
 def test_pick_gives_what_is_asked_for(pack: Pack, pictures: Pictures) -> None:
-    stream = Stream(pack, 0, 50, flip=True)
+    stream = Stream(pack, 0, 50, views=Views(flip=True))
     np.testing.assert_array_equal(
         stream.space.to_pixels(stream.pick(np.array([5, 3, 5])).x), pictures[[5, 3, 5]]
     )

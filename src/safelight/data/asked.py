@@ -17,17 +17,18 @@ from safelight.data.stream import one_hot
 from safelight.types import DataSpec
 
 
-def from_file(name: str, path: str, spec: DataSpec) -> Tensor:
+def from_file(name: str, path: str, spec: DataSpec, factor: int = 1) -> Tensor:
     """A condition of the data from a file: a mask (1, K, H, W), or text features (n, T).
 
-    A mask is cropped and resized like the images trained on. Raises UserError naming the condition.
+    A mask is cropped and resized like the images trained on. spec: of the images. factor: pixels a side that
+    become one, as latents have it. Raises UserError naming the condition.
     """
     where = f"condition {name}={path}"
     size = spec.conditions[name].size
     if not Path(path).is_file():
         raise UserError(f"{where}: there is no such file")
     if spec.conditions[name].kind == "mask":
-        return _mask(where, path, size, (spec.shape[1], spec.shape[2]))
+        return _mask(where, path, size, (spec.shape[1], spec.shape[2]), factor)
     arrays = open_arrays(path)
     features = check_features(where, arrays)
     if features.shape[-1] != size:
@@ -35,7 +36,7 @@ def from_file(name: str, path: str, spec: DataSpec) -> Tensor:
     return torch.from_numpy(np.array(features.reshape(-1, size), np.float32))
 
 
-def _mask(where: str, path: str, classes: int, size: tuple[int, int]) -> Tensor:
+def _mask(where: str, path: str, classes: int, size: tuple[int, int], factor: int) -> Tensor:
     try:
         with quiet(), open(path, "rb") as file, open_image(file) as image:
             ids = decode_mask(image, size, height_width(image, orientation(image)), None)
@@ -46,4 +47,4 @@ def _mask(where: str, path: str, classes: int, size: tuple[int, int]) -> Tensor:
         ids = (ids == 255).astype(np.uint8)
     if (wrong := ids[(ids >= classes) & (ids != 255)]).size:
         raise UserError(f"{where}: holds class {wrong.max()}, but the data has {classes} classes")
-    return one_hot(torch.from_numpy(np.array(ids))[None], classes)
+    return one_hot(torch.from_numpy(np.array(ids))[None], classes, factor)

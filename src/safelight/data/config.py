@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from safelight.config import Section
+from safelight.config import Reference, Section
 
 SourceName = Literal[
     "digits", "faces", "skylines", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"
@@ -18,6 +18,25 @@ EMBEDDED = (
     "faces",
     "skylines",
 )  # come with the package: have no files, and but for faces no columns
+
+
+Measured = Literal["measured"] | float | tuple[float, ...]
+
+
+class Latents(Section):
+    """[data.latents]: images are encoded once, and methods see the latents. Samples are decoded again."""
+
+    autoencoder: Reference = Field(
+        description='recipe:NAME is trained first, run:NAME is a finished run of the family "vae", anything '
+        "else the path or Hub id of a diffusers AutoencoderKL"
+    )
+    shift: Measured = Field(
+        "measured",
+        description="x = (latent - shift) * scale; one number, or one a channel; measured: the mean",
+    )
+    scale: Measured = Field(
+        "measured", description="measured: one over the standard deviation; 0.18215 and 1/50 are usual, too"
+    )
 
 
 class Data(Section):
@@ -81,6 +100,15 @@ class Data(Section):
         "data with an official test split holds out that split instead",
     )
     flip: bool = Field(False, description="mirror every second image, at random, left to right")
+    turn: Literal["half", "quarter"] | None = Field(
+        None, description="turn images at random, masks with them; quarter turns need square images"
+    )
+    balance: tuple[float, ...] | None = Field(
+        None,
+        description="how often each class is drawn, in any unit; then an image of it, at random. Of masks, "
+        "images with a pixel of the class; of labels, those of it. Without it every image once an epoch",
+    )
+    latents: Latents | None = Field(None, description="train on the latents of an autoencoder")
     skip_bad: bool = Field(
         False, description="leave out files that cannot be decoded; otherwise they are named and refused"
     )
@@ -88,6 +116,13 @@ class Data(Section):
         False,
         description="take images behind symbolic links that lead out of the folder; otherwise bad files",
     )
+
+    @field_validator("balance")
+    @classmethod
+    def _shares(cls, balance: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if balance is not None and (min(balance, default=0) < 0 or not sum(balance)):
+            raise ValueError(f"{list(balance)} should be shares of the classes, none below 0, not all 0")
+        return balance
 
     @property
     def height_width(self) -> tuple[int, int] | None:

@@ -3,22 +3,32 @@
 Row r of step s is image number s * batch_size + r of an endless sequence, which is one keyed permutation
 of the training items after another. A batch may straddle two of them; each visits every item exactly once.
 
-Masks go out with a channel for each class, mirrored with their image. Of several text features of an image
-one is drawn at random, anew each time; held-out items have their first.
+With shares of classes a row is drawn by class instead, at random, and an epoch is just as many images.
+
+Masks go out with a channel for each class, mirrored and turned with their image, and in a space of latents as
+shares of each class in a latent's pixel. Of several text features of an image one is drawn at random, anew
+each time; held-out items have their first. A latent is drawn from its posterior for training, and is the mean
+of that otherwise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from safelight.config import UserError
+from safelight.data.classes import Balance
+from safelight.data.latents import Latents
 from safelight.data.pack import Pack
 from safelight.data.space import Space
+from safelight.data.view import STRAIGHT, Views, seen
 from safelight.draw import RowDraw, permutation
-from safelight.types import Batch
+from safelight.types import Batch, DataSpec
 
 ORDERS_KEPT = 2  # permutations in memory; a batch rarely meets more than two epochs
 
@@ -32,20 +42,29 @@ class Stream:
         seed: int,
         batch_size: int,
         *,
-        flip: bool = False,
+        views: Views = Views(),  # noqa: B008 it is frozen
+        balance: Sequence[float] | None = None,
         device: torch.device | str = "cpu",
-        space: Space | None = None,
+        space: Space = Space(),  # noqa: B008
+        latents: Latents | None = None,
     ) -> None:
         if not len(pack.train):
             raise UserError(f"{pack.name}: holds no image to train on; add images or lower data.held_out")
         if batch_size < 1:
             raise UserError(f"batch size {batch_size}: should be 1 or more")
-        self.pack, self.seed, self.batch_size, self.flip = pack, seed, batch_size, flip
-        self.device, self.space = torch.device(device), space or Space()
+        self.pack, self.seed, self.batch_size, self.views = pack, seed, batch_size, views
+        self.device, self.space, self.latents = torch.device(device), space, latents
+        self._balance = Balance(pack, balance) if balance else None
         self._images = np.asarray(pack.images)  # memmap's own indexing costs more than the copy
         self._given = {name: np.asarray(values) for name, values in pack.given.items()}
         self._masks = pack.described["mask"][1] if "mask" in pack.described else 0  # classes
         self._orders: dict[int, NDArray[np.int64]] = {}
+
+    @property
+    def spec(self) -> DataSpec:
+        """The data as methods see them: (C, H, W) in model space, and conditions."""
+        own = self.pack.spec
+        return DataSpec(self.space.shape(own.shape), own.conditions)
 
     def images_seen(self, step: int) -> int:
         """Images shown by the time `step` begins."""
@@ -75,12 +94,14 @@ class Stream:
     def batch(self, step: int, rows: range) -> Batch:
         """Some rows of the step's global batch."""
         draw = RowDraw(self.seed, step, "data", rows)
-        mirrored = self._send(draw.uniform("flip") < 0.5) if self.flip else None
+        which = self.views.drawn(draw) if len(self.views.all) > 1 else None
         caption = draw.uniform("caption").numpy() if self.pack.first is not None else 0.0
-        return self._gather(self.items(step, rows), rows, self.batch_size, mirrored, caption)
+        return self._gather(self.items(step, rows), rows, self.batch_size, which, caption, draw)
 
     def items(self, step: int, rows: range) -> NDArray[np.int64]:
         """Which items of the pack those rows are, (b,)."""
+        if self._balance:
+            return self._balance.items(RowDraw(self.seed, step, "data", rows))
         begin, length = self.images_seen(step) + rows.start, len(self.pack.train)
         end = begin + len(rows)
         pieces = [
@@ -94,7 +115,7 @@ class Stream:
         return len(self.pack.held_out)
 
     def held_out(self, count: int, offset: int = 0) -> Batch:
-        """`count` held-out items from `offset` on, or as many as there are, unflipped; the same in every run.
+        """`count` held-out items from `offset` on, or as many as there are, unturned; the same in every run.
 
         Raises UserError where none is left.
         """
@@ -107,7 +128,7 @@ class Stream:
         return self._gather(items, range(offset, offset + len(items)), self.held_out_count)
 
     def pick(self, items: NDArray[np.int64]) -> Batch:
-        """Any items of the pack by number, unflipped, in the order given."""
+        """Any items of the pack by number, as they are, in the order given."""
         return self._gather(items, range(len(items)), len(items))
 
     def _gather(
@@ -115,22 +136,36 @@ class Stream:
         items: NDArray[np.int64],
         rows: range,
         total: int,
-        mirrored: Tensor | None = None,
+        which: Tensor | None = None,
         caption: NDArray[np.float32] | float = 0.0,
+        draw: RowDraw | None = None,
     ) -> Batch:
-        """Items as a batch. mirrored: (b,) bool. caption: (b,) in [0, 1), which of each item's captions."""
-        pixels = self._send(self._images[items])
+        """Items as a batch. which: (b,) of `views.all`. caption: (b,) in [0, 1), which of each item's
+        captions. draw: of latents from their posteriors; without it their means.
+        """
         given = {
             name: self._send(values[self._rows(name, items, caption)]) for name, values in self._given.items()
         }
-        if mirrored is not None:
-            pixels = _mirrored(pixels, mirrored)
-            if "mask" in given:
-                given["mask"] = _mirrored(given["mask"], mirrored)
         if "mask" in given:
-            given["mask"] = one_hot(given["mask"], self._masks)
+            given["mask"] = one_hot(self._seen(given["mask"], which), self._masks, self.space.factor)
         present = self._send(self.pack.present[items])
-        return Batch(self.space.from_pixels(pixels), given, present, rows, total)
+        if self.latents:
+            x = self._latent(self.latents, items, which, draw)
+        else:
+            x = self.space.from_pixels(self._seen(self._send(self._images[items]), which))
+        return Batch(x, given, present, rows, total)
+
+    def _seen(self, rows: Tensor, which: Tensor | None) -> Tensor:
+        return rows if which is None else seen(rows, self.views.all, self._send(which))
+
+    def _latent(
+        self, latents: Latents, items: NDArray[np.int64], which: Tensor | None, draw: RowDraw | None
+    ) -> Tensor:
+        """Normalised latents (b, c, h, w) of items, of the views they are seen in."""
+        straight = np.full(len(items), latents.views.index(STRAIGHT))
+        mean, std = latents.read(items, straight if which is None else which.numpy())
+        z = mean if draw is None else mean + std * draw.normal("posterior", *mean.shape[1:])
+        return self.space.normalised(self._send(z))
 
     def _rows(
         self, name: str, items: NDArray[np.int64], caption: NDArray[np.float32] | float
@@ -166,12 +201,11 @@ def examples(stream: Stream, count: int) -> Batch:
     return stream.pick((held_out if len(held_out) else train)[:count])
 
 
-def one_hot(ids: Tensor, classes: int) -> Tensor:
-    """Class numbers (b, H, W) uint8 as (b, classes, H, W) float32; a number beyond them is all zeros."""
+def one_hot(ids: Tensor, classes: int, factor: int = 1) -> Tensor:
+    """Class numbers (b, H, W) uint8 as (b, classes, H, W) float32; a number beyond them is all zeros.
+
+    factor: pixels a side that become one, which holds their share of each class.
+    """
     numbers = torch.arange(classes, dtype=torch.uint8, device=ids.device)
-    return (ids[:, None] == numbers[:, None, None]).float()
-
-
-def _mirrored(rows: Tensor, which: Tensor) -> Tensor:
-    """Rows (b, H, W, ...) with some of them left to right."""
-    return torch.where(which.view(-1, *[1] * (rows.ndim - 1)), rows.flip(2), rows)
+    mask = (ids[:, None] == numbers[:, None, None]).float()
+    return F.avg_pool2d(mask, factor) if factor > 1 else mask

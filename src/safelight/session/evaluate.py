@@ -15,7 +15,6 @@ from torch import Tensor
 from safelight.data import open_data
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
-from safelight.data.space import Space
 from safelight.data.stream import Stream
 from safelight.draw import permutation
 from safelight.engine.state import State
@@ -121,7 +120,7 @@ def _drawn(
             seed,
             generator.autocast,
         )
-        yield Drawn(Space().to_pixels(x), _wanted(asked))
+        yield Drawn(stream.space.to_pixels(x), _wanted(asked))
         if progress:
             progress("samples", rows.stop, n)
 

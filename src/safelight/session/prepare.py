@@ -14,8 +14,11 @@ import torch
 from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.cache import cache_dir
+from safelight.data.latents import open_latents, space_of, told
 from safelight.data.pack import Pack
+from safelight.data.space import Space
 from safelight.data.stream import Stream
+from safelight.data.view import views_of
 from safelight.engine import precision
 from safelight.engine.distributed import World
 from safelight.engine.fingerprint import environment
@@ -24,6 +27,8 @@ from safelight.engine.plan import Plan
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
+from safelight.session.codec import KEY as CODEC
+from safelight.session.codec import open_codec
 from safelight.session.products import Products, references
 from safelight.types import Method
 
@@ -49,7 +54,7 @@ class Prepared:
 
     def state(self, memory_format: str, plan: Plan | None = None) -> State:
         """The state of training at step 0. plan: the recipe's by default."""
-        return State(self.method, self.pack.spec, plan or self.plan, self.device, memory_format)
+        return State(self.method, self.stream.spec, plan or self.plan, self.device, memory_format)
 
 
 def prepare(
@@ -69,9 +74,38 @@ def prepare(
         pack = open_data(recipe.data)
     if world.share(pack.fingerprint) != pack.fingerprint:
         raise UserError(f"{pack.name}: {socket.gethostname()} has other data than the first machine; copy it")
-    stream = Stream(pack, recipe.train.seed, recipe.train.batch_size, flip=recipe.data.flip, device=device)
+    stream = open_stream(recipe, pack, world, device, products, tell)
     stream.parts(0, recipe.train.accumulate, world.rank, world.size)  # refuse sizes that do not divide
     return Prepared(recipe, pack, stream, recipe.method(), device, world, products)
+
+
+def open_stream(
+    recipe: Recipe, pack: Pack, world: World, device: torch.device, products: Products, tell: Tell
+) -> Stream:
+    """The batches of a recipe: images, or latents that are encoded now if they are not in the cache."""
+    views = views_of(recipe.data, *pack.images.shape[1:3])
+    space, latents = Space(), None
+    if recipe.data.latents:
+        codec = open_codec(products[CODEC], pack.spec.shape[0], device)
+        if getattr(recipe.sample, "clip", False):
+            raise UserError("sample.clip: latents are not bounded by -1 and 1; set sample.clip=false")
+        if world.local == 0:
+            latents = open_latents(pack, codec, views.all, device, _telling(tell) if world.first else None)
+        world.wait()
+        latents = latents or open_latents(pack, codec, views.all, device)
+        space = space_of(pack, latents, codec, recipe.data.latents.shift, recipe.data.latents.scale)
+        tell(told(space))
+    train = recipe.train
+    return Stream(
+        pack,
+        train.seed,
+        train.batch_size,
+        views=views,
+        balance=recipe.data.balance,
+        device=device,
+        space=space,
+        latents=latents,
+    )
 
 
 def open_device(name: str, processes: int = 1) -> torch.device:
@@ -156,7 +190,7 @@ def _probe_key(ready: Prepared) -> str:
     tree = ready.recipe.tree
     facts = [
         {name: tree[name] for name in ("network", "method", "optim")},
-        [ready.recipe.train.batch_size, ready.recipe.train.accumulate, list(ready.pack.spec.shape)],
+        [ready.recipe.train.batch_size, ready.recipe.train.accumulate, list(ready.stream.spec.shape)],
         environment(ready.device, "auto", "auto", ready.world.size),
     ]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()

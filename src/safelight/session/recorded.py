@@ -6,7 +6,9 @@ import tomllib
 from dataclasses import asdict
 from typing import Any
 
+from safelight.data.classes import mask_shares
 from safelight.data.pack import Pack
+from safelight.data.space import Space
 from safelight.recipes.recipe import Recipe, resolve
 from safelight.store.run import RunDirectory
 from safelight.types import Condition, DataSpec
@@ -17,8 +19,8 @@ def recipe_of(directory: RunDirectory) -> Recipe:
     return resolve(tomllib.loads(directory.recipe_text()), directory.info().recipe)
 
 
-def spec_of(directory: RunDirectory) -> DataSpec:
-    """The shape and conditions of the data a run was made with, without the data."""
+def pixel_spec_of(directory: RunDirectory) -> DataSpec:
+    """The shape and conditions of the images a run was made with, without them."""
     data = directory.info().facts.data
     conditions = {
         name: Condition(own["kind"], int(own["size"]), tuple(own["names"]))
@@ -28,9 +30,18 @@ def spec_of(directory: RunDirectory) -> DataSpec:
     return DataSpec((channels, height, width), conditions)
 
 
-def data_facts(pack: Pack) -> dict[str, Any]:
+def spec_of(directory: RunDirectory) -> DataSpec:
+    """The data of a run as its method sees them: of latents, the shape of those."""
+    pixels, latents = pixel_spec_of(directory), directory.info().facts.data.get("latents")
+    if latents is None:
+        return pixels
+    channels, height, width = latents["shape"]
+    return DataSpec((channels, height, width), pixels.conditions)
+
+
+def data_facts(pack: Pack, space: Space) -> dict[str, Any]:
     """What a run records of its data."""
-    return {
+    facts = {
         "name": pack.name,
         "fingerprint": pack.fingerprint,
         "train": len(pack.train),
@@ -39,3 +50,9 @@ def data_facts(pack: Pack) -> dict[str, Any]:
         "shape": list(pack.spec.shape),
         "conditions": {name: asdict(condition) for name, condition in pack.conditions.items()},
     }
+    if "mask" in pack.described:
+        facts["mask_shares"] = list(mask_shares(pack))
+    if space.codec:
+        shape = list(space.shape(pack.spec.shape))
+        facts["latents"] = {"shape": shape, "shift": list(space.shift), "scale": list(space.scale)}
+    return facts

@@ -74,7 +74,7 @@ def begin(
             steps=ready.plan.steps,
             name=name,
             facts=Facts(
-                data=data_facts(ready.pack),
+                data=data_facts(ready.pack, ready.stream.space),
                 code=code_facts(recipe),
                 environment=_environment(ready, execution),
                 execution=asdict(execution),
@@ -220,7 +220,7 @@ class Session:
         for folder in (self.directory.sheets, self.directory.panels):
             with mendable(folder):
                 folder.mkdir(exist_ok=True)
-        watch.draw_sheet(images, ready.pack.spec, f"step {step}", self.directory.sheets / f"{step:08d}.png")
+        watch.draw_sheet(images, ready.stream.spec, f"step {step}", self.directory.sheets / f"{step:08d}.png")
         pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)
         watch.draw_figures(pictures, self.directory.panels, step)
 

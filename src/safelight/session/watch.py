@@ -40,11 +40,11 @@ def watched_images(
     method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
 ) -> NDArray[np.uint8]:
     """The fixed samples of [watch]: (N, H, W, C) uint8, the same noises and conditions at every step."""
-    spec, count = stream.pack.spec, recipe.watch.images
+    spec, count = stream.spec, recipe.watch.images
     wanted = {} if stream.pack.present.any() else dict.fromkeys(spec.conditions, "none")
     given, present = conditions(spec, wanted, count, stream.device, lambda: examples(stream, count))
     x = generate(method, nets, recipe.sample, given, present, recipe.watch.seed, autocast)
-    return Space().to_pixels(x)
+    return stream.space.to_pixels(x)
 
 
 def columns(classes: int, count: int) -> int | None:
@@ -99,13 +99,13 @@ def figures(
     draw = RowDraw(recipe.watch.seed, 0, "panels", batch.rows, stream.device)
     with autocast():
         panels = method.panels(nets, batch, draw)
-    return {name: picture(own) for name, own in panels.items()}
+    return {name: picture(own, stream.space) for name, own in panels.items()}
 
 
-def picture(own: Panel) -> Picture:
+def picture(own: Panel, space: Space) -> Picture:
     """A panel in pixels."""
     rows, wide = own.images.shape[:2]
-    pixels = Space().to_pixels(own.images.flatten(0, 1))
+    pixels = space.to_pixels(own.images.flatten(0, 1))
     return Picture(pixels.reshape(rows, wide, *pixels.shape[1:]), own.rows, own.columns, own.caption)
 
 
