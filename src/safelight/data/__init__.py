@@ -59,6 +59,10 @@ def _source(config: Data, progress: Progress | None) -> Source:
             from safelight.data.drawn import faces  # likewise
 
             return faces.faces(config)
+        case "tissue":
+            from safelight.data.drawn import tissue  # likewise
+
+            return tissue.tissue(config)
         case "mnist":
             return published.published(published.MNIST, config, progress)
         case "fashion-mnist":

@@ -11,13 +11,14 @@ from pydantic import Field, field_validator, model_validator
 from safelight.config import Reference, Section
 
 SourceName = Literal[
-    "digits", "faces", "skylines", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"
+    "digits", "faces", "skylines", "tissue", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"
 ]
 EMBEDDED = (
     "digits",
     "faces",
     "skylines",
-)  # come with the package: have no files, and but for faces no columns
+    "tissue",
+)  # come with the package: no files, but for faces no columns
 
 
 Measured = Literal["measured"] | float | tuple[float, ...]
@@ -45,8 +46,9 @@ class Data(Section):
     source: SourceName = Field(
         "digits",
         description="digits: scikit-learn's 1,797, embedded, 28x28; faces: 16,864, drawn with attributes at "
-        "any size; skylines: 2,000, likewise; mnist, fashion-mnist: 70,000 of 28x28, downloaded once; "
-        "folder: images in a folder or a zip archive; idx: files like MNIST's; arrays: .npz or .npy; hub: a data set of the Hugging Face Hub. "
+        "any size; skylines: 2,000, likewise; tissue: 4,000 with masks of five classes, likewise; mnist, "
+        "fashion-mnist: 70,000 of 28x28, downloaded once; folder: images in a folder or a zip archive; "
+        "idx: files like MNIST's; arrays: .npz or .npy; hub: a data set of the Hugging Face Hub. "
         "Told by the path's ending if unsaid",
     )
     path: str | None = Field(

@@ -41,7 +41,7 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[Record]) -> 
     masks = None
     if items.masks:
         masks, classes = _masks(items.masks, slots, records, kept)
-        described["mask"] = ("mask", classes, ())
+        described["mask"] = ("mask", classes, items.masks.names)
         present["mask"] = items.masks.present[kept]
     for condition, column in columns.items():
         np.save(folder / f"given-{condition}.npy", column.values)

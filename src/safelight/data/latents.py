@@ -99,7 +99,7 @@ def _encode(
         done = file.tell() // (row * block) * block
         file.truncate(done * row)
         for start in range(done, len(pack), block):
-            pixels = torch.from_numpy(np.asarray(pack.images[start : start + block])).to(device)
+            pixels = torch.from_numpy(np.array(pack.images[start : start + block])).to(device)
             mean, std = codec.encode(Space().from_pixels(view.of(pixels, 1, 2)))
             bits = torch.stack([mean, std], 1).to(torch.bfloat16).cpu().contiguous().view(torch.int16)
             file.write(bits.numpy().tobytes())

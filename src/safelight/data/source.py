@@ -43,6 +43,7 @@ class Masks:
 
     present: NDArray[np.bool_]
     classes: int | None = None
+    names: tuple[str, ...] = ()  # of the classes, where they are known
 
 
 @dataclass(frozen=True, eq=False)
