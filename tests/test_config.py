@@ -7,7 +7,16 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from safelight.config import Section, UserError, check, flatten, override, parse_override, read_toml
+from safelight.config import (
+    Section,
+    UserError,
+    check,
+    flatten,
+    nearest,
+    override,
+    parse_override,
+    read_toml,
+)
 
 
 class Inner(Section):
@@ -76,3 +85,9 @@ def test_files_that_are_no_recipe_are_named(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b"a = '\xe9'")
     with pytest.raises(UserError, match="is not UTF-8"):
         read_toml(tmp_path / "latin.toml")
+
+
+def test_a_thousand_names_are_not_all_listed():
+    names = [f"r{number:03d}" for number in range(1000)]
+    assert nearest("zzz", names).endswith("r018, r019 and 980 more)")
+    assert nearest("zzz", names[:2]) == " (known: r000, r001)"

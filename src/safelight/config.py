@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema, core_schema
 
 Tree = dict[str, Any]
 ModelT = TypeVar("ModelT", bound=BaseModel)
+LISTED = 20  # names that a line can take
 
 
 class UserError(Exception):
@@ -54,12 +55,13 @@ def _from_root(path: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' (did you mean X?)' for the known name nearest to `name`, or the list of known names."""
+    """' (did you mean X?)' for the known name nearest to `name`, or the first of the known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f" (did you mean {close[0]!r}?)"
-    return f" (known: {', '.join(names)})" if names else ""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f" (known: {', '.join(names[:LISTED])}{more})" if names else ""
 
 
 def read_toml(path: Path) -> Tree:

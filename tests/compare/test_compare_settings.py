@@ -21,7 +21,8 @@ def test_differences_are_all_keys_that_differ_and_no_others(made):
 
 def test_every_section_has_a_role():
     assert role_of("train.steps") == role_of("loss.weights.mse") == role_of("data.flip") == "training"
-    assert role_of("evaluate.every") == role_of("checkpoint.keep") == role_of("watch.seed") == "watching"
+    watching = ("evaluate.every", "checkpoint.keep", "watch.seed", "tape.every")
+    assert {role_of(key) for key in watching} == {"watching"}
     assert role_of("sample.guidance") == "sampling"
 
 

@@ -13,7 +13,8 @@ from safelight.config import flatten
 Role = Literal["training", "sampling", "watching"]
 
 ABSENT = "not there"  # a key that the recipe of a run does not have
-WATCHING = ("watch", "checkpoint", "evaluate")  # sections that decide what is looked at, not what is trained
+# Sections that decide what is looked at and kept, not what is trained.
+WATCHING = ("watch", "checkpoint", "evaluate", "tape", "monitor")
 IGNORED = ("about",)  # words
 SEED = "train.seed"
 SAID = 3  # differing keys that a label says; where there are more it names a run
