@@ -17,7 +17,7 @@ def test_a_slider_moves_from_end_to_end():
     slider = sliders.read("male=0..1, female=1..0", FACES)
     assert slider.at(0) == {"male": 0.0, "female": 1.0}
     assert slider.at(0.25) == {"male": 0.25, "female": 0.75}
-    assert sliders.worded(slider.at(0.25), FACES) == "male 0.25 female 0.75"
+    assert sliders.labels([slider], [slider.at(0.25)], FACES) == ("male 0.25",)
 
 
 def test_several_sliders_are_combined():
@@ -48,7 +48,7 @@ def test_all_else_is_held():
 def test_classes_are_gone_through_one_by_one():
     (slider,) = sliders.each(CLASSES, {})
     columns = sliders.places([slider], slider.steps(7))
-    assert [sliders.worded(place, CLASSES) for place in columns] == ["cat", "dog", "bird"]
+    assert sliders.labels([slider], columns, CLASSES) == ("cat", "dog", "bird")
     changed = sliders.moved({"label": torch.zeros(2, dtype=torch.int64)}, CLASSES, columns[2])
     assert changed["label"].tolist() == [2, 2]
 

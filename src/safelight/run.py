@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from safelight import sliders
 from safelight.config import UserError, nearest
 from safelight.data import open_data
 from safelight.data.asked import from_file
@@ -19,8 +21,10 @@ from safelight.data.space import Space
 from safelight.data.stream import Stream, examples
 from safelight.engine.ema import reconstruct, tracks_of
 from safelight.evaluate.evaluation import Evaluation
+from safelight.explore import traverse
 from safelight.generate import Wanted, conditions, generate
 from safelight.recipes.recipe import Recipe
+from safelight.render.facts import Picture
 from safelight.session.codec import open_space
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
 from safelight.session.notebook import run_html
@@ -28,7 +32,7 @@ from safelight.session.prepare import Tell
 from safelight.session.recorded import pixel_spec_of
 from safelight.session.replay import Replay
 from safelight.session.samples import Samples
-from safelight.session.watch import evaluated
+from safelight.session.watch import evaluated, picture
 from safelight.store import checkpoint, keep, manifest, metrics, pins
 from safelight.store.lineage import owner_of
 from safelight.store.run import RunDirectory, find
@@ -147,6 +151,40 @@ class Run:
         stream = Stream(pack, self.recipe.train.seed, 1, device=self.device, space=self.space)
         digest = self._digest or manifest.digest_of(keep.directory(self.directory.path, self.step))
         return evaluate(generator, stream, judge, n, seed, step=self.step, weights=digest, progress=progress)
+
+    def traverse(
+        self,
+        attributes: Sequence[str] = (),
+        components: Sequence[int] = (),
+        *,
+        rows: int = 6,
+        columns: int = 7,
+        seed: int = 0,
+        how: Mapping[str, Any] | None = None,
+    ) -> Picture:
+        """A grid of one latent a row, along sliders such as "hair=0..1", or along principal components.
+
+        Several sliders are combined, `columns` places on each. Components, counted from 1, are of the latents
+        of up to 1,000 held-out images. Raises UserError.
+        """
+        if bool(attributes) == bool(components):
+            raise UserError("traverse: state either attributes, such as hair=0..1, or components, such as 1")
+        model = traverse.Model(
+            self.method, self.nets, self.recipe.with_changes(how or {}).sample, self.spec, self.autocast
+        )
+        moved = [sliders.read(text, self.spec) for text in attributes]
+        stream = Stream(self._data(), self.recipe.train.seed, 1, device=self.device, space=self.space)
+        real = examples(stream, max(rows, 1000 if components else 0))
+        if not len(real.x):  # of data without conditions, every item will do
+            real = stream.held_out(1000)
+        which = torch.arange(rows, device=self.device) % len(real.x)
+        given, present = {name: value[which] for name, value in real.given.items()}, real.present[which]
+        if moved:
+            made = traverse.along_conditions(model, moved, columns, given, present, seed)
+            return picture(made, self.space)
+        axes = traverse.components(traverse.encoded(model, real, seed))
+        made = traverse.along_components(model, axes, components, columns, given, present, seed)
+        return picture(made, self.space)
 
     def metrics(self, *names: str) -> dict[str, NDArray[Any]]:
         """Recorded values by column, all of them by default; "loss" stands for the raw components."""

@@ -97,12 +97,18 @@ def moved(given: Values, spec: DataSpec, values: Mapping[str, float]) -> dict[st
     return changed
 
 
-def worded(values: Mapping[str, float], spec: DataSpec) -> str:
-    """Values as a label: "hair 0.5"; a class by its name."""
-    names = spec.conditions["label"].names if spec.classes else ()
-    return " ".join(
-        (names[round(value)] if names else f"class {round(value)}")
-        if name == "label"
-        else f"{name} {round(value, 2):g}"
-        for name, value in values.items()
+def labels(
+    moved: Sequence[Slider], columns: Sequence[Mapping[str, float]], spec: DataSpec
+) -> tuple[str, ...]:
+    """A label for each place: "hair 0.5", a class by its name; of what moves together the first."""
+    names = [next(iter(slider.ends)) for slider in moved]
+    return tuple(
+        " ".join(_worded(name, place[name], spec) for name in names if name in place) for place in columns
     )
+
+
+def _worded(name: str, value: float, spec: DataSpec) -> str:
+    if name != "label":
+        return f"{name} {round(value, 2):g}"
+    classes = spec.conditions["label"].names
+    return classes[round(value)] if classes else f"class {round(value)}"

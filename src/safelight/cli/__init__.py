@@ -24,6 +24,7 @@ from safelight.cli import (
     show,
     sweep,
     train,
+    traverse,
     tree,
     tune,
 )
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     train, resume, tune, fork, replay, runs, tree, show,
-    sample, evaluate, report, compare, sweep, log, export_metrics, data, new, recipes,
+    sample, traverse, evaluate, report, compare, sweep, log, export_metrics, data, new, recipes,
 )  # fmt: skip
 for command in COMMANDS:
     command.add_to(app)

@@ -170,7 +170,7 @@ class Vae:
         return {
             "mse": mse,
             "kl": nats,
-            "active units": elbo.active_units(mean),
+            "active units": elbo.active_units(mean).float(),
             "bpd*": elbo.bits_per_value(mse.mean(), nats.mean().double(), batch.x[0].numel()),
         }
 
@@ -197,7 +197,7 @@ class Vae:
         return found
 
     def grid(self, nets: Nets, batch: Batch, draw: Draw) -> Panel | None:
-        """One z and the conditions of one held-out image a row; a column moves one of them. None without any."""
+        """One z and one held-out image's conditions a row; a column moves one of those. None without any."""
         each = self.sliders or sliders.each(self.spec, batch.given)
         columns = [place for slider in each for place in sliders.places([slider], slider.steps(3))][:COLUMNS]
         if not columns:
@@ -207,7 +207,7 @@ class Vae:
         images = [self.decode(nets, z, sliders.moved(given, self.spec, place), present) for place in columns]
         return Panel(
             torch.stack(images, dim=1),
-            columns=tuple(sliders.worded(place, self.spec) for place in columns),
+            columns=sliders.labels(each, columns, self.spec),
             caption="One latent a row; a column sets a condition, the others are those of a held-out image.",
         )
 

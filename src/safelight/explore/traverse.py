@@ -1,0 +1,157 @@
+"""Traversals: grids of one latent a row, along a condition, or along a principal direction of the latents.
+
+The principal directions are of the latents of real images, as the method encodes them: what varies most
+from image to image comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from safelight import sliders
+from safelight.config import UserError
+from safelight.draw import RowDraw
+from safelight.sliders import Slider
+from safelight.types import Batch, DataSpec, Encodes, Method, Nets, Panel, Values
+
+REACH = 2.5  # standard deviations to either side of a principal direction
+CHUNK = 100  # images at once
+
+Autocast = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What images are made with: a method, its networks in evaluation mode, [sample]."""
+
+    method: Method
+    nets: Nets
+    how: BaseModel
+    spec: DataSpec
+    autocast: Autocast = nullcontext
+
+    @torch.no_grad()
+    def images(self, latents: Tensor, given: Values, present: Tensor, draw: RowDraw) -> Tensor:
+        """(b, C, H, W) in model space."""
+        with self.autocast():
+            return self.method.sample(self.nets, latents, given, present, draw, self.how).float()
+
+
+def along_conditions(
+    model: Model, moved: Sequence[Slider], steps: int, given: Values, present: Tensor, seed: int
+) -> Panel:
+    """One latent and one row of `given` a row; a column is a place on the sliders, every combination of them.
+
+    given, present: (rows, ...). steps: places on a slider; a class has one for each.
+    """
+    rows = RowDraw(seed, 0, "sample", range(len(present)), present.device)
+    latents = model.method.latent(rows)
+    columns = sliders.places(moved, steps if len(moved) > 1 else moved[0].steps(steps))
+    made = [
+        model.images(latents, sliders.moved(given, model.spec, place), present, rows) for place in columns
+    ]
+    return Panel(torch.stack(made, dim=1), columns=sliders.labels(moved, columns, model.spec))
+
+
+@dataclass(frozen=True)
+class Components:
+    """Principal directions of latents, the one that varies most first."""
+
+    mean: Tensor  # (D,)
+    directions: Tensor  # (k, D)
+    deviations: Tensor  # (k,)
+    shares: Tensor  # (k,) of all variance
+    shape: tuple[int, ...]  # of a latent
+
+
+def components(latents: Tensor) -> Components:
+    """Of latents (n, ...). Every direction's largest entry is positive, so that its sign is settled."""
+    flat = latents.double().flatten(1)
+    mean = flat.mean(0)
+    _, singular, directions = torch.linalg.svd(flat - mean, full_matrices=False)
+    largest = directions.abs().argmax(1, keepdim=True)
+    directions = directions * directions.gather(1, largest).sign()
+    variances = singular.square() / max(len(flat) - 1, 1)
+    shares = variances / variances.sum().clamp(min=1e-12)
+    return Components(mean, directions, variances.sqrt(), shares, tuple(latents.shape[1:]))
+
+
+@torch.no_grad()
+def encoded(model: Model, batch: Batch, seed: int) -> Tensor:
+    """Latents of real images (n, ...). Raises UserError for a method that encodes none."""
+    if not isinstance(model.method, Encodes):
+        raise UserError("principal components need a method that encodes images, such as vae")
+    found = []
+    for start in range(0, len(batch.x), CHUNK):
+        part = slice(start, start + CHUNK)
+        rows = range(start, min(start + CHUNK, len(batch.x)))
+        own = Batch(
+            batch.x[part],
+            {name: value[part] for name, value in batch.given.items()},
+            batch.present[part],
+            rows,
+            len(batch.x),
+        )
+        with model.autocast():
+            latent = model.method.encode(model.nets, own, RowDraw(seed, 0, "encode", rows, batch.x.device))
+        found.append(latent.float())
+    return torch.cat(found)
+
+
+def along_components(
+    model: Model,
+    axes: Components,
+    chosen: Sequence[int],
+    steps: int,
+    given: Values,
+    present: Tensor,
+    seed: int,
+) -> Panel:
+    """Columns from -2.5 to 2.5 deviations along principal directions, counted from 1.
+
+    Of one direction, a row is a latent of its own; of several, a row is a direction and all share one latent.
+    given, present: (rows, ...). Raises UserError for a direction that is not there.
+    """
+    for number in chosen:
+        if not 1 <= number <= len(axes.directions):
+            raise UserError(f"component {number}: there are {len(axes.directions)}, counted from 1")
+    several = len(chosen) > 1
+    if several:
+        given, present = (
+            {name: _first(value, chosen) for name, value in given.items()},
+            _first(present, chosen),
+        )
+    draw = RowDraw(seed, 0, "sample", range(len(present)), present.device)
+    base = model.method.latent(draw).double().flatten(1)
+    base = _first(base, chosen) if several else base
+    index = torch.tensor([number - 1 for number in chosen], device=base.device)
+    direction = axes.directions[index].expand(len(base), -1)
+    deviation = axes.deviations[index][:, None].expand(len(base), 1)
+    centred = base - axes.mean
+    level = base - (centred * direction).sum(1, keepdim=True) * direction  # at the mean along the direction
+    places = torch.linspace(-REACH, REACH, steps).tolist()
+    made = [
+        model.images(
+            (level + place * deviation * direction).float().unflatten(1, axes.shape), given, present, draw
+        )
+        for place in places
+    ]
+    shares = axes.shares[index].tolist()
+    names = [f"{number}: {share:.0%}" for number, share in zip(chosen, shares, strict=True)]
+    return Panel(
+        torch.stack(made, dim=1),
+        rows=tuple(names) if several else (),
+        columns=tuple(f"{place:+.1f} σ" for place in places),
+        caption="" if several else f"Principal component {names[0]} of the variance of latents.",
+    )
+
+
+def _first(rows: Tensor, like: Sequence[int]) -> Tensor:
+    """The first row, as often as there are others to go with."""
+    return rows[:1].expand(len(like), *rows.shape[1:])
