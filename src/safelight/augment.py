@@ -7,11 +7,32 @@ differentiable, which gradient penalties need. Every function takes x (B, C, H, 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from safelight.types import Draw
+
+
+def augmented(
+    kind: Literal["none", "diffaugment", "ada"], x: Tensor, draw: Draw, name: str, p: Tensor | None
+) -> Tensor:
+    """Images by the augmentation of that kind, in float32. p: () of "ada"."""
+    if kind == "diffaugment":
+        return differentiable(x.float(), draw, name)
+    if kind == "ada":
+        assert p is not None
+        return adaptive(x.float(), draw, name, p)
+    return x
+
+
+def adapted(p: Tensor, sign: Tensor, target: float, kimg: float) -> Tensor:
+    """ADA's p after a step: up while E[sign D(x)] is above its target, and down otherwise.
+
+    sign: (B,) of the global batch. kimg: thousand images in which p can go from 0 to 1.
+    """
+    return (p + len(sign) / (kimg * 1000) * (sign.mean() - target).sign()).clamp(0, 1)
 
 
 def differentiable(x: Tensor, draw: Draw, name: str) -> Tensor:

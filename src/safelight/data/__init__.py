@@ -36,6 +36,11 @@ def find_source(config: Data, progress: Progress | None = None) -> Source:
         from safelight.data.features import with_features
 
         source = with_features(source, config.text_features)
+    if config.text_encoder:
+        from safelight.data.features import with_encoder
+        from safelight.language.encoder import open_encoder
+
+        source = with_encoder(source, open_encoder(config.text_encoder), progress)
     return source
 
 
@@ -51,6 +56,10 @@ def _source(config: Data, progress: Progress | None) -> Source:
     match config.source:
         case "digits":
             return digits.digits(config)
+        case "shapes":
+            from safelight.data.drawn import shapes  # likewise
+
+            return shapes.shapes(config)
         case "skylines":
             from safelight.data.drawn import skylines  # its draws are keyed, which imports torch
 

@@ -11,11 +11,12 @@ from pydantic import Field, field_validator, model_validator
 from safelight.config import Reference, Section
 
 SourceName = Literal[
-    "digits", "faces", "skylines", "tissue", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"
+    "digits", "faces", "shapes", "skylines", "tissue", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"
 ]
 EMBEDDED = (
     "digits",
     "faces",
+    "shapes",
     "skylines",
     "tissue",
 )  # come with the package: no files, but for faces no columns
@@ -46,7 +47,7 @@ class Data(Section):
     source: SourceName = Field(
         "digits",
         description="digits: scikit-learn's 1,797, embedded, 28x28; faces: 16,864, drawn with attributes at "
-        "any size; skylines: 2,000, likewise; tissue: 4,000 with masks of five classes, likewise; mnist, "
+        "any size; shapes: 16,000 scenes with captions, likewise; skylines: 2,000, likewise; tissue: 4,000 with masks of five classes, likewise; mnist, "
         "fashion-mnist: 70,000 of 28x28, downloaded once; folder: images in a folder or a zip archive; "
         "idx: files like MNIST's; arrays: .npz or .npy; hub: a data set of the Hugging Face Hub. "
         "Told by the path's ending if unsaid",
@@ -93,6 +94,12 @@ class Data(Section):
         None,
         description="a .npy or .npz of features computed before, a row for each caption or each image: they "
         "become the text condition",
+    )
+    text_encoder: Literal["words", "sentences"] | Reference | None = Field(
+        None,
+        union_mode="left_to_right",
+        description="what makes the text condition of the captions: words, sentences, a trained encoder "
+        "(recipe:NAME, run:NAME), or a CLIP by path or Hub id",
     )
     held_out: float = Field(
         0.1,

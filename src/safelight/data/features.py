@@ -1,4 +1,4 @@
-"""Text features computed beforehand, laid beside their captions."""
+"""Text features, computed beforehand or now, laid beside their captions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from safelight.config import UserError
 from safelight.data import condition
 from safelight.data.condition import Column
 from safelight.data.npz import Array, open_arrays
-from safelight.data.source import Items, Source, key, shown, stamp
+from safelight.data.source import Items, Progress, Source, key, shown, stamp
+from safelight.language.encoder import TextEncoder
+
+ENCODED = 256  # texts at once
 
 
 def with_features(source: Source, path: str) -> Source:
@@ -29,6 +32,34 @@ def with_features(source: Source, path: str) -> Source:
         return replace(found, columns={**found.columns, "text": column})
 
     return Source(source.name, key(source.key, state), items)
+
+
+def with_encoder(source: Source, encoder: TextEncoder, progress: Progress | None = None) -> Source:
+    """The source with its captions' features as text condition. Raises UserError where there are no captions.
+
+    They are computed once, when the pack is made, and kept in it.
+    """
+
+    def items() -> Items:
+        found = source.items()
+        captions = [text for own in found.texts for text in own]
+        if not captions:
+            raise UserError(f"data.text_encoder: {shown(source.name)} has no captions; take it out of the recipe")
+        features = np.zeros((len(captions), encoder.size), np.float32)
+        places: dict[str, list[int]] = {}  # captions that come again are encoded once
+        for place, text in enumerate(captions):
+            places.setdefault(text, []).append(place)
+        texts = list(places)
+        for start in range(0, len(texts), ENCODED):
+            part = texts[start : start + ENCODED]
+            for text, row in zip(part, encoder.encode(part), strict=True):
+                features[places[text]] = row
+            if progress:
+                progress(f"features of captions ({encoder.name})", start + len(part), len(texts))
+        counts = np.array([len(own) for own in found.texts], np.int64)
+        return replace(found, columns={**found.columns, "text": condition.text(features, _starts(counts))})
+
+    return Source(source.name, key(source.key, encoder.digest), items)
 
 
 def text_column(

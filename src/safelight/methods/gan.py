@@ -133,11 +133,7 @@ class Gan:
     def judge(self, nets: Nets, batch: Batch, moment: Moment, x: Tensor, name: str) -> Tensor:
         """D of augmented images: logits (b,) in float32."""
         with moment.fp32():  # interpolation weights in bf16 would blur
-            match self.config.augment:
-                case "diffaugment":
-                    x = augment.differentiable(x.float(), moment.draw, name)
-                case "ada":
-                    x = augment.adaptive(x.float(), moment.draw, name, moment.memory["p"])
+            x = augment.augmented(self.config.augment, x, moment.draw, name, moment.memory.get("p"))
         logits: Tensor = nets["discriminator"](x, batch.given, batch.present)
         return logits.float()
 
@@ -160,9 +156,7 @@ class Gan:
         """p goes up while the discriminator is too sure of training images, and down otherwise."""
         if "p" not in memory or "sign" not in seen:
             return {}
-        step = len(seen["sign"]) / (self.config.ada_kimg * 1000)
-        towards = (seen["sign"].mean() - self.config.ada_target).sign()
-        return {"p": (memory["p"] + step * towards).clamp(0, 1)}
+        return {"p": augment.adapted(memory["p"], seen["sign"], self.config.ada_target, self.config.ada_kimg)}
 
     # --- sampling ---------------------------------------------------------------------------------
 

@@ -156,7 +156,8 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
     method_name = method_tree.get("name", "diffusion")
     method_class = discover.method_class(discover.module(methods, method_name, "method.name", outside))
     method_config = check(method_class.Config, _unnamed(method_tree), "method")
-    network_configs = _networks(_section(tree, "network"), method_class.roles, outside)
+    optional = getattr(method_class, "optional_roles", ())
+    network_configs = _networks(_section(tree, "network"), method_class.roles, optional, outside)
     made: Method = method_class(method_config, network_configs)
     trained = {name for phase in made.phases for name in phase.trains}
     return Recipe(
@@ -186,9 +187,14 @@ def _section(tree: Tree, name: str) -> Tree:
     return section
 
 
-def _networks(tree: Tree, roles: Iterable[str], outside: dict[str, Outside]) -> dict[str, Any]:
-    """The network configuration of each role; a method with one role has it flat in [network]."""
-    roles = tuple(roles)
+def _networks(
+    tree: Tree, roles: Iterable[str], optional: Iterable[str], outside: dict[str, Outside]
+) -> dict[str, Any]:
+    """The network configuration of each role; a method with one role has it flat in [network].
+
+    optional: roles that a recipe may leave out.
+    """
+    roles = (*roles, *(role for role in optional if role in tree))
     if len(roles) == 1:
         return {roles[0]: _network(tree, "network", outside)}
     for key in tree:

@@ -1,0 +1,366 @@
+"""A text-to-image GAN with contrastive losses, after LAFITE (Zhou 2022) on StyleGAN2 (Karras 2020).
+
+    d = softplus(D(G(z, h), h)) + softplus(-D(x, h));   g = softplus(-D(G(z, h), h));   D(x, h) = D0(x) + <f(x), h>
+    C(a, b)_i = -log softmax_j(cos(a_i, b_j) / τ)_i over the global batch (InfoNCE; van den Oord 2018)
+
+    component       of              what
+    con_d           discriminator   C(f(x), h)
+    mismatch        discriminator   softplus(D(x, h')), h' the text of another image (GigaGAN, Kang 2023)
+    r1              discriminator   |∇D(x, h)|², summed over C, H, W, every `penalty_every`; weight gamma / 2
+    con_g_d         generator       C(f(G), h)
+    con_g_encoder   generator       C(E(G), h), E a frozen encoder of images
+    image_d         generator       C(f(G), f(x))
+    image_encoder   generator       C(E(G), E(x))
+    perceptual      generator       distance of the feature maps of G and x in a frozen network
+    path            generator       (|Jᵀ y| - a)² every `path_every`, a its running mean (Karras 2020)
+
+x is the image that the text h belongs to. A component of weight 0 is not computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.functional import softplus
+
+from safelight import augment
+from safelight.config import Section
+from safelight.draw import RowDraw
+from safelight.methods import NetworkConfig
+from safelight.networks.style_discriminator import judged
+from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
+
+MEANS = 2048  # latents whose mean style truncation leads to
+PATH_DECAY = 0.01  # of the running mean of path lengths
+
+
+class TextGanConfig(Section):
+    """[method] of a text-to-image GAN."""
+
+    name: Literal["textgan"] = "textgan"
+    temperature: float = Field(0.5, gt=0, description="τ of the contrastive losses")
+    contrastive: Literal["infonce", "lafite"] = Field(
+        "infonce", description='"lafite" exponentiates the similarities once more, as its published code does'
+    )
+    queue: int = Field(0, ge=0, description="text features of earlier batches that are contrasted with, too")
+    perturb: float = Field(0.1, ge=0, lt=1, description="share of unit noise in the text feature of training")
+    language_free: float = Field(
+        0.0, ge=0, le=1, description="share of samples told the encoder's feature of their image, not a text's"
+    )
+    language_free_perturb: float = Field(0.75, ge=0, lt=1, description="share of unit noise in that")
+    mixing: float = Field(0.9, ge=0, le=1, description="share of samples whose style is mixed of two latents")
+    penalty_every: int = Field(16, ge=0, description="steps between two evaluations of r1; 0 = never")
+    path_every: int = Field(4, ge=0, description="steps between two evaluations of path; 0 = never")
+    augment: Literal["none", "diffaugment", "ada"] = Field(
+        "none", description="of all the discriminator sees"
+    )
+    ada_target: float = Field(0.6, gt=0, lt=1, description="of E[sign D(x)], by which ADA's p is set")
+    ada_kimg: float = Field(500.0, gt=0, description="thousand images in which p can go from 0 to 1")
+
+
+class TextGanSampling(Section):
+    """[sample] of a text-to-image GAN."""
+
+    truncation: float = Field(
+        1.0, ge=0, description="of styles towards their mean; below 1 trades variety for looks"
+    )
+
+
+class TextGan:
+    """A generator of styles, a discriminator with a feature, and frozen networks for some of the losses."""
+
+    Config: ClassVar[type[BaseModel]] = TextGanConfig
+    Sampling: ClassVar[type[BaseModel]] = TextGanSampling
+    roles: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
+    optional_roles: ClassVar[tuple[str, ...]] = ("encoder", "perceptual")
+    ema: ClassVar[tuple[str, ...]] = ("generator",)
+
+    def __init__(self, config: TextGanConfig, networks: Mapping[str, NetworkConfig]) -> None:
+        self.config, self.configs = config, networks
+        self.frozen = tuple(role for role in self.optional_roles if role in networks)
+        self.latent_size = int(networks["generator"].latent)  # type: ignore[attr-defined]
+        self.shape: tuple[int, ...] = ()
+        self.text_size = 0
+        components = {"d": 1.0, "con_d": 0.0, "mismatch": 0.0, "g": 1.0, "con_g_d": 0.0, "image_d": 0.0}
+        phases = [
+            Phase("discriminate", ("discriminator",), self.discriminator, whole=True),
+            Phase("generate", ("generator",), self.generator, whole=True),
+        ]
+        if "encoder" in networks:
+            components |= {"con_g_encoder": 0.0, "image_encoder": 0.0}
+        if "perceptual" in networks:
+            components["perceptual"] = 0.0
+        if config.penalty_every:
+            components["r1"] = 0.0
+            phases.append(Phase("penalise", ("discriminator",), self.penalty, every=config.penalty_every))
+        if config.path_every:
+            components["path"] = 0.0
+            phases.append(Phase("straighten", ("generator",), self.path, every=config.path_every))
+        self.components: Mapping[str, float] = components
+        self.phases = tuple(phases)
+
+    def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
+        """generator.mapping(z) -> w, generator.synthesis(w, given, present, noise) -> images;
+        discriminator.eye(x) -> D0 (b,), f (b, T); encoder(x) -> (b, T) of unit length; perceptual(x) -> maps.
+        """
+        self.shape = spec.shape
+        self.text_size = spec.conditions["text"].size if "text" in spec.conditions else 0
+        return {role: config.build(spec) for role, config in self.configs.items()}
+
+    # --- the losses -------------------------------------------------------------------------------
+
+    def discriminator(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
+        """d, and what the discriminator learns of text."""
+        given, present = self.told(nets, batch, moment)
+        fake = self.make(nets, given, present, moment.draw).detach()
+        real_logit, real_feature = self.look(nets, batch.x, moment, "real")
+        fake_logit, fake_feature = self.look(nets, fake, moment, "fake")
+        real = judged(real_logit, real_feature, given, present)
+        losses = {"d": softplus(judged(fake_logit, fake_feature, given, present)) + softplus(-real)}
+        if "text" in given:
+            h, there = given["text"], present
+            if moment.weights["con_d"]:
+                losses["con_d"] = self.contrast(moment, real_feature, h, there, texts=True)
+            if moment.weights["mismatch"]:
+                other, is_other = self.of_the_next(moment, batch, h, there)
+                wrong = judged(real_logit, real_feature, {"text": other}, present)
+                losses["mismatch"] = softplus(wrong) * is_other
+        seen = {
+            "accuracy_real": (real.detach() > 0).float(),
+            "accuracy_fake": (fake_logit.detach() < 0).float(),
+            "sign": real.detach().sign(),
+        }
+        if self.config.queue and "text" in given:
+            seen["text"] = given["text"] * present[:, None]
+        return losses, seen
+
+    def generator(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
+        """g, and what draws the image to its text and to the image of that text."""
+        weights = moment.weights
+        given, present = self.told(nets, batch, moment)
+        fake = self.make(nets, given, present, moment.draw)
+        logit, feature = self.look(nets, fake, moment, "fake")
+        losses = {"g": softplus(-judged(logit, feature, given, present))}
+        everywhere = torch.ones_like(present)
+        if weights["image_d"]:
+            with torch.no_grad():
+                _, real = self.look(nets, batch.x, moment, "real")
+            losses["image_d"] = self.contrast(moment, feature, real, everywhere)
+        if weights["con_g_d"] and "text" in given:
+            losses["con_g_d"] = self.contrast(moment, feature, given["text"], present, texts=True)
+        if weights.get("con_g_encoder") or weights.get("image_encoder"):
+            seen = nets["encoder"](fake).float()
+            if weights["con_g_encoder"] and "text" in given:
+                losses["con_g_encoder"] = self.contrast(moment, seen, given["text"], present, texts=True)
+            if weights["image_encoder"]:
+                with torch.no_grad():
+                    real = nets["encoder"](batch.x).float()
+                losses["image_encoder"] = self.contrast(moment, seen, real, everywhere)
+        if weights.get("perceptual"):
+            with torch.no_grad():
+                maps = nets["perceptual"](batch.x)
+            losses["perceptual"] = distance(nets["perceptual"](fake), maps)
+        return losses, {}
+
+    def penalty(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
+        """r1 in fp32: second derivatives under bf16 are noise."""
+        if not moment.weights["r1"]:
+            return {}, {}
+        with moment.fp32():
+            given, present = self.told(nets, batch, moment)
+            x = batch.x.detach().float().requires_grad_()
+            logits = judged(*self.look(nets, x, moment, "real"), given, present)
+            (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+        return {"r1": gradient.square().sum((1, 2, 3))}, {}
+
+    def path(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
+        """path: how far the image moves with the style should be the same everywhere. In fp32."""
+        if not moment.weights["path"]:
+            return {}, {}
+        with moment.fp32():
+            given, present = self.told(nets, batch, moment)
+            w = self.styles(nets, moment.draw)
+            images = nets["generator"].synthesis(w, given, present, self.noise(moment.draw))  # type: ignore[operator, union-attr]
+            y = moment.draw.normal("y", *images.shape[1:]) / (images.shape[2] * images.shape[3]) ** 0.5
+            (gradient,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
+            length = gradient.square().sum(2).mean(1).sqrt()
+        return {"path": (length - moment.memory["length"]).square()}, {"length": length.detach()}
+
+    # --- their parts ------------------------------------------------------------------------------
+
+    def told(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
+        """The conditions of training: the text feature h with noise, or in its place the image's. (b,) present."""
+        given, present = dict(batch.given), batch.present
+        if "text" not in given:
+            return given, present
+        h = perturbed(F.normalize(given["text"].float(), dim=1), self.config.perturb, moment.draw)
+        if self.config.language_free:
+            free = moment.draw.uniform("language free") < self.config.language_free
+            with torch.no_grad():
+                own = nets["encoder"](batch.x).float()
+            own = perturbed(own, self.config.language_free_perturb, moment.draw)
+            h, present = torch.where(free[:, None], own, h), present | free
+        given["text"] = h
+        return given, present
+
+    def make(self, nets: Nets, given: Values, present: Tensor, draw: Draw) -> Tensor:
+        """G(z, h) for fresh latents."""
+        w = self.styles(nets, draw)
+        images: Tensor = nets["generator"].synthesis(w, given, present, self.noise(draw))  # type: ignore[operator, union-attr]
+        return images
+
+    def styles(self, nets: Nets, draw: Draw) -> Tensor:
+        """Styles of fresh latents (b, styles, latent), some mixed of two: up to a layer of one, then the other."""
+        generator = nets["generator"]
+        count = int(generator.synthesis.styles)  # type: ignore[arg-type, union-attr]
+        w = generator.mapping(draw.normal("z", self.latent_size))[:, None].expand(-1, count, -1)  # type: ignore[operator]
+        if self.config.mixing:
+            other = generator.mapping(draw.normal("other z", self.latent_size))[:, None]  # type: ignore[operator]
+            cut = 1 + draw.integers("cut", count - 1)
+            cut = torch.where(draw.uniform("mixing") < self.config.mixing, cut, count)
+            layer = torch.arange(count, device=w.device)
+            w = torch.where((layer < cut[:, None])[:, :, None], w, other)
+        return w
+
+    def noise(self, draw: Draw) -> Tensor | None:
+        """Noise of every pixel (b, 2, H, W), by name like everything random; None where none is used."""
+        if not getattr(self.configs["generator"], "noise", False):
+            return None
+        return draw.normal("noise", 2, *self.shape[1:])
+
+    def look(self, nets: Nets, x: Tensor, moment: Moment, name: str) -> tuple[Tensor, Tensor]:
+        """D0 (b,) and f (b, T) of augmented images."""
+        with moment.fp32():  # interpolation weights in bf16 would blur
+            x = augment.augmented(self.config.augment, x, moment.draw, name, moment.memory.get("p"))
+        logit, feature = nets["discriminator"].eye(x)  # type: ignore[operator]
+        return logit, feature
+
+    def contrast(self, moment: Moment, a: Tensor, b: Tensor, there: Tensor, texts: bool = False) -> Tensor:
+        """C(a, b) over the global batch (B,); rows that are not there neither count nor are contrasted with.
+
+        texts: b is of texts, so that those of the queue are contrasted with as well.
+        """
+        with moment.fp32():
+            a, b, there = moment.gather(a.float()), moment.gather(b.float()), moment.gather(there.float()) > 0
+            if texts and self.config.queue:
+                queue = moment.memory["queue"]
+                b = torch.cat([b, queue])
+                there_b = torch.cat([there, queue.abs().sum(1) > 0])
+            else:
+                there_b = there
+            own = contrastive(a, b, self.config.temperature, there_b, twice=self.config.contrastive == "lafite")
+            return torch.where(there, own, 0)
+
+    def of_the_next(self, moment: Moment, batch: Batch, h: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """The text features (b, T) of the next row of the global batch, and whether they are another text's."""
+        rows = (torch.arange(batch.rows.start, batch.rows.stop, device=h.device) + 1) % batch.total
+        clean = F.normalize(batch.given["text"].float(), dim=1)
+        other, same = moment.gather(h)[rows], (moment.gather(clean)[rows] * clean).sum(1) > 0.999
+        return other, (there & (moment.gather(there.float())[rows] > 0) & ~same).float()
+
+    # --- what is remembered -----------------------------------------------------------------------
+
+    def memory(self) -> dict[str, Tensor]:
+        """ADA's p, the mean path length, the queue of texts: those that are used."""
+        remembered = {}
+        if self.config.augment == "ada":
+            remembered["p"] = torch.zeros(())
+        if self.config.path_every:
+            remembered["length"] = torch.zeros(())
+        if self.config.queue:
+            remembered["queue"] = torch.zeros(self.config.queue, self.text_size)
+        return remembered
+
+    def remember(self, phase: str, memory: Values, seen: Values) -> Values:
+        """What the global batch changes of that."""
+        changed = {}
+        if "p" in memory and "sign" in seen:
+            changed["p"] = augment.adapted(
+                memory["p"], seen["sign"], self.config.ada_target, self.config.ada_kimg
+            )
+        if "length" in seen:
+            changed["length"] = memory["length"].lerp(seen["length"].mean(), PATH_DECAY)
+        if "text" in seen:
+            changed["queue"] = torch.cat([seen["text"], memory["queue"]])[: self.config.queue]
+        return changed
+
+    # --- sampling ---------------------------------------------------------------------------------
+
+    def latent(self, draw: Draw) -> Tensor:
+        """z (b, latent)."""
+        return draw.normal("latent", self.latent_size)
+
+    def sample(
+        self, nets: Nets, latent: Tensor, given: Values, present: Tensor, draw: Draw, how: BaseModel
+    ) -> Tensor:
+        """G at w̄ + truncation (w - w̄), w̄ the mean style of many latents."""
+        assert isinstance(how, TextGanSampling)
+        generator = nets["generator"]
+        w = generator.mapping(latent)  # type: ignore[operator]
+        if how.truncation != 1:
+            many = RowDraw(0, 0, "mean style", range(MEANS), latent.device).normal("z", self.latent_size)
+            mean = generator.mapping(many).mean(0)  # type: ignore[operator]
+            w = mean + how.truncation * (w - mean)
+        if "text" in given:
+            given = {**given, "text": F.normalize(given["text"].float(), dim=1)}
+        w = w[:, None].expand(-1, int(generator.synthesis.styles), -1)  # type: ignore[arg-type, union-attr]
+        images: Tensor = generator.synthesis(w, given, present, self.noise(draw))  # type: ignore[operator, union-attr]
+        return images
+
+    # --- what a report shows ----------------------------------------------------------------------
+
+    def measure(self, nets: Nets, batch: Batch, draw: Draw) -> Values:
+        """How near samples are to held-out texts for the encoder that trained them: cosines (b,)."""
+        if "encoder" not in nets or "text" not in batch.given:
+            return {}
+        z = self.latent(draw)
+        x = self.sample(nets, z, batch.given, batch.present, draw, TextGanSampling())
+        h = F.normalize(batch.given["text"].float(), dim=1)
+        return {"text cosine": (nets["encoder"](x).float() * h).sum(1)}
+
+    def panels(self, nets: Nets, batch: Batch, draw: Draw) -> Mapping[str, Panel]:
+        """Held-out images, and several samples of each one's text."""
+        wide, high = 6, min(6, len(batch.x))
+        columns = [batch.x[:high]]
+        for column in range(wide):
+            z = draw.normal(f"latent {column}", self.latent_size)
+            x = self.sample(nets, z, batch.given, batch.present, draw, TextGanSampling())
+            columns.append(x.float()[:high])
+        caption = "Held-out images, and samples of the text of each."
+        return {"one-text": Panel(torch.stack(columns, 1), (), ("image", *["sample"] * wide), caption)}
+
+
+def contrastive(a: Tensor, b: Tensor, temperature: float, there: Tensor, *, twice: bool = False) -> Tensor:
+    """-log softmax_j(cos(a_i, b_j) / τ) at j = i, (n,), for a (n, d) and b (m, d), m ≥ n.
+
+    there: (m,) bool, which of b are contrasted with; b_i always is with a_i. twice: of exp(cos / τ) in the
+    place of cos / τ.
+    """
+    logits = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
+    if twice:
+        logits = logits.exp()
+    own = torch.eye(len(a), len(b), dtype=torch.bool, device=a.device)
+    logits = logits.masked_fill(~(there | own), -torch.inf)
+    return -logits.log_softmax(1).diagonal()
+
+
+def perturbed(h: Tensor, share: float, draw: Draw) -> Tensor:
+    """(1 - share) h + share ε / |ε|, brought back to unit length (LAFITE)."""
+    if not share:
+        return h
+    ε = F.normalize(draw.normal("text noise", h.shape[1]), dim=1)
+    return F.normalize((1 - share) * h + share * ε, dim=1)
+
+
+def distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    """Mean squared distance (b,) of feature maps, each position's channels of unit length (Zhang 2018)."""
+    each = [
+        (F.normalize(x.float(), dim=1) - F.normalize(y.float(), dim=1)).square().sum(1).mean((1, 2))
+        for x, y in zip(a, b, strict=True)
+    ]
+    return torch.stack(each).mean(0)
