@@ -131,7 +131,7 @@ def _nothing(condition: Condition, spec: DataSpec, count: int) -> Tensor:
 def _such_as(condition: Condition) -> str:
     if condition.kind == "attributes":
         return f"{condition.names[0]}=0.5" if condition.names else "attributes=0.5,..."
-    return {"label": "label=0", "mask": "mask=FILE.png", "text": "text=FEATURES.npy"}[condition.kind]
+    return {"label": "label=0", "mask": "mask=FILE.png", "text": "text=WORDS"}[condition.kind]
 
 
 def _on(device: torch.device, given: Values) -> dict[str, Tensor]:

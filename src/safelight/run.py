@@ -26,9 +26,11 @@ from safelight.generate import Wanted, conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.render.facts import Picture
 from safelight.session.codec import open_space
+from safelight.session.encoders import text_features, used
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
 from safelight.session.notebook import run_html
 from safelight.session.prepare import Tell
+from safelight.session.products import products_of
 from safelight.session.recorded import pixel_spec_of
 from safelight.session.replay import Replay
 from safelight.session.samples import Samples
@@ -101,7 +103,8 @@ class Run:
     ) -> Samples:
         """Samples from the averaged weights: `run.sample(16, label=3, how={"sample.guidance": 3})`.
 
-        wanted: conditions by name; see `generate.conditions`. A mask and text features are files. What is not
+        wanted: conditions by name; see `generate.conditions`. A mask is a file; text
+        is in words, or a file of features. What is not
         mentioned is that of held-out items. asked: the same, for names that are no words of Python.
         how: keys of [sample] to change. Raises UserError.
         """
@@ -203,9 +206,14 @@ class Run:
         """Between the pixels of samples and what the networks see; opens the autoencoder of latents."""
         return open_space(self.directory, self.device)
 
+    @cached_property
+    def _opened(self) -> Recipe:
+        """The recipe with the files of the encoders it names."""
+        return used(self.recipe, products_of(self.directory))
+
     def _data(self, progress: Progress | None = None) -> Pack:
         """The data of the run. Raises UserError where they are not what it was trained on."""
-        pack = open_data(self.recipe.data, progress)
+        pack = open_data(self._opened.data, progress)
         if pack.fingerprint != self.directory.info().facts.data["fingerprint"]:
             raise UserError(f"{self.name}: its data has changed since it was trained; put it back")
         return pack
@@ -220,6 +228,8 @@ class Run:
         condition = self.spec.conditions.get(name)
         if condition is None or condition.kind not in ("mask", "text") or value == "none":
             return value
+        if condition.kind == "text" and not value.endswith((".npy", ".npz")):
+            return text_features(self._opened, [value])
         return from_file(name, value, self.pixels, self.space.factor)
 
     def _averaged(self, length: float) -> dict[str, Tensor]:

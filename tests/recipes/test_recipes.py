@@ -11,6 +11,7 @@ import torch
 from safelight import methods, networks, recipes
 from safelight.config import UserError, flatten
 from safelight.engine.fingerprint import count
+from safelight.language import words
 from safelight.recipes.discover import modules
 from safelight.recipes.recipe import Recipe, load, resolve
 from safelight.types import Condition, DataSpec
@@ -39,6 +40,8 @@ def spec_of(recipe: Recipe) -> DataSpec:
     conditions = DIGITS.conditions if recipe.data.labels else {}
     if recipe.data.source == "faces":
         conditions = {"attributes": Condition("attributes", 5)}
+    if recipe.data.text_encoder == "words":
+        conditions = {**conditions, "text": Condition("text", words.SIZE)}
     return DataSpec((recipe.data.channels or 1, *(recipe.data.height_width or (28, 28))), conditions)
 
 

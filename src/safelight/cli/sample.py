@@ -33,7 +33,7 @@ def sample(
         typer.Option(
             "--condition",
             metavar="NAME=VALUE",
-            help="label=3, label=each, hair=0.5, mask=FILE.png, label=none.",
+            help="label=3, label=each, hair=0.5, mask=FILE.png, text=WORDS, label=none.",
         ),
     ] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", help="As sample.sampler=...")] = None,

@@ -11,7 +11,17 @@ from pydantic import Field, field_validator, model_validator
 from safelight.config import Reference, Section
 
 SourceName = Literal[
-    "digits", "faces", "shapes", "skylines", "tissue", "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub"
+    "digits",
+    "faces",
+    "shapes",
+    "skylines",
+    "tissue",
+    "mnist",
+    "fashion-mnist",
+    "folder",
+    "idx",
+    "arrays",
+    "hub",
 ]
 EMBEDDED = (
     "digits",
@@ -47,10 +57,10 @@ class Data(Section):
     source: SourceName = Field(
         "digits",
         description="digits: scikit-learn's 1,797, embedded, 28x28; faces: 16,864, drawn with attributes at "
-        "any size; shapes: 16,000 scenes with captions, likewise; skylines: 2,000, likewise; tissue: 4,000 with masks of five classes, likewise; mnist, "
-        "fashion-mnist: 70,000 of 28x28, downloaded once; folder: images in a folder or a zip archive; "
-        "idx: files like MNIST's; arrays: .npz or .npy; hub: a data set of the Hugging Face Hub. "
-        "Told by the path's ending if unsaid",
+        "any size; shapes: 16,000 scenes with captions, likewise; skylines: 2,000, likewise; tissue: 4,000 "
+        "with masks of five classes, likewise; mnist, fashion-mnist: 70,000 of 28x28, downloaded once; "
+        "folder: images in a folder or a zip archive; idx: files like MNIST's; arrays: .npz or .npy; hub: a "
+        "data set of the Hugging Face Hub. Told by the path's ending if unsaid",
     )
     path: str | None = Field(
         None,

@@ -44,7 +44,9 @@ def with_encoder(source: Source, encoder: TextEncoder, progress: Progress | None
         found = source.items()
         captions = [text for own in found.texts for text in own]
         if not captions:
-            raise UserError(f"data.text_encoder: {shown(source.name)} has no captions; take it out of the recipe")
+            raise UserError(
+                f"data.text_encoder: {shown(source.name)} has no captions; take it out of the recipe"
+            )
         features = np.zeros((len(captions), encoder.size), np.float32)
         places: dict[str, list[int]] = {}  # captions that come again are encoded once
         for place, text in enumerate(captions):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ class TextEncoder:
     encode: Callable[[Sequence[str]], NDArray[np.float32]]  # n texts -> (n, T)
 
 
+@lru_cache(maxsize=4)
 def open_encoder(name: str) -> TextEncoder:
     """An encoder by what [data] text_encoder says. Raises UserError."""
     if name == "words":

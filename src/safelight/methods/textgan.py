@@ -1,6 +1,7 @@
 """A text-to-image GAN with contrastive losses, after LAFITE (Zhou 2022) on StyleGAN2 (Karras 2020).
 
-    d = softplus(D(G(z, h), h)) + softplus(-D(x, h));   g = softplus(-D(G(z, h), h));   D(x, h) = D0(x) + <f(x), h>
+    D(x, h) = D0(x) + <f(x), h>    the text term sums over the features of that sample alone
+    d = softplus(D(G(z, h), h)) + softplus(-D(x, h));   g = softplus(-D(G(z, h), h))
     C(a, b)_i = -log softmax_j(cos(a_i, b_j) / τ)_i over the global batch (InfoNCE; van den Oord 2018)
 
     component       of              what
@@ -50,7 +51,10 @@ class TextGanConfig(Section):
     queue: int = Field(0, ge=0, description="text features of earlier batches that are contrasted with, too")
     perturb: float = Field(0.1, ge=0, lt=1, description="share of unit noise in the text feature of training")
     language_free: float = Field(
-        0.0, ge=0, le=1, description="share of samples told the encoder's feature of their image, not a text's"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of samples told the encoder's feature of their image, not a text's",
     )
     language_free_perturb: float = Field(0.75, ge=0, lt=1, description="share of unit noise in that")
     mixing: float = Field(0.9, ge=0, le=1, description="share of samples whose style is mixed of two latents")
@@ -185,7 +189,7 @@ class TextGan:
         with moment.fp32():
             given, present = self.told(nets, batch, moment)
             w = self.styles(nets, moment.draw)
-            images = nets["generator"].synthesis(w, given, present, self.noise(moment.draw))  # type: ignore[operator, union-attr]
+            images = nets["generator"].synthesis(w, given, present, self.noise(moment.draw))  # type: ignore[operator]
             y = moment.draw.normal("y", *images.shape[1:]) / (images.shape[2] * images.shape[3]) ** 0.5
             (gradient,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
             length = gradient.square().sum(2).mean(1).sqrt()
@@ -194,7 +198,7 @@ class TextGan:
     # --- their parts ------------------------------------------------------------------------------
 
     def told(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
-        """The conditions of training: the text feature h with noise, or in its place the image's. (b,) present."""
+        """The conditions of training, and (b,) present: the text feature h with noise, or the image's."""
         given, present = dict(batch.given), batch.present
         if "text" not in given:
             return given, present
@@ -211,14 +215,14 @@ class TextGan:
     def make(self, nets: Nets, given: Values, present: Tensor, draw: Draw) -> Tensor:
         """G(z, h) for fresh latents."""
         w = self.styles(nets, draw)
-        images: Tensor = nets["generator"].synthesis(w, given, present, self.noise(draw))  # type: ignore[operator, union-attr]
+        images: Tensor = nets["generator"].synthesis(w, given, present, self.noise(draw))  # type: ignore[operator]
         return images
 
     def styles(self, nets: Nets, draw: Draw) -> Tensor:
-        """Styles of fresh latents (b, styles, latent), some mixed of two: up to a layer of one, then the other."""
+        """Styles of fresh latents (b, styles, latent), some mixed: of one up to a layer, then of another."""
         generator = nets["generator"]
         count = int(generator.synthesis.styles)  # type: ignore[arg-type, union-attr]
-        w = generator.mapping(draw.normal("z", self.latent_size))[:, None].expand(-1, count, -1)  # type: ignore[operator]
+        w: Tensor = generator.mapping(draw.normal("z", self.latent_size))[:, None].expand(-1, count, -1)  # type: ignore[operator]
         if self.config.mixing:
             other = generator.mapping(draw.normal("other z", self.latent_size))[:, None]  # type: ignore[operator]
             cut = 1 + draw.integers("cut", count - 1)
@@ -253,11 +257,13 @@ class TextGan:
                 there_b = torch.cat([there, queue.abs().sum(1) > 0])
             else:
                 there_b = there
-            own = contrastive(a, b, self.config.temperature, there_b, twice=self.config.contrastive == "lafite")
+            own = contrastive(
+                a, b, self.config.temperature, there_b, twice=self.config.contrastive == "lafite"
+            )
             return torch.where(there, own, 0)
 
     def of_the_next(self, moment: Moment, batch: Batch, h: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        """The text features (b, T) of the next row of the global batch, and whether they are another text's."""
+        """The text features (b, T) of the next row of the global batch, and whether it is another text."""
         rows = (torch.arange(batch.rows.start, batch.rows.stop, device=h.device) + 1) % batch.total
         clean = F.normalize(batch.given["text"].float(), dim=1)
         other, same = moment.gather(h)[rows], (moment.gather(clean)[rows] * clean).sum(1) > 0.999
@@ -309,7 +315,7 @@ class TextGan:
         if "text" in given:
             given = {**given, "text": F.normalize(given["text"].float(), dim=1)}
         w = w[:, None].expand(-1, int(generator.synthesis.styles), -1)  # type: ignore[arg-type, union-attr]
-        images: Tensor = generator.synthesis(w, given, present, self.noise(draw))  # type: ignore[operator, union-attr]
+        images: Tensor = generator.synthesis(w, given, present, self.noise(draw))  # type: ignore[operator]
         return images
 
     # --- what a report shows ----------------------------------------------------------------------

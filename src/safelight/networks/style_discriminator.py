@@ -9,6 +9,7 @@ minibatch standard deviation unless it is asked for: with it, one sample's logit
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -23,7 +24,9 @@ from safelight.types import DataSpec, Values
 
 class Config(Section):
     name: Literal["style_discriminator"] = "style_discriminator"
-    base: int = Field(default=16384, ge=16, description="channels times height: a layer of 64 rows has base / 64")
+    base: int = Field(
+        default=16384, ge=16, description="channels times height: a layer of 64 rows has base / 64"
+    )
     largest: int = Field(default=512, ge=1, description="channels of a layer, at most")
     deviation: int = Field(
         default=0, ge=0, description="samples in a group of the minibatch standard deviation; 0 = none"
@@ -64,12 +67,14 @@ class Eye(nn.Module):
         pictures = sizes(height, width)[::-1]  # from the whole one down
         widths = [channels_at(rows, config.base, config.largest) for rows, _ in pictures]
         self.enter = Convolution(channels, widths[0], 1)
-        self.blocks = nn.ModuleList(Block(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(Block(a, b) for a, b in pairwise(widths))
         self.leave = Convolution(widths[-1] + bool(config.deviation), widths[-1], 3)
         rows, columns = pictures[-1]
         self.flat = Dense(widths[-1] * rows * columns, widths[-1])
         self.logit = Dense(widths[-1], 1)
-        self.feature = nn.Sequential(Dense(widths[-1], text), Rectified(), Dense(text, text)) if text else None
+        self.feature = (
+            nn.Sequential(Dense(widths[-1], text), Rectified(), Dense(text, text)) if text else None
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = rectified(self.enter(x))
@@ -119,5 +124,6 @@ class Rectified(nn.Module):
 def deviation(x: Tensor, size: int) -> Tensor:
     """How much a group of samples differs, (B, 1, H, W): one number a group (Karras 2018)."""
     group = math.gcd(len(x), size)
-    spread = x.unflatten(0, (-1, group)).var(1, correction=0).add(1e-8).sqrt().mean((1, 2, 3))
+    groups = x.reshape(-1, group, *x.shape[1:])
+    spread = groups.var(1, correction=0).add(1e-8).sqrt().mean((1, 2, 3))
     return spread.repeat_interleave(group)[:, None, None, None].expand(-1, 1, *x.shape[2:])

@@ -30,7 +30,9 @@ class Config(Section):
     name: Literal["style_generator"] = "style_generator"
     latent: int = Field(default=512, ge=1, description="size of z and of w")
     depth: int = Field(default=8, ge=1, description="layers of the mapping from z to w")
-    base: int = Field(default=16384, ge=16, description="channels times height: a layer of 64 rows has base / 64")
+    base: int = Field(
+        default=16384, ge=16, description="channels times height: a layer of 64 rows has base / 64"
+    )
     largest: int = Field(default=512, ge=1, description="channels of a layer, at most")
     told: int = Field(
         default=0, ge=0, description="width of the two layers of a text feature; 0 = the feature's own size"
@@ -43,7 +45,7 @@ class Config(Section):
 
 
 def sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """From the smallest picture to the whole one, each twice the one before: halved down to 4 where it goes."""
+    """From the smallest picture to the whole one, each twice the one before: halved as far as 4."""
     found = [(height, width)]
     while all(side % 2 == 0 and side > 4 for side in found[0]):
         found.insert(0, (found[0][0] // 2, found[0][1] // 2))
@@ -101,13 +103,13 @@ class Synthesis(nn.Module):
             StyledLayer(inputs, outputs, config.latent, text, up=number > 0)
             for number, (inputs, outputs) in enumerate(ends)
         )
-        self.second = nn.ModuleList(
-            StyledLayer(width, width, config.latent, text) for width in widths[1:]
-        )
+        self.second = nn.ModuleList(StyledLayer(width, width, config.latent, text) for width in widths[1:])
         self.pictures = nn.ModuleList(
             Modulated(width, channels, config.latent, text, size=1, demodulate=False) for width in widths
         )
-        self.styles = len(self.first) + len(self.second) + 1  # the last picture's; others share the next layer's
+        self.styles = (
+            len(self.first) + len(self.second) + 1
+        )  # the last picture's; others share the next layer's
 
     def forward(self, w: Tensor, given: Values, present: Tensor, noise: Tensor | None = None) -> Tensor:
         h = torch.where(present[:, None], given["text"], 0) if "text" in given else None
@@ -146,7 +148,7 @@ class StyledLayer(nn.Module):
 
 
 class Modulated(nn.Module):
-    """A convolution whose inputs are scaled by a style, and whose outputs are brought back to unit variance."""
+    """A convolution whose inputs are scaled by a style, its outputs brought back to unit variance."""
 
     def __init__(
         self,

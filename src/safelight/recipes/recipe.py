@@ -47,6 +47,9 @@ class Watch(Section):
     every: int = Field(500, ge=1, description="steps between two sheets of the same fixed samples")
     epochs: tuple[float, ...] = Field((), description="further sheets, at the end of these epochs")
     images: int = Field(40, ge=1, le=1000, description="images on a sheet; classes take turns")
+    prompts: tuple[str, ...] | None = Field(
+        None, min_length=1, description="texts of the sheets, a row each, in place of held-out ones"
+    )
     seed: int = Field(0, ge=0, description="of the fixed noises and conditions")
     held_out: int = Field(256, ge=0, description="held-out images the losses are measured on; 0 = none")
 

@@ -29,6 +29,7 @@ from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
 from safelight.session.codec import KEY as CODEC
 from safelight.session.codec import open_codec
+from safelight.session.encoders import used
 from safelight.session.products import Products, references
 from safelight.types import Method
 
@@ -67,16 +68,17 @@ def prepare(
     if missing := references(recipe).keys() - products.keys():
         raise UserError(f"{sorted(missing)[0]}: names another training, which has to come first")
     device = open_device(recipe.train.device, world.size)
+    opened = used(recipe, products)
     if world.local == 0:
-        pack = open_data(recipe.data, _telling(tell) if world.first else None)
+        pack = open_data(opened.data, _telling(tell) if world.first else None)
     world.wait()  # the first process of each machine packs, the others find it done
     if world.local != 0:
-        pack = open_data(recipe.data)
+        pack = open_data(opened.data)
     if world.share(pack.fingerprint) != pack.fingerprint:
         raise UserError(f"{pack.name}: {socket.gethostname()} has other data than the first machine; copy it")
     stream = open_stream(recipe, pack, world, device, products, tell)
     stream.parts(0, recipe.train.accumulate, world.rank, world.size)  # refuse sizes that do not divide
-    return Prepared(recipe, pack, stream, recipe.method(), device, world, products)
+    return Prepared(recipe, pack, stream, opened.method(), device, world, products)
 
 
 def open_stream(

@@ -17,6 +17,7 @@ from safelight.engine.loop import Job, Signals, StepRecord, Stop, train
 from safelight.engine.precision import Execution
 from safelight.engine.state import Groups, State
 from safelight.session.code import code_facts
+from safelight.session.encoders import used
 from safelight.session.inforce import InForce
 from safelight.session.prepare import Prepared, Tell, open_device, prepare
 from safelight.session.products import products_of
@@ -59,7 +60,7 @@ class Replay:
         self._sessions = journal.of_kind("session")
         self.device = open_device(self.recipe.train.device)
         self.execution = Execution(**self.info.facts.execution)
-        self.method = self.recipe.method()
+        self.method = used(self.recipe, products_of(directory)).method()
         self.spec = spec_of(directory)
         self.autocast = precision.autocast(self.device, self.execution.precision)
         self._state: State | None = None

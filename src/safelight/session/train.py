@@ -22,6 +22,7 @@ from safelight.engine.precision import Execution
 from safelight.recipes.recipe import Recipe
 from safelight.session import watch
 from safelight.session.code import code_facts
+from safelight.session.encoders import used
 from safelight.session.evaluate import Evaluator, columns, pin_if_best
 from safelight.session.inforce import InForce, shared_interventions, take_edits
 from safelight.session.interrupts import interrupts
@@ -216,11 +217,13 @@ class Session:
         ready = self.ready
         nets = watch.evaluated(ready.method, self.state)
         self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
-        images = watch.watched_images(ready.method, nets, recipe, ready.stream, self.autocast)
+        asked = used(recipe, ready.products)
+        images = watch.watched_images(ready.method, nets, asked, ready.stream, self.autocast)
         for folder in (self.directory.sheets, self.directory.panels):
             with mendable(folder):
                 folder.mkdir(exist_ok=True)
-        watch.draw_sheet(images, ready.stream.spec, f"step {step}", self.directory.sheets / f"{step:08d}.png")
+        path = self.directory.sheets / f"{step:08d}.png"
+        watch.draw_sheet(images, ready.stream.spec, f"step {step}", path, prompts=recipe.watch.prompts or ())
         pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)
         watch.draw_figures(pictures, self.directory.panels, step)
 

@@ -6,7 +6,7 @@ Nothing here changes a weight: networks are copies in evaluation mode, randomnes
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -20,11 +20,12 @@ from safelight.data.space import Space
 from safelight.data.stream import Stream, examples
 from safelight.draw import RowDraw
 from safelight.engine.state import State
-from safelight.generate import conditions, generate
+from safelight.generate import Wanted, conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.render.facts import Picture
 from safelight.render.sheet import Images, panel, sheet
 from safelight.render.sheet_file import save_png
+from safelight.session.encoders import text_features
 from safelight.store.durable import write_bytes
 from safelight.types import DataSpec, Draws, Measures, Method, Panel
 
@@ -39,9 +40,18 @@ def evaluated(method: Method, state: State) -> dict[str, nn.Module]:
 def watched_images(
     method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
 ) -> NDArray[np.uint8]:
-    """The fixed samples of [watch]: (N, H, W, C) uint8, the same noises and conditions at every step."""
+    """The fixed samples of [watch]: (N, H, W, C) uint8, the same noises and conditions at every step.
+
+    recipe: with the files of the encoders it names, see `encoders.used`. Raises UserError.
+    """
     spec, count = stream.spec, recipe.watch.images
-    wanted = {} if stream.pack.present.any() else dict.fromkeys(spec.conditions, "none")
+    wanted: dict[str, Wanted] = {}
+    if not stream.pack.present.any():
+        wanted = dict.fromkeys(spec.conditions, "none")
+    elif (prompts := recipe.watch.prompts) and "text" in spec.conditions:
+        each = max(1, count // len(prompts))
+        count = each * len(prompts)
+        wanted["text"] = text_features(recipe, prompts).repeat_interleave(each, dim=0)
     given, present = conditions(spec, wanted, count, stream.device, lambda: examples(stream, count))
     x = generate(method, nets, recipe.sample, given, present, recipe.watch.seed, autocast)
     return stream.space.to_pixels(x)
@@ -53,12 +63,19 @@ def columns(classes: int, count: int) -> int | None:
 
 
 def contact_sheet(
-    images: Images, spec: DataSpec, caption: str, labels: NDArray[np.int64] | None = None
+    images: Images,
+    spec: DataSpec,
+    caption: str,
+    labels: NDArray[np.int64] | None = None,
+    prompts: Sequence[str] = (),
 ) -> Image.Image:
     """A contact sheet: a column for each class where the samples take the classes in turn.
 
     labels: (N,) the classes asked for; by default in turn, where the data have nothing but classes.
+    prompts: texts, each of as many images one after another: a row for each.
     """
+    if prompts and "text" in spec.conditions:
+        return sheet(images, len(images) // len(prompts), row_labels=prompts, caption=caption)
     alone = set(spec.conditions) == {"label"}
     in_turn = np.arange(len(images)) % max(spec.classes, 1)
     turns = alone if labels is None else np.array_equal(labels, in_turn)
@@ -68,10 +85,15 @@ def contact_sheet(
 
 
 def draw_sheet(
-    images: Images, spec: DataSpec, caption: str, path: Path, labels: NDArray[np.int64] | None = None
+    images: Images,
+    spec: DataSpec,
+    caption: str,
+    path: Path,
+    labels: NDArray[np.int64] | None = None,
+    prompts: Sequence[str] = (),
 ) -> None:
     """Save a `contact_sheet` as PNG."""
-    save_png(contact_sheet(images, spec, caption, labels), path)
+    save_png(contact_sheet(images, spec, caption, labels, prompts), path)
 
 
 @torch.no_grad()
