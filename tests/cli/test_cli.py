@@ -161,3 +161,35 @@ def test_help_imports_neither_pydantic_nor_numpy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_disk_prune_rollback_and_tree(monkeypatch, capsys, runs, tmp_path):
+    import shutil
+
+    folder = str(tmp_path / "runs")
+    shutil.copytree(runs, folder)
+    words = ["--runs", folder]
+    _, out, _ = run(monkeypatch, capsys, "disk", "first", *words, "--json")
+    told = json.loads(out)
+    assert [one["step"] for one in told["checkpoints"]] == [10, 20, 30]
+    assert {one["why"][0] for one in told["checkpoints"]} == {"newest"}
+    assert (told["budget"], told["longest_replay"]["steps"]) == (10**10, 9)
+    assert told["bytes"] == sum(told["kinds"].values())
+    code, _, err = run(monkeypatch, capsys, "prune", "first", "--budget", "1 giga", *words)
+    assert (code, err.startswith("safelight: --budget: '1 giga' is no size")) == (2, True)
+    code, out, err = run(
+        monkeypatch, capsys, "rollback", "first", "--to", "14", "optim.lr=1e-4", *words, "--json"
+    )
+    assert (code, err) == (0, "what first was is now first-before-14\n")
+    assert json.loads(out)["step"] == 30
+    _, out, _ = run(monkeypatch, capsys, "tree", *words, "--json")
+    assert json.loads(out) == [{"name": "first-before-14", "parent": None, "at": None},
+                               {"name": "first", "parent": "first-before-14", "at": 14}]  # fmt: skip
+    _, out, _ = run(monkeypatch, capsys, "prune", "first", "--budget", "0", "--dry-run", *words, "--json")
+    assert json.loads(out)["steps"] == []  # where it begins, and the newest three with it
+    _, out, _ = run(monkeypatch, capsys, "tune", "first", "checkpoint.keep=1", *words)
+    _, out, _ = run(monkeypatch, capsys, "disk", "first", *words)
+    assert "where it begins" in out
+    assert "replay: any step by recomputing at most 9" in out
+    _, out, _ = run(monkeypatch, capsys, "replay", "first", "--to", "12", *words, "--json")
+    assert (json.loads(out)["verdict"], json.loads(out)["start"]) == ("exact", 10)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from safelight.config import UserError
 from safelight.engine.distributed import World
+from safelight.engine.precision import Execution
 from safelight.recipes.recipe import load
 from safelight.session.fork import fork
-from safelight.session.replay import replay
+from safelight.session.replay import Replay, replay
+from safelight.session.rollback import rollback
 from safelight.session.train import Show, begin, resume
 from safelight.store import checkpoint, inbox, journal, keep, manifest, metrics
+from safelight.store.run import Parent, RunDirectory, names
+from safelight.store.tape import TapeReader
 from tiny import TINY
 
 
@@ -108,3 +116,108 @@ def test_the_fork_holds_the_state_it_started_from(run, runs):
 def test_what_cannot_be_edited_cannot_be_forked_into(run, runs):
     with pytest.raises(UserError, match="cannot be edited"):
         fork(run, 10, {"train.batch_size": 24}, runs, "other")
+
+
+def test_a_fork_is_asked_for_the_steps_of_the_run_it_came_from(run, runs):
+    child = resume(fork(run, 14, {}, runs, "grandparent"), World(), Show())
+    state, verdict = replay(child, 12)
+    assert (state.step, verdict.verdict, verdict.start) == (12, "exact", 10)
+    state, verdict = replay(child, 30)
+    assert (state.step, verdict.verdict, verdict.start) == (30, "exact", 30)
+    grandchild = fork(child, 12, {}, runs, "sibling")
+    assert grandchild.info().parent == Parent(run.info().id, 12, manifest.digest_of(
+        keep.directory(grandchild.path, 12)))  # fmt: skip
+
+
+def test_steps_that_agree_elsewhere_are_good_enough_to_fork_at(run, runs, monkeypatch):
+    """What was computed elsewhere but has every recorded fingerprint is the same state, if not 'exact'."""
+    monkeypatch.setattr("safelight.session.replay.code_facts", lambda recipe: {"source": "another"})
+    _, verdict = replay(run, 12)
+    assert (verdict.verdict, verdict.agreed) == ("environment differs", True)
+    made = fork(run, 12, {}, runs, "elsewhere")
+    monkeypatch.undo()
+    digest = manifest.digest_of(keep.directory(made.path, 12))
+    assert digest == checkpoint.digest(replay(run, 12)[0].groups())
+    lines = metrics.merged(run.path)
+    lines[11]["fingerprint"] = "0" * 16
+    monkeypatch.setattr(metrics, "merged", lambda path: lines)
+    with pytest.raises(UserError, match=r"step 12 cannot be reached exactly \(diverged\)"):
+        fork(run, 12, {}, runs, "diverged")
+
+
+def test_a_fork_without_its_checkpoint_does_not_begin_at_nothing(run, runs):
+    made = fork(run, 10, {}, runs, "empty")
+    keep.set_aside(keep.directory(made.path, 10))
+    with pytest.raises(UserError, match="fork it again"):
+        resume(made, World(), Show())
+
+
+def test_rolling_back_goes_on_under_the_name_and_deletes_nothing(run, runs):
+    path = Path(shutil.copytree(run.path, runs / "back" / "city"))
+    was = RunDirectory(path)
+    identity, digests = was.info().id, [one.fields["digest"] for one in was.journal().of_kind("checkpoint")]
+    now, before = rollback(was, 17, {"optim.lr": 1e-4})
+    assert (now.name, before.name) == ("city", "city-before-17")
+    assert before.info().id == identity
+    assert [one.fields["digest"] for one in before.journal().of_kind("checkpoint")] == digests
+    assert keep.list_steps(before.path) == keep.list_steps(run.path)
+    origin = now.info().parent
+    assert origin is not None
+    assert (origin.run, origin.step) == (identity, 17)
+    assert sorted(names(runs / "back")) == ["city", "city-before-17"]
+    assert before.journal().entries[-1].fields["run"] == now.info().id
+    resume(now, World(), Show())
+    columns = metrics.read(now.path)
+    assert columns["step"].tolist() == list(range(17, 30))
+    assert (columns["lr/denoiser"] <= 1e-4).all()
+    again, older = rollback(now, 12, {})  # a step of the run before: its fork, not this one's
+    assert older.name == "city-before-12"
+    assert again.info().parent is not None
+    assert (again.info().parent.run, again.info().parent.step) == (identity, 12)
+
+
+def test_a_run_that_is_trained_is_not_rolled_back(run, runs):
+    with run.lock(), pytest.raises(UserError, match="is being written by process"):
+        rollback(run, 10, {})
+    assert not (runs / "city-from-10").exists()
+
+
+def test_another_memory_format_is_never_called_exact(run):
+    other = Replay(run)
+    other.execution = Execution("fp32", "channels_last")
+    verdict = other.go_to(12)
+    assert verdict.verdict == "environment differs"
+    assert verdict.why == ("memory_format: contiguous, now channels_last",)
+
+
+def test_one_replay_goes_on_and_back(run):
+    replayed = Replay(run)
+    assert (replayed.go_to(12).start, replayed.go_to(14).checked) == (10, 4)
+    assert replayed.go_to(14).checked == 4  # it is there
+    onwards = replayed.state.groups()
+    (back, to) = (replayed.go_to(3), replayed.state.step)
+    assert (back.verdict, back.start, back.checked, to) == ("exact", 0, 3, 3)
+    replayed.go_to(14)
+    for group, tensors in replayed.state.groups().items():
+        assert all(torch.equal(value, onwards[group][name]) for name, value in tensors.items())
+
+
+def test_watching_and_retention_are_edited_while_it_trains(runs):
+    path, sent = runs / "watched", []
+
+    def rows(seen) -> None:
+        if seen[-1].step >= 9 and not sent:
+            sent.append(inbox.drop(path, {"watch.every": 2, "checkpoint.keep": 1, "checkpoint.budget": 0,
+                                          "tape.every": 3, "optim.warmup": 40}, "test"))  # fmt: skip
+
+    run = begin(load("digits-class", {**TINY, "train.steps": 60}), runs, "watched", World(), Show(rows=rows))
+    (edit,) = run.journal().interventions
+    sheets = [int(sheet.stem) for sheet in sorted(run.sheets.glob("*.png"))]
+    assert sheets == [step for step in range(1, 61) if step % (20 if step <= edit.step else 2) == 0]
+    assert keep.list_steps(run.path) == [60]
+    assert TapeReader(run.path).steps == [
+        step for step in range(edit.step + 1, 61) if step % 3 == 0 or step == 60
+    ]
+    lr = metrics.read(run.path)["lr/denoiser"]
+    assert lr[edit.step] < lr[edit.step - 1]
+    assert (np.diff(lr[edit.step : 40]) > 0).all()

@@ -10,15 +10,18 @@ import typer
 from safelight.cli import (
     compare,
     data,
+    disk,
     evaluate,
     export_metrics,
     fork,
     log,
     new,
+    prune,
     recipes,
     replay,
     report,
     resume,
+    rollback,
     runs,
     sample,
     show,
@@ -38,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    train, resume, tune, fork, replay, runs, tree, show,
+    train, resume, tune, fork, rollback, replay, runs, tree, show, disk, prune,
     sample, traverse, evaluate, report, compare, sweep, log, export_metrics, data, new, recipes,
 )  # fmt: skip
 for command in COMMANDS:

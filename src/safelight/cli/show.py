@@ -45,18 +45,22 @@ def print_run(directory: RunDirectory, as_json: bool) -> None:
     print(f"data:    {facts['data']['train']:,} images of {facts['data']['name']}, {facts['images']:,} seen")
     print(f"losses:  {losses or 'none yet'}")
     print(f"weights: {facts['weights'] or 'no checkpoint yet'}")
+    print(f"replay:  {facts['replay']}")
     print(f"report:  {facts['report'] or 'not written yet'}")
 
 
 def facts_of(directory: RunDirectory) -> dict[str, Any]:
     """What is told of a run. `step` and `weights` are those of its newest checkpoint."""
-    from safelight.store import keep, manifest, metrics
+    from dataclasses import asdict
+
+    from safelight.store import keep, manifest, metrics, retention
     from safelight.store.listing import summary
 
     info = directory.info()
     row = metrics.last_row(directory.path)
     steps = keep.list_steps(directory.path)
     saved = manifest.read(keep.directory(directory.path, steps[-1])) if steps else None
+    bound = retention.bound_of(directory)
     report = directory.path / "report.html"
     return {
         "name": directory.name,
@@ -76,6 +80,8 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
         "environment": dict(info.facts.environment),
         "execution": dict(info.facts.execution),
         "checkpoints": steps,
+        "longest_replay": asdict(bound),
+        "replay": bound.told,
         "report": str(report) if report.exists() else "",
     }
 

@@ -24,6 +24,7 @@ from safelight.session.products import products_of
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.store import checkpoint, keep, metrics
 from safelight.store.environment import differences
+from safelight.store.lineage import owner_of
 from safelight.store.run import RunDirectory
 
 
@@ -42,6 +43,11 @@ class Verdict:
     checked: int  # steps whose fingerprints agreed
     step: int | None = None
     why: tuple[str, ...] = ()
+
+    @property
+    def agreed(self) -> bool:
+        """Whether every recomputed step has its recorded fingerprint, in whatever environment."""
+        return self.checked == self.to - self.start
 
 
 class Replay:
@@ -171,8 +177,11 @@ class Replay:
 
 
 def replay(directory: RunDirectory, to: int, tell: Tell = lambda line: None) -> tuple[State, Verdict]:
-    """The state of a run after `to` steps, and how sure it is. Changes nothing on disk. Raises UserError."""
-    run = Replay(directory, tell)
+    """The state of a run after `to` steps, and how sure it is. Changes nothing on disk. Raises UserError.
+
+    A step before a fork's first one is that of the run it came from.
+    """
+    run = Replay(owner_of(directory, to), tell)
     verdict = run.go_to(to)
     return run.state, verdict
 

@@ -19,18 +19,20 @@ from safelight.engine.distributed import World
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import Job, Signals, Stop, train
 from safelight.engine.precision import Execution
+from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
 from safelight.session import watch
 from safelight.session.code import code_facts
 from safelight.session.encoders import used
 from safelight.session.evaluate import Evaluator, columns, pin_if_best
+from safelight.session.forecast import Forecast, forecast, require_room
 from safelight.session.inforce import InForce, shared_interventions, take_edits
 from safelight.session.interrupts import interrupts
 from safelight.session.prepare import Prepared, Tell, choose_execution, prepare
 from safelight.session.products import Products, plain, products_of
 from safelight.session.recorded import data_facts, recipe_of
 from safelight.session.report import write_report
-from safelight.store import checkpoint, inbox, keep, metrics
+from safelight.store import checkpoint, inbox, keep, metrics, retention, usage
 from safelight.store.create import create
 from safelight.store.durable import mendable
 from safelight.store.environment import differences
@@ -66,8 +68,10 @@ def begin(
     """
     ready = prepare(recipe, world, show.tell, products)
     execution = choose_execution(ready, show.tell)
+    state = ready.state(execution.memory_format)
     path = None
     if world.first:
+        require_room(_ahead(ready, state), runs)
         path = create(
             runs,
             tomli_w.dumps(recipe.tree),
@@ -83,7 +87,7 @@ def begin(
             ),
         ).path
     directory = RunDirectory(Path(str(world.share(str(path)))))
-    return _run(directory, ready, execution, show)
+    return _run(directory, ready, execution, state, show)
 
 
 def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
@@ -96,16 +100,22 @@ def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
             f"{directory.path}: the data has changed since the run began "
             f"({len(ready.pack)} images now); put it back, or train a new run"
         )
-    return _run(directory, ready, Execution(**facts.execution), show)
+    execution = Execution(**facts.execution)
+    state = ready.state(execution.memory_format)
+    if world.first:
+        require_room(_ahead(ready, state), directory.path, sum(usage.by_kind(directory.path).values()))
+    return _run(directory, ready, execution, state, show)
 
 
-def _run(directory: RunDirectory, ready: Prepared, execution: Execution, show: Show) -> RunDirectory:
+def _run(
+    directory: RunDirectory, ready: Prepared, execution: Execution, state: State, show: Show
+) -> RunDirectory:
     with ExitStack() as stack:
         writer = None
         if ready.world.first:
             stack.enter_context(directory.lock())
             writer = stack.enter_context(JournalWriter(directory.journal_path))
-        session = Session(directory, ready, execution, show, writer)
+        session = Session(directory, ready, execution, state, show, writer)
         try:
             session.go()
         finally:
@@ -124,13 +134,13 @@ class Session:
         directory: RunDirectory,
         ready: Prepared,
         execution: Execution,
+        state: State,
         show: Show,
         writer: JournalWriter | None,
     ) -> None:
         self.directory, self.ready, self.show, self.writer = directory, ready, show, writer
-        self.execution = execution
+        self.execution, self.state = execution, state
         self.autocast = precision.autocast(ready.device, execution.precision)
-        self.state = ready.state(execution.memory_format)
         self._load_newest()
         self._take_edits(max(self.state.step, metrics.reached(directory.path)))
         self.evaluator = Evaluator(ready, self.autocast, execution.precision, show.tell)
@@ -163,7 +173,7 @@ class Session:
             self.ready.device,
         )
         plan = self.in_force.plan_at(start)
-        self.watch_due = watch.watch_steps(self.ready.recipe, len(self.ready.pack.train), plan.steps)
+        self.show.tell(f"disk: {_ahead(self.ready, self.state).told}")
         self.show.begin(start, plan.steps, self.ready.recipe.train.batch_size)
         try:
             with interrupts(self.signals, alone=world.size == 1):
@@ -183,10 +193,11 @@ class Session:
 
     def _boundary(self, agreed: Signals) -> None:
         step, recipe = self.state.step, self.in_force.recipe_at(self.state.step)
-        last = step >= self.in_force.plan_at(step).steps
+        steps = self.in_force.plan_at(step).steps
+        last = step >= steps
         if self.writer:
             self._tape(step, recipe, last)
-            if self.watch_due(step):
+            if watch.is_due(step, recipe, len(self.ready.pack.train), steps):
                 self._watch(step, recipe)
             every = recipe.evaluate.every
             best = every > 0 and (step % every == 0 or last) and self._evaluate(recipe)
@@ -249,8 +260,8 @@ class Session:
             self.directory.path, step, self.state.groups(), {"edits": self.writer.journal.edits}
         )
         self.writer.checkpoint(step, saved.digest)
-        steps = keep.list_steps(self.directory.path)
-        keep.prune(self.directory.path, steps[-recipe.checkpoint.keep :])
+        each = sum(file.bytes for file in saved.files)
+        keep.prune(self.directory.path, retention.kept(self.directory, recipe.checkpoint, each))
 
     # --- the record -------------------------------------------------------------------------------
 
@@ -259,6 +270,8 @@ class Session:
         saved = self._newest_good() if self.writer else None
         if saved and self.writer and saved.meta["edits"] > self.writer.journal.edits:
             raise UserError(f"{self.directory.journal_path}: has lost interventions; restore it from a copy")
+        if self.writer and saved is None and self.directory.info().parent:
+            raise UserError(f"{self.directory.path}: no checkpoint of this fork is good; fork it again")
         step = self.ready.world.share(saved.step if saved else None)
         if isinstance(step, int):
             groups = checkpoint.load(keep.directory(self.directory.path, step))
@@ -307,6 +320,10 @@ class Session:
             self.metrics.close()
             self.tape.close()
             self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
+
+
+def _ahead(ready: Prepared, state: State) -> Forecast:
+    return forecast(ready.recipe, state, ready.pack.spec, ready.plan.steps)
 
 
 def _environment(ready: Prepared, execution: Execution) -> dict[str, str | int]:

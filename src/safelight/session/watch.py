@@ -141,7 +141,7 @@ def draw_figures(pictures: Mapping[str, Picture], folder: Path, step: int) -> No
         save_png(panel(own.images, own.row_labels, own.column_labels, own.caption), path)
 
 
-def watch_steps(recipe: Recipe, images: int, steps: int) -> Callable[[int], bool]:
-    """Whether a sheet is due when so many steps are done."""
-    epochs = {round(epoch * images / recipe.train.batch_size) for epoch in recipe.watch.epochs}
-    return lambda step: step % recipe.watch.every == 0 or step in epochs or step == steps
+def is_due(step: int, recipe: Recipe, images: int, steps: int) -> bool:
+    """Whether a sheet is due when `step` of `steps` steps are done; images: in the training set."""
+    epochs = (round(epoch * images / recipe.train.batch_size) for epoch in recipe.watch.epochs)
+    return step % recipe.watch.every == 0 or step == steps or step in epochs

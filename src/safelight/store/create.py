@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -27,11 +28,13 @@ def create(
     facts: Facts,
     name: str | None = None,
     parent: Parent | None = None,
+    fill: Callable[[Path], object] = lambda path: None,
     announce: Announce = silence,
 ) -> RunDirectory:
     """Make a run from a resolved recipe, planned for `steps` steps.
 
-    name: "<recipe>-1", -2, ... by default. Raises UserError if a given name is taken or cannot be one.
+    name: "<recipe>-1", -2, ... by default. fill: puts into it what else it is to appear with. Raises
+    UserError if a given name is taken or cannot be one.
     """
     _check_name(recipe if name is None else name)
     if name is not None and (runs / name).exists():
@@ -47,6 +50,7 @@ def create(
             write_new(temporary / RECIPE, text, announce, "run.recipe")
             write_new(temporary / RUN, sealed.pretty(asdict(info)), announce, "run.info")
             write_new(temporary / JOURNAL, b"", announce, "run.journal")
+            fill(temporary)
             return RunDirectory(_publish(temporary, runs, name, recipe, announce))
         except (OSError, UserError):
             with suppress(OSError):

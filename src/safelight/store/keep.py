@@ -14,15 +14,19 @@ from safelight.config import Section, UserError
 from safelight.store import pins
 from safelight.store.durable import Announce, fsync_directory, mendable, remove_tree, silence
 from safelight.store.manifest import Saved, verify
+from safelight.store.size import UNITS, Bytes
 
 FOLDER = "checkpoints"
 
 
 class Checkpoint(Section):
-    """[checkpoint]: how often the state is saved, and how many of the latest are kept."""
+    """[checkpoint]: how often the state is saved, and how much of the disk that may take."""
 
     every: int = Field(500, ge=1, description="steps between two checkpoints")
-    keep: int = Field(3, ge=1, description="how many of the latest checkpoints are kept")
+    keep: int = Field(3, ge=1, description="how many of the latest are kept, whatever they take")
+    budget: Bytes = Field(
+        10 * UNITS["GB"], description="bytes for all, such as '10 GB'; older ones are thinned to keep to it"
+    )
 
 
 def directory(run: Path, step: int) -> Path:

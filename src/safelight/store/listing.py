@@ -46,7 +46,7 @@ def summary(directory: RunDirectory) -> Summary:
         name=directory.name,
         path=directory.path,
         status="running" if directory.is_locked() else _status(last),
-        step=row.step + 1 if row else 0,
+        step=row.step + 1 if row else info.parent.step if info.parent else 0,
         steps=last.fields["steps"] if last else info.steps,
         created=info.created,
         recipe=info.recipe,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.config import UserError, nearest
-from safelight.store import journal, keep, lock, pins, sealed
+from safelight.store import journal, keep, lock, pins, rename, sealed
 from safelight.store.durable import mendable, sweep
 
 RECIPE, RUN, JOURNAL = "recipe.toml", "run.json", "journal.jsonl"
@@ -118,7 +118,7 @@ class RunDirectory:
 def find(name: str | Path, runs: Path) -> RunDirectory:
     """The run of a name, or at a path. Raises UserError with the nearest name if there is none."""
     for path in (runs / name, Path(name)):
-        if (path / RUN).is_file():
+        if (path / RUN).is_file() or rename.settle(path.parent, path.name):
             return RunDirectory(path)
     if not runs.is_dir():
         raise UserError(f"{name}: no such run; there is no directory {runs} (say --runs or set {VARIABLE})")

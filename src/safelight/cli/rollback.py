@@ -1,0 +1,43 @@
+"""safelight rollback: a run goes on from one of its earlier steps. Nothing is deleted."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from safelight.cli.options import ChangesArgument, JsonOption, RunArgument, RunsOption, changes_of
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(rollback)
+
+
+def rollback(
+    run: RunArgument,
+    to: Annotated[int, typer.Option("--to", min=1, help="Steps behind the state to go back to.")],
+    changes: ChangesArgument = None,
+    train: Annotated[bool, typer.Option(help="Go on at once, or leave it for `safelight resume`.")] = True,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a run go on from an earlier step, with keys of its recipe changed.
+
+    The run as it was keeps existing, as RUN-before-STEP.
+    """
+    wanted = changes_of(changes)
+    from safelight.cli.progress import TrainingProgress
+    from safelight.cli.show import print_run
+    from safelight.engine.distributed import World
+    from safelight.session.rollback import rollback as go_back
+    from safelight.session.train import resume
+    from safelight.store.run import find, runs_directory
+
+    show = TrainingProgress().show()
+    made, before = go_back(find(run, runs_directory(runs)), to, wanted, show.tell)
+    print(f"what {made.name} was is now {before.name}", file=sys.stderr)
+    if train:
+        resume(made, World(), show)
+    print_run(made, as_json)

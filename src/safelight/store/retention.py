@@ -1,0 +1,191 @@
+"""Which checkpoints are held, and why: any step should be reached by as short a replay as the disk allows.
+
+The state after step 0 is a function of the recipe, so that a replay may start there; a fork starts at the
+checkpoint that it was forked at. While a run grows over its budget, the checkpoint goes whose two gaps make
+the shortest one, the earliest of several. So older stretches thin out by halves: no gap is longer than twice
+the shortest that so many checkpoints could have, and none that was let go is missed later.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from safelight.config import UserError, check
+from safelight.store import keep, metrics, pins
+from safelight.store.durable import mendable, remove_tree
+from safelight.store.journal import JournalWriter
+from safelight.store.keep import Checkpoint
+from safelight.store.run import RunDirectory, names
+from safelight.store.size import words
+
+
+@dataclass(frozen=True)
+class Held:
+    """A checkpoint on disk."""
+
+    step: int
+    bytes: int
+    why: tuple[str, ...]  # it is held: "newest", "pinned as best", "run calmer was forked here"; or "spacing"
+    surplus: bool = False  # whether the budget lets it go
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The longest replay that reaching a step may take, among the steps up to the newest checkpoint."""
+
+    steps: int
+    seconds: float  # as they took when they were recorded
+
+    @property
+    def told(self) -> str:
+        """ "any step by recomputing at most 499 (12 s when they were trained)"."""
+        if self.steps == 0:
+            return "any step has a checkpoint"
+        return (
+            f"any step by recomputing at most {self.steps:,} ({self.seconds:,.2f} s when they were trained)"
+        )
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What thinning a run to a budget lets go."""
+
+    checkpoints: tuple[Held, ...]
+    damaged: int  # bytes of the checkpoints that were put aside
+    left: int  # bytes of those that stay
+    bound: Bound  # on replays, afterwards
+
+
+def spaced(steps: Sequence[int], fixed: Collection[int], most: int, first: int = 0) -> list[int]:
+    """The steps to hold so that gaps are short: at most `most`, but always those of `fixed`.
+
+    first: where a replay may start without a checkpoint.
+    """
+    held = sorted(set(steps))
+    while len(held) > most:
+        bounds = [first, *held, held[-1]]
+        merged = [(bounds[at + 2] - bounds[at], step) for at, step in enumerate(held) if step not in fixed]
+        if not merged:
+            break
+        held.remove(min(merged)[1])
+    return held
+
+
+def longest(held: Iterable[int], first: int = 0) -> int:
+    """Steps of the longest replay: to the step just before a checkpoint, from the one before it."""
+    return max([0, *(after - before - 1 for before, after in pairwise([first, *sorted(held)]))])
+
+
+def bound(held: Iterable[int], seconds: Mapping[int, float], first: int = 0) -> Bound:
+    """The longest replay, in steps and in seconds. seconds: that each step took."""
+    steps = sorted(held)
+    took = (sum(seconds.get(step, 0.0) for step in range(before, after - 1))
+            for before, after in pairwise([first, *steps]))  # fmt: skip
+    return Bound(longest(steps, first), max(took, default=0.0))
+
+
+def bound_of(directory: RunDirectory, steps: Sequence[int] | None = None) -> Bound:
+    """The longest replay in a run with checkpoints of these steps, by default those it has."""
+    seconds = {int(line["step"]): float(line["seconds"]) for line in metrics.merged(directory.path)}
+    held = keep.list_steps(directory.path) if steps is None else steps
+    return bound(held, seconds, first_of(directory))
+
+
+def kept(directory: RunDirectory, section: Checkpoint, each: int) -> list[int]:
+    """Steps of the checkpoints that the budget holds. each: bytes of one. Raises UserError."""
+    steps = keep.list_steps(directory.path)
+    if len(steps) * each <= section.budget:
+        return steps
+    fixed = reasons(directory, section.keep)
+    return spaced(steps, fixed, section.budget // each, first_of(directory))
+
+
+def held(directory: RunDirectory, section: Checkpoint) -> list[Held]:
+    """Every checkpoint with its size and why it is there, and which of them the budget lets go."""
+    fixed = reasons(directory, section.keep)
+    sizes = {step: _bytes(keep.directory(directory.path, step)) for step in keep.list_steps(directory.path)}
+    left = set(kept(directory, section, max(sizes.values(), default=1)))
+    return [Held(step, size, fixed.get(step, ("spacing",)), step not in left) for step, size in sizes.items()]
+
+
+def plan(directory: RunDirectory, section: Checkpoint) -> Freed:
+    """What `free` would let go. Raises UserError."""
+    there = held(directory, section)
+    left = [one for one in there if not one.surplus]
+    return Freed(
+        tuple(one for one in there if one.surplus),
+        damaged=sum(_bytes(path) for path in _damaged(directory.path)),
+        left=sum(one.bytes for one in left),
+        bound=bound_of(directory, [one.step for one in left]),
+    )
+
+
+def free(directory: RunDirectory, section: Checkpoint) -> Freed:
+    """Thin a run that nobody writes to a budget, and delete what was put aside. Raises UserError."""
+    with directory.lock(), JournalWriter(directory.journal_path) as writer:
+        planned = plan(directory, section)
+        doomed = [one.step for one in planned.checkpoints]
+        if doomed or planned.damaged:
+            writer.append("note", {"text": f"thinned to {words(section.budget)}", "steps": doomed})
+        keep.prune(directory.path, set(keep.list_steps(directory.path)) - set(doomed))
+        for path in _damaged(directory.path):
+            remove_tree(path)
+    return planned
+
+
+def in_force(directory: RunDirectory) -> Checkpoint:
+    """[checkpoint] of a run, with every intervention so far. Raises UserError."""
+    tree = tomllib.loads(directory.recipe_text()).get("checkpoint", {})
+    changes = directory.journal().changes_at(sys.maxsize)
+    mine = {
+        name.partition(".")[2]: value for name, value in changes.items() if name.startswith("checkpoint.")
+    }
+    return check(Checkpoint, {**tree, **mine}, "checkpoint")
+
+
+def first_of(directory: RunDirectory) -> int:
+    """The first of a run's own steps; a replay may start there."""
+    parent = directory.info().parent
+    return parent.step if parent else 0
+
+
+def reasons(directory: RunDirectory, newest: int) -> dict[int, tuple[str, ...]]:
+    """Why checkpoints are never thinned, by step; of those that are there and have a reason.
+
+    newest: how many of the latest are among them. Raises UserError for a damaged run or pins.
+    """
+    steps = keep.list_steps(directory.path)
+    own = directory.info()
+    said = [(step, "newest") for step in steps[-newest:]]
+    said += [(pin.step, f"pinned as {name}") for name, pin in pins.read(directory.path).items()]
+    said += [(own.parent.step, "where it begins")] if own.parent else []
+    said += [(step, f"{name} was forked here") for name, step in _forks(directory.path.parent, own.id)]
+    return {step: tuple(why for at, why in said if at == step) for step in steps
+            if any(at == step for at, _ in said)}  # fmt: skip
+
+
+def _forks(runs: Path, run: str) -> list[tuple[str, int]]:
+    """Names of the runs that were forked from one, by its id, and at which step."""
+    found = []
+    for name in names(runs):
+        with suppress(UserError):  # a damaged neighbour says nothing
+            parent = RunDirectory(runs / name).info().parent
+            if parent is not None and parent.run == run:
+                found.append((name, parent.step))
+    return found
+
+
+def _damaged(run: Path) -> list[Path]:
+    """Checkpoints that were put aside."""
+    return sorted((run / keep.FOLDER).glob("*.bad*"))
+
+
+def _bytes(folder: Path) -> int:
+    with mendable(folder):
+        return sum(path.stat().st_size for path in folder.iterdir())
