@@ -124,7 +124,7 @@ def test_a_full_disk(disk, whole):
         trained(disk, at(6, fill))
     run = find("b", disk)
     assert keep.newest_good(run.path) is not None
-    with pytest.raises(UserError, match="the disk is full"):  # still
+    with pytest.raises(UserError, match="and 0 B are free; free some"):  # still
         resume(run, World(), Show())
     filler.unlink()
     assert_goes_on(run, whole)

@@ -49,7 +49,9 @@ def test_a_budget_bounds_the_forecast_and_the_disk(tmp_path):
 def test_what_cannot_fit_is_refused_before_anything_is_made(tmp_path, monkeypatch):
     run = begin(load("digits-class", TAPED), tmp_path, "a", World(), Show())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match=r"needs about .* and 1.0 KB are free; lower checkpoint.budget"):
+    with pytest.raises(
+        UserError, match=r"needs about .* and 1.0 KB are free; free some, lower checkpoint.budget"
+    ):
         begin(load("digits-class", TAPED), tmp_path / "new", "b", World(), Show())
     assert not (tmp_path / "new").exists()
     resume(run, World(), Show())  # what it takes is there already

@@ -72,7 +72,7 @@ def require_room(ahead: Forecast, place: Path, taken: int = 0) -> None:
     if ahead.total > free + taken:
         raise UserError(
             f"{place}: the run needs {ahead.told}, and {words(free)} are free; "
-            "lower checkpoint.budget, raise tape.every, or choose another place with --runs"
+            "free some, lower checkpoint.budget, raise tape.every, or choose another place with --runs"
         )
 
 
