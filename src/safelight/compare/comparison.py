@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from safelight.compare import budget, numbers, settings
 from safelight.compare.basis import Column, Told
+from safelight.compare.bound import Bounds, bounds
 from safelight.compare.budget import Budget
 from safelight.compare.cost import cost as cost_of
 from safelight.compare.gather import RunFacts
@@ -24,6 +25,7 @@ class AtBudget:
     total: Told
     held_out: Told
     measured: Told  # metrics of evaluate.every
+    bounds: Bounds = field(default_factory=Bounds)  # of variational autoencoders
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def _at(runs: Sequence[RunFacts], given: Budget) -> AtBudget:
         total=Told.of(numbers.total(run, given) for run in within),
         held_out=Told.of(numbers.held_out(run, given) for run in within),
         measured=Told.of(numbers.measured_while_training(run, given) for run in within),
+        bounds=bounds(within, given),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from safelight.compare import bound
 from safelight.compare.comparison import Comparison, Judged
 from safelight.compare.gather import Axis, RunFacts
 from safelight.compare.pictures import Chosen, SideBySide
@@ -21,7 +22,7 @@ from safelight.render.compare_plot import (
     spreads_figure,
 )  # fmt: skip
 from safelight.render.page import Block, Drawing, Notes
-from safelight.render.sheet import Images
+from safelight.render.sheet import Images, panel
 from safelight.render.sheet_file import read_sheet
 from safelight.render.wording import count, duration
 
@@ -58,6 +59,16 @@ def beside(pair: SideBySide, runs: Mapping[str, RunFacts], name: str) -> tuple[B
         picture = side_by_side([(chosen.run, images) for chosen, images in alike], names)
         blocks.append(Drawing(name, _caption(pair, [chosen for chosen, _ in alike]), picture))
     return (*blocks, *([Notes(tuple(notes))] if notes else []))
+
+
+def reconstructions(runs: Sequence[RunFacts], name: str) -> tuple[Block, ...]:
+    """The same held-out images as each run decodes them; nothing where they have drawn none."""
+    rows = bound.reconstructions(runs)
+    if not rows:
+        return ()
+    picture = panel(np.stack([images for _, images in rows]), [row for row, _ in rows])
+    caption = "Held-out images, and what a run makes of the mean of their posteriors, as last drawn."
+    return (Drawing(name, caption, picture),)
 
 
 def curves(

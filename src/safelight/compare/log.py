@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from safelight.compare import numbers
 from safelight.compare.basis import Number, Row, Told
+from safelight.compare.bound import bounds
 from safelight.compare.budget import Budget
 from safelight.compare.comparison import Comparison, compare
 from safelight.compare.cost import MEAN
@@ -57,7 +59,10 @@ def log(runs: Sequence[RunFacts]) -> tuple[Entry, ...]:
 
 
 def origin(run: RunFacts, earlier: Sequence[RunFacts]) -> tuple[RunFacts | None, Relation]:
-    """What a run is a change of: its parent, else the run before it of the same recipe and data."""
+    """What a run is a change of: its parent, else the run before it of the same recipe and data.
+
+    Recipes that are numbered, such as faces-1 and faces-2, are one experiment.
+    """
     readable = [one for one in earlier if one.readable]
     parent = next((one for one in readable if run.parent and one.id == run.parent.run), None)
     if parent:
@@ -86,7 +91,7 @@ def _entry(run: RunFacts, earlier: Sequence[RunFacts], number: int) -> Entry:
 
 
 def _kind(run: RunFacts) -> tuple[str, object]:
-    return run.recipe, run.data.get("fingerprint")
+    return re.sub(r"-\d+$", "", run.recipe), run.data.get("fingerprint")
 
 
 def _values(run: RunFacts, before: RunFacts | None, found: Comparison) -> Iterator[Value]:
@@ -96,8 +101,13 @@ def _values(run: RunFacts, before: RunFacts | None, found: Comparison) -> Iterat
         return
     end = Budget("images", reach, (run.name,))
     at = found.at[0] if found.at else None
+    learned = bounds([run], end).told
+    if learned.columns:  # of a variational autoencoder: held out, and on a basis free of its weights
+        beside = _beside(learned.columns[0].rows[0], before, at.bounds.told if at else Told())
+        yield from (replace(value, name=f"held-out {value.name}") for value in beside)
     yield from _beside(numbers.components(run, end), before, at.components if at else Told())
-    yield from _beside(numbers.held_out(run, end), before, at.held_out if at else Told())
+    if not learned.columns:
+        yield from _beside(numbers.held_out(run, end), before, at.held_out if at else Told())
     stored = numbers.metrics(run)
     for row in stored:
         yield from _beside(row, before, found.metrics)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+import numpy as np
+
 from safelight.compare import drawings, tables
+from safelight.compare.basis import worded
 from safelight.compare.gather import RunFacts
 from safelight.compare.log import Entry
 from safelight.compare.settings import Difference
-from safelight.config import UserError
+from safelight.config import UserError, flatten
 from safelight.render.beside import ACROSS, side_by_side
 from safelight.render.page import Block, Drawing, Notes, Page, Rows, Section, Text, Told
 from safelight.render.report_view import Table
@@ -19,6 +23,7 @@ from safelight.render.wording import count, duration, number, plural
 
 HOUR = 3600
 MOST = 3  # changes that a line of the table says
+EPOCHS = 24  # rows of an epoch each
 
 
 def log_page(entries: Sequence[Entry], place: str, full: int, written: str = "") -> Page:
@@ -61,7 +66,7 @@ def _overview(entries: Sequence[Entry]) -> Table:
         loss = f"{first.name} {tables.told(first.end)}" if first else "–"
         made = run.name, told_time(run.created), run.status, run.recipe, _changed(entry)
         rows.append((*made, count(_images(run)), loss, number(entry.seconds_per_kimg)))
-    head = ("run", "begun", "status", "recipe", "changed", "images seen", "loss at its end", "s / kimg")
+    head = ("run", "begun", "status", "recipe", "changed", "images seen", "at its end", "s / kimg")
     return Table(head, tuple(rows), 5)
 
 
@@ -72,7 +77,7 @@ def _entry(entry: Entry) -> tuple[Block, ...]:
     facts = (
         f"{run.recipe}, seed {run.settings.get('train.seed', '–')}, begun {told_time(run.created)}: "
         f"{run.status} after {count(run.step)} of {count(run.steps)} steps, "
-        f"{count(_images(run))} images seen, {duration(hours * HOUR)} in steps."
+        f"{count(_images(run))} images seen{_epochs_told(run)}, {duration(hours * HOUR)} in steps."
     )
     blocks: list[Block] = [Text(facts)]
     if notes := tables.fates([replace(run, parent=None)]):  # its origin is told next
@@ -82,11 +87,55 @@ def _entry(entry: Entry) -> tuple[Block, ...]:
         blocks.append(Told(tuple((one.key, change(one)) for one in entry.changes)))
     if entry.edits:
         blocks.append(Rows(tables.edits_table(entry.edits), "Interventions"))
+    if entry.before is None:
+        blocks.append(Told(_settings(run)))
     blocks += _sheet(entry)
+    blocks += _reconstructions(entry)
     if entry.values:
         blocks.append(Rows(_values(entry)))
+    if epochs := _epochs(run):
+        blocks.append(Rows(epochs, "Epoch by epoch, means of raw components"))
     blocks += _curves(entry)
     return tuple(blocks)
+
+
+def _settings(run: RunFacts) -> tuple[tuple[str, str], ...]:
+    """All that decides the weights of a run, by section."""
+    return tuple(
+        (section, ", ".join(f"{key} {worded(value)}" for key, value in flatten(run.tree[section]).items()))
+        for section in ("network", "method", "loss", "optim", "train")
+        if run.tree.get(section)
+    )
+
+
+def _epochs_told(run: RunFacts) -> str:
+    images = int(run.data.get("train", 0))
+    return f" ({number(round(_images(run) / images, 2))} epochs)" if images else ""
+
+
+def _epochs(run: RunFacts) -> Table | None:
+    """Mean components of every epoch, of at most EPOCHS of them; None of a run that saw less than two."""
+    images, record = int(run.data.get("train", 0)), run.record
+    if not images or _images(run) < 2 * images:
+        return None
+    last = math.ceil(_images(run) / images)
+    rows = []
+    for epoch in sorted({round(place) for place in np.linspace(1, last, min(last, EPOCHS))}):
+        cells = [count(epoch)]
+        for name in record.components:
+            column = record.columns[f"raw/{name}"]
+            seen = record.images[column.rows]
+            own = column.values[(seen > (epoch - 1) * images) & (seen <= epoch * images)]
+            own = own[np.isfinite(own)]
+            cells.append(number(float(own.mean())) if len(own) else "–")
+        rows.append(tuple(cells))
+    return Table(("epoch", *record.components), tuple(rows), 1)
+
+
+def _reconstructions(entry: Entry) -> tuple[Block, ...]:
+    """Held-out images as a variational autoencoder decodes them, beside the other run's."""
+    runs = [*([entry.before] if entry.before and entry.comparable else []), entry.run]
+    return drawings.reconstructions(runs, f"{entry.number:04d}-reconstructions")
 
 
 def _origin(entry: Entry) -> str:
@@ -99,6 +148,8 @@ def _origin(entry: Entry) -> str:
         words = f"Forked from {before.name} at step {count(run.parent.step)}"
     else:
         words = f"Against {before.name}, the run before it of this recipe and data{lost}"
+    if entry.relation == "before" and before.recipe != run.recipe:
+        words = f"Against {before.name}, of {before.recipe}, the run before it of this data{lost}"
     return f"{words}, changed:" if entry.changes else f"{words}: the same settings."
 
 

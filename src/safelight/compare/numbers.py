@@ -179,6 +179,16 @@ def _latest(run: RunFacts, budget: Budget, basis: Basis, prefix: str) -> Row:
     return Row(run.name, basis, numbers, images, hours)
 
 
+def latest_at(run: RunFacts, name: str, budget: Budget) -> float:
+    """A column's last finite value within the budget; NaN where it has none."""
+    column = run.record.columns.get(name)
+    if column is None:
+        return math.nan
+    values = column.values[column.rows < rows_within(run.record, budget)]
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if len(finite) else math.nan
+
+
 def _value_at(run: RunFacts, name: str, row: int) -> float:
     """A column's value in a row; NaN where it has none."""
     column = run.record.columns.get(name)

@@ -32,6 +32,10 @@ METRIC_RULE = (
     "Only numbers of the same extractor, n, reference, sampler and seed stand in one table. ± of a metric is "
     "its spread over subsets of the same samples, which knows nothing of other seeds."
 )
+BOUND_RULE = (
+    "bpd*: bits a pixel value of the evidence lower bound at its best sigma, of a density on [0, 1]; less is "
+    "better. mse: of pixel values in [0, 1]. kl: nats an image. sigma: of the decoder, implied by the loss."
+)
 NOTHING = "Fewer than two runs recorded anything, so there is no equal budget to compare at."
 
 
@@ -50,6 +54,7 @@ def page_of(comparison: Comparison, written: str = "", title: str = "") -> Page:
             Section("What differs", _differences(comparison)),
             Section("More than chance?", _judged(comparison)),
             Section("Loss", _losses(comparison)),
+            Section("What was learned", _learned(comparison)),
             Section("Held-out", _held_out(comparison)),
             Section("Metrics", _metrics(comparison)),
             Section("Cost", _cost(comparison)),
@@ -196,6 +201,22 @@ def _held_out(comparison: Comparison) -> tuple[Block, ...]:
         given = drawings.amount_told(at.budget.axis, at.budget.amount)
         blocks += _told(at.held_out, f"At {given}, as last measured within it")
     return tuple(blocks)
+
+
+def _learned(comparison: Comparison) -> tuple[Block, ...]:
+    """Variational autoencoders, at the largest equal budget."""
+    if not comparison.at or not comparison.at[0].bounds.told.columns:
+        return ()
+    at = comparison.at[0]
+    given = drawings.amount_told(at.budget.axis, at.budget.amount)
+    blocks: list[Block] = []
+    for verdict in at.bounds.verdicts:
+        blocks += _notes(verdict.words)
+    blocks += _told(at.bounds.told, f"At {given}, as last measured within it")
+    runs = {run.name: run for run in comparison.runs}
+    for place, column in enumerate(at.bounds.told.columns, start=1):
+        blocks += drawings.reconstructions(_of(runs, column), f"reconstructions-{place}")
+    return (*blocks, Text(BOUND_RULE, quiet=True))
 
 
 def _metrics(comparison: Comparison) -> tuple[Block, ...]:

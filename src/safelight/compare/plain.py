@@ -84,6 +84,7 @@ def _at(at: AtBudget) -> dict[str, Any]:
         "total": _told(at.total),
         "held_out": _told(at.held_out),
         "evaluate": _told(at.measured),
+        "bound": {**_told(at.bounds.told), "verdicts": [asdict(one) for one in at.bounds.verdicts]},
     }
 
 

@@ -103,14 +103,14 @@ class Vae:
         mean, logvar = self.posterior(nets, batch)
         z = mean + (logvar / 2).exp() * moment.draw.normal("z", *self.latent_shape)
         mse = squared_error(self.decode(nets, z, batch.given, batch.present), batch.x)
-        losses = {"kl": elbo.kl(mean, logvar).flatten(1).clamp(min=self.config.free_bits).sum(1)}
+        nats = elbo.kl(mean, logvar).flatten(1).clamp(min=self.config.free_bits).sum(1)
         values = batch.x[0].numel()
         if weight := moment.weights["mse"]:
-            losses["mse"] = mse
+            losses = {"mse": mse, "kl": nats}
             sigma = mse.new_tensor(elbo.implied_sigma(weight, values, moment.weights["kl"]))
         else:
             variance = self.variance(moment.memory).to(mse)
-            losses["nll"] = elbo.gaussian_nll(mse, variance, values)
+            losses = {"nll": elbo.gaussian_nll(mse, variance, values), "kl": nats}
             sigma = variance.sqrt()
         return losses, {"mse": mse.detach(), "sigma": sigma.expand(len(mse))}
 

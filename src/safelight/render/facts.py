@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from safelight.render.history import History
 from safelight.render.sheet import Images
 
@@ -59,6 +62,17 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """What a variational autoencoder learned: its numbers with what they mean, and the way there."""
+
+    rows: tuple[tuple[str, str, str], ...]  # (what, value, what it means)
+    steps: NDArray[np.int64]  # (n,) at which it was measured
+    nats: NDArray[np.float64]  # (n,) KL
+    errors: NDArray[np.float64]  # (n,) MSE, of pixel values in [0, 1]
+    values: int  # pixel values of an image
+
+
+@dataclass(frozen=True)
 class Reproduce:
     """How to make this run again, and how to know that it is the same."""
 
@@ -87,6 +101,7 @@ class ReportFacts:
     samples: tuple[Picture, ...] = ()
     panels: tuple[Picture, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    rate: Rate | None = None  # of a variational autoencoder
     best: str = ""  # which step samples were best at, and by what, in a sentence
     remarks: tuple[str, ...] = ()  # of pre-flight checks and monitors, one sentence each
     reproduce: Reproduce = field(default_factory=Reproduce)

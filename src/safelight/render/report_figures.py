@@ -20,6 +20,7 @@ from safelight.render.evaluated_plot import evaluated_figure
 from safelight.render.facts import Picture, ReportFacts, SheetFile
 from safelight.render.figure_file import inline_svg, to_png
 from safelight.render.plot import held_out_figure, loss_figure
+from safelight.render.rate_plot import rate_figure
 from safelight.render.sheet import Images, panel
 from safelight.render.sheet_file import encode_png, open_picture, read_sheet
 from safelight.render.wording import count
@@ -52,6 +53,7 @@ class Figures:
     held_out: tuple[Figure, ...] = ()
     panels: tuple[Figure, ...] = ()
     evaluated: tuple[Figure, ...] = ()
+    rate: tuple[Figure, ...] = ()
     missing: tuple[str, ...] = ()  # what could not be shown, and why
 
 
@@ -77,6 +79,10 @@ def make_figures(run: Path, facts: ReportFacts) -> Figures:
     if history.evaluated:
         caption = "Samples measured while training: few, of the same noises and conditions at every step."
         evaluated = (_curves(run, "evaluated", evaluated_figure(history), caption),)
+    rate: tuple[Figure, ...] = ()
+    if facts.rate:
+        caption = "KL paid and error left on held-out images, from the first measurement to the last."
+        rate = (_curves(run, "rate", rate_figure({"": facts.rate}), caption),)
     return Figures(
         samples=_drawn(run, "sample", facts.samples),
         development=_development(run, shown),
@@ -85,6 +91,7 @@ def make_figures(run: Path, facts: ReportFacts) -> Figures:
         held_out=held_out,
         panels=_drawn(run, "panel", facts.panels),
         evaluated=evaluated,
+        rate=rate,
         missing=missing,
     )
 

@@ -41,6 +41,7 @@ class View:
     skipped: str
     held_out: Table
     held_out_notes: tuple[tuple[str, str], ...]
+    bound: Table
     measurements: Table
     environment: Table
     sessions: Table
@@ -77,6 +78,7 @@ def view(facts: ReportFacts) -> View:
             numeric=1,
         ),
         held_out_notes=tuple((comparison.name, compared(comparison)) for comparison in comparisons),
+        bound=Table(("held-out", "value", "what it means"), facts.rate.rows if facts.rate else ()),
         measurements=Table(
             ("metric", "value", "real against real", "step", "measured with"),
             tuple(

@@ -19,6 +19,7 @@ from safelight.render.facts import Measurement, Picture, ReportFacts, Reproduce,
 from safelight.render.history import Curve, Event, HeldOut, History
 from safelight.render.report import write_report as render_report
 from safelight.render.sheet_file import read_sheet
+from safelight.session.bound import bound
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.session.watch import columns
 from safelight.store import evaluations, keep, metrics, pins
@@ -41,6 +42,7 @@ def gather(directory: RunDirectory) -> ReportFacts:
     measurements, damaged = _measurements(directory)
     lines = metrics.merged(directory.path)
     done = int(lines[-1]["step"]) + 1 if lines else 0
+    images = int(info.facts.data["train"])
     sheets = sorted(directory.sheets.glob("*.png"))
     return ReportFacts(
         name=directory.name,
@@ -49,13 +51,14 @@ def gather(directory: RunDirectory) -> ReportFacts:
         recipe=recipe.tree,
         step=done,
         planned_steps=info.steps,
-        history=_history(recipe, lines, journal, int(info.facts.data["train"])),
+        history=_history(recipe, lines, journal, images),
         sessions=_sessions(journal, lines, done),
         skipped_steps=_skipped(lines),
         sheets=tuple(SheetFile(int(path.stem), PurePosixPath("sheets", path.name)) for path in sheets),
         samples=tuple(_samples(path, spec_of(directory)) for path in sheets[-1:]),
         panels=_panels(directory),
         measurements=measurements,
+        rate=bound(lines, _weights(recipe, lines, images), recipe, spec_of(directory)),
         best=_best(directory),
         remarks=damaged,
         reproduce=_reproduce(directory, recipe),
@@ -69,7 +72,7 @@ def _summary(recipe: Recipe, data: Any) -> str:
 
 def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> History:
     names = list(dict.fromkeys(name for line in lines for name in line))
-    weights = recipe.plan(images).weights_at(len(lines))
+    weights = _weights(recipe, lines, images)
     return History(
         components=tuple(
             _curve(lines, f"raw/{name}", name, weight)
@@ -89,6 +92,11 @@ def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> His
         batch_size=recipe.train.batch_size,
         dataset_size=images,
     )
+
+
+def _weights(recipe: Recipe, lines: Lines, images: int) -> dict[str, float]:
+    """Of the loss components, at the end."""
+    return recipe.plan(images).weights_at(len(lines))
 
 
 def _evaluated(lines: Lines, names: list[str]) -> tuple[Curve, ...]:

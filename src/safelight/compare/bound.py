@@ -1,0 +1,132 @@
+"""Variational autoencoders beside each other, by numbers that are free of their weights, and in words.
+
+A total of w mse + KL says nothing beside one of another w: bpd* is the bound of both at their best σ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from safelight import elbo
+from safelight.compare import numbers
+from safelight.compare.basis import Number, Row, Told
+from safelight.compare.budget import Budget
+from safelight.compare.gather import RunFacts
+from safelight.config import UserError
+from safelight.render.sheet import Images
+from safelight.render.sheet_file import read_sheet
+from safelight.render.wording import number
+
+BITS, ERROR, NATS, UNITS, SIGMA = "bpd*", "mse", "kl", "active units", "sigma"
+NEAR = 0.002  # bits a pixel value that decide nothing: batches of a few hundred images differ by as much
+PANEL = "reconstructions"  # of methods/vae.py
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Runs of one table, the best first, and why."""
+
+    runs: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Numbers of the bound at an equal budget, those in one column of the same images and averages."""
+
+    told: Told = field(default_factory=Told)
+    verdicts: tuple[Verdict, ...] = ()
+
+
+def bounds(runs: Sequence[RunFacts], given: Budget) -> Bounds:
+    """Runs that measured bpd*, as they last did within a budget."""
+    rows = [_row(run, given) for run in runs if BITS in run.record.named("held_out/")]
+    told = Told.of(row for row in rows if BITS in row.numbers)
+    by_name = {run.name: run for run in runs}
+    verdicts = [_verdict(column.rows, by_name) for column in told.columns if len(column.rows) > 1]
+    return Bounds(told, tuple(verdicts))
+
+
+def _row(run: RunFacts, given: Budget) -> Row:
+    """The method's own definition does not matter here: the numbers are the same of any σ and any weight."""
+    row = numbers.held_out(run, given)
+    basis = {fact: value for fact, value in row.basis.items() if not fact.startswith("method.")}
+    order = (BITS, ERROR, NATS, UNITS)
+    found = {name: row.numbers[name] for name in order if name in row.numbers}
+    sigma = numbers.latest_at(run, "seen/sigma", given)
+    return replace(row, basis=basis, numbers={**found, SIGMA: Number(sigma)} if found else {})
+
+
+def _verdict(rows: Sequence[Row], runs: dict[str, RunFacts]) -> Verdict:
+    """Which is the better model, and why."""
+    ordered = sorted(rows, key=lambda row: row.numbers[BITS].value)
+    best = ordered[0]
+    words = [_better(best, other) for other in ordered[1:]]
+    words += [_collapsed(row) for row in ordered if row.numbers[UNITS].value < 1]
+    if len({_weight(row, runs[row.run]) for row in rows}) > 1:
+        told = "; ".join(
+            f"{row.run} {number(_weight(row, runs[row.run]))}, σ = {number(row.numbers[SIGMA].value)}"
+            for row in rows
+        )
+        words.append(
+            f"Their totals are not comparable: they stand for different weights on the error ({told})."
+        )
+    return Verdict(tuple(row.run for row in ordered), tuple(words))
+
+
+def _better(best: Row, other: Row) -> str:
+    bits, more = best.numbers[BITS].value, other.numbers[BITS].value
+    if more - bits < NEAR:
+        return (
+            f"{best.run} and {other.run} are equally good: bpd* {number(bits)} and {number(more)}, which is "
+            "nearer than this measurement tells apart."
+        )
+    error, left = best.numbers[ERROR].value, other.numbers[ERROR].value
+    nats, paid = best.numbers[NATS].value, other.numbers[NATS].value
+    units, used = best.numbers[UNITS].value, other.numbers[UNITS].value
+    if error < left:
+        why = f"it leaves {error / left:.0%} of the error"
+        why += f" for {number(nats - paid)} nats more of KL" if nats > paid else ", and pays less KL"
+    else:
+        why = f"it pays {number(paid - nats)} nats less of KL, which outweighs its larger error"
+    return (
+        f"{best.run} is a better model than {other.run}: bpd* {number(bits)} against {number(more)}, "
+        f"{number(more - bits)} bits a pixel value. MSE {number(error)} against {number(left)}, KL "
+        f"{number(nats)} against {number(paid)} nats, {units:.0f} active units against {used:.0f}: {why}."
+    )
+
+
+def _collapsed(row: Row) -> str:
+    return (
+        f"{row.run} has a collapsed posterior: no latent varies from image to image, and the decoder draws "
+        "the mean image of the conditions. Raise the weight on the error, or calibrate σ."
+    )
+
+
+def _weight(row: Row, run: RunFacts) -> float:
+    """The weight on the error that a run's σ stands for, to three digits."""
+    values = math.prod(run.data.get("shape", (0,)))
+    sigma = row.numbers[SIGMA].value
+    if not (math.isfinite(sigma) and sigma > 0 and values):
+        return math.nan
+    return float(f"{elbo.implied_weight(sigma, values):.3g}")
+
+
+def reconstructions(runs: Sequence[RunFacts]) -> list[tuple[str, Images]]:
+    """The held-out images, and what each run made of them last; of runs that drew the same ones."""
+    found: list[tuple[str, Images]] = []
+    for run in runs:
+        paths = sorted((run.path / "panels").glob(f"*-{PANEL}.png"))
+        try:
+            images = read_sheet(paths[-1]) if paths else np.zeros((0, 1, 1, 1), np.uint8)
+        except UserError:
+            continue
+        real, decoded = images[: len(images) // 2], images[len(images) // 2 :]
+        if len(real) and (not found or np.array_equal(real, found[0][1])):
+            found += [("image", real)] if not found else []
+            found.append((run.name, decoded))
+    return found
