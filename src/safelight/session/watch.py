@@ -107,7 +107,7 @@ def held_out_losses(
     draw = RowDraw(recipe.watch.seed, 0, "held out", batch.rows, stream.device)
     with autocast():
         values = method.measure(nets, batch, draw)
-    return {f"held_out/{name}": float(value.mean()) for name, value in values.items()}
+    return {f"held_out/{name}": float(value.float().mean()) for name, value in values.items()}
 
 
 @torch.no_grad()
