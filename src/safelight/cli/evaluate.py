@@ -36,8 +36,9 @@ def evaluate(
         typer.Option(
             "--features",
             metavar="NAME|PATH",
-            help="classifier, efficientnet, inception, or a TorchScript file; "
-            "else the classifier where the data has classes, efficientnet otherwise.",
+            help="classifier, segmenter, efficientnet, inception, or a TorchScript file; "
+            "else the classifier where the data has classes, the segmenter where it has masks, "
+            "efficientnet otherwise.",
         ),
     ] = None,
     reference: Annotated[

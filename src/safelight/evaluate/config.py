@@ -16,7 +16,8 @@ class Evaluate(Section):
         None, ge=1, description="sampler steps, fewer than sample.steps to be quick; without it as many"
     )
     features: str = Field(
-        "classifier", description="classifier, efficientnet, inception, or the path of a TorchScript file"
+        "classifier",
+        description="classifier, segmenter, efficientnet, inception, or the path of a TorchScript file",
     )
     reference: int = Field(10_000, ge=20, description="training images compared with, at most")
     seed: int = Field(0, ge=0, description="of the noises")

@@ -12,7 +12,7 @@ from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.evaluate.features import INCEPTION, Extractor
 
-NAMES = ("classifier", "efficientnet", INCEPTION)
+NAMES = ("classifier", "segmenter", "efficientnet", INCEPTION)
 
 
 def open_extractor(
@@ -31,6 +31,10 @@ def open_extractor(
             from safelight.evaluate.classifier import open_classifier
 
             return open_classifier(pack, device, tell, progress)
+        case "segmenter":
+            from safelight.evaluate.segmenter import open_segmenter
+
+            return open_segmenter(pack, device, tell, progress).extractor
         case "efficientnet":
             from safelight.evaluate.efficientnet import open_efficientnet
 

@@ -21,6 +21,7 @@ from safelight.evaluate.kid import SUBSET_SIZE, SUBSETS
 from safelight.evaluate.prdc import NEIGHBOURS
 from safelight.evaluate.real import real_features, reference_items
 from safelight.evaluate.scores import scores
+from safelight.evaluate.segmenter import Confusion, Segmenter
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Drawn:
 
     images: NDArray[np.uint8]  # (b, H, W, C)
     wanted: Tensor  # (b,) int64 on the CPU, -1 for none
+    masks: NDArray[np.uint8] | None = None  # (b, H, W) class numbers; of no class throughout where not asked
 
 
 def measure(
@@ -40,18 +42,23 @@ def measure(
     step: int,
     weights: str,
     sampling: Mapping[str, str],
+    segmenter: Segmenter | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Every metric of samples that come in parts; keeps their features, not the images.
 
     reference: training images compared with, at most. sampling: what the samples depend on besides the
-    weights, in words: conditions, sampler, guidance, seed, average. Raises UserError for too few images.
+    weights, in words: conditions, sampler, guidance, seed, average. segmenter: sees whether samples follow
+    their masks. Raises UserError for too few images.
     """
     wanted: list[Tensor] = []
+    obeyed: list[Confusion] = []
 
     def images() -> Iterable[NDArray[Any]]:
         for part in samples:
             wanted.append(part.wanted)
+            if segmenter and part.masks is not None:
+                obeyed.append(segmenter.judge(part.images, part.masks))
             yield part.images
 
     generated = extract(extractor, images())
@@ -64,15 +71,28 @@ def measure(
         for name, own in found.items()
         if not math.isnan(own.value)
     }
+    if segmenter and obeyed:
+        results |= mask_results(sum(obeyed[1:], obeyed[0]), segmenter)
     basis = {
         "extractor": _told(extractor),
         "images": extractor.rule,
         "n": f"{len(generated):,}",
         "reference": f"{len(items):,} of {len(pack.train):,} training images, data {pack.fingerprint[:12]}",
         "metrics": _metrics(generated, len(items)),
+        **({"masks": f"segmenter {segmenter.hash}"} if segmenter else {}),
         **sampling,
     }
     return Evaluation(step, weights, extractor.name, results, basis, lowest.told)
+
+
+def mask_results(obeyed: Confusion, segmenter: Segmenter) -> dict[str, Result]:
+    """Intersection over union of samples with their masks, its mean and by class; the floor is that of real
+    held-out images.
+    """
+    found = {"mask IoU": Result(obeyed.mean_iou, None, segmenter.known.mean_iou)}
+    for name, value, real in zip(segmenter.classes, obeyed.iou, segmenter.known.iou, strict=True):
+        found[f"IoU of {name}"] = Result(float(value), None, float(real))
+    return {name: own for name, own in found.items() if not math.isnan(own.value)}
 
 
 def _told(extractor: Extractor) -> str:

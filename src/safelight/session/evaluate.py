@@ -14,7 +14,7 @@ from torch import Tensor
 
 from safelight.data import open_data
 from safelight.data.pack import Pack
-from safelight.data.source import Progress
+from safelight.data.source import NOT_MASKED, Progress
 from safelight.data.stream import Stream
 from safelight.draw import permutation
 from safelight.engine.state import State
@@ -22,6 +22,7 @@ from safelight.evaluate.evaluation import Evaluation
 from safelight.evaluate.extractors import open_extractor
 from safelight.evaluate.features import Extractor
 from safelight.evaluate.measure import Drawn, measure
+from safelight.evaluate.segmenter import Segmenter, open_segmenter
 from safelight.generate import chunks, generate_rows
 from safelight.recipes.recipe import Recipe
 from safelight.session.prepare import Prepared, Tell
@@ -52,6 +53,7 @@ class Judge:
     pack: Pack  # with classes where the extractor learns them
     extractor: Extractor
     reference: int  # training images compared with, at most
+    segmenter: Segmenter | None = None  # where samples follow masks
 
 
 def open_judge(
@@ -61,13 +63,16 @@ def open_judge(
     """The extractor of a name or path, and the data it looks at. Raises UserError.
 
     A recipe that trains without classes is still measured by a classifier where its data has them.
-    features: by default the classifier where there are classes, efficientnet otherwise.
+    Samples that follow masks are judged by a segmenter, too. features: by default the classifier where there
+    are classes, the segmenter where there are masks, efficientnet otherwise.
     """
     if features in (None, "classifier") and not pack.spec.classes:
         pack = open_data(recipe.data.model_copy(update={"labels": True}), progress)
     if features is None:
-        features = "classifier" if pack.spec.classes else "efficientnet"
-    return Judge(pack, open_extractor(features, pack, device, tell, progress), reference)
+        masked = "segmenter" if "mask" in pack.described else "efficientnet"
+        features = "classifier" if pack.spec.classes else masked
+    segmenter = open_segmenter(pack, device, tell, progress) if "mask" in pack.described else None
+    return Judge(pack, open_extractor(features, pack, device, tell, progress), reference, segmenter)
 
 
 def evaluate(
@@ -101,6 +106,7 @@ def evaluate(
         step=step,
         weights=weights,
         sampling=sampling,
+        segmenter=judge.segmenter,
         progress=progress,
     )
 
@@ -109,7 +115,8 @@ def _drawn(
     generator: Generator, stream: Stream, n: int, seed: int, progress: Progress | None
 ) -> Iterator[Drawn]:
     for rows in chunks(n):
-        asked = stream.pick(condition_items(stream.pack, rows))
+        items = condition_items(stream.pack, rows)
+        asked = stream.pick(items)
         x = generate_rows(
             generator.method,
             generator.nets,
@@ -120,7 +127,7 @@ def _drawn(
             seed,
             generator.autocast,
         )
-        yield Drawn(stream.space.to_pixels(x), _wanted(asked))
+        yield Drawn(stream.space.to_pixels(x), _wanted(asked), _masks(stream.pack, items))
         if progress:
             progress("samples", rows.stop, n)
 
@@ -136,6 +143,14 @@ def condition_items(pack: Pack, rows: range) -> NDArray[np.int64]:
         order = permutation(len(pack.train), "conditions", number)
         items[rounds == number] = pack.train[order[places[rounds == number]]]
     return items
+
+
+def _masks(pack: Pack, items: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+    """The masks samples were asked for, (b, H, W); of no class throughout where they were withheld."""
+    if "mask" not in pack.given:
+        return None
+    present = pack.present[items][:, None, None]
+    return np.where(present, np.asarray(pack.given["mask"][items]), NOT_MASKED).astype(np.uint8)
 
 
 def _wanted(asked: Batch) -> Tensor:

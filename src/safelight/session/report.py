@@ -60,7 +60,7 @@ def gather(directory: RunDirectory) -> ReportFacts:
         measurements=measurements,
         rate=bound(lines, _weights(recipe, lines, images), recipe, spec_of(directory)),
         best=_best(directory),
-        remarks=damaged,
+        remarks=(*damaged, *_mask_shares(info.facts.data)),
         reproduce=_reproduce(directory, recipe),
     )
 
@@ -68,6 +68,15 @@ def gather(directory: RunDirectory) -> ReportFacts:
 def _summary(recipe: Recipe, data: Any) -> str:
     title = recipe.about.title or recipe.name
     return f"{title[0].upper()}{title[1:]}; trained on {data['train']:,} images of {data['name']}."
+
+
+def _mask_shares(data: Any) -> tuple[str, ...]:
+    """How much of the training pixels is of each class of the masks."""
+    if not (shares := data.get("mask_shares")):
+        return ()
+    names = data["conditions"]["mask"]["names"] or [f"class {number}" for number in range(len(shares))]
+    told = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))
+    return (f"Of the training pixels: {told}.",)
 
 
 def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> History:

@@ -23,11 +23,14 @@ from safelight.engine.state import State
 from safelight.generate import Wanted, conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.render.facts import Picture
+from safelight.render.masks import coloured
 from safelight.render.sheet import Images, panel, sheet
 from safelight.render.sheet_file import save_png
 from safelight.session.encoders import text_features
 from safelight.store.durable import write_bytes
 from safelight.types import DataSpec, Draws, Measures, Method, Panel
+
+MASKS = 8  # items of the rows of image, mask and sample
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -114,14 +117,33 @@ def held_out_losses(
 def figures(
     method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
 ) -> dict[str, Picture]:
-    """The family's own figures, on the same held-out images every time."""
+    """The family's own figures, on the same held-out images every time, and what it makes of their masks."""
+    own_masks = mask_rows(method, nets, recipe, stream, autocast)
+    found = {"masks": own_masks} if own_masks else {}
     if not (isinstance(method, Draws) and stream.held_out_count):
-        return {}
+        return found
     batch = stream.held_out(8)
     draw = RowDraw(recipe.watch.seed, 0, "panels", batch.rows, stream.device)
     with autocast():
         panels = method.panels(nets, batch, draw)
-    return {name: picture(own, stream.space) for name, own in panels.items()}
+    return {**found, **{name: picture(own, stream.space) for name, own in panels.items()}}
+
+
+def mask_rows(
+    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
+) -> Picture | None:
+    """Held-out images, their masks, and samples that follow those, in three rows; None without masks."""
+    pack = stream.pack
+    items = pack.held_out[pack.present[pack.held_out]][:MASKS]
+    if "mask" not in pack.given or not len(items):
+        return None
+    real = stream.pick(items)
+    x = generate(method, nets, recipe.sample, real.given, real.present, recipe.watch.seed, autocast)
+    samples, images = stream.space.to_pixels(x), np.asarray(pack.images[items])
+    masks = coloured(np.asarray(pack.given["mask"][items]), pack.described["mask"][1])
+    rows = [np.broadcast_to(own, masks.shape) for own in (images, masks, samples)]
+    caption = "Held-out images, their masks, and what those are made into."
+    return Picture(np.stack(rows), ("image", "mask", "sample"), (), caption)
 
 
 def picture(own: Panel, space: Space) -> Picture:

@@ -1,0 +1,271 @@
+"""A small segmenter, trained on the data's own masks once for each data set: what a mask's samples obey.
+
+Never the training signal of a generator. It is a pure function of the data (and of the machine's arithmetic),
+as the classifier is: weights, order and views are drawn by name. Its pooled features measure distances.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from safelight.config import UserError
+from safelight.data.cache import cache_dir, move_into_place
+from safelight.data.pack import Pack
+from safelight.data.source import NOT_MASKED, Progress, key
+from safelight.draw import RowDraw, permutation
+from safelight.evaluate.classifier import cosine, weights_hash
+from safelight.evaluate.features import BATCH, Extractor
+
+VERSION = 1  # of the network and its training: another number trains anew
+WIDTHS = (24, 48, 96)
+LARGEST = 128  # pixels; larger images are averaged down to this, their masks to the nearest
+EPOCHS, FEWEST, MOST = 6, 12_000, 100_000  # images shown: so many epochs, between these
+SIZE, LR, WEIGHT_DECAY = 32, 3e-3, 0.02  # of a batch, and AdamW's
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A network that says of every pixel which class it is of."""
+
+    hash: str  # of its weights
+    classes: tuple[str, ...]
+    known: Confusion  # on held-out real images
+    predict: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # (b, H, W, C) -> (b, h, w), LARGEST at most
+    extractor: Extractor  # its features
+
+    def judge(self, images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> Confusion:
+        """How images (b, H, W, C) agree with the masks (b, H, W) they were to follow."""
+        predicted = self.predict(images)
+        return Confusion.of(predicted, resized(masks, predicted.shape[1:]), len(self.classes))
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Pixels by the class they should be of, and the class they are taken for: (K, K)."""
+
+    pixels: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, predicted: NDArray[np.uint8], wanted: NDArray[np.uint8], classes: int) -> Confusion:
+        """Pixels of no class are left out."""
+        told = wanted < classes
+        place = wanted[told].astype(np.int64) * classes + predicted[told]
+        return cls(np.bincount(place, minlength=classes**2).reshape(classes, classes))
+
+    def __add__(self, other: Confusion) -> Confusion:
+        return Confusion(self.pixels + other.pixels)
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union of each class (K,); NaN of a class that is nowhere."""
+        both = np.diagonal(self.pixels).astype(float)
+        either = self.pixels.sum(0) + self.pixels.sum(1) - both
+        shares: NDArray[np.float64] = np.full(len(both), math.nan)
+        np.divide(both, either, out=shares, where=either > 0)
+        return shares
+
+    @property
+    def mean_iou(self) -> float:
+        """The mean over the classes that should be somewhere."""
+        asked = self.pixels.sum(1) > 0
+        return float(self.iou[asked].mean()) if asked.any() else math.nan
+
+
+def open_segmenter(
+    pack: Pack, device: torch.device, tell: Callable[[str], None], progress: Progress | None = None
+) -> Segmenter:
+    """The segmenter of a pack: the one in the cache, or trained now. Raises UserError without masks."""
+    if "mask" not in pack.described:
+        raise UserError(f"features 'segmenter': {pack.name} has no masks to learn; use efficientnet")
+    train, held_out = (items[pack.covered["mask"][items]] for items in (pack.train, pack.held_out))
+    name = key("segmenter", VERSION, pack.fingerprint, train.tobytes(), held_out.tobytes())
+    path = cache_dir("extractors") / f"segmenter-{name[:16]}.safetensors"
+    described = pack.described["mask"]
+    classes = tuple(described[2]) or tuple(map(str, range(described[1])))
+    network = build(pack.images.shape[3], len(classes))
+    with FileLock(f"{path}.lock"):
+        known = _load(path, network)
+        if known is None:
+            tell(f"training a segmenter on {len(train):,} images of {pack.name}, once")
+            learn(network.to(device), pack, train, progress)
+            known = _known(network, pack, held_out, len(classes), device)
+            _save(path, network, known)
+    network.to(device).eval().requires_grad_(False)
+    return Segmenter(
+        weights_hash(network),
+        classes,
+        known,
+        lambda images: _predict(network, images, device),
+        Extractor(
+            "segmenter", weights_hash(network), _rule(), lambda x: (network.features(shown(x)), None), device
+        ),
+    )
+
+
+def _rule() -> str:
+    return f"as it is, averaged down to {LARGEST} pixels where larger"
+
+
+class Network(nn.Module):
+    """(b, C, H, W) in [-1, 1] -> class logits (b, K, H, W): three sizes down, and up again."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        fine, middle, coarse = WIDTHS
+        self.enter = _layer(channels, fine, 5, stride=2)
+        self.fine = _layer(fine, middle)
+        self.middle = _layer(middle, coarse)
+        self.coarse = _layer(coarse, coarse)
+        self.up = _layer(2 * coarse, middle)
+        self.out = _layer(2 * middle, middle)
+        self.head = nn.Conv2d(middle + fine, 4 * classes, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        first, fine, middle, coarse = self._down(x)
+        y = self.up(torch.cat([middle, _like(coarse, middle)], 1))
+        y = self.out(torch.cat([fine, _like(y, fine)], 1))
+        logits = F.pixel_shuffle(self.head(torch.cat([first, y], 1)), 2)
+        return logits[:, :, :height, :width]
+
+    def features(self, x: Tensor) -> Tensor:
+        """What it sees at its two coarser sizes: mean over the pixels, and spread, (b, 4 * 96)."""
+        _, _, middle, coarse = self._down(x)
+        parts = [part.flatten(2) for part in (middle, coarse)]
+        return torch.cat([one for part in parts for one in (part.mean(2), part.std(2))], 1)
+
+    def _down(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        first = self.enter(x)
+        fine = self.fine(first)
+        middle = self.middle(F.max_pool2d(fine, 2, ceil_mode=True))
+        return first, fine, middle, self.coarse(F.max_pool2d(middle, 2, ceil_mode=True))
+
+
+def _layer(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def _like(x: Tensor, other: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")[:, :, : other.shape[2], : other.shape[3]]
+
+
+def build(channels: int, classes: int) -> Network:
+    """The network, its weights drawn by name (He et al. 2015): torch's generator is left alone."""
+    with torch.device("meta"):
+        network = Network(channels, classes)
+    network.to_empty(device="cpu")
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()
+        elif isinstance(layer, nn.Conv2d):
+            outputs, *inputs = layer.weight.shape
+            weight = RowDraw(0, 0, "segmenter", range(outputs)).normal(name, *inputs)
+            layer.weight.data.copy_(weight * math.sqrt(2 / math.prod(inputs)))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return network
+
+
+def shown(pixels: Tensor) -> Tensor:
+    """uint8 (b, C, H, W) -> float32 in [-1, 1], no side above LARGEST."""
+    x = pixels.float() / 127.5 - 1
+    if (larger := max(x.shape[2:])) > LARGEST:
+        height, width = (max(1, round(side * LARGEST / larger)) for side in x.shape[2:])
+        x = F.interpolate(x, (height, width), mode="area")
+    return x
+
+
+def resized(masks: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Class numbers (b, H, W) at a size (h, w), each of the pixel that lies in its middle."""
+    if masks.shape[1:] == tuple(size):
+        return masks
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip(size, masks.shape[1:], strict=True)
+    )
+    return masks[:, rows[:, None], columns]
+
+
+def learn(network: Network, pack: Pack, train: NDArray[np.int64], progress: Progress | None) -> None:
+    """Train on masked items: AdamW, warm-up and cosine, cross-entropy with rare classes weighted up."""
+    device = next(network.parameters()).device
+    images = min(MOST, max(FEWEST, EPOCHS * len(train)))
+    steps = images // SIZE
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
+    classes = network.head.out_channels // 4
+    counts = np.bincount(np.asarray(pack.given["mask"][train[:500]]).ravel(), minlength=256)[:classes]
+    weight = torch.tensor((counts / counts.sum()).clip(1e-3) ** -0.5, dtype=torch.float32, device=device)
+    network.train()
+    for step in range(steps):
+        begin = step * SIZE
+        order = permutation(len(train), "segmenter", begin // len(train))
+        items = train[order[(begin + np.arange(SIZE)) % len(train)]]
+        pixels = torch.from_numpy(np.asarray(pack.images[items])).permute(0, 3, 1, 2).to(device)
+        x, masks = shown(pixels), np.asarray(pack.given["mask"][items])
+        ids = torch.from_numpy(np.ascontiguousarray(resized(masks, tuple(x.shape[2:])))).long().to(device)
+        if RowDraw(0, step, "segmenter", range(1)).uniform("mirrored") < 0.5:
+            x, ids = x.flip(3), ids.flip(2)
+        for group in optimiser.param_groups:
+            group["lr"] = LR * min(1.0, (step + 1) / (0.1 * steps)) * cosine(step / steps)
+        optimiser.zero_grad()
+        loss = F.cross_entropy(network(x), torch.where(ids < classes, ids, NOT_MASKED), weight,
+                               ignore_index=NOT_MASKED)  # fmt: skip
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if progress and (step % 10 == 0 or step == steps - 1):
+            progress("training the segmenter", (step + 1) * SIZE, steps * SIZE)
+
+
+@torch.inference_mode()
+def _predict(network: Network, images: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8]:
+    parts = []
+    for start in range(0, len(images), BATCH):
+        pixels = torch.from_numpy(np.array(images[start : start + BATCH])).permute(0, 3, 1, 2).to(device)
+        parts.append(network(shown(pixels)).argmax(1).to(torch.uint8).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _known(
+    network: Network, pack: Pack, items: NDArray[np.int64], classes: int, device: torch.device
+) -> Confusion:
+    """How it does on real items it has not learnt."""
+    network.eval()
+    total = Confusion(np.zeros((classes, classes), np.int64))
+    for start in range(0, len(items), BATCH):
+        part = items[start : start + BATCH]
+        predicted = _predict(network, np.asarray(pack.images[part]), device)
+        masks = resized(np.asarray(pack.given["mask"][part]), predicted.shape[1:])
+        total += Confusion.of(predicted, masks, classes)
+    return total
+
+
+def _save(path: Path, network: nn.Module, known: Confusion) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, partial, {"known": json.dumps(known.pixels.tolist())})
+    move_into_place(partial, path)
+
+
+def _load(path: Path, network: nn.Module) -> Confusion | None:
+    """Copy the stored weights into the network. Returns what they are known to do, None if there are none."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            return Confusion(np.array(json.loads(file.metadata()["known"]), np.int64))
+    except (OSError, safetensors.SafetensorError, KeyError, RuntimeError, TypeError, ValueError):
+        return None  # absent, cut off, or not ours: trained anew
