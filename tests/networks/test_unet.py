@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from safelight.config import UserError
-from safelight.networks.unet import Attention, Block, Config, attend
+from safelight.networks.unet import Attention, Block, Config, Spade, attend
 from safelight.types import Condition, DataSpec
 
 EVERYTHING = DataSpec(
@@ -195,3 +195,48 @@ def test_parameters_by_hand() -> None:
 def test_what_cannot_be_built_is_said(config: Config, shape: tuple[int, int, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         config.build(DataSpec(shape=shape))
+
+
+# --- SPADE and the full size ----------------------------------------------------------------------
+
+SPADED = Config(width=8, multipliers=(1, 2), middle=1, embedding=32, patch=1, spade=4)
+
+
+@torch.no_grad()
+def test_spade_is_its_formula() -> None:
+    """y (1 + γ) + β, both from the mask's shares at the size of y."""
+    generator = torch.Generator().manual_seed(4)
+    spade, y = awake(Spade(2, 4, 8)), torch.randn(3, 8, 4, 6, generator=generator)
+    mask = torch.rand(3, 2, 8, 12, generator=generator)
+    shares = mask.unflatten(2, (4, 2)).unflatten(4, (6, 2)).mean((3, 5))
+    both = F.conv2d(F.conv2d(shares, spade.enter.weight, spade.enter.bias, padding=1).relu(),
+                    spade.out.weight, spade.out.bias, padding=1)  # fmt: skip
+    torch.testing.assert_close(spade(y, mask), y * (1 + both[:, :8]) + both[:, 8:])
+
+
+@torch.no_grad()
+def test_a_spaded_network_sees_the_mask_where_it_lies() -> None:
+    x, t, present = images(2)
+    network, conditions = awake(SPADED.build(EVERYTHING)), given(2)
+    before = network(x, t, conditions, present)
+    moved = conditions["mask"].clone()
+    moved[:, :, :4, :4] = 1 - moved[:, :, :4, :4]
+    change = (network(x, t, {**conditions, "mask": moved}, present) - before).abs().sum(1)
+    assert change[:, :4, :4].mean() > 5 * change[:, 12:, 20:].mean()
+    absent = torch.zeros(2, dtype=torch.bool)
+    torch.testing.assert_close(
+        network(x, t, conditions, absent), network(x, t, {**conditions, "mask": moved}, absent)
+    )
+
+
+def test_spade_without_a_mask_is_refused() -> None:
+    with pytest.raises(UserError, match=r"network\.spade: there is no mask to lay on"):
+        SPADED.build(DataSpec((3, 16, 24)))
+
+
+def test_spade_has_the_parameters_it_is_said_to_have() -> None:
+    """4 (2 9 + 1) to enter, 2 width (4 9 + 1) to leave, in each of three blocks; the stem sees less."""
+    plain = SPADED.model_copy(update={"spade": None})
+    more = sum(4 * 19 + 2 * width * 37 for width in (8, 16, 8)) - 8 * 2 * 9
+    sizes = [sum(p.numel() for p in one.build(EVERYTHING).parameters()) for one in (SPADED, plain)]
+    assert sizes[0] - sizes[1] == more

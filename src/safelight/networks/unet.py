@@ -45,6 +45,12 @@ class Config(Section):
     groups: int = Field(default=1, ge=1, description="groups of the group norms; 1 is fastest on a CPU")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="within residual blocks")
     time: bool = Field(default=True, description="see the noise level t")
+    spade: int | None = Field(
+        default=None,
+        ge=1,
+        description="channels within SPADE (Park 2019), which lays the mask on after every block's second "
+        "norm; without it the mask is laid beside the image once, as channels",
+    )
     ignore: tuple[Kind, ...] = Field(default=(), description="conditions of the data not to be seen")
 
     def build(self, spec: DataSpec) -> nn.Module:
@@ -58,6 +64,10 @@ class Config(Section):
             )
         if self.width % self.groups:
             raise UserError(f"network.groups: {self.groups} does not divide width {self.width}")
+        if self.spade and ("mask" not in spec.conditions or "mask" in self.ignore):
+            raise UserError(
+                "network.spade: there is no mask to lay on; give the data masks, or remove the key"
+            )
         for level in self.attention:
             if not 0 <= level < len(self.multipliers):
                 raise UserError(f"network.attention: no level {level}; 0 is the finest of multipliers")
@@ -75,16 +85,18 @@ class UNet(nn.Module):
         channels = spec.shape[0]
         masks = spec.conditions["mask"].size if "mask" in spec.conditions else 0
         self.masked = masks > 0 and "mask" not in config.ignore
+        self.spade = self.masked and config.spade is not None
+        laid = masks if self.spade else 0
         self.patch = config.patch
         pixels = config.patch**2
         widths = [config.width * multiplier for multiplier in config.multipliers]
         features = config.embedding
 
         def stage(level: int, inputs: int, blocks: int) -> Stage:
-            return Stage(config, inputs, widths[level], features, blocks, level in config.attention)
+            return Stage(config, inputs, widths[level], features, laid, blocks, level in config.attention)
 
         self.embedding = Embedding(config, spec, features)
-        inputs = channels + (masks if self.masked else 0)
+        inputs = channels + (masks if self.masked and not self.spade else 0)
         self.stem = nn.Conv2d(inputs * pixels, widths[0], 3, padding=1)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
@@ -106,17 +118,18 @@ class UNet(nn.Module):
         A row that is not present gets a learned vector in place of its conditions, and an empty mask.
         """
         e = self.embedding(t, given, present)
-        if self.masked:
-            x = torch.cat([x, given["mask"] * present[:, None, None, None]], 1)
+        mask = given["mask"] * present[:, None, None, None] if self.masked else None
+        if mask is not None and not self.spade:
+            x = torch.cat([x, mask], 1)
         x = self.stem(F.pixel_unshuffle(x, self.patch))
         skips = []
         for stage, shrink in zip(self.down, self.shrink, strict=True):
-            x = stage(x, e)
+            x = stage(x, e, mask)
             skips.append(x)
             x = shrink(x)
-        x = self.middle(x, e)
+        x = self.middle(x, e, mask)
         for stage, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
-            x = stage(torch.cat([grow(x), skips.pop()], 1), e)
+            x = stage(torch.cat([grow(x), skips.pop()], 1), e, mask)
         return F.pixel_shuffle(self.head(x), self.patch)
 
 
@@ -157,44 +170,71 @@ class Stage(nn.Module):
     """The blocks of one level, each followed by attention where the level has it."""
 
     def __init__(
-        self, config: Config, inputs: int, outputs: int, features: int, blocks: int, attention: bool
+        self,
+        config: Config,
+        inputs: int,
+        outputs: int,
+        features: int,
+        masks: int,
+        blocks: int,
+        attention: bool,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            Block(config, inputs if first else outputs, outputs, features)
+            Block(config, inputs if first else outputs, outputs, features, masks)
             for first in [True] + [False] * (blocks - 1)
         )
         attentions = (Attention(outputs, config.head, config.groups) for _ in range(blocks))
         self.attentions = nn.ModuleList(attentions) if attention else None
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+    def forward(self, x: Tensor, e: Tensor, mask: Tensor | None) -> Tensor:
         for index, block in enumerate(self.blocks):
-            x = block(x, e)
+            x = block(x, e, mask)
             if self.attentions is not None:
                 x = self.attentions[index](x)
         return x
 
 
 class Block(nn.Module):
-    """x + conv(silu(scale * norm(conv(silu(norm x))) + shift)), scale and shift from the embedding."""
+    """x + conv(silu(scale * norm(conv(silu(norm x))) + shift)), scale and shift from the embedding.
 
-    def __init__(self, config: Config, inputs: int, outputs: int, features: int) -> None:
+    With SPADE every pixel is scaled and shifted once more, from the mask.
+    """
+
+    def __init__(self, config: Config, inputs: int, outputs: int, features: int, masks: int = 0) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(config.groups, inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.norm2 = nn.GroupNorm(config.groups, outputs)
         self.modulate = zeroed(nn.Linear(features, 2 * outputs))
+        self.spade = Spade(masks, config.spade, outputs) if masks and config.spade else None
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+    def forward(self, x: Tensor, e: Tensor, mask: Tensor | None = None) -> Tensor:
         scale, shift = self.modulate(e)[:, :, None, None].chunk(2, dim=1)
         y = self.norm2(self.conv1(F.silu(self.norm1(x))))
         y = torch.addcmul(shift, y, 1 + scale)  # one pass over y instead of two
+        if self.spade is not None and mask is not None:
+            y = self.spade(y, mask)
         y = self.conv2(self.dropout(F.silu(y)))
         result: Tensor = self.skip(x) + y
         return result
+
+
+class Spade(nn.Module):
+    """y * (1 + γ(mask)) + β(mask), a scale and a shift of every pixel (Park 2019); starts as nothing."""
+
+    def __init__(self, masks: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(masks, hidden, 3, padding=1)
+        self.out = zeroed(nn.Conv2d(hidden, 2 * outputs, 3, padding=1))
+
+    def forward(self, y: Tensor, mask: Tensor) -> Tensor:
+        shares = F.avg_pool2d(mask, mask.shape[2] // y.shape[2])
+        scale, shift = self.out(F.relu(self.enter(shares))).chunk(2, dim=1)
+        return torch.addcmul(shift, y, 1 + scale)
 
 
 class Attention(nn.Module):
