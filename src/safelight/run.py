@@ -25,6 +25,7 @@ from safelight.explore import traverse
 from safelight.generate import Wanted, conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.render.facts import Picture
+from safelight.session.canvas import canvas_specs, paint, tiled_space
 from safelight.session.codec import open_space
 from safelight.session.encoders import text_features, used
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
@@ -38,7 +39,7 @@ from safelight.session.watch import evaluated, picture
 from safelight.store import checkpoint, keep, manifest, metrics, pins
 from safelight.store.lineage import owner_of
 from safelight.store.run import RunDirectory, find
-from safelight.types import Batch
+from safelight.types import Batch, DataSpec
 
 
 class Run:
@@ -99,6 +100,7 @@ class Run:
         seed: int = 0,
         how: Mapping[str, Any] | None = None,
         asked: Mapping[str, Any] | None = None,
+        canvas: tuple[int, int] | None = None,
         **wanted: str | float,
     ) -> Samples:
         """Samples from the averaged weights: `run.sample(16, label=3, how={"sample.guidance": 3})`.
@@ -106,14 +108,27 @@ class Run:
         wanted: conditions by name; see `generate.conditions`. A mask is a file; text
         is in words, or a file of features. What is not
         mentioned is that of held-out items. asked: the same, for names that are no words of Python.
-        how: keys of [sample] to change. Raises UserError.
+        how: keys of [sample] to change. canvas: (height, width) larger than the images trained on, painted in
+        overlapping tiles; its mask is read at that size. Raises UserError.
         """
         changed = self.recipe.with_changes(how or {}).sample
-        values = {name: self._wanted(name, str(value)) for name, value in {**(asked or {}), **wanted}.items()}
-        given, present = conditions(self.spec, values, count, self.device, lambda: self._examples(count))
-        x = generate(self.method, self.nets, changed, given, present, seed, self.autocast)
+        pixels, spec = canvas_specs(self.pixels, self.space, canvas) if canvas else (self.pixels, self.spec)
+        values = {
+            name: self._wanted(name, str(value), pixels)
+            for name, value in {**(asked or {}), **wanted}.items()
+        }
+        if canvas and "mask" in spec.conditions and "mask" not in values:
+            raise UserError("canvas: say which mask it is to follow, mask=FILE.png, or mask=none")
+        given, present = conditions(spec, values, count, self.device, lambda: self._examples(count))
+        space = self.space
+        if canvas:
+            tile = self.spec.shape[1], self.spec.shape[2]
+            x = paint(self.method, self.nets, changed, given, present, seed, tile, spec.shape, self.autocast)
+            space = tiled_space(space, tile)
+        else:
+            x = generate(self.method, self.nets, changed, given, present, seed, self.autocast)
         return Samples(
-            self.space.to_pixels(x),
+            space.to_pixels(x),
             {name: _array(value) for name, value in given.items()},
             _array(present),
             self.spec,
@@ -223,14 +238,14 @@ class Run:
         stream = Stream(self._data(), self.recipe.train.seed, 1, device=self.device, space=self.space)
         return examples(stream, count)
 
-    def _wanted(self, name: str, value: str) -> Wanted:
+    def _wanted(self, name: str, value: str, pixels: DataSpec) -> Wanted:
         """A condition in words, or from the file that it names."""
         condition = self.spec.conditions.get(name)
         if condition is None or condition.kind not in ("mask", "text") or value == "none":
             return value
         if condition.kind == "text" and not value.endswith((".npy", ".npz")):
             return text_features(self._opened, [value])
-        return from_file(name, value, self.pixels, self.space.factor)
+        return from_file(name, value, pixels, self.space.factor)
 
     def _averaged(self, length: float) -> dict[str, Tensor]:
         """Averaged weights of a relative length, from the tracks of the checkpoints up to this one."""

@@ -56,7 +56,7 @@ def test_it_knows_what_follows_a_mask_and_is_trained_once(pack, monkeypatch):
     told: list[str] = []
     judge = open_segmenter(pack, CPU, told.append)
     assert judge.known.mean_iou > 0.9
-    images, masks = np.asarray(pack.images[:50]), np.asarray(pack.given["mask"][:50])
+    images, masks = np.array(pack.images[:50]), np.array(pack.given["mask"][:50])
     assert judge.judge(images, masks).mean_iou > 0.9
     assert judge.judge(images, 1 - masks).mean_iou < 0.1
     results = mask_results(judge.judge(images, masks), judge)

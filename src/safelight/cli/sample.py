@@ -36,6 +36,14 @@ def sample(
             help="label=3, label=each, hair=0.5, mask=FILE.png, text=WORDS, label=none.",
         ),
     ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option("--mask", metavar="FILE|FOLDER", help="As --condition mask=...; a folder of several."),
+    ] = None,
+    canvas: Annotated[
+        str | None,
+        typer.Option("--canvas", metavar="HxW", help="Larger than trained on, in blended tiles: 512x1024."),
+    ] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", help="As sample.sampler=...")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="As sample.steps=...")] = None,
     guidance: Annotated[float | None, typer.Option("--guidance", help="As sample.guidance=...")] = None,
@@ -58,10 +66,24 @@ def sample(
 
     overrides = {**sample_changes(changes), **stated}
     wanted = dict(text.partition("=")[::2] for text in condition or [])
+    if mask is not None:
+        wanted["mask"] = mask
     opened = Run.open(run, runs_directory(runs), step_of(step), ema_length)
-    samples = opened.sample(count, seed=seed, asked=wanted, how=overrides)
+    samples = opened.sample(count, seed=seed, asked=wanted, how=overrides, canvas=size_of(canvas))
     path = samples.save(out or Path(f"{opened.name}.png"))
     if as_json:
         print_json({"out": str(path), "n": count, "step": opened.step, "seed": seed, "sample": samples.how})
     else:
         print(path)
+
+
+def size_of(text: str | None) -> tuple[int, int] | None:
+    """(height, width) of "512x1024". Raises UserError."""
+    if text is None:
+        return None
+    from safelight.config import UserError
+
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise UserError(f"--canvas {text}: expected height x width in pixels, such as 512x1024")
+    return int(height), int(width)

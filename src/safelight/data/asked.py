@@ -14,17 +14,24 @@ from safelight.data.image import decode_mask, height_width, open_image, orientat
 from safelight.data.npz import open_arrays
 from safelight.data.reader import blamed
 from safelight.data.stream import one_hot
+from safelight.data.tree import SUFFIXES
 from safelight.types import DataSpec
 
 
 def from_file(name: str, path: str, spec: DataSpec, factor: int = 1) -> Tensor:
     """A condition of the data from a file: a mask (1, K, H, W), or text features (n, T).
 
-    A mask is cropped and resized like the images trained on. spec: of the images. factor: pixels a side that
+    A mask is cropped and resized like the images trained on; a folder holds several, (n, K, H, W), in the
+    order of their names. spec: of the images. factor: pixels a side that
     become one, as latents have it. Raises UserError naming the condition.
     """
     where = f"condition {name}={path}"
     size = spec.conditions[name].size
+    if spec.conditions[name].kind == "mask" and Path(path).is_dir():
+        files = sorted(file for file in Path(path).iterdir() if file.suffix.lower() in SUFFIXES)
+        if not files:
+            raise UserError(f"{where}: holds no images")
+        return torch.cat([from_file(name, str(file), spec, factor) for file in files])
     if not Path(path).is_file():
         raise UserError(f"{where}: there is no such file")
     if spec.conditions[name].kind == "mask":
