@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from data.files import opened, save
-from safelight.config import UserError
+from safelight.config import UserError, check
+from safelight.data import Data, find_source
 from safelight.data.pack import Pack
 
 
@@ -284,3 +285,59 @@ def test_a_mask_that_does_not_go_with_its_image_is_bad(tmp_path: Path) -> None:
         opened(tmp_path)
     assert "a.png (its mask: is 8x16 (height x width), but the image 8x8)" in str(error.value)
     assert "b.png (its mask: has colours; expected class numbers" in str(error.value)
+
+
+def faces_of(tmp_path: Path) -> Path:
+    """Twelve good rows, and one of each fault."""
+    good = [f"{index:02d}.png,{index / 11:.3f},0.5" for index in range(12)]
+    bad = ["text.png,n/a,0.5", "wide.png,0.5,1.5", "empty.png,,0.5", "gone.png,0.1,0.2"]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,hair,mouth", *good, *bad]) + "\n")
+    for row in [*good, *bad[:3], "rowless.png"]:
+        save(tmp_path / row.partition(",")[0])
+    return tmp_path
+
+
+def test_attributes_that_cannot_be_used_are_named_and_refused(tmp_path: Path) -> None:
+    """Each with its image, its line and what is wrong with it; an image without a row is passed over."""
+    data = faces_of(tmp_path)
+    with pytest.raises(UserError) as error:
+        opened(data, attribute_range=[0, 1], need_attributes=True)
+    message = str(error.value)
+    assert "4 of 16 images cannot be used" in message
+    assert "text.png (metadata.csv:14: attribute hair is 'n/a'; expected a number)" in message
+    assert "wide.png (metadata.csv:15: attribute mouth is '1.5'; expected 0 to 1)" in message
+    assert "empty.png (metadata.csv:16: attribute hair is missing)" in message
+    assert "gone.png (metadata.csv:17: is not there, or no image by its ending)" in message
+    assert message.endswith("mend or remove them, or set data.skip_bad=true")
+
+
+def test_attributes_that_cannot_be_used_are_left_out_where_the_recipe_says_so(tmp_path: Path) -> None:
+    data = faces_of(tmp_path)
+    pack = opened(data, attribute_range=[0, 1], need_attributes=True, skip_bad=True)
+    assert len(pack) == 12
+    assert len(pack.bad) == 4
+    assert pack.conditions["attributes"].names == ("hair", "mouth")
+    assert pack.present.all()
+    np.testing.assert_allclose(pack.given["attributes"][:, 0], np.arange(12) / 11, atol=1e-3)
+    items = find_source(Data(path=str(data), attribute_range=(0, 1))).items()
+    assert items.passed_over["image that the metadata do not name"] == 1
+    loose = opened(data, skip_bad=True)  # no range, and none is needed: two of the four are good
+    assert len(loose) == 14
+    assert loose.present.sum() == 13
+
+
+def test_one_slip_does_not_take_a_column_from_the_attributes(tmp_path: Path) -> None:
+    """A column of words is none; a column of numbers with a slip is one, and the slip is named."""
+    data = faces_of(tmp_path)
+    with pytest.raises(UserError, match="attribute hair is 'n/a'; expected a number"):
+        opened(data)
+    rows = [f"{index:02d}.png,{'yes' if index % 2 else index},0.5" for index in range(12)]
+    (data / "metadata.csv").write_text("\n".join(["file_name,hair,mouth", *rows]) + "\n")
+    assert opened(data).conditions["attributes"].names == ("mouth",)
+
+
+def test_a_range_ascends() -> None:
+    with pytest.raises(
+        UserError, match=r"data.attribute_range: \[1.0, 0.0\] should be a smaller and a larger"
+    ):
+        check(Data, {"attribute_range": [1, 0]}, "data")

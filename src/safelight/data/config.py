@@ -91,6 +91,14 @@ class Data(Section):
     attributes: tuple[str, ...] | None = Field(
         None, description="columns of numbers taken as attributes; [] for none. Without it every such column"
     )
+    attribute_range: tuple[float, float] | None = Field(
+        None,
+        description="values of attributes that can be right, such as [0, 1]; an image with another is bad",
+    )
+    need_attributes: bool | None = Field(
+        None,
+        description="an image that lacks an attribute is bad; otherwise it is trained without conditions",
+    )
     mask: str | None = Field(
         None, description='column that names each image\'s mask, instead of "mask"; "none" takes no masks'
     )
@@ -129,7 +137,9 @@ class Data(Section):
     )
     latents: Latents | None = Field(None, description="train on the latents of an autoencoder")
     skip_bad: bool = Field(
-        False, description="leave out files that cannot be decoded; otherwise they are named and refused"
+        False,
+        description="leave out images that cannot be decoded, or whose row cannot be used, and rows without "
+        "their image; otherwise they are named and refused",
     )
     follow_links: bool = Field(
         False,
@@ -166,6 +176,13 @@ class Data(Section):
         if size is None or (whole and len(values) in (1, 2)):
             return values[0] if len(values) == 1 else size
         raise ValueError(f"{size!r} should be pixels, such as 64, or [height, width], such as [64, 48]")
+
+    @field_validator("attribute_range")
+    @classmethod
+    def _ascends(cls, ends: tuple[float, float] | None) -> tuple[float, float] | None:
+        if ends and ends[0] >= ends[1]:
+            raise ValueError(f"{list(ends)} should be a smaller and a larger number, such as [0, 1]")
+        return ends
 
     @model_validator(mode="before")
     @classmethod

@@ -28,6 +28,8 @@ def folder(config: Data) -> Source:
     choices = config.model_dump(
         include={"size", "channels", "labels", "label", "attributes", "mask", "mask_classes", "text"}
     )
+    if config.attribute_range or config.need_attributes:  # of older packs' keys there is nothing to say
+        choices["which attributes"] = (config.attribute_range, config.need_attributes)
     parts = (chosen, sorted(choices.items()), str(tree.describe()), listing.digest)
     name = Path(config.path).name.removesuffix(".zip") or "folder"
     return Source(name, key("folder", *parts), lambda: items(tree, listing, config))

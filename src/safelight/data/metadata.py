@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -42,12 +42,16 @@ def by_metadata(tree: Tree, listing: Listing, config: Data) -> Entries:
     lost = [roles.mask is not None and mask is None and bool(rows.columns[roles.mask][row])
             for row, mask in enumerate(masks)]  # fmt: skip
     labels = table.class_names(rows, roles.label) if roles.label else [None] * len(images)
-    numbers = table.numbers(rows, roles.attributes)
+    faults = table.attribute_faults(rows, roles.attributes, config)
+    wrong = [f"{shown(str(image))} ({shown(faults[row])})" for row, image in enumerate(images)
+             if image is not None and row in faults]  # fmt: skip
+    numbers = table.numbers(_without(rows, roles.attributes, faults), roles.attributes)
     captions = table.captions(rows, roles.texts)
 
     by_image: dict[str, list[int]] = {}
     for row, image in enumerate(images):
-        if image is not None and not lost[row]:  # one without the mask it is said to have is a bad item
+        # One without the mask it is said to have, or with an attribute that is none, is a bad item.
+        if image is not None and not lost[row] and row not in faults:
             by_image.setdefault(image, []).append(row)
     files = sorted(by_image)
     firsts = [by_image[image][0] for image in files]
@@ -66,7 +70,8 @@ def by_metadata(tree: Tree, listing: Listing, config: Data) -> Entries:
         label = classes_by_folder(below)
     else:
         label = condition.label_by_name([labels[row] for row in firsts])
-    unnamed = len(found.known.difference(files, (mask for mask in masks if mask)))
+    named = (name for name in (*images, *masks) if name)
+    unnamed = len(found.known.difference(named))
     others = {"image that the metadata do not name": unnamed, "row without a file name": nameless}
     return Entries(
         files=files,
@@ -75,9 +80,18 @@ def by_metadata(tree: Tree, listing: Listing, config: Data) -> Entries:
         masks=[masks[row] for row in firsts],
         texts=[[text for row in by_image[image] for text in captions[row]] for image in files],
         official=sides,
-        bad=[*listing.bad, *found.missing],
+        bad=[*listing.bad, *found.missing, *wrong],
         passed_over=listing.passed_over + Counter(others),
     )
+
+
+def _without(rows: Table, columns: Sequence[str], faults: Mapping[int, str]) -> Table:
+    """The table with the attributes of faulty rows empty."""
+    emptied = {
+        column: [None if row in faults else cell for row, cell in enumerate(rows.columns[column])]
+        for column in columns
+    }
+    return Table({**rows.columns, **emptied}, rows.where)
 
 
 def _read(tree: Tree, name: str) -> Table:

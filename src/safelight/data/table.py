@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ LABEL = ("label", "class")
 MASK = ("mask_file_name", "mask")
 TEXT = re.compile(r"(text|captions?)([_. -]?\d+)?", re.IGNORECASE)
 SPLIT = "split"
+MOSTLY = 0.9  # of a column's cells: one that is so far numbers is meant to be, and the others are slips
 NOT_ATTRIBUTES = frozenset(("", "id", "index", "image_id", "unnamed: 0", "width", "height", SPLIT))
 
 
@@ -159,6 +161,25 @@ def captions(table: Table, columns: Sequence[str]) -> list[list[str]]:
     return found
 
 
+def attribute_faults(table: Table, columns: Sequence[str], config: Data) -> dict[int, str]:
+    """By row, where its first attribute stands that cannot be used, and why."""
+    low, high = config.attribute_range or (-math.inf, math.inf)
+    faults: dict[int, str] = {}
+    for column in columns:
+        for row, (place, cell) in enumerate(zip(table.where, table.columns[column], strict=True)):
+            value = math.nan
+            try:
+                value = condition.number(cell)
+                why = f"expected {low:g} to {high:g}" if value < low or value > high else ""
+            except ValueError:
+                why = "expected a number"
+            if why:
+                faults.setdefault(row, f"{place}: attribute {column} is {shown(repr(cell))[:40]}; {why}")
+            elif config.need_attributes and math.isnan(value):
+                faults.setdefault(row, f"{place}: attribute {column} is missing")
+    return faults
+
+
 def numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float32]:
     """The numbers of each row (N, A), not-a-number where a cell is empty. Raises UserError."""
     values = np.empty((len(table.where), len(columns)), np.float32)
@@ -174,11 +195,14 @@ def numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _is_numeric(cells: Sequence[Any]) -> bool:
-    """Whether a column holds finite numbers, at least one, and nothing else but empty cells."""
-    try:
-        return any(np.isfinite([condition.number(cell) for cell in cells]))
-    except ValueError:
-        return False
+    """Whether a column holds finite numbers but for a few slips: MOSTLY of the cells that are not empty."""
+    found, wrong = 0, 0
+    for cell in cells:
+        try:
+            found += math.isfinite(condition.number(cell))
+        except ValueError:
+            wrong += 1
+    return found > 0 and found >= MOSTLY * (found + wrong)
 
 
 def _clean(value: object) -> str:
