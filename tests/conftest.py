@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,12 +13,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tiny import TINY
 
+if TYPE_CHECKING:
+    from safelight.store.run import RunDirectory
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     patch = pytest.MonkeyPatch()
     patch.setenv("SAFELIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
     patch.delenv("SAFELIGHT_RUNS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def finished(_cache: None, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The run "whole" of TINY, finished: trained once for all tests, which read it or copy it."""
+    from safelight.engine.distributed import World
+    from safelight.recipes.recipe import load
+    from safelight.session.train import Show, begin
+
+    return begin(load("digits-class", TINY), tmp_path_factory.mktemp("finished"), "whole", World(), Show())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,17 +11,13 @@ import pytest
 
 import safelight.cli
 from programs import Blocks, save
-from safelight.engine.distributed import World
-from safelight.recipes.recipe import load
-from safelight.session.train import Show, begin
-from tiny import TINY
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
+def runs(finished, tmp_path_factory) -> Path:
     """A directory with one finished run, "first", and a TorchScript file beside it."""
     folder = tmp_path_factory.mktemp("runs")
-    begin(load("digits-class", TINY), folder, "first", World(), Show())
+    shutil.copytree(finished.path, folder / "first")
     save(Blocks(), folder / "blocks.pt")
     return folder
 

@@ -52,12 +52,11 @@ def picture(reach: Reach, step: int) -> np.ndarray:
     return Space().to_pixels(x)
 
 
-def test_a_tape_changes_no_weight(run, runs):
-    plain = begin(load("digits-class", TINY), runs, "plain", World(), Show())
-    taped, bare = (metrics.read(own.path)["fingerprint"] for own in (run, plain))
+def test_a_tape_changes_no_weight(run, finished):
+    taped, bare = (metrics.read(own.path)["fingerprint"] for own in (run, finished))
     assert (taped == bare).all()
     assert TapeReader(run.path).steps == [0, 5, 10, 15, 20, 25, 30]
-    assert not (plain.path / segment.FOLDER).exists()
+    assert not (finished.path / segment.FOLDER).exists()
 
 
 def test_a_frame_of_the_tape_is_pixel_for_pixel_the_replayed_one(run, untaped):

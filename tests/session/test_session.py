@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,10 +37,22 @@ def fingerprints(run: RunDirectory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(finished):
+    return finished
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
     from tiny import TINY
 
-    return trained(TINY, tmp_path_factory.mktemp("runs"), "whole")
+    runs = tmp_path_factory.mktemp("stopped")
+    return begin(load("digits-class", TINY), runs, "b", World(), interrupted_at(10, signal.SIGINT))
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path) -> RunDirectory:
+    """A run that Ctrl-C stopped soon after step 10, to go on with: a copy of the same one each time."""
+    return RunDirectory(Path(shutil.copytree(stopped_once.path, tmp_path / "b")))
 
 
 def interrupted_at(step: int, number: int) -> Show:
@@ -54,8 +67,8 @@ def interrupted_at(step: int, number: int) -> Show:
     return Show(rows=rows)
 
 
-def test_stopped_by_ctrl_c_and_resumed_equals_uninterrupted(tiny, whole, tmp_path):
-    run = begin(load("digits-class", tiny), tmp_path, "b", World(), interrupted_at(10, signal.SIGINT))
+def test_stopped_by_ctrl_c_and_resumed_equals_uninterrupted(stopped, whole):
+    run = stopped
     end = run.journal().of_kind("end")[-1]
     assert end.fields["status"] == "stopped"
     stopped = end.fields["step"]
@@ -106,10 +119,9 @@ def test_killed_at_any_moment_ends_in_the_same_weights(whole, tmp_path):
     assert fingerprints(run) == fingerprints(whole)
 
 
-def test_a_second_writer_is_refused(tiny, tmp_path):
-    run = begin(load("digits-class", tiny), tmp_path, "b", World(), interrupted_at(10, signal.SIGINT))
-    with run.lock(), pytest.raises(UserError, match=str(os.getpid())):
-        resume(run, World(), Show())
+def test_a_second_writer_is_refused(stopped):
+    with stopped.lock(), pytest.raises(UserError, match=str(os.getpid())):
+        resume(stopped, World(), Show())
 
 
 def test_watching_changes_no_weight(tiny, whole, tmp_path):
@@ -118,9 +130,9 @@ def test_watching_changes_no_weight(tiny, whole, tmp_path):
     assert len(list(often.sheets.glob("*.png"))) == 10
 
 
-def test_an_edit_takes_effect_at_its_step_and_survives_a_crash(tiny, whole, tmp_path):
+def test_an_edit_takes_effect_at_its_step_and_survives_a_crash(stopped, whole):
     """Dropped while stopped: from the next step that never ran; the journal alone brings it back."""
-    run = begin(load("digits-class", tiny), tmp_path, "b", World(), interrupted_at(10, signal.SIGINT))
+    run = stopped
     step = run.journal().of_kind("end")[-1].fields["step"]
     inbox.drop(run.path, {"optim.lr": 0.02}, "test")
     resume(run, World(), Show())
@@ -171,8 +183,8 @@ def test_an_edit_of_a_killed_run_waits_for_a_step_that_never_ran(tiny, whole, tm
     assert same == [True] * recorded + [False] * (30 - recorded)
 
 
-def test_a_journal_that_lost_an_intervention_is_noticed(tiny, tmp_path):
-    run = begin(load("digits-class", tiny), tmp_path, "b", World(), interrupted_at(10, signal.SIGINT))
+def test_a_journal_that_lost_an_intervention_is_noticed(stopped):
+    run = stopped
     before = run.journal_path.read_bytes()
     inbox.drop(run.path, {"optim.lr": 0.02}, "test")
     resume(run, World(), Show())
@@ -185,16 +197,16 @@ def test_a_journal_that_lost_an_intervention_is_noticed(tiny, tmp_path):
     ("changes", "message"),
     [({"train.batch_size": 4}, "cannot be edited"), ({"optim.lrr": 1.0}, "did you mean 'optim.lr'")],
 )
-def test_an_edit_that_cannot_be_is_refused_and_named(tiny, tmp_path, changes, message):
-    run = begin(load("digits-class", tiny), tmp_path, "b", World(), interrupted_at(10, signal.SIGINT))
+def test_an_edit_that_cannot_be_is_refused_and_named(stopped, changes, message):
+    run = stopped
     inbox.drop(run.path, changes, "test")
     resume(run, World(), Show())
     assert run.journal().interventions == []
     assert message in run.journal().of_kind("note")[-1].fields["text"]
 
 
-def test_changed_data_is_refused(tiny, tmp_path):
-    run = begin(load("digits-class", tiny), tmp_path, "b", World(), interrupted_at(10, signal.SIGINT))
+def test_changed_data_is_refused(stopped):
+    run = stopped
     text = (run.path / "run.json").read_text()
     from safelight.store import sealed
 
