@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from safelight.cli import (
+    check,
     compare,
     data,
     disk,
@@ -41,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    train, resume, tune, fork, rollback, replay, runs, tree, show, disk, prune,
+    train, check, resume, tune, fork, rollback, replay, runs, tree, show, disk, prune,
     sample, traverse, evaluate, report, compare, sweep, log, export_metrics, data, new, recipes,
 )  # fmt: skip
 for command in COMMANDS:

@@ -14,6 +14,7 @@ of that otherwise.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -65,6 +66,12 @@ class Stream:
         """The data as methods see them: (C, H, W) in model space, and conditions."""
         own = self.pack.spec
         return DataSpec(self.space.shape(own.shape), own.conditions)
+
+    def of(self, batch_size: int) -> Stream:
+        """The same images in the same order, in batches of another size."""
+        other = copy(self)
+        other.batch_size = batch_size
+        return other
 
     def images_seen(self, step: int) -> int:
         """Images shown by the time `step` begins."""

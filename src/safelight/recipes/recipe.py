@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from safelight import methods, networks, recipes
+from safelight.checks.bench.config import Check
 from safelight.config import Section, Tree, UserError, check, nearest, override, read_toml
 from safelight.data.config import Data, source_follows_path
 from safelight.engine.plan import Plan, Train
@@ -28,7 +29,7 @@ from safelight.types import Method
 
 SECTIONS = (
     "about", "data", "network", "method", "loss", "optim",
-    "train", "watch", "evaluate", "checkpoint", "tape", "sample",
+    "train", "check", "watch", "evaluate", "checkpoint", "tape", "sample",
 )  # fmt: skip
 LIVE = ("optim", "loss", "watch", "evaluate", "checkpoint", "tape", "sample")  # can be edited in a run
 
@@ -67,6 +68,7 @@ class Recipe:
     weights: Mapping[str, Weight]
     optim: Mapping[str, Optim]  # by network
     train: Train
+    check: Check
     watch: Watch
     evaluate: Evaluate
     checkpoint: Checkpoint
@@ -83,6 +85,11 @@ class Recipe:
     def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
         """The recipe with dotted keys changed; the code it runs stays the code that was run."""
         return resolve(changed(self.stated, changes), self.name, self.outside) if changes else self
+
+    def _check(self) -> Tree:
+        """[check] where it says anything: it is about one recipe's own peculiarities."""
+        own = self.check.model_dump(mode="json", exclude_defaults=True)
+        return {"check": own} if own else {}
 
     def plan(self, images: int) -> Plan:
         """What the engine is asked to do, on a training set of `images` images."""
@@ -107,6 +114,7 @@ class Recipe:
             "loss": {"weights": {name: _plain(weight) for name, weight in self.weights.items()}},
             "optim": next(iter(optims.values())) if same_optim else optims,
             "train": _plain(self.train),
+            **self._check(),
             "watch": _plain(self.watch),
             "evaluate": _plain(self.evaluate),
             "checkpoint": _plain(self.checkpoint),
@@ -173,6 +181,7 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
         weights=_weights(_section(tree, "loss"), made.components),
         optim=_optim(_section(tree, "optim"), sorted(trained)),
         train=check(Train, _section(tree, "train"), "train"),
+        check=check(Check, _section(tree, "check"), "check"),
         watch=check(Watch, _section(tree, "watch"), "watch"),
         evaluate=_evaluate(_section(tree, "evaluate"), method_class.Sampling),
         checkpoint=check(Checkpoint, _section(tree, "checkpoint"), "checkpoint"),

@@ -1,0 +1,130 @@
+"""Networks seen from outside: what they are asked, what they answer, and answering in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from safelight.types import Nets, Values
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a network: `network(image, time, given, present)`, or whichever of them it takes."""
+
+    network: str
+    arguments: tuple[Any, ...]
+    answer: Any = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [value for value in self.arguments if isinstance(value, Tensor)]
+
+    @property
+    def image(self) -> Tensor | None:
+        """The first argument, where it is a tensor of real numbers."""
+        first = self.arguments[0] if self.arguments else None
+        return first if isinstance(first, Tensor) and first.is_floating_point() else None
+
+    @property
+    def time(self) -> Tensor | None:
+        """(b,) numbers beside the image: the noise level."""
+        for value in self.arguments[1:]:
+            if isinstance(value, Tensor) and value.ndim == 1 and value.dtype != torch.bool:
+                return value
+        return None
+
+    @property
+    def given(self) -> Values:
+        """The conditions, where the network takes a mapping of them; {} otherwise."""
+        return next((value for value in self.arguments if isinstance(value, Mapping)), {})
+
+    @property
+    def present(self) -> Tensor | None:
+        """(b,) bool."""
+        for value in self.arguments:
+            if isinstance(value, Tensor) and value.dtype == torch.bool and value.ndim == 1:
+                return value
+        return None
+
+
+@contextmanager
+def watching(nets: Nets, answers: bool = False) -> Iterator[list[Call]]:
+    """The calls of some networks, in order. answers: keep what they answer too."""
+    calls: list[Call] = []
+
+    def hook(name: str) -> Callable[..., None]:
+        def note(module: nn.Module, arguments: Any, named: Any, answer: Any) -> None:
+            own = tuple(map(_kept, (*arguments, *named.values())))
+            calls.append(Call(name, own, answer if answers else None))
+
+        return note
+
+    handles = [net.register_forward_hook(hook(name), with_kwargs=True) for name, net in nets.items()]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, Mapping):
+        return {name: _kept(own) for name, own in value.items()}
+    return value
+
+
+class Stand(nn.Module):
+    """Stands in for a network: answers with a function of the call, and keeps the calls."""
+
+    def __init__(self, name: str, answer: Callable[[Call], Tensor]) -> None:
+        super().__init__()
+        self.name, self.answer = name, answer
+        self.calls: list[Call] = []
+        self.eval()
+
+    def forward(self, *arguments: Any, **named: Any) -> Tensor:
+        call = Call(self.name, (*arguments, *named.values()))
+        self.calls.append(Call(self.name, tuple(map(_kept, call.arguments))))
+        return self.answer(call)
+
+
+class OneByOne(nn.Module):
+    """A network asked about every row alone, so that it can mix none."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        length = next(len(value) for value in arguments if isinstance(value, Tensor) and value.ndim)
+        rows = [
+            self.network(*(_row(value, row) for value in arguments),
+                         **{name: _row(value, row) for name, value in named.items()})
+            for row in range(length)
+        ]  # fmt: skip
+        return _joined(rows)
+
+
+def _row(value: Any, row: int) -> Any:
+    if isinstance(value, Tensor) and value.ndim:
+        return value[row : row + 1]
+    if isinstance(value, Mapping):
+        return {name: _row(own, row) for name, own in value.items()}
+    return value
+
+
+def _joined(rows: list[Any]) -> Any:
+    first = rows[0]
+    if isinstance(first, Tensor):
+        return torch.cat(rows)
+    if isinstance(first, Mapping):
+        return {name: _joined([row[name] for row in rows]) for name in first}
+    return type(first)(_joined(list(own)) for own in zip(*rows, strict=True))

@@ -1,0 +1,63 @@
+"""Whether batch size, epochs and the averages of the weights fit the data and the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.subject import Subject
+
+SECONDS = 1.0
+FAST = True
+LEAST_EPOCHS = 1.0
+MANY_EPOCHS = 2000
+LONG = 0.25  # of the run: an average that is longer holds much of what was before
+
+FEW_EPOCHS = Code(
+    "data-not-seen",
+    "warning",
+    "a part of the images is never shown",
+    "raise train.steps or train.batch_size, or state train.epochs",
+)
+MEMORISES = Code(
+    "many-epochs",
+    "note",
+    "images seen so often are remembered rather than learned from",
+    "augment (data.flip, method.augment, dropout), or stop earlier",
+)
+EMA_LONG = Code(
+    "average-too-long",
+    "warning",
+    "samples are made of weights from too early in the run",
+    "lower train.ema: about 1 - 10 / train.steps at most",
+)
+BATCH = Code(
+    "batch-larger-than-data",
+    "warning",
+    "a batch holds images more than once, and an epoch is less than a step",
+    "lower train.batch_size",
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Arithmetic on the plan."""
+    plan, images = subject.plan, len(subject.pack.train)
+    batch_size = plan.train.batch_size
+    epochs = plan.steps * batch_size / images
+    if batch_size > images:
+        yield BATCH.found(f"batches of {batch_size} from {images:,} images", f"at most {images:,}")
+    if epochs < LEAST_EPOCHS:
+        yield FEW_EPOCHS.found(
+            f"{plan.steps:,} steps of {batch_size} are {epochs:.2f} epochs of {images:,} images", "at least 1"
+        )
+    if epochs > MANY_EPOCHS:
+        yield MEMORISES.found(
+            f"{plan.steps:,} steps of {batch_size} are {epochs:,.0f} epochs of {images:,} images",
+            f"at most {MANY_EPOCHS:,}",
+        )
+    length = 1 / (1 - plan.train.ema)
+    if plan.train.ema and length > LONG * plan.steps and subject.method.ema:
+        yield EMA_LONG.found(
+            f"train.ema = {plan.train.ema:g} averages over {length:,.0f} steps of {plan.steps:,}",
+            f"at most {LONG * plan.steps:,.0f}, a quarter of the run",
+        )

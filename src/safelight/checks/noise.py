@@ -1,0 +1,71 @@
+"""The noise levels of training: from almost none to almost nothing else, all of them in every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.subject import Subject
+from safelight.checks.bench.watching import Call, watching
+
+SECONDS = 10.0
+FAST = True
+LEAST, MOST = 0.15, 0.05  # σ / α of the cleanest level, α / σ of the noisiest
+BATCHES = 4
+
+ONE_TIME = Code(
+    "one-time-a-batch",
+    "error",
+    "one noise level for the whole batch makes the gradient of a step far noisier than its batch size says",
+    "draw t for every image: moment.draw.uniform gives a number a row",
+)
+SIGNAL_LEFT = Code(
+    "signal-at-the-end",
+    "warning",
+    "samples start from pure noise, which training never shows: they come out too grey, with the mean "
+    "brightness of the data (Lin 2023)",
+    "let the schedule end in noise: a cosine schedule, more timesteps, or a larger last beta",
+)
+NOISE_AT_START = Code(
+    "noise-at-the-start",
+    "warning",
+    "the network never learns the finest details, which are decided at low noise",
+    "let the schedule begin near noise level 0",
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Times as the networks are told them; noise levels as the inputs have them."""
+    calls = [call for call in subject.trial.calls if call.time is not None]
+    yield from _in_a_batch(subject, calls)
+    own = subject.world
+    if not own.levels:
+        return  # a denoiser of one level
+    sigma_over = own.sigma / own.alpha.abs().clamp(min=1e-12)
+    clean, noisy = float(sigma_over.min()), float((own.alpha.abs() / own.sigma.clamp(min=1e-12)).min())
+    if noisy > MOST:
+        yield SIGNAL_LEFT.found(
+            f"at the noisiest level (t = {float(own.time[sigma_over.argmax()]):.3g}) x_t holds "
+            f"{noisy:.3f} times as much image as noise, a signal-to-noise ratio of {noisy**2:.2g}",
+            f"at most {MOST:g}",
+        )
+    if clean > LEAST:
+        yield NOISE_AT_START.found(
+            f"at the cleanest level x_t holds {clean:.3f} times as much noise as image", f"at most {LEAST:g}"
+        )
+
+
+def _in_a_batch(subject: Subject, calls: list[Call]) -> Iterator[Finding]:
+    """Networks whose time differs from batch to batch, but not within one."""
+    for name in dict.fromkeys(call.network for call in calls):
+        within = {len(call.time.unique()) for call in calls if call.network == name and call.time is not None}
+        if within != {1} or subject.rows < 2:
+            continue
+        levels = set()
+        for step in range(BATCHES):
+            for phase, _ in subject.phases():
+                with watching(subject.nets) as seen:
+                    subject.losses(subject.nets, phase, subject.batch(2, step), step)
+                levels |= {float(call.time[0]) for call in seen if call.network == name and call.time is not None}
+        if len(levels) > 1:
+            yield ONE_TIME.found(f"all rows of a batch have the same t in {name}", "a t for every image")

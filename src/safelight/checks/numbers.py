@@ -1,0 +1,70 @@
+"""Whether numbers stay within what their types can hold, and bfloat16 says about the same as float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.subject import Subject
+
+SECONDS = 5.0
+FAST = False
+LARGEST = 6e4  # of float16; bfloat16 holds more, with two digits
+DIFFERENCE = 0.1  # relative, of a component
+
+OVERFLOW = Code(
+    "activation-overflow",
+    "warning",
+    "numbers near the end of their type become infinite a little later in training",
+    "normalise before this layer, or lower the learning rate",
+)
+ROUGH = Code(
+    "bf16-differs",
+    "warning",
+    "the loss in bfloat16 is not the loss: small differences of large numbers are lost",
+    "set train.precision=fp32, or compute that part within moment.fp32()",
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Every layer's answers in one batch; components in both precisions."""
+    batch = subject.batch(min(4, subject.rows))
+    largest: dict[str, float] = {}
+
+    def hook(name: str) -> Callable[..., None]:
+        def note(module: nn.Module, arguments: Any, answer: Any) -> None:
+            if isinstance(answer, Tensor) and answer.is_floating_point() and answer.numel():
+                largest[name] = max(largest.get(name, 0.0), float(answer.detach().abs().max()))
+
+        return note
+
+    handles = [
+        module.register_forward_hook(hook(f"{name}.{key}"))
+        for name, net in subject.nets.items()
+        for key, module in net.named_modules()
+        if not list(module.children())
+    ]
+    exact: dict[str, Tensor] = {}
+    try:
+        for phase, _ in subject.phases():
+            exact |= {name: values.detach() for name, values in subject.losses(subject.nets, phase, batch).items()}
+    finally:
+        for handle in handles:
+            handle.remove()
+    name = max(largest, key=lambda one: largest[one], default=None)
+    if name is not None and not largest[name] < LARGEST:
+        yield OVERFLOW.found(f"{name} answers with numbers up to {largest[name]:.3g}", f"below {LARGEST:g}")
+    if subject.precision != "bf16":
+        return
+    for phase, _ in subject.phases():
+        with subject.autocast():
+            rough = subject.losses(subject.nets, phase, batch)
+        for component, values in rough.items():
+            means = float(exact[component].float().mean()), float(values.detach().float().mean())
+            scale = max(float(exact[component].float().abs().mean()), 1e-6)
+            if not abs(means[0] - means[1]) <= DIFFERENCE * scale:
+                yield ROUGH.found(f"{component} is {means[1]:.4g} in bf16", f"{means[0]:.4g}, as in fp32")

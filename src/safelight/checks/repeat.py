@@ -1,0 +1,78 @@
+"""Whether the same step gives the same bits twice, on the device at hand."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.subject import Subject
+from safelight.engine.fingerprint import WeightFingerprint, as_hex
+from safelight.engine.loop import Job, train
+
+SECONDS = 8.0
+FAST = False
+STEPS = 2
+
+DIFFERS = Code(
+    "not-deterministic",
+    "error",
+    "a run cannot be resumed, replayed or forked to the same weights",
+    "draw from moment.draw instead of torch.rand, and keep no state outside memory()",
+)
+NO_KERNEL = Code(
+    "nondeterministic-operator",
+    "warning",
+    "an operator has no deterministic backward on this device: replays can differ from the run",
+    "resize with nearest and a convolution instead of bilinear, warp by matrix products instead of grid_sample",
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Two steps from the state after the trial, and the same two again."""
+    state, plan = subject.trial.state, subject.trial.plan
+    kept = {group: {name: value.clone() for name, value in own.items()} for group, own in state.groups().items()}
+    begin = state.step
+    subject.clock.afford(2 * STEPS * subject.rows * subject.trial.seconds_an_image, "two steps, twice")
+
+    def run() -> str:
+        state.load(kept, begin)
+        for net in state.nets.values():
+            net.train()
+        for name in subject.method.frozen:
+            state.nets[name].eval()
+        train(
+            Job(
+                subject.method,
+                state,
+                subject.streams(subject.rows),
+                lambda step: replace(plan, steps=begin + STEPS),
+                lambda record: None,
+                lambda signals: None,
+                autocast=subject.autocast,
+                device=subject.device,
+            )
+        )
+        return as_hex(int(WeightFingerprint(state.nets)()))
+
+    was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            first = run()
+        torch.use_deterministic_algorithms(was[0], warn_only=was[1])
+        second = run()
+    finally:
+        torch.use_deterministic_algorithms(was[0], warn_only=was[1])
+        state.load(kept, begin)
+    lines = {str(one.message).split(". ")[0] for one in told if "deterministic" in str(one.message)}
+    for line in sorted(lines):
+        yield NO_KERNEL.found(f"{line} ({subject.device})", "a deterministic implementation")
+    if first != second:
+        yield DIFFERS.found(
+            f"weights {first} and then {second} after the same {STEPS} steps", "equal fingerprints"
+        )

@@ -1,0 +1,48 @@
+"""Whether training runs at all: a few steps, with finite values, the same ones twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from safelight.checks.bench.clock import NotTold
+from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.subject import Subject
+from safelight.config import UserError
+
+SECONDS = 30.0
+FAST = True
+FIRST = True
+
+FAILS = Code(
+    "step-fails",
+    "error",
+    "the run would end at its first step",
+    "mend the loss or the network; the error says where",
+)
+NOT_FINITE = Code(
+    "not-finite",
+    "error",
+    "a step whose gradient is not finite is skipped: nothing is learned from it",
+    "look for a division by zero, a logarithm of 0 or an exponential without bound; lower optim.lr",
+)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """A few steps at the peak learning rate."""
+    try:
+        records = subject.trial.records
+    except UserError:
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}".split("\n")[0]
+        yield FAILS.found(told, "a training step")
+        return
+    if not records:
+        raise NotTold("no step was made in time")
+    for record in records:
+        wrong = [name for name, value in record.scalars.items() if not bool(torch.isfinite(value))]
+        if wrong:
+            yield NOT_FINITE.found(f"{', '.join(wrong)} in step {record.step}", "finite numbers")
+            return

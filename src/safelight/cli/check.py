@@ -1,0 +1,76 @@
+"""safelight check: faults of a recipe, found before hours are spent on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from safelight.cli.options import ChangesArgument, JsonOption, changes_of, print_json
+
+if TYPE_CHECKING:
+    from safelight.checks.bench.finding import Checked
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(check)
+
+
+def check(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe, or a .toml file.")],
+    changes: ChangesArgument = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Only what `safelight train` begins with.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Look anew, although the same was looked at before.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for silent faults in a recipe, its data and its networks. Exit code 1 where there is an error."""
+    from safelight.cli.bar import bar
+    from safelight.engine.distributed import World
+    from safelight.recipes.recipe import load
+    from safelight.session.check import check as look
+    from safelight.session.prepare import choose_execution, prepare
+
+    with bar() as (tell, progress):
+        ready = prepare(load(recipe, changes_of(changes)), World(), tell)
+        checked = look(ready, choose_execution(ready, tell), fast, again, progress)
+    if as_json:
+        print_json({"recipe": ready.recipe.name, **checked.plain()})
+    else:
+        print_checked(ready.recipe.name, checked)
+    if checked.errors:
+        raise typer.Exit(1)
+
+
+def print_checked(recipe: str, checked: Checked) -> None:
+    """Every finding: what was measured, why it matters, how to mend it."""
+    from rich.console import Console
+
+    from safelight.checks.bench.finding import page
+
+    colours = {"error": "red", "warning": "yellow", "note": "dim"}
+    console = Console(soft_wrap=True, highlight=False)
+
+    def line(name: str, words: str) -> None:
+        console.print(f"  {name + ':':<10}{words}", markup=False)
+
+    for one in checked.findings:
+        console.print(f"[{colours[one.severity]}]{one.severity}[/] [bold]{one.code}[/]", end="")
+        console.print("  (declared)" if one.declared else "", style="dim")
+        line("measured", one.measured)
+        line("expected", one.expected)
+        line("why", one.why)
+        line("declared", one.declared) if one.declared else line("mend", one.mend)
+        line("more", page(one.code))
+    for name, reason in checked.skipped.items():
+        console.print(f"not looked at: {name}, {reason}", markup=False, style="dim")
+    told = {severity: sum(one.severity == severity and not one.declared for one in checked.findings)
+            for severity in colours}  # fmt: skip
+    declared = sum(bool(one.declared) for one in checked.findings)
+    console.print(
+        f"{recipe}: {len(checked.checks)} checks in {checked.seconds:.1f} s: {told['error']} errors, "
+        f"{told['warning']} warnings, {told['note']} notes" + (f", {declared} declared" if declared else ""),
+        markup=False,
+    )

@@ -1,0 +1,97 @@
+"""A recipe checked before it is trained; what was found is remembered for the same recipe, data and code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from safelight.checks.bench.finding import Checked
+from safelight.checks.bench.runner import run
+from safelight.checks.bench.subject import Subject
+from safelight.config import UserError, flatten
+from safelight.data.cache import cache_dir
+from safelight.data.stream import Stream
+from safelight.engine import fingerprint, precision
+from safelight.engine.precision import Execution
+from safelight.session.code import code_facts
+from safelight.session.prepare import Prepared
+
+Progress = Callable[[str, int, int], None]
+NO_MATTER = ("about", "check", "watch", "checkpoint", "evaluate")  # sections that change no finding
+
+
+def check(
+    ready: Prepared,
+    execution: Execution,
+    fast: bool = False,
+    again: bool = False,
+    progress: Progress = lambda what, done, total: None,
+) -> Checked:
+    """What the checks find, with the findings that the recipe expects marked as such.
+
+    fast: only what is quick enough for the start of a training. again: look anew, although the same was
+    looked at before.
+    """
+    path = cache_dir("checks") / f"{_key(ready, execution, fast)}.json"
+    found = None if again else _remembered(path)
+    if found is None:
+        found = run(subject(ready, execution), fast, progress)
+        path.write_text(json.dumps(found.plain()), encoding="utf-8")
+    return found.declaring(ready.recipe.check.expected_findings)
+
+
+def refuse(checked: Checked) -> None:
+    """Raises UserError where an error was found that the recipe does not expect."""
+    if checked.errors:
+        first = checked.errors[0]
+        more = f", and {len(checked.errors) - 1} more" if len(checked.errors) > 1 else ""
+        raise UserError(
+            f"{first.code}: {first.measured}; expected {first.expected}{more}. Mend it ({first.mend}), state "
+            f'why it is meant as check.expected_findings.{first.code}="...", or train with --no-check'
+        )
+
+
+def subject(ready: Prepared, execution: Execution) -> Subject:
+    """What the checks look at."""
+    streams: dict[int, Stream] = {}
+
+    def stream(batch_size: int) -> Stream:
+        if batch_size not in streams:
+            streams[batch_size] = ready.stream.of(batch_size)
+        return streams[batch_size]
+
+    return Subject(
+        ready.recipe.method,
+        ready.pack.spec,
+        ready.plan,
+        ready.recipe.sample,
+        stream,
+        execution.precision,
+        execution.memory_format,
+        ready.device,
+        precision.autocast(ready.device, execution.precision),
+        ready.recipe.check.hours,
+    )
+
+
+def _remembered(path: Any) -> Checked | None:
+    try:
+        return Checked.of(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # not there, or not of this version
+
+
+def _key(ready: Prepared, execution: Execution, fast: bool) -> str:
+    """Of everything a finding depends on."""
+    tree = {name: own for name, own in ready.recipe.tree.items() if name not in NO_MATTER}
+    facts = [
+        flatten(tree),
+        ready.recipe.check.hours,
+        ready.pack.fingerprint,
+        code_facts(ready.recipe),
+        fingerprint.environment(ready.device, execution.precision, execution.memory_format, 1),
+        fast,
+    ]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()
