@@ -7,7 +7,6 @@ can go (bench/reach.py). Where the targets go further, the loss has a floor that
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -16,7 +15,7 @@ from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.oracle import Asked, asked, mean_loss, targets
 from safelight.checks.bench.reach import reach
 from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.watching import Call, watching
+from safelight.checks.bench.watching import first_rows, watching
 from safelight.types import Batch
 
 SECONDS = 12.0
@@ -55,7 +54,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             continue
         trivial = mean_loss(subject, one, batch, mean_answer(found.targets), found.components)
         yield from _first_loss(subject, one, batch, trivial, found.components)
-        call = _few(found.call)
+        call = first_rows(found.call)
         low, high = float(found.targets.min()), float(found.targets.max())
         least, most = reach(subject.nets[one.network], lambda net, call=call: net(*call.arguments),
                             low, high, subject.clock)  # fmt: skip
@@ -91,7 +90,7 @@ def _generator(subject: Subject, one: Asked, batch: Batch) -> Iterator[Finding]:
     """A network whose images are judged by another: can it make the data's own range?"""
     with watching(subject.nets) as calls:
         subject.losses(subject.nets, one.phase, batch)
-    call = _few(next(call for call in calls if call.network == one.network))
+    call = first_rows(next(call for call in calls if call.network == one.network))
     low, high = float(batch.x.quantile(0.001)) if batch.x.numel() < 2**24 else float(batch.x.min()), float(batch.x.max())
 
     def answer(net: nn.Module) -> Tensor:
@@ -105,19 +104,6 @@ def _generator(subject: Subject, one: Asked, batch: Batch) -> Iterator[Finding]:
             f"{one.network} makes values from {_end(least, low)} to {_end(most, high)}",
             f"the data's, {low:.2f} to {high:.2f}",
         )
-
-
-def _few(call: Call) -> Call:
-    """The first two rows of a call."""
-    return replace(call, arguments=tuple(map(_cut, call.arguments)))
-
-
-def _cut(value: object) -> object:
-    if isinstance(value, Tensor) and value.ndim:
-        return value[:2]
-    if isinstance(value, dict):
-        return {name: own[:2] for name, own in value.items()}
-    return value
 
 
 def _end(reached: float, wanted: float) -> str:

@@ -63,13 +63,13 @@ def subject(ready: Prepared, execution: Execution) -> Subject:
         return streams[batch_size]
 
     return Subject(
-        ready.recipe.method,
+        ready.method,
+        lambda plan: ready.state(execution.memory_format, plan),
         ready.pack.spec,
         ready.plan,
         ready.recipe.sample,
         stream,
         execution.precision,
-        execution.memory_format,
         ready.device,
         precision.autocast(ready.device, execution.precision),
         ready.recipe.check.hours,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from safelight.checks.bench.clock import Clock, NotTold
+from safelight.checks.bench.clock import Clock
 from safelight.checks.bench.trial import Trial, trial
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
@@ -21,6 +21,7 @@ from safelight.draw import RowDraw, reseed
 from safelight.engine.gather import alone, refused
 from safelight.engine.plan import Plan
 from safelight.engine.schedule import Ramp
+from safelight.engine.state import State
 from safelight.types import Batch, DataSpec, Method, Moment, Nets, Phase, Values
 
 if TYPE_CHECKING:
@@ -34,21 +35,17 @@ FEW = 4  # images where every one is looked at by itself
 class Subject:
     """All that a check sees. Networks are built once, and tried for a few steps, when first asked for."""
 
-    make: Callable[[], Method]
+    method: Method
+    build: Callable[[Plan], State]  # the state of training at step 0
     spec: DataSpec
     plan: Plan
     how: BaseModel  # [sample]
     streams: Callable[[int], Stream]  # the training batches, of so many images each
     precision: str = "fp32"
-    memory_format: str = "contiguous"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     hours: float | None = None  # that the run may take
     clock: Clock = field(default_factory=Clock)
-
-    @cached_property
-    def method(self) -> Method:
-        return self.make()
 
     @property
     def pack(self) -> Pack:
@@ -146,25 +143,6 @@ class Subject:
             yield phase, phase.trains
 
 
-def rows_of(batch: Batch, rows: slice) -> Batch:
-    """Some rows of a batch as one of their own, in the places they had."""
-    chosen = range(batch.rows.start, batch.rows.stop)[rows]
-    return Batch(
-        batch.x[rows],
-        {name: value[rows] for name, value in batch.given.items()},
-        batch.present[rows],
-        chosen,
-        batch.total,
-    )
-
-
 def exchanged(given: Values, by: int = 1) -> dict[str, Tensor]:
     """Every row with the conditions of another."""
     return {name: value.roll(by, 0) for name, value in given.items()}
-
-
-def one_network(nets: Mapping[str, nn.Module], name: str) -> nn.Module:
-    """A network by name. Raises NotTold."""
-    if name not in nets:
-        raise NotTold(f"there is no network {name!r}")
-    return nets[name]

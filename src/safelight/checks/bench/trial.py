@@ -38,7 +38,7 @@ class Trial:
 def trial(subject: Subject) -> Trial:
     """Train a fresh state for a few steps, at the peak learning rate, without ramps."""
     plan = short(subject)
-    state = State(subject.method, subject.spec, plan, subject.device, subject.memory_format)
+    state = subject.build(plan)
     trainable = frozenset(
         f"{name}.{key}"
         for name, net in state.nets.items()

@@ -53,6 +53,11 @@ class Call:
         return None
 
 
+def first_rows(call: Call, count: int = 2) -> Call:
+    """The call about the first rows only."""
+    return Call(call.network, tuple(_slice(value, slice(count)) for value in call.arguments))
+
+
 @contextmanager
 def watching(nets: Nets, answers: bool = False) -> Iterator[list[Call]]:
     """The calls of some networks, in order. answers: keep what they answer too."""
@@ -106,18 +111,18 @@ class OneByOne(nn.Module):
     def forward(self, *arguments: Any, **named: Any) -> Any:
         length = next(len(value) for value in arguments if isinstance(value, Tensor) and value.ndim)
         rows = [
-            self.network(*(_row(value, row) for value in arguments),
-                         **{name: _row(value, row) for name, value in named.items()})
+            self.network(*(_slice(value, slice(row, row + 1)) for value in arguments),
+                         **{name: _slice(value, slice(row, row + 1)) for name, value in named.items()})
             for row in range(length)
         ]  # fmt: skip
         return _joined(rows)
 
 
-def _row(value: Any, row: int) -> Any:
+def _slice(value: Any, rows: slice) -> Any:
     if isinstance(value, Tensor) and value.ndim:
-        return value[row : row + 1]
+        return value[rows]
     if isinstance(value, Mapping):
-        return {name: _row(own, row) for name, own in value.items()}
+        return {name: _slice(own, rows) for name, own in value.items()}
     return value
 
 
