@@ -10,6 +10,7 @@ import pytest
 # Before anything imports torch: tests run in a process a core, and threads that wait for each other cost
 # more than they bring. Programs that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("SAFELIGHT_NO_CHECK", "1")  # training is not looked at before it begins, to be quick
 
 from tiny import TINY
 

@@ -66,16 +66,16 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield from _start(own, calls[0].image, first)
     slope, offset, noise = against(samples, own.image)
     spread = float(own.image.std())
-    if abs(slope - 1) > SAME_SCALE or abs(offset) > SAME_SCALE * max(spread, 0.1):
-        yield NOT_INVERTED.found(
-            f"a sample of the image x is {slope:.3f} x {offset:+.3f}", "1.000 x +0.000"
-        )
     if noise > HALF_A_LEVEL * max(1.0, spread):
         ended = f", the network asked last at t = {float(last[0]):.4g}" if last is not None else ""
         yield NOISE_LEFT.found(
             f"noise of standard deviation {noise:.4f} ({noise * 127.5:.1f} grey levels) in the samples"
             f" of an ideal denoiser{ended}",
             f"below {HALF_A_LEVEL:.4f}",
+        )
+    elif abs(slope - 1) > SAME_SCALE or abs(offset) > SAME_SCALE * max(spread, 0.1):
+        yield NOT_INVERTED.found(
+            f"a sample of the image x is {slope:.3f} x {offset:+.3f}", "1.000 x +0.000"
         )
 
 

@@ -49,6 +49,7 @@ def print_checked(recipe: str, checked: Checked) -> None:
     from rich.console import Console
 
     from safelight.checks.bench.finding import page
+    from safelight.session.check import said
 
     colours = {"error": "red", "warning": "yellow", "note": "dim"}
     console = Console(soft_wrap=True, highlight=False)
@@ -66,11 +67,6 @@ def print_checked(recipe: str, checked: Checked) -> None:
         line("more", page(one.code))
     for name, reason in checked.skipped.items():
         console.print(f"not looked at: {name}, {reason}", markup=False, style="dim")
-    told = {severity: sum(one.severity == severity and not one.declared for one in checked.findings)
-            for severity in colours}  # fmt: skip
-    declared = sum(bool(one.declared) for one in checked.findings)
     console.print(
-        f"{recipe}: {len(checked.checks)} checks in {checked.seconds:.1f} s: {told['error']} errors, "
-        f"{told['warning']} warnings, {told['note']} notes" + (f", {declared} declared" if declared else ""),
-        markup=False,
+        f"{recipe}: {len(checked.checks)} checks in {checked.seconds:.1f} s: {said(checked)}", markup=False
     )

@@ -20,6 +20,10 @@ def train(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the run; else RECIPE-1, -2, ...")
     ] = None,
+    no_check: Annotated[
+        bool,
+        typer.Option("--no-check", envvar="SAFELIGHT_NO_CHECK", help="Begin without looking for faults."),
+    ] = False,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,7 +38,12 @@ def train(
     with together() as world:
         resolved = load(recipe, changes_of(changes))
         directory = begin(
-            resolved, runs_directory(runs), name, world, lambda: TrainingProgress().show(world.first)
+            resolved,
+            runs_directory(runs),
+            name,
+            world,
+            lambda: TrainingProgress().show(world.first),
+            checked=not no_check,
         )
     if world.first:
         print_run(directory, as_json)

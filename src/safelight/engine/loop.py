@@ -168,7 +168,8 @@ def _reduce(job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]) 
     that never changes, such as a table of frequencies, would drift by the rounding of a third.
     """
     gradients = []
-    for parameter in [own for name in phase.trains for own in job.state.optimisers[name].parameters]:
+    trains = [own for name in phase.trains for own in job.state.optimisers[name].parameters]
+    for parameter in [own for own in trains if own.requires_grad]:
         if parameter.grad is None:  # on some process, or for good (R1 does not reach the last bias)
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)
@@ -197,12 +198,13 @@ def _buffers(job: Job, phase: Phase) -> list[Tensor]:
 def _only_training(state: State, trains: tuple[str, ...]) -> Iterator[None]:
     """The other networks get no gradients and keep their batch-norm statistics."""
     others = [net for name, net in state.nets.items() if name in state.optimisers and name not in trains]
-    for net in others:
-        net.requires_grad_(False)
+    stopped = [own for net in others for own in net.parameters() if own.requires_grad]
+    for parameter in stopped:
+        parameter.requires_grad_(False)
     with _still_norms(net for name, net in state.nets.items() if name not in trains):
         yield
-    for net in others:
-        net.requires_grad_(True)
+    for parameter in stopped:  # and no other: what a network keeps frozen within itself stays so
+        parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,12 @@ class NetworkOptimiser:
     def lr(self) -> float:
         """The learning rate that the last step used, correction included."""
         return float(self._adam.param_groups[0]["lr"])
+
+    @property
+    def groups(self) -> Sequence[Mapping[str, Any]]:
+        """The optimiser's parameter groups, each with the settings that the last step used."""
+        found: list[dict[str, Any]] = self._adam.param_groups
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """Moments and step counts, by parameter number."""

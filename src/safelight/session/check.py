@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from safelight.checks.bench.finding import Checked
+from safelight.checks.bench.finding import SEVERITIES, Checked
 from safelight.checks.bench.runner import run
 from safelight.checks.bench.subject import Subject
 from safelight.config import UserError, flatten
@@ -16,9 +16,10 @@ from safelight.data.stream import Stream
 from safelight.engine import fingerprint, precision
 from safelight.engine.precision import Execution
 from safelight.session.code import code_facts
-from safelight.session.prepare import Prepared
+from safelight.session.prepare import Prepared, Tell
 
 Progress = Callable[[str, int, int], None]
+SHORT = 30.0  # seconds of a run that is not worth refusing
 NO_MATTER = ("about", "check", "watch", "checkpoint", "evaluate")  # sections that change no finding
 
 
@@ -42,15 +43,46 @@ def check(
     return found.declaring(ready.recipe.check.expected_findings)
 
 
-def refuse(checked: Checked) -> None:
-    """Raises UserError where an error was found that the recipe does not expect."""
-    if checked.errors:
-        first = checked.errors[0]
-        more = f", and {len(checked.errors) - 1} more" if len(checked.errors) > 1 else ""
-        raise UserError(
-            f"{first.code}: {first.measured}; expected {first.expected}{more}. Mend it ({first.mend}), state "
-            f'why it is meant as check.expected_findings.{first.code}="...", or train with --no-check'
-        )
+def before_training(ready: Prepared, execution: Execution, tell: Tell, warn: Tell) -> Checked | None:
+    """The quick checks; None where the recipe leaves them out. Raises UserError, on every process alike.
+
+    tell: what was looked at. warn: everything above a note that the recipe does not expect. A run that is
+    over in half a minute is not refused: it tells by itself, and trying something out is no waste.
+    """
+    if not ready.recipe.check.before_training:
+        return None
+    found = check(ready, execution, fast=True) if ready.world.first else None
+    short = found is not None and found.planned is not None and found.planned < SHORT
+    if problem := ready.world.share(refusal(found) if found and not short else ""):
+        raise UserError(str(problem))
+    if found:
+        for one in found.findings:
+            if one.severity != "note" and not one.declared:
+                warn(f"{one.code}: {one.measured}; expected {one.expected}")
+        tell(f"checked in {found.seconds:.1f} s: {said(found)}")
+    return found
+
+
+def said(checked: Checked) -> str:
+    """How much was found of what, in words."""
+    open_ones = [one for one in checked.findings if not one.declared]
+    counted = [f"{count} {severity}{'' if count == 1 else 's'}" for severity in SEVERITIES
+               if (count := sum(one.severity == severity for one in open_ones))]  # fmt: skip
+    declared = len(checked.findings) - len(open_ones)
+    counted += [f"{declared} declared"] if declared else []
+    return ", ".join(counted) or "no fault found"
+
+
+def refusal(checked: Checked) -> str:
+    """Why a recipe is not trained, in one line; "" where no error was found that it does not expect."""
+    if not checked.errors:
+        return ""
+    first = checked.errors[0]
+    more = f" (and {len(checked.errors) - 1} more: safelight check)" if len(checked.errors) > 1 else ""
+    return (
+        f"{first.code}: {first.measured}; expected {first.expected}{more}. {first.mend}; or state why it is "
+        f'meant, check.expected_findings.{first.code}="...", or train with --no-check'
+    )
 
 
 def subject(ready: Prepared, execution: Execution) -> Subject:

@@ -19,6 +19,7 @@ from safelight.render.facts import Measurement, Picture, ReportFacts, Reproduce,
 from safelight.render.history import Curve, Event, HeldOut, History
 from safelight.render.report import write_report as render_report
 from safelight.render.sheet_file import read_sheet
+from safelight.render.wording import plural
 from safelight.session.bound import bound
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.session.watch import columns
@@ -60,7 +61,7 @@ def gather(directory: RunDirectory) -> ReportFacts:
         measurements=measurements,
         rate=bound(lines, _weights(recipe, lines, images), recipe, spec_of(directory)),
         best=_best(directory),
-        remarks=(*damaged, *_mask_shares(info.facts.data)),
+        remarks=(*_checked(journal), *damaged, *_mask_shares(info.facts.data)),
         reproduce=_reproduce(directory, recipe),
     )
 
@@ -133,6 +134,21 @@ def _measurements(directory: RunDirectory) -> tuple[tuple[Measurement, ...], tup
             told = own.told if name == next(iter(own.results)) else "as above"
             found.append(Measurement(name, result.value, told, own.step, result.floor, result.spread))
     return tuple(found), tuple(damaged)
+
+
+def _checked(journal: Journal) -> tuple[str, ...]:
+    """What the checks before training found, a sentence each."""
+    remarks = []
+    for entry in journal.of_kind("check"):
+        findings = entry.fields["findings"]
+        looked = f"{plural(len(entry.fields['checks']), 'check')} before training"
+        remarks.append(f"{looked}: {plural(len(findings), 'finding') if findings else 'no fault found'}.")
+        for one in findings:
+            reason = f" Expected by the recipe: {one['declared']}." if one["declared"] else ""
+            remarks.append(
+                f"{one['severity'].capitalize()} {one['code']}: {one['measured']}; expected {one['expected']}.{reason}"
+            )
+    return tuple(remarks)
 
 
 def _best(directory: RunDirectory) -> str:

@@ -28,12 +28,18 @@ OWN = ("latents", "balance", "flip", "turn")  # keys of [data] that say how imag
 
 
 def begin(
-    recipe: Recipe, runs: Path, name: str | None, world: World, show: Callable[[], Show]
+    recipe: Recipe,
+    runs: Path,
+    name: str | None,
+    world: World,
+    show: Callable[[], Show],
+    checked: bool = False,
 ) -> RunDirectory:
     """Train a new run, after all that it needs. Raises UserError.
 
     show: what a session shows, made anew for each training. Ctrl-C in an earlier stage ends it there, and
-    that stage's run is returned; the same command goes on where it was.
+    that stage's run is returned; the same command goes on where it was. checked: look for faults of the
+    recipe before it is trained, and refuse to begin with one.
     """
     products: dict[str, Product] = {}
     for key, reference in references(recipe).items():
@@ -41,7 +47,7 @@ def begin(
         if isinstance(made, RunDirectory):
             return made
         products[key] = made
-    return train.begin(recipe, runs, name, world, show(), products)
+    return train.begin(recipe, runs, name, world, show(), products, checked)
 
 
 def product(

@@ -13,8 +13,10 @@ from typing import Any
 
 import tomli_w
 
+from safelight.checks.bench.finding import Checked
 from safelight.config import UserError
 from safelight.engine import fingerprint, precision
+from safelight.engine.audit import trainable
 from safelight.engine.distributed import World
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import Job, Signals, Stop, train
@@ -22,6 +24,8 @@ from safelight.engine.precision import Execution
 from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
 from safelight.session import watch
+from safelight.session.audit import Audit
+from safelight.session.check import before_training
 from safelight.session.code import code_facts
 from safelight.session.encoders import used
 from safelight.session.evaluate import Evaluator, columns, pin_if_best
@@ -32,7 +36,7 @@ from safelight.session.prepare import Prepared, Tell, choose_execution, prepare
 from safelight.session.products import Products, plain, products_of
 from safelight.session.recorded import data_facts, recipe_of
 from safelight.session.report import write_report
-from safelight.store import checkpoint, inbox, keep, metrics, retention, usage
+from safelight.store import checkpoint, inbox, keep, manifest, metrics, retention, usage
 from safelight.store.create import create
 from safelight.store.durable import mendable
 from safelight.store.environment import differences
@@ -61,13 +65,16 @@ def begin(
     world: World,
     show: Show,
     products: Products = MappingProxyType({}),
+    checked: bool = False,
 ) -> RunDirectory:
     """Train a new run, until it is finished or Ctrl-C stops it. Raises UserError.
 
-    products: of the trainings that came before it; see stages.py, which also makes them.
+    products: of the trainings that came before it; see stages.py, which also makes them. checked: look for
+    faults first, and refuse to begin with one.
     """
     ready = prepare(recipe, world, show.tell, products)
     execution = choose_execution(ready, show.tell)
+    found = before_training(ready, execution, show.tell, show.warn) if checked else None
     state = ready.state(execution.memory_format)
     path = None
     if world.first:
@@ -87,7 +94,7 @@ def begin(
             ),
         ).path
     directory = RunDirectory(Path(str(world.share(str(path)))))
-    return _run(directory, ready, execution, state, show)
+    return _run(directory, ready, execution, state, show, found)
 
 
 def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
@@ -108,13 +115,20 @@ def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
 
 
 def _run(
-    directory: RunDirectory, ready: Prepared, execution: Execution, state: State, show: Show
+    directory: RunDirectory,
+    ready: Prepared,
+    execution: Execution,
+    state: State,
+    show: Show,
+    found: Checked | None = None,
 ) -> RunDirectory:
     with ExitStack() as stack:
         writer = None
         if ready.world.first:
             stack.enter_context(directory.lock())
             writer = stack.enter_context(JournalWriter(directory.journal_path))
+            if found:
+                writer.append("check", found.plain())
         session = Session(directory, ready, execution, state, show, writer)
         try:
             session.go()
@@ -141,6 +155,7 @@ class Session:
         self.directory, self.ready, self.show, self.writer = directory, ready, show, writer
         self.execution, self.state = execution, state
         self.autocast = precision.autocast(ready.device, execution.precision)
+        self.audit: Audit | None = None
         self._load_newest()
         self._take_edits(max(self.state.step, metrics.reached(directory.path)))
         self.evaluator = Evaluator(ready, self.autocast, execution.precision, show.tell)
@@ -195,6 +210,8 @@ class Session:
         step, recipe = self.state.step, self.in_force.recipe_at(self.state.step)
         steps = self.in_force.plan_at(step).steps
         last = step >= steps
+        if self.audit and self.audit.due:
+            self.audit.after_first_step(self.state, self.in_force.plan_at(step - 1), self.writer)
         if self.writer:
             self._tape(step, recipe, last)
             if watch.is_due(step, recipe, len(self.ready.pack.train), steps):
@@ -257,7 +274,10 @@ class Session:
             self.metrics.sync()
             self.tape.sync()
         saved = checkpoint.save(
-            self.directory.path, step, self.state.groups(), {"edits": self.writer.journal.edits}
+            self.directory.path,
+            step,
+            self.state.groups(),
+            {"edits": self.writer.journal.edits, "trainable": trainable(self.state.nets)},
         )
         self.writer.checkpoint(step, saved.digest)
         each = sum(file.bytes for file in saved.files)
@@ -274,8 +294,10 @@ class Session:
             raise UserError(f"{self.directory.path}: no checkpoint of this fork is good; fork it again")
         step = self.ready.world.share(saved.step if saved else None)
         if isinstance(step, int):
-            groups = checkpoint.load(keep.directory(self.directory.path, step))
+            path = keep.directory(self.directory.path, step)
+            groups = checkpoint.load(path)
             self.state.load(groups, step)
+            self.audit = Audit(self.state, groups, manifest.read(path).meta.get("trainable", {}))
 
     def _newest_good(self) -> Saved | None:
         """The newest checkpoint that verifies. Damaged ones are put aside, and that is said."""

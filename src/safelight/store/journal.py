@@ -28,7 +28,9 @@ from safelight.config import UserError
 from safelight.store import sealed
 from safelight.store.durable import Announce, mendable, silence
 
-Kind = Literal["session", "intervention", "checkpoint", "pin", "fork", "verdict", "note", "repair", "end"]
+Kind = Literal[
+    "session", "intervention", "checkpoint", "pin", "fork", "verdict", "check", "audit", "note", "repair", "end"
+]
 End = Literal["finished", "stopped", "failed"]
 RESERVED = ("time", "kind", "session", "edits", "check")
 

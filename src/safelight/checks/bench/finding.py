@@ -54,6 +54,7 @@ class Checked:
     skipped: Mapping[str, str]  # by check: why it, or a part of it, did not run
     seconds: float
     fast: bool  # only what is quick enough for the start of every training
+    planned: float | None = None  # seconds that the run would take here; None where no step was made
 
     @property
     def errors(self) -> list[Finding]:
@@ -75,6 +76,7 @@ class Checked:
             "skipped": dict(self.skipped),
             "seconds": round(self.seconds, 2),
             "fast": self.fast,
+            "planned_seconds": self.planned,
         }
 
     @classmethod
@@ -87,6 +89,7 @@ class Checked:
             dict(fields["skipped"]),
             float(fields["seconds"]),
             bool(fields["fast"]),
+            fields["planned_seconds"],
         )
 
 

@@ -68,25 +68,24 @@ def answered(subject: Subject, one: Asked, batch: Batch, answer: Tensor, step: i
 
 def targets(subject: Subject, one: Asked, batch: Batch, step: int = 0) -> Targets:
     """What the answers of a batch should have been. Raises NotTold where the loss is no square."""
-    names: tuple[str, ...] = ()
+    names: list[str] = []
 
     def gradient(answer: Tensor) -> tuple[Tensor, Call]:
-        nonlocal names
         answer = answer.detach().requires_grad_()
         components, call = answered(subject, one, batch, answer, step)
-        total, reached = answer.new_zeros(()), []
+        total, names[:] = torch.zeros_like(answer), []
         for name, values in components.items():
             weight = subject.weights.get(name, 1.0)
-            if values.requires_grad and weight:
-                total = total + weight * values.float().sum()
-                reached.append(name)
-        if not total.requires_grad:
+            if not (values.requires_grad and weight):
+                continue
+            own = weight * values.float().sum()
+            (found,) = torch.autograd.grad(own, answer, retain_graph=True, allow_unused=True)
+            if found is not None:
+                total = total + found
+                names.append(name)
+        if not names:
             raise NotTold(f"the loss does not depend on what {one.network} answers")
-        (found,) = torch.autograd.grad(total, answer, allow_unused=True)
-        if found is None:
-            raise NotTold(f"the loss does not depend on what {one.network} answers")
-        names = tuple(reached)
-        return found, call
+        return total, call
 
     zero = torch.zeros(len(batch.rows), *one.shape, device=subject.device)
     at_zero, call = gradient(zero)
@@ -97,7 +96,7 @@ def targets(subject: Subject, one: Asked, batch: Batch, step: int = 0) -> Target
     left = gradient(found)[0].abs().max()
     if not bool(left <= STRAIGHT * at_zero.abs().max()):
         raise NotTold(f"the loss is no square of what {one.network} answers")
-    return Targets(call, found.detach(), curvature.detach(), names)
+    return Targets(call, found, curvature, tuple(names))
 
 
 def mean_loss(subject: Subject, one: Asked, batch: Batch, answer: Tensor, names: tuple[str, ...]) -> float:

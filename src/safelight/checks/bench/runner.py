@@ -16,6 +16,7 @@ from safelight import checks
 from safelight.checks.bench.clock import NotTold, OutOfTime
 from safelight.checks.bench.finding import Checked, Code, Finding, ordered
 from safelight.checks.bench.subject import Subject
+from safelight.config import UserError
 
 
 class Check(Protocol):
@@ -73,7 +74,15 @@ def run(
             skipped |= dict.fromkeys(map(name_of, chosen[number + 1 :]), "no step can be made")
             break
     progress("checked", len(chosen), len(chosen))
-    return Checked(ordered(findings), done, skipped, time.perf_counter() - began, fast)
+    return Checked(ordered(findings), done, skipped, time.perf_counter() - began, fast, planned(subject))
+
+
+def planned(subject: Subject) -> float | None:
+    """Seconds the run would take here, as the trial went; None where it did not."""
+    tried = subject.tried
+    if tried is None or not tried.seconds_an_image:
+        return None
+    return tried.seconds_an_image * subject.plan.train.batch_size * subject.plan.steps
 
 
 def _one(check: Check, subject: Subject, findings: list[Finding]) -> str:
@@ -87,6 +96,8 @@ def _one(check: Check, subject: Subject, findings: list[Finding]) -> str:
         return f"for time: {late}"
     except NotTold as unsaid:
         return str(unsaid)
+    except UserError:
+        raise
     except Exception as error:  # a probe asks what training never would: no reason not to train
         return f"cannot be asked ({type(error).__name__}: {error})".split("\n")[0]
     return ""

@@ -61,6 +61,11 @@ class Subject:
         """A state after a few steps on small batches: zeros that layers start with are left behind."""
         return trial(self)
 
+    @property
+    def tried(self) -> Trial | None:
+        """The trial, where it was made."""
+        return self.__dict__.get("trial")
+
     @cached_property
     def world(self) -> World:
         """The method in a world of one image. Raises NotTold where no network denoises."""

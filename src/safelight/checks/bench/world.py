@@ -83,6 +83,8 @@ def world(subject: Subject) -> World:
         levels.append(_levels(x_t, noise, image))
         answers.append(_fit(found.targets, noise, levels[-1][:, 0], image))
         subject.clock.afford(0, "noise levels")
+    if len(times) > 1 and all(len(own.unique()) == 1 for own in times) and len(torch.cat(times).unique()) > 1:
+        raise NotTold("all rows of a batch have one noise level")
     time, level, answer = (torch.cat(own) for own in (times, levels, answers))
     order = time.argsort()
     known = torch.isfinite(answer[order]).all(1)
