@@ -11,7 +11,7 @@ SECONDS = 1.0
 FAST = True
 LEAST_EPOCHS = 1.0
 MANY_EPOCHS = 2000
-LONG = 0.25  # of the run: an average that is longer holds much of what was before
+LONG = 0.5  # of the run: an average that is longer holds much of what was before
 
 FEW_EPOCHS = Code(
     "data-not-seen",
@@ -29,7 +29,7 @@ EMA_LONG = Code(
     "average-too-long",
     "warning",
     "samples are made of weights from too early in the run",
-    "lower train.ema: about 1 - 10 / train.steps at most",
+    "lower train.ema: at most 1 - 2 / train.steps, better 1 - 10 / train.steps",
 )
 BATCH = Code(
     "batch-larger-than-data",
@@ -59,5 +59,5 @@ def check(subject: Subject) -> Iterator[Finding]:
     if plan.train.ema and length > LONG * plan.steps and subject.method.ema:
         yield EMA_LONG.found(
             f"train.ema = {plan.train.ema:g} averages over {length:,.0f} steps of {plan.steps:,}",
-            f"at most {LONG * plan.steps:,.0f}, a quarter of the run",
+            f"at most {LONG * plan.steps:,.0f}, half of the run",
         )

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from safelight import elbo
 from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.oracle import Asked, answered, asked, targets
+from safelight.checks.bench.oracle import Asked, asked, targets
 from safelight.checks.bench.reach import reach
 from safelight.checks.bench.subject import FEW, Subject
 from safelight.checks.bench.watching import Call, Stand, first_rows, watching
-from safelight.types import Batch, Phase, Remembers
+from safelight.types import Batch, Remembers
 
 SECONDS = 15.0
 FAST = True
@@ -37,7 +37,7 @@ COLLAPSE = Code(
     "error",
     "the loss is least where the decoder ignores its latent: every sample is the mean image of its "
     "condition, and the total looks better than a good model's",
-    'let sigma be calibrated (method.likelihood = "calibrated"), or raise the weight of the reconstruction',
+    "raise the weight of the reconstruction, or let the method find its variance, as calibrated sigma does",
 )
 CAPPED = Code(
     "latent-capped",
@@ -51,9 +51,9 @@ CAPPED = Code(
 class Encoder:
     """A network that answers with the mean and log-variance of a latent."""
 
-    phase: Phase
     call: Call  # with its answer
     heads: tuple[Tensor, Tensor]
+    components: tuple[str, ...]  # of the phase
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -75,7 +75,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         active = elbo.predicted_active(eigenvalues, math.sqrt(variance))
         if not active:
             yield COLLAPSE.found(
-                f"the weights of {' and '.join(subject.weights)} imply a decoder of standard deviation "
+                f"the weights of {' and '.join(encoder.components)} imply a decoder of standard deviation "
                 f"{math.sqrt(variance) / 2:.3g} in [0, 1]; the images' strongest direction within their "
                 f"conditions has {math.sqrt(float(eigenvalues[0])) / 2:.3g}: no latent is worth its nats",
                 "a smaller standard deviation than that",
@@ -85,11 +85,11 @@ def check(subject: Subject) -> Iterator[Finding]:
 def _encoder(subject: Subject, one: Asked, batch: Batch) -> Encoder | None:
     """The network that is asked about the image, and answers with two tensors of one shape."""
     with watching(subject.nets, answers=True) as calls:
-        subject.losses(subject.nets, one.phase, batch)
+        components = subject.losses(subject.nets, one.phase, batch)
     for call in calls:
         heads = call.answer if isinstance(call.answer, tuple | list) else ()
         if len(heads) == 2 and call.network != one.network and heads[0].shape == heads[1].shape:
-            return Encoder(one.phase, call, (heads[0].detach(), heads[1].detach()))
+            return Encoder(call, (heads[0].detach(), heads[1].detach()), tuple(components))
     return None
 
 
@@ -171,4 +171,3 @@ def _vectors(subject: Subject, batch: Batch) -> Tensor | None:
         parts.append(F.one_hot(batch.given["label"], subject.spec.classes))
     parts += [batch.given[name] for name in ("attributes",) if name in batch.given]
     return torch.cat([part.double() for part in parts], 1) if parts else None
-

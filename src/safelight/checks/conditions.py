@@ -1,7 +1,7 @@
 """Whether conditions reach the loss and the samples, the same kind of them, and none of them is "none".
 
-Networks are watched from outside in training and in sampling: what they are given, which rows are present, and
-what they answer. The answer without a condition is compared with that on every real one.
+Networks are watched from outside in training and in sampling: what they are given, which rows are present,
+and what they answer. The answer without a condition is compared with that on every real one.
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ def _others(values: Tensor) -> Tensor:
     """Every row with the value of another row that differs from its own, where there is one."""
     flat = values.flatten(1) if values.ndim > 1 else values[:, None]
     differs = (flat[:, None] != flat[None]).any(2)
-    return values[torch.where(differs.any(1), differs.int().argmax(1), torch.arange(len(values), device=values.device))]
+    return values[
+        torch.where(differs.any(1), differs.int().argmax(1), torch.arange(len(values), device=values.device))
+    ]
 
 
 def _apart(before: Tensor, after: Tensor) -> float:
@@ -198,7 +200,10 @@ def _difference(training: Tensor | None, sampling: Tensor | None) -> str:
     whole = [float(((own == 0) | (own == 1)).float().mean()) for own in (training, sampling)]
     if abs(whole[0] - whole[1]) > MOSTLY:
         return f"{whole[0]:.0%} of its numbers are 0 or 1 in training, {whole[1]:.0%} in sampling"
-    means, spread = [float(own.double().mean()) for own in (training, sampling)], float(training.double().std())
+    means, spread = (
+        [float(own.double().mean()) for own in (training, sampling)],
+        float(training.double().std()),
+    )
     if abs(means[0] - means[1]) > APART * spread + 1e-6:
         return f"mean {means[0]:.3g} in training, {means[1]:.3g} in sampling"
     return ""
@@ -270,10 +275,13 @@ def _real(subject: Subject, batch: Batch) -> Iterator[tuple[str, Values]]:
         return
     real = subject.real(CLASSES)
     for item in range(len(real.x)):
-        yield f"the conditions of a real image (number {item})", {
-            name: value[item : item + 1].expand(len(batch.x), *value.shape[1:])
-            for name, value in real.given.items()
-        }
+        yield (
+            f"the conditions of a real image (number {item})",
+            {
+                name: value[item : item + 1].expand(len(batch.x), *value.shape[1:])
+                for name, value in real.given.items()
+            },
+        )
 
 
 def _answers(subject: Subject, phase: Phase, batch: Batch) -> list[tuple[str, Tensor]]:

@@ -106,7 +106,9 @@ def _masks(pack: Pack) -> Iterator[Finding]:
             f"no pixel of {len(items):,} masks is of class {', '.join(missing[:3])}", "some of every class"
         )
     if np.count_nonzero(counts) == 1:
-        yield SAYS_NOTHING.found(f"all pixels of {len(items):,} masks are of one class", "classes that differ")
+        yield SAYS_NOTHING.found(
+            f"all pixels of {len(items):,} masks are of one class", "classes that differ"
+        )
 
 
 def _vectors(pack: Pack, name: str) -> Iterator[Finding]:
@@ -119,7 +121,9 @@ def _vectors(pack: Pack, name: str) -> Iterator[Finding]:
     titles = pack.described[name][2] or tuple(map(str, range(values.shape[1])))
     flat = [title for title, spread in zip(titles, spreads, strict=True) if spread < 1e-6]
     if flat and (name == "attributes" or len(flat) == len(titles)):
-        yield SAYS_NOTHING.found(f"{name}: {', '.join(flat[:3])} is the same for every image", "values that differ")
+        yield SAYS_NOTHING.found(
+            f"{name}: {', '.join(flat[:3])} is the same for every image", "values that differ"
+        )
     far = [title for title, mean, spread in zip(titles, means, spreads, strict=True)
            if max(abs(mean), spread) > WIDE]  # fmt: skip
     if far and name == "attributes":

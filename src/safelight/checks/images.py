@@ -41,7 +41,8 @@ LEAKED_CODE = Code(
     "held-out-leaked",
     "warning",
     "held-out losses and evaluations look better than they are on images that were trained on",
-    "remove the images from one of the sides, or leave the split to data.held_out, which keeps copies together",
+    "remove the images from one of the sides, or leave the split to data.held_out, which keeps copies "
+    "together",
 )
 
 
@@ -49,7 +50,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Pixels of some training images, digests of all."""
     pack = subject.pack
     room = max(16, NUMBERS // max(1, pack.images[0].size))
-    chosen = pack.train[np.linspace(0, len(pack.train) - 1, min(LOOKED_AT, room, len(pack.train))).astype(int)]
+    chosen = pack.train[
+        np.linspace(0, len(pack.train) - 1, min(LOOKED_AT, room, len(pack.train))).astype(int)
+    ]
     pixels = np.stack([pack.images[item] for item in np.unique(chosen)])
     yield from _range(pixels)
     yield from _copies(pack)
@@ -68,7 +71,9 @@ def _range(pixels: NDArray[np.uint8]) -> Iterator[Finding]:
         )
     if pixels.shape[3] == 3 and not flat and bool((pixels == pixels[..., :1]).all()):
         yield CONSTANT.found(
-            f"all three channels of {len(pixels):,} images are equal", "colour, or one channel", severity="note"
+            f"all three channels of {len(pixels):,} images are equal",
+            "colour, or one channel",
+            severity="note",
         )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from safelight.checks.bench.clock import OutOfTime
 from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.subject import FEW, Subject, exchanged
-from safelight.checks.bench.watching import OneByOne, watching
+from safelight.checks.bench.watching import Call, OneByOne, watching
 from safelight.types import Batch, Phase
 
 SECONDS = 8.0
@@ -89,15 +89,13 @@ def changed(batch: Batch, other: Batch, row: int) -> Batch:
     return replace(batch, x=choose(batch.x, other.x), given=given)
 
 
-def _values(
-    subject: Subject, nets: Mapping[str, nn.Module], phase: Phase, batch: Batch
-) -> dict[str, Tensor]:
+def _values(subject: Subject, nets: Mapping[str, nn.Module], phase: Phase, batch: Batch) -> dict[str, Tensor]:
     return {name: values.detach().float() for name, values in subject.losses(nets, phase, batch).items()}
 
 
 def _mixing(subject: Subject, batch: Batch, other: Batch) -> Iterator[Finding]:
     """Networks whose answer for a row depends on other rows."""
-    asked = {}
+    asked: dict[str, Call] = {}
     for phase, _ in subject.phases():
         with watching(subject.nets) as calls:
             subject.losses(subject.nets, phase, batch)

@@ -50,7 +50,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     lost = float(((back - pixels) ** 2).mean() / max(pixels.var(), 1e-9))
     if lost > LOST:
         yield ROUND_TRIP.found(
-            f"{lost:.0%} of the pixels' variance is lost on the way into the space and back", f"below {LOST:.0%}"
+            f"{lost:.0%} of the pixels' variance is lost on the way into the space and back",
+            f"below {LOST:.0%}",
         )
     if subject.spec.shape == (pixels.shape[3], *pixels.shape[1:3]):
         return  # pixels themselves; their range is looked at elsewhere

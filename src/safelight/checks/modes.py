@@ -1,4 +1,4 @@
-"""Whether sampling leaves the networks in evaluation mode, so that an image does not depend on its company."""
+"""Whether sampling leaves networks in evaluation mode, so that an image does not depend on its company."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.subject import Subject
 from safelight.checks.bench.watching import Call, watching
@@ -58,14 +60,17 @@ def check(subject: Subject) -> Iterator[Finding]:
 def _in_a_batch(subject: Subject, calls: list[Call]) -> Iterator[Finding]:
     """Networks whose time differs from batch to batch, but not within one."""
     for name in dict.fromkeys(call.network for call in calls):
-        within = {len(call.time.unique()) for call in calls if call.network == name and call.time is not None}
+        times = [call.time for call in calls if call.network == name]
+        within = {len(torch.unique(time)) for time in times if time is not None}
         if within != {1} or subject.rows < 2:
             continue
-        levels = set()
+        levels: set[float] = set()
         for step in range(BATCHES):
             for phase, _ in subject.phases():
                 with watching(subject.nets) as seen:
                     subject.losses(subject.nets, phase, subject.batch(2, step), step)
-                levels |= {float(call.time[0]) for call in seen if call.network == name and call.time is not None}
+                levels |= {
+                    float(call.time[0]) for call in seen if call.network == name and call.time is not None
+                }
         if len(levels) > 1:
             yield ONE_TIME.found(f"all rows of a batch have the same t in {name}", "a t for every image")

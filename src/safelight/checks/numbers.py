@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from safelight.checks.bench.finding import Code, Finding
@@ -51,7 +50,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     exact: dict[str, Tensor] = {}
     try:
         for phase, _ in subject.phases():
-            exact |= {name: values.detach() for name, values in subject.losses(subject.nets, phase, batch).items()}
+            exact |= {
+                name: values.detach() for name, values in subject.losses(subject.nets, phase, batch).items()
+            }
     finally:
         for handle in handles:
             handle.remove()

@@ -27,14 +27,17 @@ NO_KERNEL = Code(
     "nondeterministic-operator",
     "warning",
     "an operator has no deterministic backward on this device: replays can differ from the run",
-    "resize with nearest and a convolution instead of bilinear, warp by matrix products instead of grid_sample",
+    "resize with nearest and a convolution instead of bilinear, warp by matrix products instead of "
+    "grid_sample",
 )
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Two steps from the state after the trial, and the same two again."""
     state, plan = subject.trial.state, subject.trial.plan
-    kept = {group: {name: value.clone() for name, value in own.items()} for group, own in state.groups().items()}
+    kept = {
+        group: {name: value.clone() for name, value in own.items()} for group, own in state.groups().items()
+    }
     begin = state.step
     subject.clock.afford(2 * STEPS * subject.rows * subject.trial.seconds_an_image, "two steps, twice")
 

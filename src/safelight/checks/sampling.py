@@ -13,7 +13,7 @@ from torch import Tensor
 
 from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.world import World, between, repeated, world
+from safelight.checks.bench.world import World, between, repeated
 
 SECONDS = 10.0
 FAST = True
@@ -74,9 +74,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             f"below {HALF_A_LEVEL:.4f}",
         )
     elif abs(slope - 1) > SAME_SCALE or abs(offset) > SAME_SCALE * max(spread, 0.1):
-        yield NOT_INVERTED.found(
-            f"a sample of the image x is {slope:.3f} x {offset:+.3f}", "1.000 x +0.000"
-        )
+        yield NOT_INVERTED.found(f"a sample of the image x is {slope:.3f} x {offset:+.3f}", "1.000 x +0.000")
 
 
 def against(samples: Tensor, image: Tensor) -> tuple[float, float, float]:

@@ -24,7 +24,7 @@ NO_DECAY = Code(
     "decay-never-begins",
     "warning",
     "the learning rate stays at its peak to the end",
-    "let hold end before the run, or state schedule = \"constant\"",
+    'let hold end before the run, or state schedule = "constant"',
 )
 RAMP = Code(
     "ramp-unfinished",
@@ -46,10 +46,14 @@ def check(subject: Subject) -> Iterator[Finding]:
     for name, optim in plan.optim.items():
         yield from _learning_rate(name, optim, plan.steps)
     for name, weight in plan.weights.items():
-        if isinstance(weight, Ramp) and weight.begin != weight.end and weight.after + weight.over > plan.steps:
+        if (
+            isinstance(weight, Ramp)
+            and weight.begin != weight.end
+            and weight.after + weight.over > plan.steps
+        ):
             yield RAMP.found(
                 f"the weight of {name} is {weight.at(plan.steps - 1):.3g} at the end",
-                f"{weight.end:.3g}, which it reaches at step {weight.after + weight.over:,} of {plan.steps:,}",
+                f"{weight.end:.3g}, reached at step {weight.after + weight.over:,} of {plan.steps:,}",
             )
     if subject.hours is None:
         return
@@ -72,7 +76,10 @@ def _learning_rate(name: str, optim: Optim, steps: int) -> Iterator[Finding]:
     if not optim.lr:
         return
     last = optim.lr_at(steps - 1, steps) / optim.lr
-    peak = max(optim.lr_at(step, steps) for step in (*range(0, steps, max(1, steps // 1000)), steps - 1)) / optim.lr
+    peak = (
+        max(optim.lr_at(step, steps) for step in (*range(0, steps, max(1, steps // 1000)), steps - 1))
+        / optim.lr
+    )
     if steps > 1 and peak < NEAR and last == peak:
         yield UNFINISHED.found(
             f"{name}: the learning rate is still rising at the last step, at {last:.0%} of optim.lr",
@@ -82,5 +89,6 @@ def _learning_rate(name: str, optim: Optim, steps: int) -> Iterator[Finding]:
         begin = max(optim.warmup, optim.hold) + (optim.interval if optim.schedule == "step" else 0)
         if begin >= steps and (optim.schedule == "step" or optim.final != 1):
             yield NO_DECAY.found(
-                f"{name}: schedule {optim.schedule} begins at step {begin:,}", f"before step {steps:,}, the last"
+                f"{name}: schedule {optim.schedule} begins at step {begin:,}",
+                f"before step {steps:,}, the last",
             )

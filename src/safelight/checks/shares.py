@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         subject.clock.afford(0, "further phases")
 
 
-def _norm(subject: Subject, values: Tensor, name: str, parameters: list[Tensor]) -> float:
+def _norm(subject: Subject, values: Tensor, name: str, parameters: Sequence[Tensor]) -> float:
     total = subject.weights[name] * values.float().mean()
     if not total.requires_grad:
         return 0.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safelight.cli.options import ChangesArgument, JsonOption, changes_of, print_json
+from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, print_json
 
 if TYPE_CHECKING:
     from safelight.checks.bench.finding import Checked
@@ -24,6 +24,7 @@ def check(
     again: Annotated[
         bool, typer.Option("--again", help="Look anew, although the same was looked at before.")
     ] = False,
+    runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look for silent faults in a recipe, its data and its networks. Exit code 1 where there is an error."""
@@ -32,9 +33,12 @@ def check(
     from safelight.recipes.recipe import load
     from safelight.session.check import check as look
     from safelight.session.prepare import choose_execution, prepare
+    from safelight.session.stages import made
+    from safelight.store.run import runs_directory
 
     with bar() as (tell, progress):
-        ready = prepare(load(recipe, changes_of(changes)), World(), tell)
+        resolved = load(recipe, changes_of(changes))
+        ready = prepare(resolved, World(), tell, made(resolved, runs_directory(runs)))
         checked = look(ready, choose_execution(ready, tell), fast, again, progress)
     if as_json:
         print_json({"recipe": ready.recipe.name, **checked.plain()})

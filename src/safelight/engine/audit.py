@@ -93,8 +93,8 @@ def _trainable(state: State, was: Mapping[str, int]) -> Iterator[Difference]:
         if now.get(name, 0) != count:
             yield Difference(
                 "resume-frozen",
-                f"{name}: {now.get(name, 0):,} of its parameters can be trained, {count:,} when the checkpoint "
-                "was made",
+                f"{name}: {now.get(name, 0):,} of its parameters can be trained, {count:,} could when the "
+                "checkpoint was made",
             )
 
 
@@ -102,4 +102,4 @@ def _parameters(state: State) -> Iterator[Difference]:
     for name, optimiser in state.optimisers.items():
         held = {id(p) for group in optimiser.groups for p in group["params"]}
         if held != {id(p) for p in state.nets[name].parameters()}:
-            yield Difference("resume-optimiser", f"{name}: its optimiser holds other tensors than its parameters")
+            yield Difference("resume-optimiser", f"{name}: its optimiser holds other tensors than its own")

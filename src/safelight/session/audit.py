@@ -21,7 +21,7 @@ class Audit:
     def __init__(
         self, state: State, groups: Mapping[str, Mapping[str, Tensor]], trainable: Mapping[str, int]
     ) -> None:
-        """trainable: as the checkpoint records it. Raises UserError where the state is not the checkpoint's."""
+        """trainable: as the checkpoint records it. Raises UserError where the state is another."""
         self.step = state.step
         self.due = True
         _refuse(self.step, audit.loaded(state, groups, trainable), None)

@@ -97,7 +97,7 @@ def subject(ready: Prepared, execution: Execution) -> Subject:
     return Subject(
         ready.method,
         lambda plan: ready.state(execution.memory_format, plan),
-        ready.pack.spec,
+        ready.stream.spec,
         ready.plan,
         ready.recipe.sample,
         stream,

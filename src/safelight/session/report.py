@@ -145,9 +145,8 @@ def _checked(journal: Journal) -> tuple[str, ...]:
         remarks.append(f"{looked}: {plural(len(findings), 'finding') if findings else 'no fault found'}.")
         for one in findings:
             reason = f" Expected by the recipe: {one['declared']}." if one["declared"] else ""
-            remarks.append(
-                f"{one['severity'].capitalize()} {one['code']}: {one['measured']}; expected {one['expected']}.{reason}"
-            )
+            told = f"{one['severity'].capitalize()} {one['code']}: {one['measured']}"
+            remarks.append(f"{told}; expected {one['expected']}.{reason}")
     return tuple(remarks)
 
 

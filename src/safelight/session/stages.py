@@ -69,6 +69,25 @@ def product(
     return found
 
 
+def made(recipe: Recipe, runs: Path) -> dict[str, Product]:
+    """What a recipe needs of other trainings, where it is there already. Raises UserError where it is not."""
+    found = {}
+    for key, reference in references(recipe).items():
+        kind, _, name = reference.partition(":")
+        if kind == "recipe":
+            stage = stage_recipe(name, recipe)
+            name = f"{stage.name}-{digest(stage)}"
+            if not (runs / name / RUN).is_file():
+                raise UserError(
+                    f"{key}: {reference} is not trained yet in {runs}; safelight train {recipe.name} begins "
+                    "with it"
+                )
+        found[key] = (
+            of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
+        )
+    return found
+
+
 def stage_recipe(source: str, of: Recipe) -> Recipe:
     """The recipe of a stage: it trains on the images and on the device of the recipe that needs it.
 

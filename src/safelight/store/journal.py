@@ -29,7 +29,17 @@ from safelight.store import sealed
 from safelight.store.durable import Announce, mendable, silence
 
 Kind = Literal[
-    "session", "intervention", "checkpoint", "pin", "fork", "verdict", "check", "audit", "note", "repair", "end"
+    "session",
+    "intervention",
+    "checkpoint",
+    "pin",
+    "fork",
+    "verdict",
+    "check",
+    "audit",
+    "note",
+    "repair",
+    "end",
 ]
 End = Literal["finished", "stopped", "failed"]
 RESERVED = ("time", "kind", "session", "edits", "check")

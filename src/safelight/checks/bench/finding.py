@@ -40,9 +40,7 @@ class Code:
         self, measured: str, expected: str, *, severity: Severity | None = None, mend: str | None = None
     ) -> Finding:
         """A finding of this kind. severity, mend: where this one differs from others of its kind."""
-        return Finding(
-            self.name, severity or self.severity, measured, expected, self.why, mend or self.mend
-        )
+        return Finding(self.name, severity or self.severity, measured, expected, self.why, mend or self.mend)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,9 @@ def asked(subject: Subject) -> Iterator[Asked]:
                     yield Asked(phase, name, shape)
 
 
-def answered(subject: Subject, one: Asked, batch: Batch, answer: Tensor, step: int = 0) -> tuple[Values, Call]:
+def answered(
+    subject: Subject, one: Asked, batch: Batch, answer: Tensor, step: int = 0
+) -> tuple[Values, Call]:
     """Components of a phase when the network answers so, and what it was asked."""
     stand = one.stand(answer)
     nets = {**subject.nets, one.network: stand}
@@ -104,5 +106,3 @@ def mean_loss(subject: Subject, one: Asked, batch: Batch, answer: Tensor, names:
     with torch.no_grad():
         components, _ = answered(subject, one, batch, answer)
     return float(sum(subject.weights.get(name, 1.0) * components[name].float().mean() for name in names))
-
-

@@ -34,7 +34,7 @@ def discovered() -> tuple[Check, ...]:
     """The checks, in the order of their names; those that try whether anything runs at all come first."""
     names = [info.name for info in pkgutil.iter_modules(checks.__path__) if not info.ispkg]
     found = [import_module(f"{checks.__name__}.{name}") for name in names]
-    return tuple(sorted(found, key=lambda one: not getattr(one, "FIRST", False)))  # type: ignore[arg-type]
+    return tuple(sorted(found, key=lambda one: not getattr(one, "FIRST", False)))
 
 
 def codes(check: Check) -> Iterator[Code]:
@@ -90,8 +90,7 @@ def _one(check: Check, subject: Subject, findings: list[Finding]) -> str:
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
-            for finding in check.check(subject):
-                findings.append(finding)  # at once: what was found before it ends early is kept
+            findings.extend(check.check(subject))  # one by one: what was found before an early end is kept
     except OutOfTime as late:
         return f"for time: {late}"
     except NotTold as unsaid:
@@ -101,4 +100,3 @@ def _one(check: Check, subject: Subject, findings: list[Finding]) -> str:
     except Exception as error:  # a probe asks what training never would: no reason not to train
         return f"cannot be asked ({type(error).__name__}: {error})".split("\n")[0]
     return ""
-

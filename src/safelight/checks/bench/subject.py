@@ -111,9 +111,7 @@ class Subject:
         items = items[present] if present.any() else items
         return stream.pick(np.resize(items, count))
 
-    def losses(
-        self, nets: Nets, phase: Phase, batch: Batch, step: int = 0, seen: bool = False
-    ) -> Values:
+    def losses(self, nets: Nets, phase: Phase, batch: Batch, step: int = 0, seen: bool = False) -> Values:
         """Components of a phase, as the engine would ask for them, in one part; or what it has seen."""
         reseed(self.plan.train.seed, step, phase.name, batch.rows.start)
         draw = RowDraw(self.plan.train.seed, step, phase.name, batch.rows, self.device)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,7 +71,7 @@ def trial(subject: Subject) -> Trial:
     made.calls = calls
     _to(job, STEPS)
     if len(times) > 2:
-        durations = [after - before for before, after in zip(times[1:], times[2:], strict=False)]
+        durations = [after - before for before, after in pairwise(times[1:])]
         made.seconds_an_image = sorted(durations)[len(durations) // 2] / subject.rows
     else:
         made.seconds_an_image = (times[-1] - began) / len(times) / subject.rows
@@ -106,9 +108,7 @@ def _to(job: Job, steps: int) -> None:
     """Train on to a step, unless patience ends first."""
     whole = job.plan_at(0)
     job.plan_at = lambda step: replace(whole, steps=steps)
-    try:
+    with suppress(Stop):
         train(job)
-    except Stop:
-        pass
     if job.device.type == "cuda":
         torch.cuda.synchronize(job.device)

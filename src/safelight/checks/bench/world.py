@@ -83,7 +83,7 @@ def world(subject: Subject) -> World:
         levels.append(_levels(x_t, noise, image))
         answers.append(_fit(found.targets, noise, levels[-1][:, 0], image))
         subject.clock.afford(0, "noise levels")
-    if len(times) > 1 and all(len(own.unique()) == 1 for own in times) and len(torch.cat(times).unique()) > 1:
+    if len(times) > 1 and all(_levels_in(own) == 1 for own in times) and _levels_in(torch.cat(times)) > 1:
         raise NotTold("all rows of a batch have one noise level")
     time, level, answer = (torch.cat(own) for own in (times, levels, answers))
     order = time.argsort()
@@ -124,6 +124,10 @@ def _denoises(subject: Subject, one: Asked) -> bool:
         _, call = answered(subject, one, batch, zero)
     image = call.image
     return image is not None and image.shape == batch.x.shape and not torch.equal(image, batch.x)
+
+
+def _levels_in(time: Tensor) -> int:
+    return len(torch.unique(time))
 
 
 def _levels(x_t: Tensor, noise: Tensor, image: Tensor) -> Tensor:
