@@ -1,4 +1,4 @@
-"""Fault 3: after a resume all that trains is what checkpoint, recipe and journal say, or nothing is trained."""
+"""Fault 3: after a resume all that trains is what checkpoint and journal say, or nothing is trained."""
 
 from __future__ import annotations
 
