@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from safelight.evaluate import classifier
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -66,3 +68,22 @@ def test_formats_runs_every_combination(monkeypatch, capsys):
     assert title == "small"
     assert len(rates) == 4
     assert rates[0].endswith("(1.00x)")
+
+
+def test_samplers_runs_every_sampler_within_its_budget(finished, monkeypatch, capsys):
+    module = opened("samplers", monkeypatch)
+    for name, value in {"FEWEST": 300, "MOST": 300, "VERSION": "of this test"}.items():
+        monkeypatch.setattr(classifier, name, value)
+    for name, value in {"BUDGETS": (1, 4), "REFERENCE": 6, "SAMPLERS": ("euler", "heun")}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(sys, "argv", ["samplers", str(finished.path), "24"])
+    module.main()
+    (euler, *first), (heun, *second) = rows(capsys.readouterr().out.partition("\n\n")[2])
+    assert (euler, heun) == ("euler", "heun (1, 3)")  # two evaluations an interval, but in the last
+    assert first[0] == second[0]  # in one evaluation they are the same step
+    assert first[1] != second[1]
+
+
+def test_what_reaches_the_line_is_bold(monkeypatch):
+    module = opened("samplers", monkeypatch)
+    assert module.row("x", {4: 1.25, 8: 1.0, 10: 0.5}, 1.0) == "| x | 1.250 | **1.000** | **0.500** |"
