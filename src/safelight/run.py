@@ -13,7 +13,6 @@ from torch import Tensor
 
 from safelight import sliders
 from safelight.config import UserError, nearest
-from safelight.data import open_data
 from safelight.data.asked import from_file
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
@@ -32,7 +31,7 @@ from safelight.session.evaluate import Generator, average_told, evaluate, open_j
 from safelight.session.notebook import run_html
 from safelight.session.prepare import Tell
 from safelight.session.products import products_of
-from safelight.session.recorded import pixel_spec_of
+from safelight.session.recorded import data_of, pixel_spec_of
 from safelight.session.replay import Replay
 from safelight.session.samples import Samples
 from safelight.session.watch import evaluated, picture
@@ -228,10 +227,7 @@ class Run:
 
     def _data(self, progress: Progress | None = None) -> Pack:
         """The data of the run. Raises UserError where they are not what it was trained on."""
-        pack = open_data(self._opened.data, progress)
-        if pack.fingerprint != self.directory.info().facts.data["fingerprint"]:
-            raise UserError(f"{self.name}: its data has changed since it was trained; put it back")
-        return pack
+        return data_of(self.directory, self._opened, progress)
 
     def _examples(self, count: int) -> Batch:
         """Held-out items, for their conditions; training items where none is held out."""

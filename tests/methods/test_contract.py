@@ -12,6 +12,8 @@ from safelight.draw import RowDraw
 from safelight.engine.loop import Job, Stop, train
 from safelight.engine.plan import Plan
 from safelight.engine.state import State
+from safelight.explore.path import between
+from safelight.explore.specimen import Specimen, develop, start_of
 from safelight.recipes.discover import modules
 from safelight.recipes.recipe import Recipe, load
 from safelight.types import Batch, Condition, DataSpec, Moment
@@ -131,3 +133,22 @@ def test_a_sample_does_not_depend_on_its_company(name):
             images.append(made.method.sample(nets, latent, given, present, draw, recipe.sample))
     assert images[0].shape == (6, *SPEC.shape)
     torch.testing.assert_close(images[0][2:4], images[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", modules(methods))
+def test_a_specimen_is_its_id(name):
+    """Every family can be walked in: the same id is the same image, another one another, with a way between."""
+    recipe = shrunk(name)
+    made = job(recipe)
+    train(made)
+    nets = {name: net.eval() for name, net in {**made.state.nets, **made.state.averages.networks}.items()}
+    starts = [start_of(Specimen(4, draw), made.method, SPEC, 0, CPU, lambda count: batch(0, range(8)))
+              for draw in (5, 5, 6)]  # fmt: skip
+    ways = [between(starts[0], starts[2], share, SPEC.conditions) for share in (0.0, 0.5, 1.0)]
+    images = [develop(start, made.method, nets, recipe.sample) for start in (*starts, *ways)]
+    assert all(image.shape == (1, *SPEC.shape) for image in images)
+    assert torch.equal(images[0], images[1])
+    assert not torch.equal(images[0], images[2])
+    torch.testing.assert_close(images[3], images[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(images[5], images[2], rtol=1e-3, atol=1e-3)
+    assert not torch.equal(images[4], images[0])

@@ -40,7 +40,7 @@ def run(runs):
 def untaped(run, runs):
     """The same run without its tape, as a copy."""
     path = shutil.copytree(run.path, runs / "untaped")
-    shutil.rmtree(path / segment.FOLDER)
+    shutil.rmtree(path / segment.TAPE.folder)
     return RunDirectory(path)
 
 
@@ -56,7 +56,7 @@ def test_a_tape_changes_no_weight(run, finished):
     taped, bare = (metrics.read(own.path)["fingerprint"] for own in (run, finished))
     assert (taped == bare).all()
     assert TapeReader(run.path).steps == [0, 5, 10, 15, 20, 25, 30]
-    assert not (finished.path / segment.FOLDER).exists()
+    assert not (finished.path / segment.TAPE.folder).exists()
 
 
 def test_a_frame_of_the_tape_is_pixel_for_pixel_the_replayed_one(run, untaped):

@@ -145,7 +145,7 @@ def test_a_torn_frame_was_never_there(tmp_path, cut):
 
 def test_a_session_torn_off_at_once_was_never_there(tmp_path):
     wanted = written(tmp_path, range(6))
-    (tmp_path / segment.FOLDER / segment.name(2, 3)).write_bytes(b'{"tensors":')
+    (tmp_path / segment.TAPE.folder / segment.name(2, 3)).write_bytes(b'{"holds":')
     tape = TapeReader(tmp_path)
     assert tape.steps == list(wanted)
     assert tape.damage == []

@@ -14,6 +14,7 @@ from safelight.cli import (
     disk,
     evaluate,
     export_metrics,
+    film,
     fork,
     log,
     new,
@@ -26,11 +27,13 @@ from safelight.cli import (
     runs,
     sample,
     show,
+    specimens,
     sweep,
     train,
     traverse,
     tree,
     tune,
+    walk,
 )
 
 WRONG_USE: Any = typer.BadParameter.__mro__[2]  # of an unknown option, a missing argument; not exported
@@ -43,7 +46,8 @@ app = typer.Typer(
 )
 COMMANDS = (
     train, check, resume, tune, fork, rollback, replay, runs, tree, show, disk, prune,
-    sample, traverse, evaluate, report, compare, sweep, log, export_metrics, data, new, recipes,
+    sample, specimens, film, walk, traverse, evaluate, report, compare, sweep, log, export_metrics,
+    data, new, recipes,
 )  # fmt: skip
 for command in COMMANDS:
     command.add_to(app)

@@ -5,6 +5,7 @@ A recipe names its method and networks; their files in methods/ and networks/ ow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator
 
 from safelight import methods, networks, recipes
 from safelight.checks.bench.config import Check
@@ -53,6 +54,15 @@ class Watch(Section):
     )
     seed: int = Field(0, ge=0, description="of the fixed noises and conditions")
     held_out: int = Field(256, ge=0, description="held-out images the losses are measured on; 0 = none")
+    film: tuple[str, ...] = Field((), description='specimens that are filmed live, such as ["0.3", "0.5"]')
+    film_every: int = Field(10, ge=1, description="steps between two pictures of them")
+
+    @field_validator("film")
+    @classmethod
+    def _specimens(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [one for one in ids if not re.fullmatch(r"\d{1,12}\.\d{1,9}", one)]:
+            raise ValueError(f'film: {wrong[0]!r} is no specimen; they are STEP.DRAW, such as "0.3"')
+        return ids
 
 
 @dataclass(frozen=True)

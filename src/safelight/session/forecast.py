@@ -26,6 +26,7 @@ class Forecast:
 
     checkpoints: int
     tape: int
+    films: int
     sheets: int
     metrics: int
 
@@ -56,10 +57,12 @@ def forecast(recipe: Recipe, state: State, spec: DataSpec, steps: int) -> Foreca
     weights = sum(tensor.numel() for tensor in averaged)
     alone = -(-frames // tape.keyframe)
     channels, height, width = spec.shape
+    filmed = (-(-steps // recipe.watch.film_every) + 1) * len(recipe.watch.film)
     sheets = -(-steps // recipe.watch.every) + len(recipe.watch.epochs)
     return Forecast(
         checkpoints=held * each,
         tape=round(weights * (alone * STILL + (frames - alone) * MOVED)),
+        films=filmed * channels * height * width,
         sheets=sheets * recipe.watch.images * channels * height * width,
         metrics=steps * LINE,
     )

@@ -6,8 +6,11 @@ import tomllib
 from dataclasses import asdict
 from typing import Any
 
+from safelight.config import UserError
+from safelight.data import open_data
 from safelight.data.classes import mask_shares
 from safelight.data.pack import Pack
+from safelight.data.source import Progress
 from safelight.data.space import Space
 from safelight.recipes.recipe import Recipe, resolve
 from safelight.store.run import RunDirectory
@@ -37,6 +40,14 @@ def spec_of(directory: RunDirectory) -> DataSpec:
         return pixels
     channels, height, width = latents["shape"]
     return DataSpec((channels, height, width), pixels.conditions)
+
+
+def data_of(directory: RunDirectory, recipe: Recipe, progress: Progress | None = None) -> Pack:
+    """The data of a run. Raises UserError where they are not what it was trained on."""
+    pack = open_data(recipe.data, progress)
+    if pack.fingerprint != directory.info().facts.data["fingerprint"]:
+        raise UserError(f"{directory.name}: its data has changed since it was trained; put it back")
+    return pack
 
 
 def data_facts(pack: Pack, space: Space) -> dict[str, Any]:

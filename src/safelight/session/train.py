@@ -32,6 +32,7 @@ from safelight.session.evaluate import Evaluator, columns, pin_if_best
 from safelight.session.forecast import Forecast, forecast, require_room
 from safelight.session.inforce import InForce, shared_interventions, take_edits
 from safelight.session.interrupts import interrupts
+from safelight.session.live import LiveFilm
 from safelight.session.prepare import Prepared, Tell, choose_execution, prepare
 from safelight.session.products import Products, plain, products_of
 from safelight.session.recorded import data_facts, recipe_of
@@ -162,6 +163,7 @@ class Session:
         self.signals = Signals()
         self.metrics: MetricsWriter | None = None
         self.tape: TapeWriter | None = None
+        self.film: LiveFilm | None = None
 
     def go(self) -> None:
         """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand."""
@@ -174,6 +176,8 @@ class Session:
             self.metrics = MetricsWriter(self.directory.path, session, start)
             self.tape = TapeWriter(self.directory.path, session)
             self._tape(start, self.in_force.recipe_at(start), last=False)
+            self.film = LiveFilm(self.directory.path, session, self.ready, self.autocast)
+            self.film.take(start, self.state, self.in_force.recipe_at(start))
         self.ledger = Ledger(self._write_rows, self.ready.recipe.train.batch_size)
         job = Job(
             self.ready.method,
@@ -214,6 +218,8 @@ class Session:
             self.audit.after_first_step(self.state, self.in_force.plan_at(step - 1), self.writer)
         if self.writer:
             self._tape(step, recipe, last)
+            if self.film:
+                self.film.take(step, self.state, recipe, last)
             if watch.is_due(step, recipe, len(self.ready.pack.train), steps):
                 self._watch(step, recipe)
             every = recipe.evaluate.every
@@ -270,9 +276,10 @@ class Session:
         """A checkpoint, then the journal, then the older ones are let go."""
         assert self.writer is not None
         self.ledger.flush()
-        if self.metrics and self.tape:
+        if self.metrics and self.tape and self.film:
             self.metrics.sync()
             self.tape.sync()
+            self.film.sync()
         saved = checkpoint.save(
             self.directory.path,
             step,
@@ -337,10 +344,11 @@ class Session:
 
     def _end(self, status: End, message: str = "") -> None:
         step = self.state.step
-        if self.writer and self.metrics and self.tape:
+        if self.writer and self.metrics and self.tape and self.film:
             self.ledger.flush()
             self.metrics.close()
             self.tape.close()
+            self.film.close()
             self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
 
 

@@ -1,6 +1,6 @@
-"""tape/<session>-<step>.tape: a stretch of frames, of which the first stands alone.
+"""tape/<session>-<step>.tape, films/<session>-<step>.reel: a stretch of frames; the first stands alone.
 
-A first line, sealed JSON, names the tensors of a frame. Then frames are appended: a head of fixed length
+A first line, sealed JSON, names what a frame holds. Then frames are appended: a head of fixed length
 (magic, step, length, checksum of the data, checksum of the head) and the data. The heads are the index, so
 that there is none to be lost. A frame that a crash tore off at the end of a file was never there; later
 sessions write files of their own, and their frames take the place of those from their first step on.
@@ -8,6 +8,7 @@ sessions write files of their own, and their frames take the place of those from
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import zlib
@@ -19,12 +20,22 @@ from typing import IO, Any
 
 from safelight.config import UserError
 from safelight.store import sealed
-from safelight.store.durable import mendable
+from safelight.store.durable import Announce, fsync_directory, mendable, silence
 
-FOLDER = "tape"
 MAGIC = b"slfr"
 HEAD = struct.Struct("<4sQQ8s")  # magic, step, bytes of data, their checksum; a CRC-32 of these follows
 SIZE = HEAD.size + 4
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where files of frames are kept, and how they end."""
+
+    folder: str
+    ending: str
+
+
+TAPE, REEL = Kind("tape", ".tape"), Kind("films", ".reel")
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class Place:
     """Where a frame is."""
 
     path: Path
-    number: int  # in its file, from 0; each but 0 is a difference from the one before it
+    number: int  # in its file, from 0; on a tape each but 0 is a difference from the one before it
     step: int
     offset: int  # of its data
     length: int
@@ -41,23 +52,23 @@ class Place:
 
 @dataclass(frozen=True)
 class Segment:
-    """A file of a tape by its heads; its frames' data have not been read."""
+    """A file by its heads; its frames' data have not been read."""
 
     path: Path
     step: int  # of its first frame
-    tensors: Sequence[Any]  # [network, name, dtype, shape], in the order of a frame
+    holds: Sequence[Any]  # what is in a frame, in its order
     places: Sequence[Place]
     damage: str = ""  # what cannot be read
 
 
-def name(session: int, step: int) -> str:
+def name(session: int, step: int, kind: Kind = TAPE) -> str:
     """What a session calls the file whose first frame is of a step."""
-    return f"{session:04d}-{step:08d}.tape"
+    return f"{session:04d}-{step:08d}{kind.ending}"
 
 
-def first_line(tensors: Sequence[Any]) -> bytes:
+def first_line(holds: Sequence[Any]) -> bytes:
     """What a file begins with."""
-    return sealed.line({"tensors": tensors})
+    return sealed.line({"holds": holds})
 
 
 def head(step: int, data: bytes) -> bytes:
@@ -71,10 +82,56 @@ def checksum(data: bytes) -> bytes:
     return blake2b(data, digest_size=8).digest()
 
 
-def files(run: Path) -> list[Path]:
-    """The files of a run's tape, in the order of their sessions and steps."""
-    numbered = [(int(found[1]), int(found[2]), path) for path in (run / FOLDER).glob("*.tape")
-                if (found := re.fullmatch(r"(\d+)-(\d+)\.tape", path.name))]  # fmt: skip
+class Appender:
+    """Appends the frames of one session to files of its own; hold the run's lock. Close it."""
+
+    def __init__(self, run: Path, session: int, kind: Kind, announce: Announce = silence) -> None:
+        self._folder, self._session, self._kind, self._announce = run / kind.folder, session, kind, announce
+        self._file: IO[bytes] | None = None
+
+    def append(self, step: int, data: bytes, holds: Sequence[Any]) -> int:
+        """Write a frame through to the system, all or nothing; returns its bytes.
+
+        holds: what the first line says, if this frame begins a file. Raises UserError where the disk cannot.
+        """
+        text = head(step, data) + data
+        if self._file is None:
+            text = first_line(holds) + text
+        path = Path(self._file.name) if self._file else self._folder / name(self._session, step, self._kind)
+        with mendable(path):
+            if self._file is None:
+                self._folder.mkdir(exist_ok=True)
+                self._file = path.open("xb", buffering=0)
+                fsync_directory(self._folder)
+            size = os.fstat(self._file.fileno()).st_size
+            try:
+                self._announce(f"{self._kind.folder}.append")
+                written = 0
+                while written < len(text):
+                    written += self._file.write(text[written:]) or 0
+            except OSError:
+                self._file.truncate(size)  # half a frame must not stand before the next one
+                raise
+        return len(text)
+
+    def sync(self) -> None:
+        """Make the frames so far durable, for example before the checkpoint that makes them final."""
+        if self._file is not None:
+            with mendable(Path(self._file.name)):
+                os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Give the file back, its frames durable. The next frame begins another. May be called twice."""
+        if self._file is not None:
+            self.sync()
+            self._file.close()
+            self._file = None
+
+
+def files(run: Path, kind: Kind = TAPE) -> list[Path]:
+    """The files of a run's tape or films, in the order of their sessions and steps."""
+    numbered = [(int(found[1]), int(found[2]), path) for path in (run / kind.folder).glob(f"*{kind.ending}")
+                if (found := re.fullmatch(r"(\d+)-(\d+)", path.stem))]  # fmt: skip
     return [path for _, _, path in sorted(numbered)]
 
 
@@ -85,11 +142,11 @@ def scan(path: Path) -> Segment:
         size = file.seek(0, 2)
         file.seek(0)
         line = file.readline()
-        fields = sealed.unseal(line) if line.endswith(b"\n") else {"tensors": []}  # torn: nothing follows
+        fields = sealed.unseal(line) if line.endswith(b"\n") else {"holds": []}  # torn: nothing follows
         if fields is None:
             return Segment(path, step, [], [], f"{path}: its first line is damaged; its frames are lost")
         places, damage = _places(path, file, size)
-    return Segment(path, step, fields["tensors"], places, damage)
+    return Segment(path, step, fields["holds"], places, damage)
 
 
 def _places(path: Path, file: IO[bytes], size: int) -> tuple[list[Place], str]:

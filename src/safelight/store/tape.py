@@ -5,10 +5,9 @@ Writing one changes no weight. See `frame` for how a frame is coded, `segment` f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from safelight.config import Section, UserError
 from safelight.store import frame, segment
-from safelight.store.durable import Announce, fsync_directory, mendable, silence
+from safelight.store.durable import Announce, silence
 from safelight.store.frame import Bits
 from safelight.store.segment import Place, Segment
 
@@ -41,8 +40,7 @@ class TapeWriter:
     """The writer of one session's frames; hold the run's lock. Close it."""
 
     def __init__(self, run: Path, session: int, announce: Announce = silence) -> None:
-        self._folder, self._session, self._announce = run / segment.FOLDER, session, announce
-        self._file: IO[bytes] | None = None
+        self._file = segment.Appender(run, session, segment.TAPE, announce)
         self._tensors: list[Any] = []
         self._before: Bits | None = None
         self._count = 0  # of frames in the file
@@ -64,45 +62,18 @@ class TapeWriter:
         now, rest = _packed([tensor for state in states.values() for tensor in state.values()])
         data = frame.encode(now, self._before)
         data = len(data).to_bytes(8, "little") + data + rest
-        text = segment.head(step, data) + data
-        if self._file is None:
-            text = segment.first_line(tensors) + text
-        self._write(step, text)
+        size = self._file.append(step, data, tensors)
         self._before, self._last = now, step
         self._count += 1
-        return len(text)
+        return size
 
     def sync(self) -> None:
         """Make the frames so far durable, for example before the checkpoint that makes them final."""
-        if self._file is not None:
-            with mendable(Path(self._file.name)):
-                os.fsync(self._file.fileno())
+        self._file.sync()
 
     def close(self) -> None:
         """Give the file back, its frames durable. May be called twice."""
-        if self._file is not None:
-            self.sync()
-            self._file.close()
-            self._file = None
-
-    def _write(self, step: int, text: bytes) -> None:
-        path = (
-            self._folder / segment.name(self._session, step) if self._file is None else Path(self._file.name)
-        )
-        with mendable(path):
-            if self._file is None:
-                self._folder.mkdir(exist_ok=True)
-                self._file = path.open("xb", buffering=0)
-                fsync_directory(self._folder)
-            size = os.fstat(self._file.fileno()).st_size
-            try:
-                self._announce("tape.append")
-                written = 0
-                while written < len(text):
-                    written += self._file.write(text[written:]) or 0
-            except OSError:
-                self._file.truncate(size)  # half a frame must not stand before the next one
-                raise
+        self._file.close()
 
 
 class TapeReader:
@@ -137,7 +108,7 @@ class TapeReader:
 
     def networks(self, step: int) -> list[str]:
         """The networks that the frame of a step holds."""
-        tensors = self._segments[self._place(step).path].tensors
+        tensors = self._segments[self._place(step).path].holds
         return list(dict.fromkeys(network for network, *_ in tensors))
 
     def read(self, step: int) -> Weights:
@@ -159,7 +130,7 @@ class TapeReader:
                 needs = "" if following == place else f", and that of step {step} needs it"
                 raise UserError(f"{error}{needs}") from None
         assert self._integers is not None
-        return _unpacked(own.tensors, self._integers, self._rest)
+        return _unpacked(own.holds, self._integers, self._rest)
 
     def _place(self, step: int) -> Place:
         if step not in self._places:
@@ -169,7 +140,7 @@ class TapeReader:
     def _advance(self, place: Place, own: Segment) -> None:
         data = segment.read_data(place)
         split = 8 + int.from_bytes(data[:8], "little")
-        count = sum(_numel(shape) for *_, dtype, shape in own.tensors if _is_floating(dtype))
+        count = sum(_numel(shape) for *_, dtype, shape in own.holds if _is_floating(dtype))
         try:
             self._integers = frame.decode(data[8:split], count, self._integers)
         except UserError as error:

@@ -1,4 +1,4 @@
-"""A picture that is drawn large and then made small, so that every edge is soft; in Pillow's whole numbers."""
+"""A picture that is drawn large and then made small, so that every edge is soft, in whole numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Canvas:
         self._pen = ImageDraw.Draw(self.picture)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
-        """A rectangle without its right and lower edge, so that neighbours do not overlap; 1 pixel at least."""
+        """A rectangle without its right and lower edge, where its neighbours begin; 1 pixel at least."""
         left, top = self._whole(x0), self._whole(y0)
         right, bottom = max(self._whole(x1) - 1, left), max(self._whole(y1) - 1, top)
         self._pen.rectangle((left, top, right, bottom), fill=_bytes(colour))

@@ -1,0 +1,89 @@
+"""Pictures of specimens, taken with the weights that a run has, or had at any of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from safelight.data.space import Space
+from safelight.data.stream import Stream, examples
+from safelight.explore.path import between
+from safelight.explore.specimen import Specimen, Start, develop, start_of
+from safelight.session.codec import open_space
+from safelight.session.encoders import used
+from safelight.session.prepare import Tell
+from safelight.session.products import products_of
+from safelight.session.reach import Reach, Reached
+from safelight.session.recorded import data_of
+from safelight.session.watch import Autocast
+from safelight.store.run import RunDirectory
+from safelight.types import Batch, Method, Nets
+
+Picture = NDArray[np.uint8]  # (H, W, C)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is taken a picture of: a specimen, or a place on the way from it to another one."""
+
+    one: Specimen
+    other: Specimen | None = None
+    share: float = 0.0  # of the way
+
+
+class Camera:
+    """Takes pictures of a run's specimens at any step; quickest in the order of steps."""
+
+    def __init__(
+        self, directory: RunDirectory, tell: Tell = lambda line: None, how: Mapping[str, Any] | None = None
+    ) -> None:
+        """how: keys of [sample] to change. Raises UserError for a damaged run."""
+        self.directory, self.tell, self._how = directory, tell, dict(how or {})
+        self.reach = Reach(directory, tell)
+        self._starts: dict[Specimen, Start] = {}
+
+    def at(self, step: int) -> Reached:
+        """The run at a step, of which `take` then takes pictures. Raises UserError."""
+        return self.reach.at(step)
+
+    def take(self, reached: Reached, subject: Subject) -> Picture:
+        """The picture of a subject. Raises UserError."""
+        how = reached.recipe.with_changes(self._how).sample
+        start = self.start(reached, subject.one)
+        if subject.other is not None and subject.share > 0:
+            start = between(start, self.start(reached, subject.other), subject.share, reached.spec.conditions)
+        return picture_of(start, reached.method, reached.nets, how, self._space, reached.autocast)
+
+    def start(self, reached: Reached, one: Specimen) -> Start:
+        """What a specimen is made from."""
+        if one not in self._starts:
+            seed = reached.recipe.train.seed
+            self._starts[one] = start_of(
+                one, reached.method, reached.spec, seed, reached.device, self._examples
+            )
+        return self._starts[one]
+
+    @cached_property
+    def _space(self) -> Space:
+        return open_space(self.directory, self.reach.replay.device)
+
+    def _examples(self, count: int) -> Batch:
+        replay = self.reach.replay
+        pack = data_of(self.directory, used(replay.recipe, products_of(self.directory)))
+        return examples(
+            Stream(pack, replay.recipe.train.seed, 1, device=replay.device, space=self._space), count
+        )
+
+
+def picture_of(
+    start: Start, method: Method, nets: Nets, how: BaseModel, space: Space, autocast: Autocast
+) -> Picture:
+    """The picture of a start in pixels, the same wherever it is taken. space: of the run's networks."""
+    pixels: Picture = space.to_pixels(develop(start, method, nets, how, autocast))[0]
+    return pixels
