@@ -99,7 +99,7 @@ def test_log_of_nothing(tell, tmp_path):
 @pytest.fixture
 def _trained_by_hand(monkeypatch) -> None:
     """Sweeps that make up their runs instead of training them; the seed and lr decide the loss."""
-    import safelight.session.sweep as session
+    import safelight.session.stages as session
 
     def begin(recipe, runs, name, world, show) -> RunDirectory:
         tree = recipe.tree
@@ -118,7 +118,7 @@ def _trained_by_hand(monkeypatch) -> None:
 
     monkeypatch.setattr(session, "begin", begin)
     monkeypatch.setattr(
-        session, "_found", lambda directory, cell: "finished" if directory.path.exists() else None
+        session, "_found", lambda directory, recipe: "finished" if directory.path.exists() else None
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from safelight.config import UserError, check
+from safelight.config import UserError
 from safelight.data import Data, open_data
 
 N = 140  # three blocks of work
@@ -30,8 +30,8 @@ def test_a_name_stays_a_name_and_a_folder_becomes_absolute(
     monkeypatch.chdir(tmp_path)
     assert Data(source="hub", path="someone/pictures").path == "someone/pictures"
     assert Data(source="hub", path="./pictures").path == str(tmp_path / "pictures")
-    with pytest.raises(UserError, match=r'source = "hub" needs data\.path, owner/name'):
-        check(Data, {"source": "hub"}, "data")
+    with pytest.raises(UserError, match=r'data\.source: "hub" needs data\.path, owner/name'):
+        open_data(Data(source="hub"))
 
 
 @pytest.fixture

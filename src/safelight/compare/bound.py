@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from safelight import elbo
 from safelight.compare import numbers
 from safelight.compare.basis import Number, Row, Told
 from safelight.compare.budget import Budget
@@ -109,6 +108,8 @@ def _collapsed(row: Row) -> str:
 
 def _weight(row: Row, run: RunFacts) -> float:
     """The weight on the error that a run's σ stands for, to three digits."""
+    from safelight import elbo  # and torch with it: few comparisons need them
+
     values = math.prod(run.data.get("shape", (0,)))
     sigma = row.numbers[SIGMA].value
     if not (math.isfinite(sigma) and sigma > 0 and values):
