@@ -246,6 +246,11 @@ def test_a_run_opened_for_reading_samples_the_same_images(whole):
         Run(whole, step=5)
 
 
+def test_the_report_tells_what_any_step_takes(whole):
+    text = (whole.path / "report.md").read_text(encoding="utf-8")
+    assert "any step by recomputing at most 9 (" in text
+
+
 def test_the_report_tells_the_run(whole):
     html = (whole.path / "report.html").read_text(encoding="utf-8")
     assert digest(whole) in html

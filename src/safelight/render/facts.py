@@ -82,6 +82,7 @@ class Reproduce:
     weights_digest: str = ""  # of a checkpoint
     weights_step: int | None = None  # the step of that checkpoint
     code_version: str = ""
+    replay: str = ""  # what reaching any other step takes
 
 
 @dataclass(frozen=True)

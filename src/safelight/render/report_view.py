@@ -206,6 +206,7 @@ def _identity(facts: ReportFacts) -> Table:
         ("weights digest", made.weights_digest),
         ("of the weights at step", "" if made.weights_step is None else count(made.weights_step)),
         ("safelight", made.code_version),
+        ("replay", made.replay),
     ]
     return Table(("what", "value"), tuple(row for row in rows if row[1]))
 

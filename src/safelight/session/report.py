@@ -23,7 +23,7 @@ from safelight.render.wording import plural
 from safelight.session.bound import bound
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.session.watch import columns
-from safelight.store import evaluations, keep, metrics, pins
+from safelight.store import evaluations, keep, metrics, pins, retention
 from safelight.store.journal import Entry, Journal
 from safelight.store.manifest import read as read_manifest
 from safelight.store.run import RunDirectory
@@ -252,6 +252,7 @@ def _reproduce(directory: RunDirectory, recipe: Recipe) -> Reproduce:
         seed=recipe.train.seed,
         data_fingerprint=str(info.facts.data["fingerprint"]),
         weights_digest=digest,
+        replay=retention.bound_of(directory).told,
         code_version=" ".join(f"{name} {value}" for name, value in flatten(info.facts.code).items()),
     )
 

@@ -29,13 +29,13 @@ def unordered(integers: Bits) -> Bits:
     return integers ^ (_negative(~integers) | np.uint16(0x8000))
 
 
-def encode(now: Bits, before: Bits | None) -> bytes:
+def encode(now: Bits, before: Bits | None, level: int = LEVEL) -> bytes:
     """`ordered` integers (n,) as bytes; as they are, or as their differences from the frame before."""
     if before is not None:
         difference = (now - before).view(np.int16)  # modulo 2**16: unsigned numbers wrap
         now = ((difference << 1) ^ (difference >> 15)).view(np.uint16)
     planes = np.ascontiguousarray(now.astype("<u2", copy=False).view(np.uint8).reshape(-1, 2).T)
-    return zstandard.ZstdCompressor(level=LEVEL).compress(planes.data)
+    return zstandard.ZstdCompressor(level=level).compress(planes.data)
 
 
 def decode(data: bytes, count: int, before: Bits | None) -> Bits:
