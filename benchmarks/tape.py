@@ -36,7 +36,7 @@ from safelight.store import frame
 from safelight.store.tape import TapeReader, TapeWriter
 from safelight.types import DataSpec
 
-STEPS = 400
+STEPS = 300
 EVERY = 10  # of the sparse tape, of the pictures, and of what is too large to be kept at every step
 KEYFRAME = 48
 LEVELS = (1, 3, 9)  # of zstd
@@ -50,6 +50,7 @@ CHANGES: dict[str, object] = {
     "optim.discriminator.lr": 2e-4,
     "optim.generator.betas": [0.5, 0.999],
     "optim.discriminator.betas": [0.5, 0.999],
+    "train.batch_size": 16,
     "train.precision": "fp32",
     "train.memory_format": "contiguous",
 }

@@ -82,6 +82,17 @@ def test_a_frame_is_coded_without_loss(data, random):
         assert (frame.decode(frame.encode(now, reference), len(now), reference) == now).all()
 
 
+def test_what_is_no_frame_is_said():
+    now = np.arange(0, 1000, 7, dtype=np.uint16)
+    data = frame.encode(now, now[::-1].copy())
+    with pytest.raises(UserError, match="is no zstd data"):
+        frame.decode(data[:-1], len(now), now)
+    with pytest.raises(UserError, match="lists|holds"):
+        frame.decode(data, len(now) + 40, now)
+    with pytest.raises(UserError, match="holds 143 weights, not 50"):
+        frame.decode(frame.encode(now, None), 50, None)
+
+
 def test_few_changes_take_few_bytes():
     now = frame.ordered(np.random.default_rng(0).integers(0, 2**16, 100_000).astype(np.uint16))
     after = now.copy()

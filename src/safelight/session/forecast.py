@@ -17,7 +17,7 @@ from safelight.types import DataSpec
 
 NAME = 88  # bytes with which a safetensors file tells one tensor
 LINE = 500  # bytes of metrics a step
-STILL, MOVED = 1.7, 0.7  # bytes of a tape for each weight: in a frame that stands alone, in another
+STILL, MOVED = 1.5, 0.5  # bytes of a tape for each weight: in a frame that stands alone, in another
 
 
 @dataclass(frozen=True)
