@@ -87,7 +87,7 @@ def test_what_is_no_frame_is_said():
     data = frame.encode(now, now[::-1].copy())
     with pytest.raises(UserError, match="is no zstd data"):
         frame.decode(data[:-1], len(now), now)
-    with pytest.raises(UserError, match="lists|holds"):
+    with pytest.raises(UserError, match=r"lists|holds"):
         frame.decode(data, len(now) + 40, now)
     with pytest.raises(UserError, match="holds 143 weights, not 50"):
         frame.decode(frame.encode(now, None), 50, None)
