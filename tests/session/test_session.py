@@ -18,6 +18,7 @@ from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
 from safelight.run import Run
+from safelight.session.report import gather
 from safelight.session.train import Show, begin, resume
 from safelight.store import inbox, keep, manifest, metrics
 from safelight.store.run import RunDirectory, find
@@ -256,7 +257,18 @@ def test_the_report_tells_the_run(whole):
     assert digest(whole) in html
     assert whole.info().facts.data["fingerprint"] in html
     assert "http" not in html.replace("http://www.w3.org", "")
-    assert (whole.path / "report.md").read_text(encoding="utf-8").startswith("# whole")
+    words = (whole.path / "report.md").read_text(encoding="utf-8")
+    assert words.startswith("# whole")
+    assert "The fixed samples after step 30 (0.2 epochs)." in words
+
+
+def test_a_figure_that_training_does_not_change_is_shown_once(whole, tmp_path):
+    run = RunDirectory(Path(shutil.copytree(whole.path, tmp_path / "copy")))
+    first, last = sorted(run.panels.glob("*one-step.png"))
+    before, after = [picture.caption for picture in gather(run).panels]
+    assert (before[-27:], after[-27:]) == ("After step 20 (0.1 epochs).", "After step 30 (0.2 epochs).")
+    shutil.copy(first, last)
+    assert [picture.caption for picture in gather(run).panels] == [after]
 
 
 def test_an_average_of_another_length_is_made_from_the_kept_tracks(whole):

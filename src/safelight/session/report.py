@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -45,6 +45,11 @@ def gather(directory: RunDirectory) -> ReportFacts:
     done = int(lines[-1]["step"]) + 1 if lines else 0
     images = int(info.facts.data["train"])
     sheets = sorted(directory.sheets.glob("*.png"))
+
+    def when(path: Path) -> str:
+        step = int(path.stem.split("-")[0])
+        return f"after step {step:,} ({step * recipe.train.batch_size / images:.1f} epochs)"
+
     return ReportFacts(
         name=directory.name,
         summary=_summary(recipe, info.facts.data),
@@ -56,8 +61,8 @@ def gather(directory: RunDirectory) -> ReportFacts:
         sessions=_sessions(journal, lines, done),
         skipped_steps=_skipped(lines),
         sheets=tuple(SheetFile(int(path.stem), PurePosixPath("sheets", path.name)) for path in sheets),
-        samples=tuple(_samples(path, spec_of(directory)) for path in sheets[-1:]),
-        panels=_panels(directory),
+        samples=tuple(_samples(path, spec_of(directory), when(path)) for path in sheets[-1:]),
+        panels=_panels(directory, when),
         measurements=measurements,
         rate=bound(lines, _weights(recipe, lines, images), recipe, spec_of(directory)),
         best=_best(directory),
@@ -210,33 +215,37 @@ def _skipped(lines: Lines) -> tuple[int, ...]:
     )
 
 
-def _samples(path: Path, spec: DataSpec) -> Picture:
+def _samples(path: Path, spec: DataSpec, when: str) -> Picture:
     """The images of a sheet, in its own rows."""
     images = read_sheet(path)
     by_class = columns(spec.classes, len(images))
     wide = by_class or max(1, math.isqrt(len(images)))
     whole = images[: len(images) // wide * wide]
     names = spec.conditions["label"].names if by_class else ()
-    caption = f"The fixed samples after step {int(path.stem):,}."
+    caption = f"The fixed samples {when}."
     return Picture(whole.reshape(-1, wide, *images.shape[1:]), (), names, caption)
 
 
-def _panels(directory: RunDirectory) -> tuple[Picture, ...]:
-    """The family's figures, each as it was first and as it was last."""
+def _panels(directory: RunDirectory, when: Callable[[Path], str]) -> tuple[Picture, ...]:
+    """The family's figures, each as it was first and as it was last; once where training changes nothing."""
     figures: dict[str, list[Path]] = {}
     for path in sorted(directory.panels.glob("*.png")):
         figures.setdefault(path.stem.split("-", 1)[1], []).append(path)
-    return tuple(_panel(path) for paths in figures.values() for path in dict.fromkeys((paths[0], paths[-1])))
+    shown = []
+    for first, *_, last in ((paths[0], *paths) for paths in figures.values()):
+        same = first.read_bytes() == last.read_bytes()
+        shown += [last] if same else [first, last]
+    return tuple(_panel(path, when(path)) for path in shown)
 
 
-def _panel(path: Path) -> Picture:
+def _panel(path: Path, when: str) -> Picture:
     words = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     images = read_sheet(path)
     return Picture(
         images.reshape(-1, words["wide"], *images.shape[1:]),
         tuple(words["rows"]),
         tuple(words["columns"]),
-        f"{words['caption']} After step {int(path.stem.split('-')[0]):,}.",
+        f"{words['caption']} {when[0].upper()}{when[1:]}.",
     )
 
 
