@@ -155,7 +155,7 @@ class Run:
         changed = self.recipe.with_changes(how or {}).sample
         facts = self.directory.info().facts
         pack = self._data(progress)
-        judge = open_judge(features, reference, self.recipe, pack, self.device, tell, progress)
+        judge = open_judge(features, reference, self._opened, pack, self.device, tell, progress)
         generator = Generator(
             self.method,
             self.nets,

@@ -104,7 +104,8 @@ class Method(Protocol):
 
     Constructed as `cls(config, networks)` with its own `Config` and, by role, the network
     configurations of the recipe. `components` names every loss component with its default weight.
-    Roles that a recipe may leave out are in `optional_roles`, where there are any.
+    Roles that a recipe may leave out are in `optional_roles`, where there are any. An encoder, which draws no
+    images, says `draws = False`.
     A method may add any of the optional hooks of `Remembers`, `Encodes`, `Measures` and `Draws` below.
     """
 

@@ -251,7 +251,7 @@ def test_what_is_told_is_perturbed_and_may_be_the_images_own_feature():
 
 
 def test_memory_holds_the_running_mean_the_queue_and_p():
-    method, nets, own = setup(queue=8, augment="ada", ada_kimg=1.0)
+    method, _, own = setup(queue=8, augment="ada", ada_kimg=1.0)
     memory = method.memory()
     assert {name: tuple(value.shape) for name, value in memory.items()} == {
         "p": (), "length": (), "queue": (8, 5)}  # fmt: skip

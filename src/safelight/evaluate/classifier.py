@@ -52,12 +52,12 @@ def open_classifier(
     path = cache_dir("extractors") / f"classifier-{name[:16]}.safetensors"
     network = build(pack.spec.shape[0], pack.spec.classes)
     with FileLock(f"{path}.lock"):
-        stored = _load(path, network)
+        stored = load(path, network)
         if stored is None:
             tell(f"training a classifier on {len(train):,} images of {pack.name}, once")
             learn(network.to(device), pack, train, progress)
             accuracy = _accuracy(network, pack, held_out, device)
-            _save(path, network, accuracy)
+            save(path, network, accuracy)
             stored = accuracy
     network.to(device).eval().requires_grad_(False)
     body, head = network[:-1], network[-1]
@@ -77,8 +77,8 @@ def build(channels: int, classes: int) -> nn.Sequential:
         convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
         return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
-    with torch.device("meta"):  # initialised below, by named draws: torch's generator is left alone
-        network = nn.Sequential(
+    return initialised(
+        lambda: nn.Sequential(
             *block(channels, 32, 5, stride=2),
             *block(32, 48),
             nn.MaxPool2d(2, ceil_mode=True),
@@ -89,6 +89,13 @@ def build(channels: int, classes: int) -> nn.Sequential:
             nn.Flatten(),
             nn.Linear(FEATURES, classes),
         )
+    )
+
+
+def initialised(make: Callable[[], nn.Sequential]) -> nn.Sequential:
+    """A network whose weights are named draws: torch's own generator is left alone."""
+    with torch.device("meta"):
+        network = make()
     network.to_empty(device="cpu")
     for index, layer in enumerate(network):
         if isinstance(layer, nn.BatchNorm2d):
@@ -186,14 +193,14 @@ def _accuracy(network: nn.Sequential, pack: Pack, items: NDArray[np.int64], devi
     return right / len(items) if len(items) else math.nan
 
 
-def _save(path: Path, network: nn.Module, accuracy: float) -> None:
+def save(path: Path, network: nn.Module, accuracy: float) -> None:
     partial = path.with_suffix(f".{os.getpid()}.partial")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, partial, {"accuracy": repr(accuracy)})
     move_into_place(partial, path)
 
 
-def _load(path: Path, network: nn.Module) -> float | None:
+def load(path: Path, network: nn.Module) -> float | None:
     """Copy the stored weights into the network. Returns their recorded accuracy, None if there are none."""
     try:
         with safetensors.safe_open(path, "pt") as file:

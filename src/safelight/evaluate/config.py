@@ -17,7 +17,7 @@ class Evaluate(Section):
     )
     features: str = Field(
         "classifier",
-        description="classifier, segmenter, efficientnet, inception, or the path of a TorchScript file",
+        description="classifier, segmenter, efficientnet, reader, inception, or the path of TorchScript",
     )
     reference: int = Field(10_000, ge=20, description="training images compared with, at most")
     seed: int = Field(0, ge=0, description="of the noises")

@@ -10,9 +10,9 @@ import torch
 from safelight.config import UserError, nearest
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
-from safelight.evaluate.features import INCEPTION, Extractor
+from safelight.evaluate.features import INCEPTION, READER, Extractor
 
-NAMES = ("classifier", "segmenter", "efficientnet", INCEPTION)
+NAMES = ("classifier", "segmenter", "efficientnet", READER, INCEPTION)
 
 
 def open_extractor(
@@ -39,6 +39,10 @@ def open_extractor(
             from safelight.evaluate.efficientnet import open_efficientnet
 
             return open_efficientnet(pack.spec, device)
+        case "reader":
+            from safelight.evaluate.reader import open_reader
+
+            return open_reader(pack, device, tell, progress).extractor
         case "inception":
             from safelight.evaluate.inception import open_inception
 

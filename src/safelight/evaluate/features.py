@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BATCH = 100  # images an extractor sees at once, always: features depend on it in their last bits
+READER = "reader"  # of captions, see reader.py
 INCEPTION = "inception"  # the one extractor whose distance may be called FID
 
 

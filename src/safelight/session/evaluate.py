@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,24 @@ from safelight.data.source import NOT_MASKED, Progress
 from safelight.data.stream import Stream
 from safelight.draw import permutation
 from safelight.engine.state import State
-from safelight.evaluate.evaluation import Evaluation
+from safelight.evaluate.evaluation import Evaluation, Result
 from safelight.evaluate.extractors import open_extractor
-from safelight.evaluate.features import Extractor
+from safelight.evaluate.features import READER, Extractor, extract
 from safelight.evaluate.measure import Drawn, measure
+from safelight.evaluate.reader import open_reader
+from safelight.evaluate.real import real_features, reference_items
 from safelight.evaluate.segmenter import Segmenter, open_segmenter
 from safelight.generate import chunks, generate_rows
 from safelight.recipes.recipe import Recipe
+from safelight.session.encoders import used
 from safelight.session.prepare import Prepared, Tell
 from safelight.session.watch import Autocast, evaluated
 from safelight.store import pins
 from safelight.store.journal import JournalWriter
 from safelight.store.pins import BEST, Pin
 from safelight.types import Batch, Method, Nets
+
+READ = 1000  # samples that are read, of trained texts and of held-out ones
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,9 @@ def open_judge(
     if features in (None, "classifier") and not pack.spec.classes:
         pack = open_data(recipe.data.model_copy(update={"labels": True}), progress)
     if features is None:
-        masked = "segmenter" if "mask" in pack.described else "efficientnet"
-        features = "classifier" if pack.spec.classes else masked
+        text = "text" in pack.spec.conditions and any(pack.texts)
+        other = "segmenter" if "mask" in pack.described else READER if text else "efficientnet"
+        features = "classifier" if pack.spec.classes else other
     segmenter = open_segmenter(pack, device, tell, progress) if "mask" in pack.described else None
     return Judge(pack, open_extractor(features, pack, device, tell, progress), reference, segmenter)
 
@@ -88,6 +94,7 @@ def evaluate(
 ) -> Evaluation:
     """Every metric of n samples under the conditions of training images, drawn and measured in chunks.
 
+    Where samples are told texts, they are also read, those of trained texts and of held-out ones.
     stream: of the data the generator trained on. weights: digest of the checkpoint.
     """
     settings = ", ".join(f"{name} {value}" for name, value in generator.how.model_dump().items())
@@ -98,7 +105,7 @@ def evaluate(
         "weights": generator.average,
         "arithmetic": generator.arithmetic,
     }
-    return measure(
+    found = measure(
         _drawn(generator, stream, n, seed, progress),
         judge.pack,
         judge.extractor,
@@ -109,6 +116,41 @@ def evaluate(
         segmenter=judge.segmenter,
         progress=progress,
     )
+    return read(found, generator, stream, min(n, READ), seed, progress)
+
+
+def read(
+    evaluation: Evaluation, generator: Generator, stream: Stream, n: int, seed: int, progress: Progress | None
+) -> Evaluation:
+    """An evaluation with how well samples show their texts, beside real images with theirs.
+
+    Texts are those of training images, and of held-out ones, at most n of each.
+    """
+    pack = stream.pack
+    if "text" not in pack.spec.conditions or not any(pack.texts):
+        return evaluation
+    reader = open_reader(pack, generator.device, lambda line: None, progress)
+    results = dict(evaluation.results)
+    told = []
+    for side, every in ((" unseen", pack.held_out), ("", reference_items(pack, len(pack.train)))):
+        items = every[pack.present[every]][:n]
+        if len(items) < 2:
+            continue
+        texts = [pack.texts[int(item)][0] for item in items]
+        asked = (
+            replace(stream.pick(items[rows.start : rows.stop]), rows=rows) for rows in chunks(len(items))
+        )
+        images = (_images(generator, stream, one, seed) for one in asked)
+        samples = reader.scores(extract(reader.extractor, images).values, texts)
+        real = reader.scores(real_features(reader.extractor, pack, items).values, texts)
+        if not side:
+            real = {}  # the reader has learned these images: how well it reads is known from the others
+        for name, own in samples.items():
+            floor = real[name].value if name in real else None
+            results[f"{name}{side}"] = Result(own.value, own.spread, floor)
+        told.append(f"{len(items):,} of {'held-out' if side else 'training'} images")
+    words = f"{reader.told}; texts of {' and of '.join(told)}; reader {reader.extractor.hash}"
+    return replace(evaluation, results=results, basis={**evaluation.basis, "texts": words})
 
 
 def _drawn(
@@ -116,20 +158,26 @@ def _drawn(
 ) -> Iterator[Drawn]:
     for rows in chunks(n):
         items = condition_items(stream.pack, rows)
-        asked = stream.pick(items)
-        x = generate_rows(
-            generator.method,
-            generator.nets,
-            generator.how,
-            rows,
-            asked.given,
-            asked.present,
-            seed,
-            generator.autocast,
-        )
-        yield Drawn(stream.space.to_pixels(x), _wanted(asked), _masks(stream.pack, items))
+        asked = replace(stream.pick(items), rows=rows)
+        images = _images(generator, stream, asked, seed)
+        yield Drawn(images, _wanted(asked), _masks(stream.pack, items))
         if progress:
             progress("samples", rows.stop, n)
+
+
+def _images(generator: Generator, stream: Stream, asked: Batch, seed: int) -> NDArray[np.uint8]:
+    """Samples under a batch's conditions: (b, H, W, C)."""
+    x = generate_rows(
+        generator.method,
+        generator.nets,
+        generator.how,
+        asked.rows,
+        asked.given,
+        asked.present,
+        seed,
+        generator.autocast,
+    )
+    return stream.space.to_pixels(x)
 
 
 def condition_items(pack: Pack, rows: range) -> NDArray[np.int64]:
@@ -179,7 +227,9 @@ class Evaluator:
         """What [evaluate] measures with, opened once. Raises UserError."""
         name = (recipe.evaluate.features, recipe.evaluate.reference)
         if name not in self._judges:
-            self._judges[name] = open_judge(*name, recipe, self._ready.pack, self._ready.device, self._tell)
+            self._judges[name] = open_judge(
+                *name, used(recipe, self._ready.products), self._ready.pack, self._ready.device, self._tell
+            )
         return self._judges[name]
 
     def evaluate(self, state: State, recipe: Recipe) -> Evaluation:

@@ -251,13 +251,16 @@ class Session:
         ready = self.ready
         nets = watch.evaluated(ready.method, self.state)
         self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
-        asked = used(recipe, ready.products)
-        images = watch.watched_images(ready.method, nets, asked, ready.stream, self.autocast)
         for folder in (self.directory.sheets, self.directory.panels):
             with mendable(folder):
                 folder.mkdir(exist_ok=True)
-        path = self.directory.sheets / f"{step:08d}.png"
-        watch.draw_sheet(images, ready.stream.spec, f"step {step}", path, prompts=recipe.watch.prompts or ())
+        if getattr(ready.method, "draws", True):
+            asked = used(recipe, ready.products)
+            images = watch.watched_images(ready.method, nets, asked, ready.stream, self.autocast)
+            path = self.directory.sheets / f"{step:08d}.png"
+            watch.draw_sheet(
+                images, ready.stream.spec, f"step {step}", path, prompts=recipe.watch.prompts or ()
+            )
         pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)
         watch.draw_figures(pictures, self.directory.panels, step)
 

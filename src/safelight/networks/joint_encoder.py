@@ -1,0 +1,106 @@
+"""A frozen encoder of images, beside whose features those of texts lie: trained here, or a CLIP.
+
+Its folder says which: encoder.json with encoder.safetensors, or what transformers saves of a CLIP.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from safelight.config import Reference, Section, UserError
+from safelight.networks import image_tower
+from safelight.types import DataSpec
+
+MEAN, STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)  # of CLIP's training images, in [0, 1]
+
+
+class Config(Section):
+    name: Literal["joint_encoder"] = "joint_encoder"
+    path: Reference = Field(
+        default=Reference("run:encoder"),
+        description="recipe:NAME or run:NAME of the method joint, or the folder or Hub id of a CLIP; the one "
+        "of data.text_encoder",
+    )
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network for `spec`. Raises UserError where the folder holds none, or one of other images."""
+        folder = Path(self.path)
+        if (folder / "encoder.json").is_file():
+            return _trained_here(folder, spec)
+        if (folder / "config.json").is_file():
+            return ClipImages(folder)
+        raise UserError(f"network.encoder.path: {self.path} holds neither an encoder trained here nor a CLIP")
+
+
+def _trained_here(folder: Path, spec: DataSpec) -> nn.Module:
+    facts = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    if facts["channels"] != spec.shape[0]:
+        raise UserError(
+            f"network.encoder.path: {facts['name']} is for images of {facts['channels']} channels, "
+            f"these have {spec.shape[0]}"
+        )
+    tower = image_tower.Config(**facts["image"]).build(spec)
+    weights = load_file(folder / "encoder.safetensors")
+    own = {name.removeprefix("image."): value for name, value in weights.items() if name.startswith("image.")}
+    tower.load_state_dict(own, assign=True)
+    return UnitLength(tower)
+
+
+class UnitLength(nn.Module):
+    """(B, C, H, W) -> (B, T) of unit length, in float32."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.tower(x).float(), dim=1)
+
+
+class ClipImages(nn.Module):
+    """The image side of a CLIP: (B, C, H, W) in [-1, 1] -> (B, T) of unit length."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        try:
+            from transformers import CLIPVisionModelWithProjection
+        except ImportError as error:
+            raise UserError(f"{folder}: a CLIP; run: pip install 'safelight[pretrained]'") from error
+        self.model = CLIPVisionModelWithProjection.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True
+        )
+        side = self.model.config.image_size
+        self.side = side if isinstance(side, int) else 224
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = resized(x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x, self.side)
+        features = self.model(pixel_values=((x + 1) / 2 - self.mean) / self.std).image_embeds
+        return F.normalize(features.float(), dim=1)
+
+
+def resized(x: Tensor, side: int) -> Tensor:
+    """Pictures (B, C, H, W) at side x side, as products with matrices: deterministic wherever it runs."""
+    rows, columns = (_resizing(length, side).to(x.device, x.dtype) for length in x.shape[2:])
+    return rows @ x @ columns.T
+
+
+def _resizing(length: int, side: int) -> Tensor:
+    """(side, length) weights of a triangle filter, wide enough that no pixel is passed over."""
+    scale = length / side
+    centre = (torch.arange(side) + 0.5) * scale
+    reach = max(1.0, scale)
+    weights = (1 - (torch.arange(length) + 0.5 - centre[:, None]).abs() / reach).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)

@@ -1,0 +1,24 @@
+"""The text side of a joint encoder: a few layers on the features of a frozen text encoder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from safelight.config import Section
+from safelight.language.tower import TextTower
+from safelight.types import DataSpec
+
+
+class Config(Section):
+    name: Literal["text_tower"] = "text_tower"
+    width: int = Field(default=256, ge=1, description="of the hidden layers")
+    depth: int = Field(default=1, ge=0, description="hidden layers; 0 = a linear projection")
+    features: int = Field(default=128, ge=1, description="size of the joint features")
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network for `spec`: (B, T) -> (B, features)."""
+        text = spec.conditions["text"].size if "text" in spec.conditions else 1
+        return TextTower(text, self.width, self.depth, self.features)
