@@ -7,7 +7,10 @@ from pathlib import Path
 
 from safelight.store import keep, segment
 
-KINDS = {keep.FOLDER: "checkpoints", segment.TAPE.folder: "tape"}  # other folders are kinds by their own names
+KINDS = {
+    keep.FOLDER: "checkpoints",
+    segment.TAPE.folder: "tape",
+}  # other folders are kinds by their own names
 
 
 def by_kind(run: Path) -> dict[str, int]:
