@@ -25,9 +25,11 @@ from safelight.generate import Wanted, conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.render.facts import Picture
 from safelight.session.canvas import canvas_specs, paint, tiled_space
+from safelight.session.codec import KEY as CODEC
 from safelight.session.codec import open_space
 from safelight.session.encoders import text_features, used
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
+from safelight.session.handover import Trained, hand_over
 from safelight.session.notebook import run_html
 from safelight.session.prepare import Tell
 from safelight.session.products import products_of
@@ -202,6 +204,17 @@ class Run:
         axes = traverse.components(traverse.encoded(model, real, seed))
         made = traverse.along_components(model, axes, components, columns, given, present, seed)
         return picture(made, self.space)
+
+    def export(self, form: str, out: str | Path) -> list[str]:
+        """Write the networks for other tools into a new folder: "diffusers", "safetensors" or "onnx".
+
+        Returns what was found out, a line each. Raises UserError.
+        """
+        product = products_of(self.directory).get(CODEC)
+        trained = Trained(
+            self.name, self.step, self.recipe, self.method, self.nets, self.spec, self.space, product
+        )
+        return hand_over(trained, form, Path(out))
 
     def metrics(self, *names: str) -> dict[str, NDArray[Any]]:
         """Recorded values by column, all of them by default; "loss" stands for the raw components."""

@@ -13,6 +13,7 @@ from safelight.cli import (
     data,
     disk,
     evaluate,
+    export,
     export_metrics,
     film,
     fork,
@@ -46,7 +47,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     train, check, resume, tune, fork, rollback, replay, runs, tree, show, disk, prune,
-    sample, specimens, film, walk, traverse, evaluate, report, compare, sweep, log, export_metrics,
+    sample, specimens, film, walk, traverse, evaluate, report, compare, sweep, log, export, export_metrics,
     data, new, recipes,
 )  # fmt: skip
 for command in COMMANDS:

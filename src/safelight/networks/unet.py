@@ -153,7 +153,7 @@ class Embedding(nn.Module):
         self.features = features
 
     def forward(self, t: Tensor, given: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        e = t.new_zeros(len(t), self.features)
+        e = t.new_zeros(t.shape[0], self.features)  # len would fix the batch size of an exported graph
         if self.label is not None:
             e = e + self.label(given["label"])
         for kind, layer in self.vectors.items():

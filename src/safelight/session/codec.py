@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from safelight.config import UserError
 from safelight.data.space import Codec, Space
 from safelight.engine.state import State
 from safelight.generate import conditions
 from safelight.methods.vae import Vae
+from safelight.recipes.recipe import Recipe
 from safelight.session.products import Product, products_of
 from safelight.session.recorded import pixel_spec_of, recipe_of
 from safelight.session.watch import evaluated
@@ -47,8 +48,11 @@ def open_space(directory: RunDirectory, device: torch.device) -> Space:
     return Space(codec, tuple(latents["shift"]), tuple(latents["scale"]))
 
 
-def _of_run(product: Product, device: torch.device) -> tuple[Codec, int]:
-    """The averaged weights of a VAE trained here. Conditions are withheld from it."""
+def vae_of(product: Product, device: torch.device) -> tuple[Recipe, Vae, DataSpec, dict[str, nn.Module]]:
+    """A VAE trained here, its averaged weights in evaluation mode: recipe, method, data, networks.
+
+    Raises UserError for a run of another method.
+    """
     directory = product.directory
     recipe, spec = recipe_of(directory), pixel_spec_of(directory)
     method = recipe.method()
@@ -59,14 +63,20 @@ def _of_run(product: Product, device: torch.device) -> tuple[Codec, int]:
     state = State(method, spec, recipe.plan(int(facts.data["train"])), device, "contiguous")
     assert product.step is not None
     state.load(checkpoint.load(keep.directory(directory.path, product.step)), product.step)
+    nets = evaluated(method, state)
+    for net in nets.values():
+        net.requires_grad_(False)
+    return recipe, vae, spec, nets
+
+
+def _of_run(product: Product, device: torch.device) -> tuple[Codec, int]:
+    """The codec of a VAE trained here. Conditions are withheld from it."""
+    _, vae, spec, nets = vae_of(product, device)
     if len(vae.latent_shape) != 3:
         raise UserError(
             f"{KEY}: the latents of {product.run} are vectors; train it with a spatial latent, "
             "such as network.encoder.spatial=true"
         )
-    nets = evaluated(method, state)
-    for net in nets.values():
-        net.requires_grad_(False)
 
     def encode(x: Tensor) -> tuple[Tensor, Tensor]:
         mean, logvar = vae.posterior(nets, Batch(x, *_nothing(spec, len(x), x.device), range(0), 0))
@@ -87,8 +97,8 @@ def _nothing(spec: DataSpec, count: int, device: torch.device) -> tuple[dict[str
     return conditions(spec, nothing, count, device)
 
 
-def _of_diffusers(product: Product, device: torch.device) -> tuple[Codec, int]:
-    """A folder that diffusers' AutoencoderKL.from_pretrained opens, or one with it in vae/."""
+def pretrained_autoencoder(product: Product) -> Any:
+    """The AutoencoderKL in a folder that diffusers opens, or in its folder vae/. Raises UserError."""
     try:
         from diffusers import AutoencoderKL
     except ImportError as error:
@@ -104,6 +114,12 @@ def _of_diffusers(product: Product, device: torch.device) -> tuple[Codec, int]:
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{KEY}: {path} is no AutoencoderKL of diffusers ({reason})") from error
+    return model
+
+
+def _of_diffusers(product: Product, device: torch.device) -> tuple[Codec, int]:
+    """The codec of a diffusers AutoencoderKL."""
+    model = pretrained_autoencoder(product)
     model.to(device).eval().requires_grad_(False)
 
     def encode(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,5 +131,7 @@ def _of_diffusers(product: Product, device: torch.device) -> tuple[Codec, int]:
         return image.float()
 
     factor = 2 ** (len(model.config.block_out_channels) - 1)
-    codec = Codec(path.name, product.digest, model.config.latent_channels, factor, encode, decode)
+    codec = Codec(
+        Path(product.reference).name, product.digest, model.config.latent_channels, factor, encode, decode
+    )
     return codec, int(model.config.in_channels)

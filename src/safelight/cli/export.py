@@ -1,0 +1,38 @@
+"""safelight export: the networks of a run for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, StepOption, print_json, step_of
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(export)
+
+
+def export(
+    run: RunArgument,
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help="diffusers, safetensors or onnx.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    step: StepOption = None,
+    ema_length: Annotated[
+        float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the weights that samples use: for diffusers, as safetensors with a loader, or as checked ONNX."""
+    from safelight.run import Run
+    from safelight.store.run import runs_directory
+
+    opened = Run.open(run, runs_directory(runs), step_of(step), ema_length)
+    told = opened.export(to, out)
+    if as_json:
+        print_json({"out": str(out), "to": to, "step": opened.step, "told": told})
+    else:
+        print(out, *told, sep="\n")
