@@ -87,3 +87,18 @@ def test_samplers_runs_every_sampler_within_its_budget(finished, monkeypatch, ca
 def test_what_reaches_the_line_is_bold(monkeypatch):
     module = opened("samplers", monkeypatch)
     assert module.row("x", {4: 1.25, 8: 1.0, 10: 0.5}, 1.0) == "| x | 1.250 | **1.000** | **0.500** |"
+
+
+def test_economy_counts_both_ways(monkeypatch, capsys):
+    module = opened("economy", monkeypatch)
+    monkeypatch.setattr("safelight.data.drawn.skylines.COUNT", 40)
+    monkeypatch.setattr("safelight.session.train.write_report", lambda directory: directory.path)
+    small = ["network.generator.widths=[8,8]", "network.discriminator.widths=[8,8]", "train.batch_size=4",
+             "train.precision=fp32", "train.memory_format=contiguous"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["economy", "3", *small])
+    module.main()
+    any_latent, watched, *_ = rows(capsys.readouterr().out.partition("\n\n")[2])
+    saved, tape, film = (float(text.replace(",", "")) for text in (any_latent[1], any_latent[2], watched[2]))
+    assert watched[1] == any_latent[1]
+    assert saved > tape > film > 0
+    assert float(any_latent[3].replace(",", "")) == pytest.approx(saved / tape, rel=0.1)
