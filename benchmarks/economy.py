@@ -3,9 +3,9 @@
     python benchmarks/economy.py [steps] [key=value ...]
 
 Trains skylines-small twice, equally. Once as system 3 was trained: after every step both models are saved
-whole and a sheet of nine fixed samples is drawn. Once as safelight does it: checkpoints within a budget, a tape of
-every tenth step for films of any latent, and one latent filmed live at every step. The files of the first way
-are counted and let go, as they would fill the disk. Start-up and report are not timed.
+whole and a sheet of nine fixed samples is drawn. Once as safelight does it: checkpoints within a budget, a
+tape of every tenth step for films of any latent, and one latent filmed live at every step. The files of the
+first way are counted and let go, as they would fill the disk. Start-up and report are not timed.
 """
 
 from __future__ import annotations

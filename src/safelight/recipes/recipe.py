@@ -61,7 +61,7 @@ class Watch(Section):
     @classmethod
     def _specimens(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
         if wrong := [one for one in ids if not re.fullmatch(r"\d{1,12}\.\d{1,9}", one)]:
-            raise ValueError(f'film: {wrong[0]!r} is no specimen; they are STEP.DRAW, such as "0.3"')
+            raise ValueError(f'{wrong[0]!r} is no specimen; they are STEP.DRAW, such as "0.3"')
         return ids
 
 
