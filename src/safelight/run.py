@@ -81,10 +81,23 @@ class Run:
 
     @classmethod
     def open(
-        cls, run: str | Path, runs: Path, step: int | str | None = None, ema_length: float | None = None
+        cls,
+        run: str | Path,
+        runs: Path,
+        step: int | str | None = None,
+        ema_length: float | None = None,
+        *,
+        recompute: bool = False,
+        tell: Tell = lambda line: None,
     ) -> Run:
-        """The run of a name or path. Raises UserError with the nearest name if there is none."""
-        return cls(find(run, runs), step, ema_length)
+        """The run of a name or path. Raises UserError with the nearest name if there is none.
+
+        recompute: as for `Run`; a step before a fork's first one is then one of the run it came from.
+        """
+        directory = find(run, runs)
+        if recompute and isinstance(step, int):
+            directory = owner_of(directory, step)
+        return cls(directory, step, ema_length, recompute=recompute, tell=tell)
 
     def at(self, step: int, ema_length: float | None = None, tell: Tell = lambda line: None) -> Run:
         """This run at any step, recomputed in memory where no checkpoint is kept: `run.at(16500).sample(9)`.

@@ -190,3 +190,36 @@ def test_disk_prune_rollback_and_tree(monkeypatch, capsys, runs, tmp_path):
     assert "replay: any step by recomputing at most 9" in out
     _, out, _ = run(monkeypatch, capsys, "replay", "first", "--to", "12", *words, "--json")
     assert (json.loads(out)["verdict"], json.loads(out)["start"]) == ("exact", 10)
+
+
+def test_samples_of_any_step(monkeypatch, capsys, runs, tmp_path):
+    told = {}
+    for step in ("10", "17"):
+        words = ["sample", "first", "--step", step, "--n", "4", "--out", str(tmp_path / f"{step}.npz")]
+        code, out, err = run(monkeypatch, capsys, *words, "--runs", str(runs), "--json")
+        assert (code, err) == (0, "")
+        told[step] = json.loads(out)
+    assert [(one["step"], one["verdict"]) for one in told.values()] == [(10, "exact"), (17, "exact")]
+    ten, seventeen = (np.load(tmp_path / f"{step}.npz")["images"] for step in told)
+    assert (ten != seventeen).any()
+
+
+def test_the_journal_tells_what_was_edited(monkeypatch, capsys, runs, tmp_path):
+    import shutil
+
+    from safelight.engine.distributed import World
+    from safelight.session.train import Show, resume
+    from safelight.store.run import find
+
+    folder = shutil.copytree(runs, tmp_path / "runs")
+    words = ["--runs", str(folder)]
+    code, out, _ = run(monkeypatch, capsys, "tune", "first", "optim.lr=1e-4", "watch.every=5", *words)
+    assert (code, out) == (0, "first: optim.lr=1e-4, watch.every=5, when it is resumed\n")
+    resume(find("first", folder), World(), Show())
+    _, out, _ = run(monkeypatch, capsys, "show", "first", "--journal", *words)
+    (line,) = (line for line in out.splitlines() if " intervention " in line)
+    assert line.endswith("step=30 origin=command line optim.lr=0.0001 watch.every=5")
+    for key in ("train.batch_size=4", "optim.kind=adam", "data.flip=true", "network.width=8"):
+        code, _, err = run(monkeypatch, capsys, "tune", "first", key, *words)
+        assert code == 2
+        assert "cannot be edited in a run; the sections that can: optim, loss, watch," in err

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
 
 from forks import Forks, serving
 from safelight.config import UserError
@@ -23,6 +24,7 @@ from safelight.session.train import Show, begin, resume
 from safelight.store import journal, keep, manifest, metrics
 from safelight.store.listing import list_runs
 from safelight.store.run import RunDirectory, find
+from safelight.store.tape import TapeReader
 from tiny import TINY
 
 SHORT = TINY | {"train.steps": 16, "checkpoint.every": 4, "watch.every": 8, "sample.steps": 2}
@@ -203,7 +205,8 @@ def test_a_clock_that_jumps_back(monkeypatch, whole, tmp_path):
 # --- crashes at every stage, in processes of their own --------------------------------------------------
 
 STAGES = 60  # fsyncs and renames from the start of a session to its second or third checkpoint
-CRASHED = TINY | {"checkpoint.every": 1, "checkpoint.keep": 2, "watch.every": 100_000, "watch.images": 1}
+CRASHED = TINY | {"checkpoint.every": 1, "checkpoint.keep": 2, "checkpoint.budget": "700 KB",
+                  "tape.every": 1, "tape.keyframe": 3, "watch.every": 100_000, "watch.images": 1}  # fmt: skip
 
 
 def crashing_session(runs: str, steps: int, number: int, after: bool) -> None:
@@ -250,6 +253,12 @@ def test_killed_at_every_stage(tmp_path_factory, steps, stride, rounds):
     run = find("b", runs)
     assert digest(run) == digest(find("b", whole))
     assert fingerprints(run) == fingerprints(find("b", whole))
+    tape, other = TapeReader(run.path), TapeReader(whole / "b")
+    assert tape.steps == other.steps == list(range(steps + 1))
+    for step in tape.steps:
+        weights = other.read(step)["denoiser"]
+        assert all(torch.equal(own, weights[name]) for name, own in tape.read(step)["denoiser"].items())
+    assert tape.damage == []
 
 
 def crash_again_and_again(forks: Forks, runs: Path, steps: int, numbers: Sequence[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,6 @@ from safelight.cli.options import (
     JsonOption,
     RunArgument,
     RunsOption,
-    StepOption,
     print_json,
     sample_changes,
     step_of,
@@ -48,7 +48,10 @@ def sample(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="As sample.steps=...")] = None,
     guidance: Annotated[float | None, typer.Option("--guidance", help="As sample.guidance=...")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same images.")] = 0,
-    step: StepOption = None,
+    step: Annotated[
+        str | None,
+        typer.Option("--step", metavar="STEP", help="Any, recomputed without a checkpoint; or best."),
+    ] = None,
     ema_length: Annotated[
         float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
     ] = None,
@@ -61,6 +64,7 @@ def sample(
     """Draw samples from a run."""
     flags = {"sampler": sampler, "steps": steps, "guidance": guidance}
     stated = {f"sample.{name}": value for name, value in flags.items() if value is not None}
+    from safelight.cli.progress import TrainingProgress
     from safelight.run import Run
     from safelight.store.run import runs_directory
 
@@ -68,11 +72,16 @@ def sample(
     wanted = dict(text.partition("=")[::2] for text in condition or [])
     if mask is not None:
         wanted["mask"] = mask
-    opened = Run.open(run, runs_directory(runs), step_of(step), ema_length)
+    tell = TrainingProgress().show().tell
+    opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, recompute=True, tell=tell)
+    if opened.verdict.verdict != "exact":
+        why = "; ".join([opened.verdict.verdict, *opened.verdict.why])
+        print(f"step {opened.step}: {why}", file=sys.stderr)
     samples = opened.sample(count, seed=seed, asked=wanted, how=overrides, canvas=size_of(canvas))
     path = samples.save(out or Path(f"{opened.name}.png"))
     if as_json:
-        print_json({"out": str(path), "n": count, "step": opened.step, "seed": seed, "sample": samples.how})
+        print_json({"out": str(path), "n": count, "step": opened.step, "verdict": opened.verdict.verdict,
+                    "seed": seed, "sample": samples.how})  # fmt: skip
     else:
         print(path)
 

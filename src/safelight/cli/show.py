@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -95,5 +96,11 @@ def print_journal(directory: RunDirectory, as_json: bool) -> None:
         )
         return
     for one in entries:
-        words = " ".join(f"{key}={value}" for key, value in one.fields.items() if key != "environment")
-        print(f"{one.time[:19]} {one.kind:12} {words}")
+        print(f"{one.time[:19]} {one.kind:12} {_words(one.fields)}")
+
+
+def _words(fields: Mapping[str, Any]) -> str:
+    """The fields of an entry in a line; values that an intervention changed, each under its own key."""
+    told = {key: value for key, value in fields.items() if key not in ("environment", "code", "id")}
+    changes = told.pop("changes", {})
+    return " ".join(f"{key}={value}" for key, value in {**told, **changes}.items())
