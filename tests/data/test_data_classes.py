@@ -45,6 +45,20 @@ def test_classes_are_drawn_by_their_shares(pack):
     assert counts.min() > 0.8 * counts.max()  # its three images equally often
 
 
+def test_images_without_a_mask_have_the_share_after_the_last_class(tmp_path):
+    ids = np.zeros((100, 4, 4), np.uint8)
+    ids[:50, :2] = 1
+    ids[50:] = 255
+    np.savez(
+        tmp_path / "some.npz",
+        images=np.random.default_rng(0).integers(0, 256, (100, 4, 4, 3), np.uint8),
+        mask=ids,
+    )
+    pack = open_data(Data.model_validate({"path": str(tmp_path / "some.npz"), "held_out": 0}))
+    items = Stream(pack, 0, 1000, balance=[1, 0, 1]).items(0, range(1000))
+    assert (items >= 50).mean() == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_row_is_a_function_of_step_and_row(pack):
     stream, again = (Stream(pack, 4, 64, balance=[1, 1, 1, 0, 1]) for _ in range(2))
     whole = stream.items(7, range(64))

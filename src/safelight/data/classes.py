@@ -47,7 +47,10 @@ def mask_shares(pack: Pack) -> tuple[float, ...]:
 
 
 class Balance:
-    """Items drawn by class: a class by its share, then any of its training items, each as often."""
+    """Items drawn by class: a class by its share, then any of its training items, each as often.
+
+    One share more than there are classes is that of items without any, such as images without a mask.
+    """
 
     def __init__(self, pack: Pack, shares: Sequence[float]) -> None:
         """Raises UserError where a class that is to be drawn has no item, or shares and classes differ."""
@@ -58,15 +61,20 @@ class Balance:
             kind, has = "label", labels[:, None] == np.arange(pack.described["label"][1])
         else:
             raise UserError("data.balance: the data has neither masks nor labels to balance by; remove it")
-        if len(shares) != has.shape[1]:
+        classes = has.shape[1]
+        if len(shares) == classes + 1:
+            has = np.column_stack([has, ~has.any(1)])
+        elif len(shares) != classes:
             raise UserError(
-                f"data.balance: states {len(shares)} shares, but the {kind} has {has.shape[1]} classes"
+                f"data.balance: states {len(shares)} shares, but the {kind} has {classes} classes; one share "
+                "more is for images of none"
             )
         self.members = [pack.train[has[pack.train, number]] for number in range(has.shape[1])]
         for number, (share, members) in enumerate(zip(shares, self.members, strict=True)):
             if share and not len(members):
+                wanted = f"class {number}" if number < classes else "no class"
                 raise UserError(
-                    f"data.balance: no training image is of class {number} of the {kind}; make its share 0"
+                    f"data.balance: no training image is of {wanted} of the {kind}; make its share 0"
                 )
         self.edges = np.cumsum(np.asarray(shares, np.float64) / sum(shares))
 

@@ -133,7 +133,8 @@ class Data(Section):
     balance: tuple[float, ...] | None = Field(
         None,
         description="how often each class is drawn, in any unit; then an image of it, at random. Of masks, "
-        "images with a pixel of the class; of labels, those of it. Without it every image once an epoch",
+        "images with a pixel of the class; of labels, those of it; one share more is for images of none. "
+        "Without it every image once an epoch",
     )
     latents: Latents | None = Field(None, description="train on the latents of an autoencoder")
     skip_bad: bool = Field(
