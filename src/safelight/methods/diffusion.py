@@ -50,8 +50,10 @@ class DiffusionConfig(Section):
 class DiffusionSampling(Section):
     """[sample] of a diffusion model."""
 
-    sampler: Literal["euler", "heun", "ddim", "ancestral", "dpmpp_2m", "unipc", "ipndm"] = "heun"
-    steps: int = Field(10, ge=1, description="intervals; Heun evaluates twice in each but the last")
+    sampler: Literal["euler", "heun", "ddim", "ancestral", "dpmpp_2m", "unipc", "ipndm"] = "unipc"
+    steps: int = Field(
+        10, ge=1, description="intervals, an evaluation each; Heun takes two in each but the last"
+    )
     guidance: float = Field(1.0, ge=0, description="classifier-free guidance; 1 = none")
     eta: float = Field(
         0.0, ge=0, le=1, description="fresh noise of ddim; 1 = as much as the ancestral sampler"
