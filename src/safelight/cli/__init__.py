@@ -19,6 +19,7 @@ from safelight.cli import (
     fork,
     log,
     new,
+    plan,
     prune,
     recipes,
     replay,
@@ -46,7 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    train, check, resume, tune, fork, rollback, replay, runs, tree, show, disk, prune,
+    train, check, plan, resume, tune, fork, rollback, replay, runs, tree, show, disk, prune,
     sample, specimens, film, walk, traverse, evaluate, report, compare, sweep, log, export, export_metrics,
     data, new, recipes,
 )  # fmt: skip
