@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from safelight.data.pack import Pack
     from safelight.data.source import Progress, Source
 
-__all__ = ["Data", "find_source", "open_data"]
+__all__ = ["Data", "check_named", "find_source", "open_data"]
 
 
 def open_data(config: Data, progress: Progress | None = None, processes: int | None = None) -> Pack:
@@ -44,15 +44,20 @@ def find_source(config: Data, progress: Progress | None = None) -> Source:
     return source
 
 
+def check_named(config: Data) -> None:
+    """Raises UserError where a path is needed and none is given: a shipped recipe leaves it to its user."""
+    if config.source in ("folder", "idx", "arrays", "hub") and not config.path:
+        needed = "owner/name of the data set" if config.source == "hub" else "where the images are"
+        raise UserError(f'data.source: "{config.source}" needs data.path, {needed}')
+
+
 def _source(config: Data, progress: Progress | None) -> Source:
     from safelight.data import arrays, digits, folder, hub, idx, published
 
     columnless = {*EMBEDDED, "mnist", "fashion-mnist", "idx"} - {"faces"}
     if config.source in columnless and (column := config.column()):
         raise UserError(f"data.{column}: names a column, but {config.source} has none")
-    if config.source in ("folder", "idx", "arrays", "hub") and not config.path:
-        needed = "owner/name of the data set" if config.source == "hub" else "where the images are"
-        raise UserError(f'data.source: "{config.source}" needs data.path, {needed}')
+    check_named(config)
     match config.source:
         case "digits":
             return digits.digits(config)

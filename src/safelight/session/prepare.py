@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from types import MappingProxyType
 
 import torch
@@ -34,6 +36,7 @@ from safelight.session.products import Products, references
 from safelight.types import Method
 
 Tell = Callable[[str], None]  # takes one line for the user
+PATIENCE = 30.0  # seconds between two lines about the same long work
 
 
 @dataclass(frozen=True)
@@ -199,12 +202,20 @@ def _probe_key(ready: Prepared) -> str:
 
 
 def _telling(tell: Tell) -> Callable[[str, int, int | None], None]:
-    """Data progress as a line whenever something new begins."""
-    told: list[str] = []
+    """Data progress as a line whenever something new begins, and every half minute of it."""
+    begun: dict[str, tuple[float, int]] = {}
+    last = 0.0
 
     def progress(what: str, done: int, total: int | None) -> None:
-        if what not in told:
-            told.append(what)
+        nonlocal last
+        now = time.monotonic()
+        if what not in begun:
+            begun[what], last = (now, done), now
             tell(what)
+        elif total and now - last > PATIENCE:
+            last, (start, before) = now, begun[what]
+            rate = max(done - before, 1) / (now - start)
+            left = timedelta(seconds=round((total - done) / rate))
+            tell(f"{what}: {done:,} of {total:,}, {rate:,.0f}/s, {left} left")
 
     return progress

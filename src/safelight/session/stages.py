@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from safelight.config import Reference, UserError
+from safelight.data import check_named
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import Recipe, load
 from safelight.session import train
@@ -41,6 +42,7 @@ def begin(
     that stage's run is returned; the same command goes on where it was. checked: look for faults of the
     recipe before it is trained, and refuse to begin with one.
     """
+    check_named(recipe.data)  # told before anything is trained or downloaded
     products: dict[str, Product] = {}
     for key, reference in references(recipe).items():
         made = product(key, reference, recipe, runs, world, show)
