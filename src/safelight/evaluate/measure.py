@@ -20,6 +20,7 @@ from safelight.evaluate.floor import floor
 from safelight.evaluate.kid import SUBSET_SIZE, SUBSETS
 from safelight.evaluate.prdc import NEIGHBOURS
 from safelight.evaluate.real import real_features, reference_items
+from safelight.evaluate.regressor import Regressor
 from safelight.evaluate.scores import scores
 from safelight.evaluate.segmenter import Confusion, Segmenter
 
@@ -31,6 +32,7 @@ class Drawn:
     images: NDArray[np.uint8]  # (b, H, W, C)
     wanted: Tensor  # (b,) int64 on the CPU, -1 for none
     masks: NDArray[np.uint8] | None = None  # (b, H, W) class numbers; of no class throughout where not asked
+    attributes: NDArray[np.float32] | None = None  # (b, A) asked for, not-a-number where they were withheld
 
 
 def measure(
@@ -43,22 +45,27 @@ def measure(
     weights: str,
     sampling: Mapping[str, str],
     segmenter: Segmenter | None = None,
+    regressor: Regressor | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Every metric of samples that come in parts; keeps their features, not the images.
 
     reference: training images compared with, at most. sampling: what the samples depend on besides the
     weights, in words: conditions, sampler, guidance, seed, average. segmenter: sees whether samples follow
-    their masks. Raises UserError for too few images.
+    their masks. regressor: reads their attributes. Raises UserError for too few images.
     """
     wanted: list[Tensor] = []
     obeyed: list[Confusion] = []
+    errors: list[NDArray[np.float32]] = []
 
     def images() -> Iterable[NDArray[Any]]:
         for part in samples:
             wanted.append(part.wanted)
             if segmenter and part.masks is not None:
                 obeyed.append(segmenter.judge(part.images, part.masks))
+            if regressor and part.attributes is not None:
+                asked_for = np.isfinite(part.attributes).all(1)
+                errors.append(regressor.judge(part.images[asked_for], part.attributes[asked_for]))
             yield part.images
 
     generated = extract(extractor, images())
@@ -73,6 +80,8 @@ def measure(
     }
     if segmenter and obeyed:
         results |= mask_results(sum(obeyed[1:], obeyed[0]), segmenter)
+    if regressor and any(map(len, errors)):
+        results |= regressor.results(errors)
     basis = {
         "extractor": _told(extractor),
         "images": extractor.rule,
@@ -80,6 +89,7 @@ def measure(
         "reference": f"{len(items):,} of {len(pack.train):,} training images, data {pack.fingerprint[:12]}",
         "metrics": _metrics(generated, len(items)),
         **({"masks": f"segmenter {segmenter.hash}"} if segmenter else {}),
+        **({"attributes": regressor.told} if regressor else {}),
         **sampling,
     }
     return Evaluation(step, weights, extractor.name, results, basis, lowest.told)

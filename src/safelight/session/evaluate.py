@@ -24,6 +24,7 @@ from safelight.evaluate.features import READER, Extractor, extract
 from safelight.evaluate.measure import Drawn, measure
 from safelight.evaluate.reader import open_reader
 from safelight.evaluate.real import real_features, reference_items
+from safelight.evaluate.regressor import Regressor, open_regressor
 from safelight.evaluate.segmenter import Segmenter, open_segmenter
 from safelight.generate import chunks, generate_rows
 from safelight.recipes.recipe import Recipe
@@ -59,6 +60,7 @@ class Judge:
     extractor: Extractor
     reference: int  # training images compared with, at most
     segmenter: Segmenter | None = None  # where samples follow masks
+    regressor: Regressor | None = None  # where they have attributes
 
 
 def open_judge(
@@ -68,8 +70,8 @@ def open_judge(
     """The extractor of a name or path, and the data it looks at. Raises UserError.
 
     A recipe that trains without classes is still measured by a classifier where its data has them.
-    Samples that follow masks are judged by a segmenter, too. features: by default the classifier where there
-    are classes, the segmenter where there are masks, efficientnet otherwise.
+    Samples that follow masks are judged by a segmenter, too, and a regressor reads the attributes of those
+    that were asked for some. features: by default the classifier where there are classes, the segmenter where there are masks, efficientnet otherwise.
     """
     if features in (None, "classifier") and not pack.spec.classes:
         pack = open_data(recipe.data.model_copy(update={"labels": True}), progress)
@@ -78,7 +80,8 @@ def open_judge(
         other = "segmenter" if "mask" in pack.described else READER if text else "efficientnet"
         features = "classifier" if pack.spec.classes else other
     segmenter = open_segmenter(pack, device, tell, progress) if "mask" in pack.described else None
-    return Judge(pack, open_extractor(features, pack, device, tell, progress), reference, segmenter)
+    extractor = open_extractor(features, pack, device, tell, progress)
+    return Judge(pack, extractor, reference, segmenter, open_regressor(pack, device, tell, progress))
 
 
 def evaluate(
@@ -114,6 +117,7 @@ def evaluate(
         weights=weights,
         sampling=sampling,
         segmenter=judge.segmenter,
+        regressor=judge.regressor,
         progress=progress,
     )
     return read(found, generator, stream, min(n, READ), seed, progress)
@@ -160,7 +164,7 @@ def _drawn(
         items = condition_items(stream.pack, rows)
         asked = replace(stream.pick(items), rows=rows)
         images = _images(generator, stream, asked, seed)
-        yield Drawn(images, _wanted(asked), _masks(stream.pack, items))
+        yield Drawn(images, _wanted(asked), _masks(stream.pack, items), _attributes(asked))
         if progress:
             progress("samples", rows.stop, n)
 
@@ -199,6 +203,14 @@ def _masks(pack: Pack, items: NDArray[np.int64]) -> NDArray[np.uint8] | None:
         return None
     present = pack.present[items][:, None, None]
     return np.where(present, np.asarray(pack.given["mask"][items]), NOT_MASKED).astype(np.uint8)
+
+
+def _attributes(asked: Batch) -> NDArray[np.float32] | None:
+    """The attributes samples were asked for, (b, A), not-a-number where they were withheld."""
+    if "attributes" not in asked.given:
+        return None
+    values = torch.where(asked.present[:, None], asked.given["attributes"].float(), torch.nan)
+    return np.asarray(values.cpu().numpy(), np.float32)
 
 
 def _wanted(asked: Batch) -> Tensor:
