@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-
-import torch
-from torch import Tensor
+from collections.abc import Iterator
 
 from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.subject import Subject
+from safelight.engine.shares import gradient_norm
 
 SECONDS = 8.0
 FAST = False
@@ -36,7 +34,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         parameters = [p for name in trains for p in subject.nets[name].parameters() if p.requires_grad]
         components = subject.losses(subject.nets, phase, batch)
         active = {name: values for name, values in components.items() if subject.weights.get(name)}
-        norms = {name: _norm(subject, values, name, parameters) for name, values in active.items()}
+        norms = {name: gradient_norm(subject.weights[name] * values.float().mean(), parameters)
+                 for name, values in active.items()}  # fmt: skip
         largest = max(norms.values(), default=0.0)
         if not largest or not math.isfinite(largest):
             continue
@@ -54,11 +53,3 @@ def check(subject: Subject) -> Iterator[Finding]:
                     f"above {SMALL:g}, unless it is meant",
                 )
         subject.clock.afford(0, "further phases")
-
-
-def _norm(subject: Subject, values: Tensor, name: str, parameters: Sequence[Tensor]) -> float:
-    total = subject.weights[name] * values.float().mean()
-    if not total.requires_grad:
-        return 0.0
-    found = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
-    return math.sqrt(sum(float(own.double().square().sum()) for own in found if own is not None))

@@ -85,7 +85,7 @@ def train(job: Job) -> None:
             if step % phase.every:
                 continue
             before = [buffer.clone() for buffer in _buffers(job, phase)]
-            with _only_training(state, phase.trains):
+            with only_training(state, phase.trains):
                 components, seen = _backward(job, phase, parts, step, weights, plan.train.seed)
             if not components:  # every weight is 0: no gradient, and no step on stale moments
                 continue
@@ -195,7 +195,7 @@ def _buffers(job: Job, phase: Phase) -> list[Tensor]:
 
 
 @contextmanager
-def _only_training(state: State, trains: tuple[str, ...]) -> Iterator[None]:
+def only_training(state: State, trains: tuple[str, ...]) -> Iterator[None]:
     """The other networks get no gradients and keep their batch-norm statistics."""
     others = [net for name, net in state.nets.items() if name in state.optimisers and name not in trains]
     stopped = [own for net in others for own in net.parameters() if own.requires_grad]

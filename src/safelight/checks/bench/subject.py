@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from safelight.checks.bench.clock import Clock
+from safelight.checks.bench.clock import Clock, NotTold
 from safelight.checks.bench.trial import Trial, trial
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
@@ -127,7 +127,9 @@ class Subject:
         return found[1] if seen else found[0]
 
     def sample(self, nets: Nets, given: Values, present: Tensor, how: BaseModel | None = None) -> Tensor:
-        """Samples (b, C, H, W) in model space on some conditions."""
+        """Samples (b, C, H, W) in model space on some conditions. Raises NotTold for an encoder."""
+        if not getattr(self.method, "draws", True):
+            raise NotTold("an encoder draws no images")
         draw = RowDraw(0, 0, "sample", range(len(present)), self.device)
         with torch.no_grad():
             latent = self.method.latent(draw)
