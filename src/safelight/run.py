@@ -24,7 +24,7 @@ from safelight.explore import traverse
 from safelight.generate import Wanted, conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.render.facts import Picture
-from safelight.session.canvas import canvas_specs, paint, tiled_space
+from safelight.session.canvas import canvas_specs, paint
 from safelight.session.codec import KEY as CODEC
 from safelight.session.codec import open_space
 from safelight.session.encoders import text_features, used
@@ -119,30 +119,26 @@ class Run:
     ) -> Samples:
         """Samples from the averaged weights: `run.sample(16, label=3, how={"sample.guidance": 3})`.
 
-        wanted: conditions by name; see `generate.conditions`. A mask is a file; text
-        is in words, or a file of features. What is not
-        mentioned is that of held-out items. asked: the same, for names that are no words of Python.
-        how: keys of [sample] to change. canvas: (height, width) larger than the images trained on, painted in
+        wanted: conditions by name; see `generate.conditions`. A mask is a file; text is in words, or a file
+        of features. What is not mentioned is that of held-out items. asked: the same, for names that are no
+        words of Python. how: keys of [sample] to change. canvas: (height, width) larger than the images trained on, painted in
         overlapping tiles; its mask is read at that size. Raises UserError.
         """
         changed = self.recipe.with_changes(how or {}).sample
         pixels, spec = canvas_specs(self.pixels, self.space, canvas) if canvas else (self.pixels, self.spec)
-        values = {
-            name: self._wanted(name, str(value), pixels)
-            for name, value in {**(asked or {}), **wanted}.items()
-        }
+        said = {**(asked or {}), **wanted}
+        values = {name: self._wanted(name, str(value), pixels) for name, value in said.items()}
         if canvas and "mask" in spec.conditions and "mask" not in values:
             raise UserError("canvas: say which mask it is to follow, mask=FILE.png, or mask=none")
         given, present = conditions(spec, values, count, self.device, lambda: self._examples(count))
-        space = self.space
+        asked_for = (changed, given, present, seed)
         if canvas:
-            tile = self.spec.shape[1], self.spec.shape[2]
-            x = paint(self.method, self.nets, changed, given, present, seed, tile, spec.shape, self.autocast)
-            space = tiled_space(space, tile)
+            images = paint(self.method, self.nets, *asked_for, self.spec, spec, self.space, self.autocast)
         else:
-            x = generate(self.method, self.nets, changed, given, present, seed, self.autocast)
+            x = generate(self.method, self.nets, *asked_for, self.autocast)
+            images = self.space.to_pixels(x)
         return Samples(
-            space.to_pixels(x),
+            images,
             {name: _array(value) for name, value in given.items()},
             _array(present),
             self.spec,

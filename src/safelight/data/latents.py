@@ -110,10 +110,7 @@ def _encode(
 
 
 def space_of(pack: Pack, latents: Latents, codec: Codec, shift: Measured, scale: Measured) -> Space:
-    """The space of normalised latents: x = (latent - shift) * scale, as stated or as measured by channel.
-
-    What is measured stays with the cache, as the latents of training items do not change.
-    """
+    """The space of normalised latents: x = (latent - shift) * scale, as stated or as measured by channel."""
     found = {"shift": shift, "scale": scale}
     if "measured" in found.values():
         mean, std = measured(pack, latents)

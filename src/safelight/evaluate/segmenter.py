@@ -105,19 +105,17 @@ def open_segmenter(
             known = _known(network, pack, held_out, len(classes), device)
             _save(path, network, known)
     network.to(device).eval().requires_grad_(False)
-    return Segmenter(
-        weights_hash(network),
-        classes,
-        known,
-        lambda images: _predict(network, images, device),
-        Extractor(
-            "segmenter", weights_hash(network), _rule(), lambda x: (network.features(shown(x)), None), device
-        ),
-    )
+    weights = weights_hash(network)
+    rule = f"as it is, averaged down to {LARGEST} pixels where larger"
 
+    def see(pixels: Tensor) -> tuple[Tensor, None]:
+        return network.features(shown(pixels)), None
 
-def _rule() -> str:
-    return f"as it is, averaged down to {LARGEST} pixels where larger"
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return _predict(network, images, device)
+
+    extractor = Extractor("segmenter", weights, rule, see, device)
+    return Segmenter(weights, classes, known, predict, extractor)
 
 
 class Network(nn.Module):

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
@@ -45,14 +47,17 @@ def paint(
     given: Values,
     present: Tensor,
     seed: int,
-    tile: tuple[int, int],
-    shape: tuple[int, int, int],
+    trained: DataSpec,
+    canvas: DataSpec,
+    space: Space,
     autocast: Autocast,
-) -> Tensor:
-    """Samples (n, C, H, W) in model space, of a shape (C, H, W), one after the other.
+) -> NDArray[np.uint8]:
+    """Samples (n, H, W, C) uint8 as large as a canvas, one after the other.
 
-    tile: (h, w) that the networks were trained on. Raises UserError for a method that is no diffusion.
+    trained, canvas: the data as methods see them, as trained on and as large as the canvas. Raises UserError
+    for a method that is no diffusion.
     """
+    tile = trained.shape[1], trained.shape[2]
     if not issubclass(type(method), Diffusion):
         raise UserError("canvas: only diffusion models paint canvases larger than the images trained on")
     tiled_nets = {name: Tiled(net, tile) for name, net in nets.items()}
@@ -62,10 +67,10 @@ def paint(
         own = {name: value[row : row + 1] for name, value in given.items()}
         with autocast():
             x = method.sample(
-                tiled_nets, draw.normal("latent", *shape), own, present[row : row + 1], draw, how
+                tiled_nets, draw.normal("latent", *canvas.shape), own, present[row : row + 1], draw, how
             )
-        images.append(x.float())
-    return torch.cat(images)
+        images.append(tiled_space(space, tile).to_pixels(x.float()))
+    return np.concatenate(images)
 
 
 class Tiled(nn.Module):

@@ -71,7 +71,8 @@ def open_judge(
 
     A recipe that trains without classes is still measured by a classifier where its data has them.
     Samples that follow masks are judged by a segmenter, too, and a regressor reads the attributes of those
-    that were asked for some. features: by default the classifier where there are classes, the segmenter where there are masks, efficientnet otherwise.
+    that were asked for some. features: by default the classifier where there are classes, the segmenter where
+    there are masks, a reader of texts where there are captions, efficientnet otherwise.
     """
     if features in (None, "classifier") and not pack.spec.classes:
         pack = open_data(recipe.data.model_copy(update={"labels": True}), progress)
