@@ -102,3 +102,22 @@ def test_economy_counts_both_ways(monkeypatch, capsys):
     assert watched[1] == any_latent[1]
     assert saved > tape > film > 0
     assert float(any_latent[3].replace(",", "")) == pytest.approx(saved / tape, rel=0.1)
+
+
+def test_tape_tells_every_way_of_keeping_a_step(monkeypatch, capsys):
+    module = opened("tape", monkeypatch)
+    small = {
+        "network.generator": {"name": "dc_generator", "stem": 8, "stages": [8, 8, 8, 8], "leave": 4},
+        "network.discriminator": {"name": "dc_discriminator", "enter": 4, "stages": [4, 4, 4, 4]},
+        "train.batch_size": 2,
+    }
+    monkeypatch.setattr(module, "CHANGES", module.CHANGES | small)
+    monkeypatch.setattr(module, "STEPS", 6)
+    monkeypatch.setattr(module, "EVERY", 3)
+    module.main()
+    models, floats, deltas, every, sparse, *_ = rows(capsys.readouterr().out)
+    sizes = [float(cells[1]) for cells in (models, floats, deltas, every)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert float(models[2]) == 1
+    assert (models[-1], sparse[-1]) == ("0.000 / 0", every[-1])
+    assert int(every[-1].split("/ ")[1]) <= 2

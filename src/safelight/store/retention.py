@@ -46,7 +46,7 @@ class Bound:
     def told(self) -> str:
         """ "any step by recomputing at most 499 (12 s when they were trained)"."""
         if self.steps == 0:
-            return "any step has a checkpoint"
+            return "every step so far has a checkpoint"
         return (
             f"any step by recomputing at most {self.steps:,} ({self.seconds:,.2f} s when they were trained)"
         )
