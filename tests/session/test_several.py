@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from forks import Forks, Launch, serving, until
 from safelight.store import keep, manifest, metrics
 from safelight.store.run import RunDirectory, find
+from safelight.store.tape import TapeReader
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
-SHORT = {"train.steps": 16, "checkpoint.every": 4, "watch.every": 16, "sample.steps": 2}
+SHORT = {"train.steps": 16, "checkpoint.every": 4, "watch.every": 16, "sample.steps": 2, "tape.every": 2}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,11 @@ def test_killed_in_one_process_and_resumed_equals_uninterrupted(forks, words, wh
     run = find("b", tmp_path)
     assert digest(run) == digest(whole)
     assert list(metrics.read(run.path)["fingerprint"]) == list(metrics.read(whole.path)["fingerprint"])
+    tape, other = TapeReader(run.path), TapeReader(whole.path)  # which the first process wrote
+    assert tape.steps == other.steps == list(range(0, 17, 2))
+    for step in tape.steps:
+        weights = other.read(step)["denoiser"]
+        assert all(torch.equal(own, weights[name]) for name, own in tape.read(step)["denoiser"].items())
 
 
 def test_stopped_in_good_order_and_resumed_on_fewer_processes(forks, words, tmp_path):
