@@ -10,11 +10,13 @@ from torch import nn
 
 from safelight import elbo
 from safelight.draw import RowDraw
+from safelight.methods.textgan import distance
 from safelight.methods.vae import FIRST, Vae, VaeConfig, VaeSampling
 from safelight.networks import conv_decoder, conv_encoder, residual_decoder, residual_encoder
 from safelight.types import Batch, Condition, DataSpec, Encodes, Moment
 
 SPEC = DataSpec((1, 4, 4))
+WEIGHTS = {"nll": 1.0, "mse": 0.0, "kl": 1.0}
 FACES = DataSpec((3, 24, 40), {"attributes": Condition("attributes", 5), "label": Condition("label", 2)})
 
 
@@ -62,7 +64,7 @@ def moment(memory=None, weights=None) -> Moment:
         0,
         RowDraw(0, 0, "autoencode", range(6)),
         memory or {},
-        weights or Vae.components,
+        weights or WEIGHTS,
         lambda t: t,
         lambda: None,
     )
@@ -174,3 +176,52 @@ def test_conditions_count_only_where_they_are_present(pair):
     assert torch.equal(differs.flatten(1).any(1), own.present)
     means = [nets["encoder"](own.x, given, own.present)[0] for given in (own.given, other)]
     assert torch.equal((means[0] != means[1]).flatten(1).any(1), own.present)
+
+
+class Maps(nn.Module):
+    """Two feature maps that are known: the image, and its negative at half size."""
+
+    def forward(self, x):
+        return [x, -x[:, :, ::2, ::2]]
+
+
+class Logit(nn.Module):
+    """D(x) = slope * mean of x."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x, given, present):
+        return self.slope * x.mean((1, 2, 3))
+
+
+class Others:
+    def __init__(self, net):
+        self.net = net
+
+    def build(self, spec):
+        return self.net
+
+
+def test_perceptual_and_adversarial_terms_are_there_where_their_networks_are():
+    networks = {"encoder": Encoder(), "decoder": Decoder(), "perceptual": Others(Maps()),
+                "discriminator": Others(Logit())}  # fmt: skip
+    method = Vae(VaeConfig(), networks)
+    assert vae().components == WEIGHTS
+    assert method.components == {**vae().components, "perceptual": 0.0, "adversarial": 0.0, "d": 1.0}
+    assert (vae().frozen, method.frozen) == ((), ("perceptual",))
+    nets, own = method.networks(SPEC), batch()
+    quiet = moment(method.memory(), method.components)
+    assert set(method.loss(nets, own, quiet)[0]) == {"nll", "kl"}
+    assert method.discriminate(nets, own, quiet) == ({}, {})
+    weights = {**method.components, "perceptual": 1.0, "adversarial": 1.0}
+    losses, _ = method.loss(nets, own, moment(method.memory(), weights))
+    z = 0.5 + 0.5 * RowDraw(0, 0, "autoencode", range(6)).normal("z", 2)
+    decoded = z[:, :1, None, None].expand(-1, 1, 4, 4)
+    torch.testing.assert_close(losses["perceptual"], distance(Maps()(decoded), Maps()(own.x)))
+    torch.testing.assert_close(losses["adversarial"], (1 + (-2 * z[:, 0]).exp()).log())
+    judged, _ = method.discriminate(nets, own, moment(method.memory(), weights))
+    real = own.x.mean((1, 2, 3))
+    expected = (1 + (-2 * real).exp()).log() + (1 + (2 * z[:, 0]).exp()).log()
+    torch.testing.assert_close(judged["d"], expected)

@@ -6,6 +6,14 @@
 
 mse is the mean over the N = C H W pixel values, in units of the image's range [0, 1]; kl the sum over the
 latent's dimensions, in nats. A warm-up of β is a ramp on the weight of kl. elbo.py has the formulas.
+
+With [network.perceptual], a frozen network of feature maps, and [network.discriminator] there are also
+
+    perceptual   distance of the feature maps of x̂ and x (Johnson 2016)
+    adversarial  softplus(-D(x̂)), against a discriminator trained on d = softplus(-D(x)) + softplus(D(x̂))
+
+each with the weight 0 until the recipe says otherwise: with them a spatial latent serves latent diffusion
+(Rombach 2022). A ramp lets them in late.
 """
 
 from __future__ import annotations
@@ -16,9 +24,12 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from pydantic import BaseModel, Field, PositiveFloat
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from safelight import elbo, sliders
 from safelight.config import Section
+from safelight.methods import NetworkConfig
+from safelight.methods.textgan import distance
 from safelight.sliders import Slider
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
@@ -75,34 +86,53 @@ class Vae:
     Sampling: ClassVar[type[BaseModel]] = VaeSampling
     roles: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     ema: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
-    frozen: ClassVar[tuple[str, ...]] = ()
-    components: ClassVar[Mapping[str, float]] = {"nll": 1.0, "mse": 0.0, "kl": 1.0}
+    optional_roles: ClassVar[tuple[str, ...]] = ("perceptual", "discriminator")
 
     def __init__(self, config: VaeConfig, networks: Mapping[str, object]) -> None:
         self.config = config
         self.encoder: EncoderConfig = networks["encoder"]  # type: ignore[assignment]
         self.decoder: DecoderConfig = networks["decoder"]  # type: ignore[assignment]
-        self.phases = (Phase("autoencode", ("encoder", "decoder"), self.loss),)
+        self.others: dict[str, NetworkConfig] = {
+            role: networks[role]  # type: ignore[misc]
+            for role in self.optional_roles
+            if role in networks
+        }
+        self.frozen = ("perceptual",) if "perceptual" in networks else ()
+        components, phases = (
+            {"nll": 1.0, "mse": 0.0, "kl": 1.0},
+            [Phase("autoencode", ("encoder", "decoder"), self.loss)],
+        )
+        if "perceptual" in networks:
+            components["perceptual"] = 0.0
+        if "discriminator" in networks:
+            components |= {"adversarial": 0.0, "d": 1.0}
+            phases.append(Phase("discriminate", ("discriminator",), self.discriminate))
+        self.components: Mapping[str, float] = components
+        self.phases = tuple(phases)
         self.spec = DataSpec((0, 0, 0))
         self.latent_shape: tuple[int, ...] = ()
         self.sliders: tuple[Slider, ...] = ()
 
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
-        """The encoder, and a decoder of its latent."""
+        """The encoder, a decoder of its latent, and what else the recipe has.
+
+        perceptual(x) -> feature maps; discriminator(x, given, present) -> logits (b,).
+        """
         self.spec, self.latent_shape = spec, self.encoder.latent_shape(spec)
         self.sliders = tuple(sliders.read(text, spec) for text in self.config.grid)
         return {
             "encoder": self.encoder.build(spec),
             "decoder": self.decoder.build(spec, self.latent_shape),
+            **{role: config.build(spec) for role, config in self.others.items()},
         }
 
     # --- the loss ---------------------------------------------------------------------------------
 
     def loss(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
-        """kl, and mse where its weight is above 0, otherwise nll; each (b,)."""
+        """kl, and mse where its weight is above 0, otherwise nll; each (b,). What else the recipe weighs."""
         mean, logvar = self.posterior(nets, batch)
-        z = mean + (logvar / 2).exp() * moment.draw.normal("z", *self.latent_shape)
-        mse = squared_error(self.decode(nets, z, batch.given, batch.present), batch.x)
+        x̂ = self.reconstruct(nets, batch, mean, logvar, moment.draw)
+        mse = squared_error(x̂, batch.x)
         nats = elbo.kl(mean, logvar).flatten(1).clamp(min=self.config.free_bits).sum(1)
         values = batch.x[0].numel()
         if weight := moment.weights["mse"]:
@@ -112,7 +142,27 @@ class Vae:
             variance = self.variance(moment.memory).to(mse)
             losses = {"nll": elbo.gaussian_nll(mse, variance, values), "kl": nats}
             sigma = variance.sqrt()
+        if moment.weights.get("perceptual"):
+            with torch.no_grad():
+                maps = nets["perceptual"](batch.x)
+            losses["perceptual"] = distance(nets["perceptual"](x̂), maps)
+        if moment.weights.get("adversarial"):
+            losses["adversarial"] = softplus(-nets["discriminator"](x̂, batch.given, batch.present).float())
         return losses, {"mse": mse.detach(), "sigma": sigma.expand(len(mse))}
+
+    def discriminate(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
+        """d = softplus(-D(x)) + softplus(D(x̂)), (b,), once x̂ are asked to deceive."""
+        if not moment.weights["adversarial"]:
+            return {}, {}
+        with torch.no_grad():
+            x̂ = self.reconstruct(nets, batch, *self.posterior(nets, batch), moment.draw)
+        real, fake = (nets["discriminator"](x, batch.given, batch.present).float() for x in (batch.x, x̂))
+        return {"d": softplus(-real) + softplus(fake)}, {}
+
+    def reconstruct(self, nets: Nets, batch: Batch, mean: Tensor, logvar: Tensor, draw: Draw) -> Tensor:
+        """x̂ of a latent drawn from the posterior, (b, C, H, W)."""
+        z = mean + (logvar / 2).exp() * draw.normal("z", *self.latent_shape)
+        return self.decode(nets, z, batch.given, batch.present)
 
     def posterior(self, nets: Nets, batch: Batch) -> tuple[Tensor, Tensor]:
         """μ and log s², (b, *latent) each, in float32."""
@@ -164,8 +214,7 @@ class Vae:
     def measure(self, nets: Nets, batch: Batch, draw: Draw) -> Values:
         """mse and KL (b,) with z drawn from the posterior, and of the whole batch active units and bpd*."""
         mean, logvar = self.posterior(nets, batch)
-        z = mean + (logvar / 2).exp() * draw.normal("z", *self.latent_shape)
-        mse = squared_error(self.decode(nets, z, batch.given, batch.present), batch.x)
+        mse = squared_error(self.reconstruct(nets, batch, mean, logvar, draw), batch.x)
         nats = elbo.kl(mean, logvar).flatten(1).sum(1)
         return {
             "mse": mse,
