@@ -1,4 +1,4 @@
-"""The three models of an experiment log, small: a collapse that was predicted, and what numbers make of it."""
+"""The three models of an experiment log, small: a collapse that was predicted, and what numbers tell."""
 
 from __future__ import annotations
 
