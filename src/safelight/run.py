@@ -121,8 +121,8 @@ class Run:
 
         wanted: conditions by name; see `generate.conditions`. A mask is a file; text is in words, or a file
         of features. What is not mentioned is that of held-out items. asked: the same, for names that are no
-        words of Python. how: keys of [sample] to change. canvas: (height, width) larger than the images trained on, painted in
-        overlapping tiles; its mask is read at that size. Raises UserError.
+        words of Python. how: keys of [sample] to change. canvas: (height, width) larger than the images
+        trained on, painted in overlapping tiles; its mask is read at that size. Raises UserError.
         """
         changed = self.recipe.with_changes(how or {}).sample
         pixels, spec = canvas_specs(self.pixels, self.space, canvas) if canvas else (self.pixels, self.spec)

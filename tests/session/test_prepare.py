@@ -17,7 +17,7 @@ def test_long_work_is_told_again_with_its_rate_and_the_time_left(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: now)
     lines: list[str] = []
     progress = prepare._telling(lines.append)
-    for now, done in ((0.0, 100), (10.0, 200), (40.0, 500), (50.0, 600), (71.0, 810)):
+    for now, done in ((0.0, 100), (10.0, 200), (40.0, 500), (50.0, 600), (71.0, 810)):  # noqa: B007 the clock
         progress("encoding", done, 1000)
     assert lines == [
         "encoding",

@@ -14,7 +14,7 @@ Role = Literal["training", "sampling", "watching"]
 
 ABSENT = "not there"  # a key that the recipe of a run does not have
 # Sections that decide what is looked at and kept, not what is trained.
-WATCHING = ("watch", "checkpoint", "evaluate", "tape", "monitor")
+WATCHING = ("watch", "checkpoint", "evaluate", "tape", "monitor", "check")
 IGNORED = ("about",)  # words
 SEED = "train.seed"
 SAID = 3  # differing keys that a label says; where there are more it names a run
