@@ -138,10 +138,20 @@ class Gan:
         return logits.float()
 
     def signs(self, real: Tensor | None = None, fake: Tensor | None = None) -> Values:
-        """Whether the discriminator is right, and the sign of D(x) that ADA watches."""
+        """The logits, whether the discriminator is right, and the sign that ADA watches.
+
+        Of a relativistic pair only the difference means anything: D may have any offset.
+        """
         seen: dict[str, Tensor] = {}
         if real is not None:
-            seen |= {"accuracy_real": (real.detach() > 0).float(), "sign": real.detach().sign()}
+            seen |= {"logit_real": real.detach(), "sign": real.detach().sign()}
+        if fake is not None:
+            seen["logit_fake"] = fake.detach()
+        if self.config.loss == "relativistic":
+            gap = seen["logit_real"] - seen["logit_fake"]
+            return {**seen, "sign": gap.sign(), "accuracy": (gap > 0).float()}
+        if real is not None:
+            seen["accuracy_real"] = (real.detach() > 0).float()
         if fake is not None:
             seen["accuracy_fake"] = (fake.detach() < 0).float()
         return seen

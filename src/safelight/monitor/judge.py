@@ -1,0 +1,86 @@
+"""From signals to verdicts: one begins when its signal has lasted, and ends when that has been gone as long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from safelight.monitor.config import Monitor, Name
+from safelight.monitor.verdicts import VERDICTS, Finding, Verdict
+from safelight.monitor.vitals import Vitals
+from safelight.store.metrics import Row
+
+WATCHES = 2  # in a row, that make a signal from samples a verdict
+MATURE = 1 / 8  # share of the run before samples are judged
+
+
+@dataclass(frozen=True)
+class Change:
+    """A verdict begins or ends."""
+
+    name: Name
+    begins: bool
+    step: int  # steps behind the run
+    since: int  # when its signal first showed, or began to be gone
+    finding: Finding | None = None  # of one that begins
+
+
+@dataclass
+class Course:
+    """How one verdict stands."""
+
+    holds: bool = False
+    since: int | None = None  # its signal contradicts `holds` from here on
+    watches: int = 0  # for how many watches
+
+
+@dataclass
+class Judge:
+    """All verdicts on a run, by its rows in order. settings_at: [monitor] as in force at a step."""
+
+    vitals: Vitals
+    settings_at: Callable[[int], Monitor]
+    courses: dict[Name, Course] = field(default_factory=lambda: {name: Course() for name in VERDICTS})
+
+    def add(self, row: Row) -> list[Change]:
+        """Take the next row. Returns the verdicts that begin or end with it."""
+        settings = self.settings_at(row.step)
+        self.vitals.add(row, settings.spike)
+        watched = any(name.startswith(("monitor/", "held_out/")) for name in row.extra)
+        changes = (self._follow(name, rule, settings, watched) for name, rule in VERDICTS.items())
+        return [change for change in changes if change]
+
+    @property
+    def holding(self) -> list[Name]:
+        """The verdicts in force."""
+        return [name for name, course in self.courses.items() if course.holds]
+
+    @property
+    def troubled_since(self) -> int | None:
+        """The first step of what is building up to a verdict, or is one; None in health."""
+        building = [
+            course.since
+            for course in self.courses.values()
+            if not course.holds and course.since is not None
+        ]
+        return min(building, default=None)
+
+    def _follow(self, name: Name, rule: Verdict, settings: Monitor, watched: bool) -> Change | None:
+        v, course = self.vitals, self.courses[name]
+        if rule.watched and not watched:
+            return None
+        early = v.step <= max(settings.warmup_steps(v.steps), MATURE * v.steps if rule.mature else 0)
+        muted = early or name in settings.ignore
+        finding = None if muted else rule.judge(v, settings, course.holds)
+        if (finding is not None) == course.holds:
+            course.since, course.watches = None, 0
+            return None
+        if course.since is None:
+            course.since = v.step
+        course.watches += 1
+        lasted = v.step - course.since >= settings.patience_steps(v.steps)
+        if not (course.watches >= WATCHES if rule.watched else lasted):
+            return None
+        since, course.holds = course.since, not course.holds
+        course.since, course.watches = None, 0
+        return Change(name, course.holds, v.step, since, finding)

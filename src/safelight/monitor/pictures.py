@@ -1,0 +1,71 @@
+"""What watched samples tell without an extractor: their pixels beside those of real images.
+
+Pixels are averaged to at most SIDE a side first, so that distances see shapes and not grain. Features are
+(n, d) in [0, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+import numpy as np
+
+from safelight.evaluate.distances import blocks
+from safelight.evaluate.prdc import NEIGHBOURS, prdc
+
+Images = NDArray[np.uint8]  # (n, H, W, C)
+SIDE = 16
+FEWEST = 4 * NEIGHBOURS  # images, for a coverage that means anything
+SURROUNDINGS = 50  # training images that the nearest one is compared with (Carlini 2023)
+
+
+def features(images: Images) -> Tensor:
+    """Images as features (n, d)."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    size = [min(SIDE, length) for length in x.shape[2:]]
+    return adaptive_avg_pool2d(x, size).flatten(1)
+
+
+def spread(x: Tensor, groups: Tensor) -> float:
+    """Mean distance between the features of a group; NaN where no group (n,) has two."""
+    distances = torch.cdist(x.double(), x.double())
+    pairs = (groups[:, None] == groups[None]) & ~torch.eye(len(x), dtype=torch.bool)
+    return float(distances[pairs].mean())
+
+
+def coverage(real: Tensor, x: Tensor) -> float:
+    """Share of real images with a sample near them (Naeem 2020); NaN of fewer than FEWEST."""
+    if min(len(real), len(x)) < FEWEST:
+        return float("nan")
+    return prdc(real, x).coverage
+
+
+def drift(a: Images, b: Images) -> float:
+    """Wasserstein distance between the histograms of a channel, mean over channels; 1 = black to white."""
+    levels = [np.stack([np.bincount(own[..., c].ravel(), minlength=256).cumsum() for c in range(own.shape[3])])
+              / own[..., 0].size for own in (a, b)]  # fmt: skip
+    return float(np.abs(levels[0] - levels[1]).sum(1).mean() / 255)
+
+
+def copies(x: Tensor, training: Tensor) -> float:
+    """Share of images that lie much nearer to one training image than to those around it.
+
+    Nearer than a third of the mean distance to the SURROUNDINGS nearest (as Carlini 2023, Yoon 2023): that
+    of a smooth image to all is small too, but much the same.
+    """
+    centre = training.mean(0)
+    count = min(SURROUNDINGS + 1, len(training))
+    copied = 0
+    for _, block in blocks(x - centre, training - centre):
+        near = block.topk(count, largest=False).values.sqrt()
+        copied += int((near[:, 0] < near[:, 1:].mean(1) / 3).sum())
+    return copied / len(x)
+
+
+def nearest_class(x: Tensor, training: Tensor, labels: Tensor) -> Tensor:
+    """The class (n,) of the training image nearest to each feature. labels: (m,)."""
+    centre = training.mean(0)
+    return torch.cat([labels[block.argmin(1)] for _, block in blocks(x - centre, training - centre)])

@@ -1,0 +1,178 @@
+"""The verdicts: pure functions of a run's vitals. docs/health.md has the table, and what was measured.
+
+Each says what is wrong now, as what was measured against what is expected, or None. Whether that lasts long
+enough to be a verdict is for the monitor to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from safelight.monitor.config import Monitor, Name
+from safelight.monitor.vitals import Vitals
+
+UNDECIDED = 0.1  # how near to one half the accuracy of a dead discriminator is
+GAP = 0.5  # logits between training and fake images below which no share of that gap is taken
+WORSE = 2.0  # times the loss a run began with: it diverges
+SKIPS = 5  # steps lately that were skipped, or spikes
+BLIND = 0.02  # change with the condition, as a share of the variety of samples
+DRIFT = 0.12  # of the way from black to white, past what real images differ by
+COPIED = 0.1  # share of samples that are training images
+CLASSES = 0.5  # share of the classes asked for that are made
+NATS = 0.1  # KL of a posterior that says nothing
+EXPLODED = 5.0  # times the smallest KL
+RELEASE = 0.9  # of the way to a threshold at which a verdict that holds is let go
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A signal out of bounds."""
+
+    measured: str  # "accuracy 0.993"
+    expected: str  # "at most 0.97"
+
+
+Judge = Callable[[Vitals, Monitor, bool], Finding | None]  # the flag: the verdict holds already
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict's rule. watched: its signal comes from watches and evaluations, not from every step."""
+
+    judge: Judge
+    watched: bool = False
+    mature: bool = False  # nothing in the first eighth of the run means anything: samples are noise yet
+
+
+def discriminator_wins(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+    """Accuracy near 1: what the generator learns from has no gradient, or any."""
+    bound = 0.5 + (s.accuracy - 0.5) * (RELEASE if holds else 1.0)
+    if not v.accuracy > bound:
+        return None
+    norm = v.average("grad_norm/generator")
+    gradient = "" if math.isnan(norm) else f", generator gradient {norm:.3g}"
+    gap = v.average("seen/logit_real") - v.average("seen/logit_fake")
+    apart = "" if math.isnan(gap) else f", logits {gap:.3g} apart"
+    return Finding(
+        f"discriminator accuracy {v.accuracy:.3f}{apart}{gradient}", f"accuracy at most {s.accuracy:g}"
+    )
+
+
+def discriminator_overfits(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+    """Held-out images look fake to it: (D(train) - D(held out)) / (D(train) - D(fake)) (Karras 2020)."""
+    training, held_out = v.last("trained/logit"), v.last("held_out/logit")
+    gap = training - v.average("seen/logit_fake")
+    if not gap > GAP:  # near 0 any share comes out
+        return None
+    share = (training - held_out) / gap
+    if not share > s.overfit * (RELEASE if holds else 1.0):
+        return None
+    return Finding(
+        f"logits {training:.3g} on training and {held_out:.3g} on held-out images, {share:.0%} of the way to fakes",
+        f"at most {s.overfit:.0%}",
+    )
+
+
+def mode_collapse(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+    """Samples are alike, or do not make all the classes, where real images differ."""
+    slack = 1 / RELEASE if holds else 1.0
+    diversity, classes = v.last("monitor/diversity"), v.last("monitor/classes")
+    if diversity < s.diversity * slack:
+        return Finding(f"samples differ {diversity:.2f} of what real images do", f"at least {s.diversity:g}")
+    if classes < CLASSES * slack:
+        return Finding(f"samples look like {classes:.0%} of the classes", f"at least {CLASSES:.0%}")
+    return None
+
+
+def discriminator_dead(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+    """It cannot tell, although samples cover little of the data: at the equilibrium they cover all."""
+    coverage = v.last("monitor/coverage")
+    undecided = UNDECIDED / RELEASE if holds else UNDECIDED
+    if not abs(v.accuracy - 0.5) < undecided or not coverage < s.coverage / (RELEASE if holds else 1.0):
+        return None
+    return Finding(
+        f"discriminator accuracy {v.accuracy:.2f}, samples cover {coverage:.2f} of what real images do",
+        f"accuracy near 0.5 only with coverage of {s.coverage:g} or more",
+    )
+
+
+def not_finite(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+    """Skipped steps, gradients far past their median, or a loss far above that of the first steps."""
+    if len(v.broken) >= SKIPS:
+        return Finding(f"{len(v.broken)} of the last steps not finite", "every step finite")
+    for name, steps in v.spiked.items():
+        if len(steps) >= SKIPS:
+            return Finding(
+                f"{name} {len(steps)} times over, up to {v.worst:.0f} deviations above its median",
+                f"at most {s.spike:g} deviations",
+            )
+    now = v.average("unbalanced")
+    began = sorted(v.began)[len(v.began) // 2] if v.began else math.nan
+    if now > began + (WORSE - 1) * abs(began) * (RELEASE if holds else 1.0):
+        return Finding(f"loss {now:.3g}", f"below that of the first steps, {began:.3g}")
+    return None
+
+
+def kl_collapse(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+    """The posterior is the prior: the decoder ignores z."""
+    kl, units = v.average("raw/kl"), v.last("held_out/active units")
+    if units == 0 or kl < NATS:
+        told = f", {units:.0f} active units" if not math.isnan(units) else ""
+        return Finding(f"KL {kl:.3g} nats{told}", f"at least {NATS:g} nats, some active units")
+    return None
+
+
+def kl_explosion(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+    """KL rises while what is decoded from the prior looks like no data."""
+    kl, coverage = v.average("raw/kl"), v.last("monitor/coverage")
+    risen = kl > max(EXPLODED * v.smallest_kl, 100 * NATS)
+    if not risen or not coverage < s.coverage:
+        return None
+    return Finding(
+        f"KL {kl:.3g} nats, {kl / max(v.smallest_kl, 1e-9):.3g} times its smallest; "
+        f"samples from the prior cover {coverage:.2f} of what real images do",
+        f"coverage of {s.coverage:g} or more",
+    )
+
+
+def condition_ignored(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+    """The same noises under other conditions are the same images."""
+    change = v.last("monitor/condition")
+    if not change < BLIND / (RELEASE if holds else 1.0):
+        return None
+    return Finding(f"samples change {change:.1%} with their condition", f"at least {BLIND:.0%} of their variety")
+
+
+def colour_drift(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+    """The histograms of the channels leave those of the data."""
+    colour = v.last("monitor/colour")
+    if not colour > DRIFT * (RELEASE if holds else 1.0):
+        return None
+    return Finding(f"channels {colour:.2f} from those of real images", f"at most {DRIFT:g}")
+
+
+def memorising(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+    """Samples are training images, more often than held-out images are."""
+    share = v.last("monitor/copies")
+    if not share > COPIED * (RELEASE if holds else 1.0):
+        return None
+    return Finding(f"{share:.0%} more samples than held-out images copy a training image", f"at most {COPIED:.0%}")
+
+
+VERDICTS: Mapping[Name, Verdict] = MappingProxyType(
+    {
+        "discriminator wins": Verdict(discriminator_wins),
+        "discriminator overfits": Verdict(discriminator_overfits, watched=True),
+        "mode collapse": Verdict(mode_collapse, watched=True, mature=True),
+        "discriminator dead": Verdict(discriminator_dead, watched=True, mature=True),
+        "not finite or spike": Verdict(not_finite),
+        "KL collapse": Verdict(kl_collapse, mature=True),
+        "KL explosion": Verdict(kl_explosion, watched=True, mature=True),
+        "condition ignored": Verdict(condition_ignored, watched=True, mature=True),
+        "colour drift": Verdict(colour_drift, watched=True, mature=True),
+        "memorising": Verdict(memorising, watched=True, mature=True),
+    }
+)

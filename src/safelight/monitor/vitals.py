@@ -1,0 +1,98 @@
+"""What a monitor remembers of a run: moving averages of what steps left, the last values of what was watched.
+
+A fold over the rows of metrics: the same rows give the same verdicts, however they were flushed.
+
+A family says what it is by the names under which it logs. The monitors know these, and every component:
+
+    seen/accuracy                      (b,) whether the discriminator tells a real image from a fake one,
+    seen/accuracy_real, accuracy_fake  or each side of it by the sign of its logit
+    seen/logit_real, logit_fake        (b,) D(x) and D(G(z)) in training
+    held_out/logit, trained/logit      D(x) on held-out images, and on as many training images
+    raw/kl, held_out/kl                nats between posterior and prior
+    held_out/active units              of the latent; one that carries information (Burda 2015)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+from safelight.monitor.averages import Average, Typical
+from safelight.store.metrics import Row
+
+WINDOW = 200  # steps: what a gradient norm is compared with
+FIRST = 10  # steps whose median is the loss a run began with
+LATELY = 50  # steps in which skips and spikes are counted
+
+
+@dataclass
+class Vitals:
+    """The state of a run as far as it is recorded.
+
+    steps: planned. balanced: components of opposing networks, whose rise is no divergence.
+    """
+
+    steps: int
+    balanced: frozenset[str] = frozenset()
+    step: int = 0  # steps behind it
+    averages: dict[str, Average] = field(default_factory=dict)  # of every value a step leaves
+    norms: dict[str, Typical] = field(default_factory=dict)  # by network
+    spiked: dict[str, deque[int]] = field(default_factory=dict)  # steps, lately
+    broken: deque[int] = field(default_factory=deque)  # steps at which something was not finite, lately
+    watched: dict[str, float] = field(default_factory=dict)  # the last of each value that few steps have
+    seen_at: dict[str, int] = field(default_factory=dict)  # when that was
+    began: list[float] = field(default_factory=list)  # the first totals
+    smallest_kl: float = math.inf
+    worst: float = 0.0  # the highest of the spikes lately, in deviations
+
+    def add(self, row: Row, spike: float) -> None:
+        """Take the next row. spike: deviations past which a gradient norm is one."""
+        self.step = row.step + 1
+        half_life = min(max(5.0, self.steps / 100), 200.0)
+        norms = {name: value for name, value in row.extra.items() if name.startswith("grad_norm/")}
+        every_step = {f"raw/{name}": value for name, value in row.components.items()}
+        every_step |= {name: value for name, value in row.extra.items() if name.startswith("seen/")} | norms
+        every_step["unbalanced"] = self._unbalanced(row)
+        for name, value in every_step.items():
+            self.averages.setdefault(name, Average(half_life)).add(value)
+        for name, value in row.extra.items():
+            if name not in every_step and not name.startswith("verdict/"):
+                self.watched[name], self.seen_at[name] = value, self.step
+        if len(self.began) < FIRST and math.isfinite(every_step["unbalanced"]):
+            self.began.append(every_step["unbalanced"])
+        if not all(map(math.isfinite, [*row.components.values(), *norms.values()])):
+            self.broken.append(self.step)
+        for name, value in norms.items():
+            typical = self.norms.setdefault(name, Typical(WINDOW))
+            above = typical.above(value)
+            if above > spike:
+                self.spiked.setdefault(name, deque()).append(self.step)
+                self.worst = max(self.worst, above)
+            typical.add(value)
+        for steps in (self.broken, *self.spiked.values()):
+            while steps and steps[0] <= self.step - LATELY:
+                steps.popleft()
+        if "raw/kl" in self.averages:
+            self.smallest_kl = min(self.smallest_kl, self.averages["raw/kl"].value)
+        if not any(self.spiked.values()):
+            self.worst = 0.0
+
+    def average(self, name: str) -> float:
+        """The moving average of a value; NaN where it is not logged."""
+        return self.averages[name].value if name in self.averages else math.nan
+
+    def last(self, name: str) -> float:
+        """The last of a value that was watched or evaluated; NaN where there is none."""
+        return self.watched.get(name, math.nan)
+
+    @property
+    def accuracy(self) -> float:
+        """How often the discriminator is right; NaN without one."""
+        paired = self.average("seen/accuracy")
+        sides = self.average("seen/accuracy_real") + self.average("seen/accuracy_fake")
+        return sides / 2 if math.isnan(paired) else paired
+
+    def _unbalanced(self, row: Row) -> float:
+        """The sum of the components that a run brings down, unweighted, as a ramp is no divergence."""
+        return sum(value for name, value in row.components.items() if name not in self.balanced | {"kl"})
