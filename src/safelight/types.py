@@ -106,7 +106,8 @@ class Method(Protocol):
     configurations of the recipe. `components` names every loss component with its default weight.
     Roles that a recipe may leave out are in `optional_roles`, where there are any. An encoder, which draws no
     images, says `draws = False`.
-    A method may add any of the optional hooks of `Remembers`, `Encodes`, `Measures` and `Draws` below.
+    A method may add any of the optional hooks of `Remembers`, `Encodes`, `Measures`, `Balances` and `Draws`
+    below.
     """
 
     Config: type[BaseModel]
@@ -152,9 +153,23 @@ class Encodes(Protocol):
 
 @runtime_checkable
 class Measures(Protocol):
-    """Optional: values (b,) on held-out data that need no sampling."""
+    """Optional: values (b,) on held-out data that need no sampling.
+
+    nets: those of which averages are kept as averages, all in evaluation mode.
+    """
 
     def measure(self, nets: Nets, batch: Batch, draw: Draw) -> Values: ...
+
+
+@runtime_checkable
+class Balances(Protocol):
+    """Optional: components of networks that work against each other, such as a discriminator's.
+
+    Their value is no measure of progress. Monitors take no rise of them for a divergence, curves show the
+    value where neither side wins. See monitor/vitals.py for what else a family says by what it logs.
+    """
+
+    equilibria: Mapping[str, float]  # by component
 
 
 @runtime_checkable

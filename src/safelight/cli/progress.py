@@ -86,4 +86,5 @@ class TrainingProgress:
         self._last = step, now
         for row in rows:
             self._loss = 0.95 * self._loss + 0.05 * row.total if self._loss else row.total
-        return f"{self._rate:.0f} images/s", f"loss {self._loss:.4g}"
+        holding = [name.removeprefix("verdict/") for name in rows[-1].extra if name.startswith("verdict/")]
+        return f"{self._rate:.0f} images/s", ", ".join([f"loss {self._loss:.4g}", *holding])

@@ -46,6 +46,7 @@ def print_run(directory: RunDirectory, as_json: bool) -> None:
     print(f"data:    {facts['data']['train']:,} images of {facts['data']['name']}, {facts['images']:,} seen")
     print(f"losses:  {losses or 'none yet'}")
     print(f"weights: {facts['weights'] or 'no checkpoint yet'}")
+    print(f"health:  {'; '.join(facts['verdicts']) or 'no verdict against it'}")
     print(f"replay:  {facts['replay']}")
     print(f"report:  {facts['report'] or 'not written yet'}")
 
@@ -55,6 +56,7 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
     from dataclasses import asdict
 
     from safelight.store import keep, manifest, metrics, retention
+    from safelight.store.journal import holding
     from safelight.store.listing import summary
 
     info = directory.info()
@@ -80,6 +82,7 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
         "data": dict(info.facts.data),
         "environment": dict(info.facts.environment),
         "execution": dict(info.facts.execution),
+        "verdicts": holding(directory.journal()),
         "checkpoints": steps,
         "longest_replay": asdict(bound),
         "replay": bound.told,

@@ -10,6 +10,7 @@ and r2 are gamma / 2. Where neither network wins, d1 = d2 = g = d = log 2 = .693
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -65,6 +66,7 @@ class Gan:
         self.latent_size = int(networks["generator"].latent)  # type: ignore[attr-defined]
         losses = {"d": 1.0} if config.loss == "relativistic" else {"d1": 1.0, "d2": 1.0}
         self.components: Mapping[str, float] = {**losses, "g": 1.0, "r1": 0.0, "r2": 0.0}
+        self.equilibria: Mapping[str, float] = dict.fromkeys((*losses, "g"), math.log(2))
         self.phases = (*self._discriminator_phases(), Phase("generate", ("generator",), self.generator))
 
     def _discriminator_phases(self) -> tuple[Phase, ...]:
@@ -181,3 +183,7 @@ class Gan:
         assert isinstance(how, GanSampling)
         images: Tensor = nets["generator"](latent * how.truncation, given, present)
         return images
+
+    def measure(self, nets: Nets, batch: Batch, draw: Draw) -> Values:
+        """D(x) of images as they are, (b,): where it overfits, held-out ones look fake to it."""
+        return {"logit": nets["discriminator"](batch.x, batch.given, batch.present).float()}

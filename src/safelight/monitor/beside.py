@@ -54,7 +54,7 @@ class Beside:
         }
         if self._labels is not None:
             classes = nearest_class(x, self._training, self._labels)
-            found["classes"] = len(classes.unique()) / len(self.groups.unique())
+            found["classes"] = len(set(classes.tolist())) / len(set(self.groups.tolist()))
         return {f"monitor/{name}": value for name, value in found.items() if not math.isnan(value)}
 
 

@@ -1,4 +1,4 @@
-"""[monitor]: what is judged while a run trains, and what is done about it."""
+"""[monitor]: what is judged while a run trains."""
 
 from __future__ import annotations
 
@@ -26,16 +26,24 @@ LONGEST_WARMUP, LONGEST_PATIENCE = 2000, 1000  # steps: a long run is not left a
 class Monitor(Section):
     """[monitor]: loss-aware verdicts. Every key can be edited while the run goes on."""
 
-    act: bool = Field(False, description="try remedies, in forks; otherwise they are only advised")
-    remedies: int = Field(3, ge=1, description="remedies tried of one run and all that comes of it, at most")
     ignore: tuple[Name, ...] = Field((), description="verdicts that are not wanted")
-    warmup: float = Field(0.06, ge=0, lt=1, description="share of the run that is not judged, 2,000 steps at most")
-    patience: float = Field(0.04, ge=0, lt=1, description="share of the run a signal must last, 1,000 steps at most")
+    warmup: float = Field(
+        0.06, ge=0, lt=1, description="share of the run that is not judged, 2,000 steps at most"
+    )
+    patience: float = Field(
+        0.04, ge=0, lt=1, description="share of the run a signal must last, 1,000 steps at most"
+    )
     accuracy: float = Field(0.97, gt=0.5, le=1, description="of a discriminator that wins")
-    overfit: float = Field(0.6, gt=0, description="of the way from fake to training, how far held-out logits fall short")
-    diversity: float = Field(0.6, gt=0, description="pairwise distance of samples, as a share of real images'")
+    overfit: float = Field(
+        0.6, gt=0, description="of the way from fake to training, how far held-out logits fall short"
+    )
+    diversity: float = Field(
+        0.4, gt=0, description="pairwise distance of samples, as a share of real images'"
+    )
     coverage: float = Field(0.5, gt=0, description="coverage of samples, as a share of real against real")
-    spike: float = Field(30.0, gt=1, description="median absolute deviations a gradient norm may lie above its median")
+    spike: float = Field(
+        30.0, gt=1, description="median absolute deviations a gradient norm may lie above its median"
+    )
 
     def warmup_steps(self, steps: int) -> int:
         """Steps of a run of `steps` that nothing is judged in."""

@@ -1,4 +1,4 @@
-"""From signals to verdicts: one begins when its signal has lasted, and ends when that has been gone as long."""
+"""From signals to verdicts: one begins when its signal has lasted, and ends when it has been gone as long."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ class Judge:
     def troubled_since(self) -> int | None:
         """The first step of what is building up to a verdict, or is one; None in health."""
         building = [
-            course.since
-            for course in self.courses.values()
-            if not course.holds and course.since is not None
+            course.since for course in self.courses.values() if not course.holds and course.since is not None
         ]
         return min(building, default=None)
 
@@ -70,7 +68,8 @@ class Judge:
         if rule.watched and not watched:
             return None
         early = v.step <= max(settings.warmup_steps(v.steps), MATURE * v.steps if rule.mature else 0)
-        muted = early or name in settings.ignore
+        explained = not course.holds and any(self.courses[cause].holds for cause in rule.behind)
+        muted = early or explained or name in settings.ignore
         finding = None if muted else rule.judge(v, settings, course.holds)
         if (finding is not None) == course.holds:
             course.since, course.watches = None, 0

@@ -6,12 +6,11 @@ Pixels are averaged to at most SIDE a side first, so that distances see shapes a
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
-
-import numpy as np
 
 from safelight.evaluate.distances import blocks
 from safelight.evaluate.prdc import NEIGHBOURS, prdc
@@ -25,8 +24,8 @@ SURROUNDINGS = 50  # training images that the nearest one is compared with (Carl
 def features(images: Images) -> Tensor:
     """Images as features (n, d)."""
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-    size = [min(SIDE, length) for length in x.shape[2:]]
-    return adaptive_avg_pool2d(x, size).flatten(1)
+    height, width = x.shape[2:]
+    return adaptive_avg_pool2d(x, (min(SIDE, height), min(SIDE, width))).flatten(1)
 
 
 def spread(x: Tensor, groups: Tensor) -> float:
@@ -45,8 +44,10 @@ def coverage(real: Tensor, x: Tensor) -> float:
 
 def drift(a: Images, b: Images) -> float:
     """Wasserstein distance between the histograms of a channel, mean over channels; 1 = black to white."""
-    levels = [np.stack([np.bincount(own[..., c].ravel(), minlength=256).cumsum() for c in range(own.shape[3])])
-              / own[..., 0].size for own in (a, b)]  # fmt: skip
+    levels = []
+    for own in (a, b):
+        counts = [np.bincount(own[..., c].ravel(), minlength=256) for c in range(own.shape[3])]
+        levels.append(np.cumsum(counts, axis=1) / own[..., 0].size)
     return float(np.abs(levels[0] - levels[1]).sum(1).mean() / 255)
 
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from safelight.monitor.config import Monitor, Name
 from safelight.monitor.vitals import Vitals
 
-UNDECIDED = 0.1  # how near to one half the accuracy of a dead discriminator is
+UNDECIDED = 0.55  # accuracy below which a discriminator cannot tell; below one half it is fooled
 GAP = 0.5  # logits between training and fake images below which no share of that gap is taken
 WORSE = 2.0  # times the loss a run began with: it diverges
 SKIPS = 5  # steps lately that were skipped, or spikes
@@ -40,11 +40,12 @@ Judge = Callable[[Vitals, Monitor, bool], Finding | None]  # the flag: the verdi
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict's rule. watched: its signal comes from watches and evaluations, not from every step."""
+    """A verdict's rule."""
 
     judge: Judge
-    watched: bool = False
+    watched: bool = False  # its signal comes from watches, not from every step
     mature: bool = False  # nothing in the first eighth of the run means anything: samples are noise yet
+    behind: tuple[Name, ...] = ()  # verdicts that explain it: while one holds, this does not begin
 
 
 def discriminator_wins(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
@@ -71,7 +72,8 @@ def discriminator_overfits(v: Vitals, s: Monitor, holds: bool) -> Finding | None
     if not share > s.overfit * (RELEASE if holds else 1.0):
         return None
     return Finding(
-        f"logits {training:.3g} on training and {held_out:.3g} on held-out images, {share:.0%} of the way to fakes",
+        f"logits {training:.3g} on training and {held_out:.3g} on held-out images, "
+        f"{share:.0%} of the way to fakes",
         f"at most {s.overfit:.0%}",
     )
 
@@ -90,12 +92,12 @@ def mode_collapse(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
 def discriminator_dead(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
     """It cannot tell, although samples cover little of the data: at the equilibrium they cover all."""
     coverage = v.last("monitor/coverage")
-    undecided = UNDECIDED / RELEASE if holds else UNDECIDED
-    if not abs(v.accuracy - 0.5) < undecided or not coverage < s.coverage / (RELEASE if holds else 1.0):
+    slack = 1 / RELEASE if holds else 1.0
+    if not (v.accuracy < UNDECIDED * slack and coverage < s.coverage * slack):
         return None
     return Finding(
         f"discriminator accuracy {v.accuracy:.2f}, samples cover {coverage:.2f} of what real images do",
-        f"accuracy near 0.5 only with coverage of {s.coverage:g} or more",
+        f"accuracy below {UNDECIDED:g} only with coverage of {s.coverage:g} or more",
     )
 
 
@@ -109,7 +111,7 @@ def not_finite(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
                 f"{name} {len(steps)} times over, up to {v.worst:.0f} deviations above its median",
                 f"at most {s.spike:g} deviations",
             )
-    now = v.average("unbalanced")
+    now = v.average("loss")
     began = sorted(v.began)[len(v.began) // 2] if v.began else math.nan
     if now > began + (WORSE - 1) * abs(began) * (RELEASE if holds else 1.0):
         return Finding(f"loss {now:.3g}", f"below that of the first steps, {began:.3g}")
@@ -143,7 +145,9 @@ def condition_ignored(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
     change = v.last("monitor/condition")
     if not change < BLIND / (RELEASE if holds else 1.0):
         return None
-    return Finding(f"samples change {change:.1%} with their condition", f"at least {BLIND:.0%} of their variety")
+    return Finding(
+        f"samples change {change:.1%} with their condition", f"at least {BLIND:.0%} of their variety"
+    )
 
 
 def colour_drift(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
@@ -159,20 +163,30 @@ def memorising(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
     share = v.last("monitor/copies")
     if not share > COPIED * (RELEASE if holds else 1.0):
         return None
-    return Finding(f"{share:.0%} more samples than held-out images copy a training image", f"at most {COPIED:.0%}")
+    return Finding(
+        f"{share:.0%} more samples than held-out images copy a training image", f"at most {COPIED:.0%}"
+    )
 
 
-VERDICTS: Mapping[Name, Verdict] = MappingProxyType(
+OPPONENTS: tuple[Name, ...] = ("discriminator wins", "discriminator dead")
+CAUSES: tuple[Name, ...] = (*OPPONENTS, "not finite or spike", "KL collapse", "mode collapse")
+
+VERDICTS: Mapping[Name, Verdict] = MappingProxyType(  # causes before what they bring about
     {
         "discriminator wins": Verdict(discriminator_wins),
-        "discriminator overfits": Verdict(discriminator_overfits, watched=True),
-        "mode collapse": Verdict(mode_collapse, watched=True, mature=True),
         "discriminator dead": Verdict(discriminator_dead, watched=True, mature=True),
-        "not finite or spike": Verdict(not_finite),
+        "discriminator overfits": Verdict(discriminator_overfits, watched=True, behind=OPPONENTS),
+        "not finite or spike": Verdict(not_finite, behind=OPPONENTS),
         "KL collapse": Verdict(kl_collapse, mature=True),
         "KL explosion": Verdict(kl_explosion, watched=True, mature=True),
-        "condition ignored": Verdict(condition_ignored, watched=True, mature=True),
-        "colour drift": Verdict(colour_drift, watched=True, mature=True),
+        "mode collapse": Verdict(
+            mode_collapse,
+            watched=True,
+            mature=True,
+            behind=(*OPPONENTS, "not finite or spike", "KL collapse"),
+        ),
+        "condition ignored": Verdict(condition_ignored, watched=True, mature=True, behind=CAUSES),
+        "colour drift": Verdict(colour_drift, watched=True, mature=True, behind=CAUSES),
         "memorising": Verdict(memorising, watched=True, mature=True),
     }
 )

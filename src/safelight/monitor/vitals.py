@@ -30,11 +30,11 @@ LATELY = 50  # steps in which skips and spikes are counted
 class Vitals:
     """The state of a run as far as it is recorded.
 
-    steps: planned. balanced: components of opposing networks, whose rise is no divergence.
+    steps: planned. opposed: networks work against each other, so that a rise of the loss is no divergence.
     """
 
     steps: int
-    balanced: frozenset[str] = frozenset()
+    opposed: bool = False
     step: int = 0  # steps behind it
     averages: dict[str, Average] = field(default_factory=dict)  # of every value a step leaves
     norms: dict[str, Typical] = field(default_factory=dict)  # by network
@@ -53,14 +53,16 @@ class Vitals:
         norms = {name: value for name, value in row.extra.items() if name.startswith("grad_norm/")}
         every_step = {f"raw/{name}": value for name, value in row.components.items()}
         every_step |= {name: value for name, value in row.extra.items() if name.startswith("seen/")} | norms
-        every_step["unbalanced"] = self._unbalanced(row)
+        # Unweighted, as a ramp of a weight is no divergence. KL rises from 0 wherever anything is learnt.
+        brought_down = [value for name, value in row.components.items() if name != "kl"]
+        every_step["loss"] = math.nan if self.opposed else sum(brought_down)
         for name, value in every_step.items():
             self.averages.setdefault(name, Average(half_life)).add(value)
         for name, value in row.extra.items():
             if name not in every_step and not name.startswith("verdict/"):
                 self.watched[name], self.seen_at[name] = value, self.step
-        if len(self.began) < FIRST and math.isfinite(every_step["unbalanced"]):
-            self.began.append(every_step["unbalanced"])
+        if len(self.began) < FIRST and math.isfinite(every_step["loss"]):
+            self.began.append(every_step["loss"])
         if not all(map(math.isfinite, [*row.components.values(), *norms.values()])):
             self.broken.append(self.step)
         for name, value in norms.items():
@@ -92,7 +94,3 @@ class Vitals:
         paired = self.average("seen/accuracy")
         sides = self.average("seen/accuracy_real") + self.average("seen/accuracy_fake")
         return sides / 2 if math.isnan(paired) else paired
-
-    def _unbalanced(self, row: Row) -> float:
-        """The sum of the components that a run brings down, unweighted, as a ramp is no divergence."""
-        return sum(value for name, value in row.components.items() if name not in self.balanced | {"kl"})

@@ -22,6 +22,7 @@ from safelight.data.config import Data, source_follows_path
 from safelight.engine.plan import Plan, Train
 from safelight.engine.schedule import Optim, Weight
 from safelight.evaluate.config import Evaluate
+from safelight.monitor.config import Monitor
 from safelight.recipes import discover
 from safelight.recipes.discover import Outside
 from safelight.store.keep import Checkpoint
@@ -30,9 +31,12 @@ from safelight.types import Method
 
 SECTIONS = (
     "about", "data", "network", "method", "loss", "optim",
-    "train", "check", "watch", "evaluate", "checkpoint", "tape", "sample",
+    "train", "check", "watch", "monitor", "evaluate", "checkpoint", "tape",
+    "sample",
 )  # fmt: skip
-LIVE = ("optim", "loss", "watch", "evaluate", "checkpoint", "tape", "sample")  # can be edited in a run
+LIVE = (  # can be edited in a run
+    "optim", "loss", "watch", "monitor", "evaluate", "checkpoint", "tape", "sample",
+)  # fmt: skip
 
 
 class About(Section):
@@ -80,6 +84,7 @@ class Recipe:
     train: Train
     check: Check
     watch: Watch
+    monitor: Monitor
     evaluate: Evaluate
     checkpoint: Checkpoint
     tape: Tape
@@ -126,6 +131,7 @@ class Recipe:
             "train": _plain(self.train),
             **self._check(),
             "watch": _plain(self.watch),
+            "monitor": _plain(self.monitor),
             "evaluate": _plain(self.evaluate),
             "checkpoint": _plain(self.checkpoint),
             "tape": _plain(self.tape),
@@ -193,6 +199,7 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
         train=check(Train, _section(tree, "train"), "train"),
         check=check(Check, _section(tree, "check"), "check"),
         watch=check(Watch, _section(tree, "watch"), "watch"),
+        monitor=check(Monitor, _section(tree, "monitor"), "monitor"),
         evaluate=_evaluate(_section(tree, "evaluate"), method_class.Sampling),
         checkpoint=check(Checkpoint, _section(tree, "checkpoint"), "checkpoint"),
         tape=_tape(_section(tree, "tape"), made.ema),

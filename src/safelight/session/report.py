@@ -66,7 +66,7 @@ def gather(directory: RunDirectory) -> ReportFacts:
         measurements=measurements,
         rate=bound(lines, _weights(recipe, lines, images), recipe, spec_of(directory)),
         best=_best(directory),
-        remarks=(*_checked(journal), *damaged, *_mask_shares(info.facts.data)),
+        remarks=(*_checked(journal), *_judged(journal), *damaged, *_mask_shares(info.facts.data)),
         reproduce=_reproduce(directory, recipe),
     )
 
@@ -155,6 +155,22 @@ def _checked(journal: Journal) -> tuple[str, ...]:
     return tuple(remarks)
 
 
+def _judged(journal: Journal) -> tuple[str, ...]:
+    """The verdicts of the monitors, a sentence or two each."""
+    remarks = []
+    for entry in journal.of_kind("verdict"):
+        own = entry.fields
+        if own["begins"]:
+            advice = "".join(f" {one['words'].capitalize()}: {one['command']}" for one in own["advice"][:1])
+            remarks.append(
+                f"Step {own['step']:,}: {own['name']}, showing since step {own['since']:,}: "
+                f"{own['measured']}; expected {own['expected']}.{advice}"
+            )
+        else:
+            remarks.append(f"Step {own['step']:,}: no longer: {own['name']}.")
+    return tuple(remarks)
+
+
 def _best(directory: RunDirectory) -> str:
     best = pins.read(directory.path).get(pins.BEST)
     if best is None:
@@ -177,6 +193,9 @@ def _events(journal: Journal) -> Iterable[Event]:
             yield Event(entry.fields["step"], "intervention", label, when)
         elif entry.kind == "session" and entry.fields["step"] > 0:
             yield Event(entry.fields["step"], "resume", "resumed", when)
+        elif entry.kind == "verdict":
+            label = entry.fields["name"] if entry.fields["begins"] else f"no longer: {entry.fields['name']}"
+            yield Event(entry.fields["step"], "verdict", label, when)
 
 
 def _sessions(journal: Journal, lines: Lines, done: int) -> tuple[Session, ...]:

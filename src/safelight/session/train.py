@@ -32,6 +32,7 @@ from safelight.session.code import code_facts
 from safelight.session.encoders import used
 from safelight.session.evaluate import Evaluator, columns, pin_if_best
 from safelight.session.forecast import Forecast, forecast, require_room
+from safelight.session.health import Health, every_network, trained_on
 from safelight.session.inforce import InForce, shared_interventions, take_edits
 from safelight.session.interrupts import interrupts
 from safelight.session.live import LiveFilm
@@ -169,6 +170,7 @@ class Session:
         self.metrics: MetricsWriter | None = None
         self.tape: TapeWriter | None = None
         self.film: LiveFilm | None = None
+        self.health: Health | None = None
 
     def go(self) -> None:
         """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand."""
@@ -180,6 +182,14 @@ class Session:
             session = self.writer.journal.session
             self.metrics = MetricsWriter(self.directory.path, session, start)
             self.tape = TapeWriter(self.directory.path, session)
+            self.health = Health(
+                self.directory,
+                self.ready,
+                self.writer,
+                lambda step: self.in_force.recipe_at(step),
+                start,
+                self.show.warn,
+            )
             self._tape(start, self.in_force.recipe_at(start), last=False)
             self.film = LiveFilm(self.directory.path, session, self.ready, self.autocast)
             self.film.take(start, self.state, self.in_force.recipe_at(start))
@@ -254,8 +264,9 @@ class Session:
 
     def _watch(self, step: int, recipe: Recipe) -> None:
         ready = self.ready
-        nets = watch.evaluated(ready.method, self.state)
-        self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
+        with every_network(ready.method, self.state) as nets:
+            self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
+            self.ledger.note(trained_on(ready, nets, recipe, self.autocast))
         weights = self.in_force.plan_at(step).weights_at(step)
         found = gradient_shares(ready.method, self.state, self._fixed, weights, self.autocast)
         self.ledger.note({f"share/{name}": share for name, share in found.items()})
@@ -265,6 +276,8 @@ class Session:
         if getattr(ready.method, "draws", True):
             asked = used(recipe, ready.products)
             images = watch.watched_images(ready.method, nets, asked, ready.stream, self.autocast)
+            if self.health:
+                self.ledger.note(self.health.look(images, nets, asked, self.autocast))
             path = self.directory.sheets / f"{step:08d}.png"
             watch.draw_sheet(
                 images, ready.stream.spec, f"step {step}", path, prompts=recipe.watch.prompts or ()
@@ -304,7 +317,8 @@ class Session:
         )
         self.writer.checkpoint(step, saved.digest)
         each = sum(file.bytes for file in saved.files)
-        keep.prune(self.directory.path, retention.kept(self.directory, recipe.checkpoint, each))
+        needed = self.health.kept() if self.health else []
+        keep.prune(self.directory.path, [*retention.kept(self.directory, recipe.checkpoint, each), *needed])
 
     # --- the record -------------------------------------------------------------------------------
 
@@ -353,7 +367,8 @@ class Session:
         self.show.warn(text)
 
     def _write_rows(self, rows: list[Row]) -> None:
-        if self.metrics:
+        if self.metrics and self.health:
+            rows = self.health.judged(rows)
             self.metrics.append(rows)
             self.show.rows(rows)
             self.signals.edit = bool(inbox.waiting(self.directory.path))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from safelight.data.space import Space
 from safelight.data.stream import Stream, examples
@@ -28,7 +28,7 @@ from safelight.render.sheet import Images, panel, sheet
 from safelight.render.sheet_file import save_png
 from safelight.session.encoders import text_features
 from safelight.store.durable import write_bytes
-from safelight.types import DataSpec, Draws, Measures, Method, Panel
+from safelight.types import DataSpec, Draws, Measures, Method, Panel, Values
 
 MASKS = 8  # items of the rows of image, mask and sample
 
@@ -40,10 +40,8 @@ def evaluated(method: Method, state: State) -> dict[str, nn.Module]:
     return {**{name: state.nets[name] for name in method.frozen}, **state.averages.networks}
 
 
-def watched_images(
-    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
-) -> NDArray[np.uint8]:
-    """The fixed samples of [watch]: (N, H, W, C) uint8, the same noises and conditions at every step.
+def watched_conditions(recipe: Recipe, stream: Stream) -> tuple[dict[str, Tensor], Tensor]:
+    """What the fixed samples of [watch] are asked to be: given, and present (N,).
 
     recipe: with the files of the encoders it names, see `encoders.used`. Raises UserError.
     """
@@ -55,7 +53,23 @@ def watched_images(
         each = max(1, count // len(prompts))
         count = each * len(prompts)
         wanted["text"] = text_features(recipe, prompts).repeat_interleave(each, dim=0)
-    given, present = conditions(spec, wanted, count, stream.device, lambda: examples(stream, count))
+    return conditions(spec, wanted, count, stream.device, lambda: examples(stream, count))
+
+
+def watched_images(
+    method: Method,
+    nets: Mapping[str, nn.Module],
+    recipe: Recipe,
+    stream: Stream,
+    autocast: Autocast,
+    asked: tuple[Values, Tensor] | None = None,
+) -> NDArray[np.uint8]:
+    """The fixed samples of [watch]: (N, H, W, C) uint8, the same noises and conditions at every step.
+
+    recipe: as for `watched_conditions`. asked: given and present (n,), for the same noises under other
+    conditions. Raises UserError.
+    """
+    given, present = asked or watched_conditions(recipe, stream)
     x = generate(method, nets, recipe.sample, given, present, recipe.watch.seed, autocast)
     return stream.space.to_pixels(x)
 

@@ -16,6 +16,7 @@ Damage, and what becomes of it:
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -129,6 +130,15 @@ class Journal:
                     f"{self.path}: line {damage.line} is damaged and may have held an intervention; "
                     "restore the file from a copy, or delete that line to go on without it"
                 )
+
+
+def holding(journal: Journal, step: float = math.inf) -> list[str]:
+    """Names of the verdicts of the monitors in force after so many steps."""
+    names: dict[str, bool] = {}
+    for entry in journal.of_kind("verdict"):
+        if entry.fields["step"] <= step:
+            names[entry.fields["name"]] = entry.fields["begins"]
+    return [name for name, begins in names.items() if begins]
 
 
 def read(path: Path) -> Journal:

@@ -133,6 +133,11 @@ def merged(run: Path) -> list[Line]:
     return lines
 
 
+def rows(run: Path) -> list[Row]:
+    """The metrics of a run as they were recorded, merged over its sessions, by increasing step."""
+    return [_row(line) for line in merged(run)]
+
+
 def last_row(run: Path) -> Row | None:
     """The row of the last step of a run, None if there is none. Reads little more than the last row."""
     limit = math.inf  # where the sessions that come later start

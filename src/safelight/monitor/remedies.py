@@ -1,0 +1,185 @@
+"""What helps against a verdict, one thing at a time, in order: changes of the recipe that there is.
+
+A remedy is offered where the recipe has its keys, whatever family they belong to.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from safelight.config import Tree
+from safelight.monitor.config import Name
+
+GAMMA = 0.5  # weight of a gradient penalty that was none: gamma = 1
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One thing to try. live: a run can go on with it; otherwise it is for a new one."""
+
+    words: str
+    changes: Mapping[str, Any]  # by dotted key of the recipe
+    live: bool = True
+
+
+def remedies(name: Name, tree: Tree) -> tuple[Remedy, ...]:
+    """What to try against a verdict, first things first. tree: the recipe in force."""
+    return tuple(_REMEDIES[name](tree))
+
+
+def command(remedy: Remedy, run: str, recipe: str, at: int) -> str:
+    """What to type: back to step `at` of a run and on with the remedy; or a new run, from its recipe."""
+    changes = [f"{key}={_toml(value)}" for key, value in remedy.changes.items()]
+    if remedy.live and at:
+        words = ["safelight", "fork", run, "--at", str(at), *changes]
+    else:
+        words = ["safelight", "train", recipe, *changes]
+    return shlex.join(words)
+
+
+def _discriminator_wins(tree: Tree) -> Iterator[Remedy]:
+    yield from _penalty(tree, 4.0, "a stronger gradient penalty")
+    yield from _rate(tree, "discriminator", 0.5)
+    yield from _augmented(tree)
+
+
+def _discriminator_overfits(tree: Tree) -> Iterator[Remedy]:
+    yield from _augmented(tree)
+    if tree["method"].get("augment") == "ada":
+        target = round(0.5 * tree["method"]["ada_target"], 3)
+        yield Remedy("stronger augmentation", {"method.ada_target": target}, live=False)
+    yield from _penalty(tree, 4.0, "a stronger gradient penalty")
+
+
+def _mode_collapse(tree: Tree) -> Iterator[Remedy]:
+    yield from _rate(tree, "generator", 0.5)
+    yield from _penalty(tree, 4.0, "a stronger gradient penalty")
+    if tree["method"].get("loss") == "non-saturating":
+        changes = {"method.loss": "relativistic", "method.separate": False}
+        yield Remedy("the relativistic loss", changes, live=False)
+    yield from _larger_batch(tree)
+
+
+def _discriminator_dead(tree: Tree) -> Iterator[Remedy]:
+    yield from _penalty(tree, 0.25, "a weaker gradient penalty", only_there=True)
+    yield from _rate(tree, "discriminator", 4.0)
+    yield from _rate(tree, "generator", 0.25)
+
+
+def _not_finite(tree: Tree) -> Iterator[Remedy]:
+    sections = {f"optim.{name}": own for name, own in tree["optim"].items() if isinstance(own, dict)}
+    sections = sections or {"optim": tree["optim"]}
+    yield Remedy("half the learning rate", {f"{key}.lr": own["lr"] / 2 for key, own in sections.items()})
+    clipped = {f"{key}.clip": 1.0 for key, own in sections.items() if not own["clip"]}
+    if clipped:
+        yield Remedy("clipped gradients", clipped)
+    yield Remedy(
+        "a tenth of the learning rate", {f"{key}.lr": own["lr"] / 10 for key, own in sections.items()}
+    )
+    if tree["train"]["precision"] != "fp32":
+        yield Remedy("32-bit arithmetic", {"train.precision": "fp32"}, live=False)
+
+
+def _kl_collapse(tree: Tree) -> Iterator[Remedy]:
+    if tree["method"].get("likelihood", "calibrated") != "calibrated":
+        changes = {"method.likelihood": "calibrated"}
+        yield Remedy("a sigma that follows the error", changes, live=False)
+    if "kl" in tree["loss"]["weights"]:
+        length = max(1, tree["train"].get("steps", 10_000) // 5)
+        ramp = {"begin": 0.0, "end": 1.0, "after": 0, "over": length, "shape": "linear"}
+        yield Remedy("a weight on KL that rises from 0", {"loss.weights.kl": ramp}, live=False)
+    if tree["method"].get("free_bits") == 0:
+        yield Remedy("free bits", {"method.free_bits": 0.1}, live=False)
+
+
+def _kl_explosion(tree: Tree) -> Iterator[Remedy]:
+    if "kl" in tree["loss"]["weights"]:
+        weight = _scaled(tree["loss"]["weights"]["kl"], 4.0)
+        yield Remedy("a larger weight on KL", {"loss.weights.kl": weight or 1.0})
+
+
+def _condition_ignored(tree: Tree) -> Iterator[Remedy]:
+    if "guidance" in tree["sample"]:
+        yield Remedy("stronger guidance", {"sample.guidance": 2 * max(1.0, tree["sample"]["guidance"])})
+    if tree["method"].get("condition_dropout", 0.0) > 0.1:
+        yield Remedy("conditions dropped less often", {"method.condition_dropout": 0.1}, live=False)
+
+
+def _colour_drift(tree: Tree) -> Iterator[Remedy]:
+    yield from _larger_batch(tree)
+    if tree["method"].get("prediction") not in (None, "x0"):
+        yield Remedy("a network that predicts the image", {"method.prediction": "x0"}, live=False)
+    if 0 < (ema := tree["train"]["ema"]) < 0.9999:
+        yield Remedy(
+            "a longer average of the weights", {"train.ema": round(1 - (1 - ema) / 4, 6)}, live=False
+        )
+
+
+def _memorising(tree: Tree) -> Iterator[Remedy]:
+    yield from _augmented(tree)
+    if not tree["data"].get("flip", True):
+        yield Remedy("mirrored images", {"data.flip": True}, live=False)
+    network = tree["network"]
+    if network.get("dropout") == 0:
+        yield Remedy("dropout", {"network.dropout": 0.1}, live=False)
+
+
+_REMEDIES = {
+    "discriminator wins": _discriminator_wins,
+    "discriminator overfits": _discriminator_overfits,
+    "mode collapse": _mode_collapse,
+    "discriminator dead": _discriminator_dead,
+    "not finite or spike": _not_finite,
+    "KL collapse": _kl_collapse,
+    "KL explosion": _kl_explosion,
+    "condition ignored": _condition_ignored,
+    "colour drift": _colour_drift,
+    "memorising": _memorising,
+}
+
+
+def _penalty(tree: Tree, factor: float, words: str, *, only_there: bool = False) -> Iterator[Remedy]:
+    """Another weight on the gradient penalties; on both where there was none."""
+    there = {f"loss.weights.{name}": value for name, value in tree["loss"]["weights"].items()
+             if name in ("r1", "r2")}  # fmt: skip
+    used = {key: _scaled(value, factor) for key, value in there.items() if value}
+    if used or (there and not only_there):
+        yield Remedy(words, used or dict.fromkeys(there, GAMMA))
+
+
+def _rate(tree: Tree, network: str, factor: float) -> Iterator[Remedy]:
+    """Another learning rate of one network, where it has one of its own."""
+    if isinstance(own := tree["optim"].get(network), dict):
+        change = f"{factor:g} times" if factor > 1 else f"1/{1 / factor:g} of"
+        yield Remedy(f"{change} the {network}'s learning rate", {f"optim.{network}.lr": own["lr"] * factor})
+
+
+def _augmented(tree: Tree) -> Iterator[Remedy]:
+    if tree["method"].get("augment") == "none":
+        changes = {"method.augment": "diffaugment"}
+        yield Remedy("augmentation of all the discriminator sees", changes, live=False)
+
+
+def _larger_batch(tree: Tree) -> Iterator[Remedy]:
+    changes = {"train.batch_size": 2 * tree["train"]["batch_size"]}
+    yield Remedy("a batch twice as large", changes, live=False)
+
+
+def _scaled(weight: Any, factor: float) -> Any:
+    """A weight, or every value of its ramp, times a factor."""
+    if isinstance(weight, dict):
+        return weight | {name: weight[name] * factor for name in ("begin", "end")}
+    return weight * factor
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(own)}" for name, own in value.items()) + "}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value)

@@ -1,0 +1,162 @@
+"""The health of a run while it trains: rows judged as they are written, verdicts journalled and told.
+
+Only the first process has it. Nothing here changes a weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from safelight.draw import RowDraw
+from safelight.engine.state import State
+from safelight.monitor.beside import Beside, reaction
+from safelight.monitor.judge import Change, Judge
+from safelight.monitor.remedies import command, remedies
+from safelight.monitor.vitals import Vitals
+from safelight.recipes.recipe import Recipe
+from safelight.render.sheet import Images
+from safelight.session import watch
+from safelight.session.prepare import Prepared, Tell
+from safelight.session.watch import Autocast
+from safelight.store import keep, metrics, pins
+from safelight.store.journal import Entry, JournalWriter, holding
+from safelight.store.metrics import Row
+from safelight.store.pins import Pin
+from safelight.store.run import RECIPE, RunDirectory
+from safelight.types import Balances, Measures, Method
+
+TAIL = 5000  # recorded steps that a resumed session judges again, to know what it would have known
+REACTING = 16  # samples drawn once more, under other conditions
+
+
+class Health:
+    """The monitor of a session that starts at a step.
+
+    recipe_at: as in force at a step. tell: one line that should not be missed.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        ready: Prepared,
+        writer: JournalWriter,
+        recipe_at: Callable[[int], Recipe],
+        start: int,
+        tell: Tell,
+    ) -> None:
+        self.directory, self.ready, self.writer, self.tell = directory, ready, writer, tell
+        self.recipe_at = recipe_at
+        vitals = Vitals(ready.plan.steps, isinstance(ready.method, Balances))
+        self.judge = Judge(vitals, lambda step: recipe_at(step).monitor)
+        recorded = [row for row in metrics.rows(directory.path) if row.step < start]
+        first = recorded[-TAIL].step if len(recorded) > TAIL else 0
+        for name, course in self.judge.courses.items():
+            course.holds = name in holding(writer.journal, first)
+        for row in recorded[-TAIL:]:
+            self.judge.add(row)
+        self._beside: Beside | None = None
+
+    def judged(self, rows: list[Row]) -> list[Row]:
+        """Rows with a column for each verdict that holds. What begins or ends is journalled and told."""
+        told = []
+        for row in rows:
+            for change in self.judge.add(row):
+                self._take(change)
+            columns = {f"verdict/{name}": 1.0 for name in self.judge.holding}
+            told.append(replace(row, extra={**row.extra, **columns}) if columns else row)
+        return told
+
+    def look(
+        self, images: Images, nets: Mapping[str, nn.Module], recipe: Recipe, autocast: Autocast
+    ) -> dict[str, float]:
+        """Columns of watched samples (N, H, W, C): beside real images, and under other conditions."""
+        method, stream = self.ready.method, self.ready.stream
+        given, present = watch.watched_conditions(recipe, stream)
+        if self._beside is None or len(self._beside.groups) != len(images):
+            labels = given["label"].cpu().numpy() if "label" in given and bool(present.all()) else None
+            self._beside = Beside(stream.pack, len(images), labels, recipe.data.flip)
+        found = self._beside.columns(images)
+        few = min(REACTING, len(images))
+        if few > 1 and bool(present[:few].all()):
+            others = {name: value[:few].roll(1, 0) for name, value in given.items()}
+            redrawn = watch.watched_images(method, nets, recipe, stream, autocast, (others, present[:few]))
+            if not math.isnan(change := reaction(images[:few], redrawn)):
+                found["monitor/condition"] = change
+        return found
+
+    def kept(self) -> list[int]:
+        """The checkpoint that a verdict which is building up would have pinned."""
+        since = self.judge.troubled_since
+        step = self._healthy(since) if since is not None else 0
+        return [step] if step else []
+
+    def _healthy(self, since: int) -> int:
+        """The newest checkpoint from before trouble showed, and a little earlier; 0 where there is none."""
+        steps = keep.list_steps(self.directory.path)
+        lag = self.ready.plan.steps // 50
+        early = [step for step in steps if step <= since - lag] or [step for step in steps if step < since]
+        return early[-1] if early else 0
+
+    def _take(self, change: Change) -> None:
+        """Journal a verdict that begins or ends, once, and pin the checkpoint before it."""
+        entries = self.writer.journal.of_kind("verdict")
+        if any(_same(entry, change) for entry in entries):
+            return  # told by a session before: these steps were trained again
+        fields = {"name": change.name, "begins": change.begins, "step": change.step, "since": change.since}
+        if change.finding is None:
+            self.writer.append("verdict", fields)
+            self.tell(f"step {change.step}: no longer: {change.name}")
+            return
+        rescue = self._healthy(change.since)
+        run, path = self.directory.name, str(self.directory.path / RECIPE)
+        advice = [
+            {"words": one.words, "command": command(one, run, path, rescue)}
+            for one in remedies(change.name, self.recipe_at(change.step).tree)
+        ]
+        measured = {"measured": change.finding.measured, "expected": change.finding.expected}
+        self.writer.append("verdict", {**fields, **measured, "rescue": rescue, "advice": advice})
+        if rescue:
+            pin = f"before-{change.name.replace(' ', '-')}"
+            pins.pin(self.directory.path, pin, Pin(rescue, f"before {change.name}", {}), self.writer)
+        found = change.finding
+        self.tell(f"step {change.step}: {change.name}: {found.measured}; expected {found.expected}")
+        if advice:
+            self.tell(f"  {advice[0]['words']}: {advice[0]['command']}")
+
+
+def _same(entry: Entry, change: Change) -> bool:
+    fields = entry.fields
+    return (fields["name"], fields["begins"], fields["step"]) == (change.name, change.begins, change.step)
+
+
+@contextmanager
+def every_network(method: Method, state: State) -> Iterator[dict[str, nn.Module]]:
+    """The networks that samples use, and those without averages, for as long in evaluation mode."""
+    nets = watch.evaluated(method, state)
+    others = [net for name, net in state.nets.items() if name not in nets and net.training]
+    for net in others:
+        net.eval()
+    yield {**state.nets, **nets}
+    for net in others:
+        net.train()
+
+
+@torch.no_grad()
+def trained_on(
+    ready: Prepared, nets: Mapping[str, nn.Module], recipe: Recipe, autocast: Autocast
+) -> dict[str, float]:
+    """Of networks that work against each other, what is held out measured on as many training images."""
+    method, count = ready.method, recipe.watch.held_out
+    if not (isinstance(method, Balances) and isinstance(method, Measures) and count):
+        return {}
+    batch = ready.stream.pick(ready.pack.train[:count])
+    draw = RowDraw(recipe.watch.seed, 0, "held out", batch.rows, ready.device)
+    with autocast():
+        values = method.measure(nets, batch, draw)
+    return {f"trained/{name}": float(value.mean()) for name, value in values.items()}
