@@ -151,9 +151,9 @@ def condition_ignored(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
 
 
 def colour_drift(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
-    """The histograms of the channels leave those of the data."""
+    """The histograms of the channels were those of the data, and left them."""
     colour = v.last("monitor/colour")
-    if not colour > DRIFT * (RELEASE if holds else 1.0):
+    if v.smallest_colour > DRIFT or not colour > DRIFT * (RELEASE if holds else 1.0):
         return None
     return Finding(f"channels {colour:.2f} from those of real images", f"at most {DRIFT:g}")
 

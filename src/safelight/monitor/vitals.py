@@ -41,9 +41,9 @@ class Vitals:
     spiked: dict[str, deque[int]] = field(default_factory=dict)  # steps, lately
     broken: deque[int] = field(default_factory=deque)  # steps at which something was not finite, lately
     watched: dict[str, float] = field(default_factory=dict)  # the last of each value that few steps have
-    seen_at: dict[str, int] = field(default_factory=dict)  # when that was
     began: list[float] = field(default_factory=list)  # the first totals
     smallest_kl: float = math.inf
+    smallest_colour: float = math.inf  # distance of the samples' channels from the data's
     worst: float = 0.0  # the highest of the spikes lately, in deviations
 
     def add(self, row: Row, spike: float) -> None:
@@ -60,7 +60,8 @@ class Vitals:
             self.averages.setdefault(name, Average(half_life)).add(value)
         for name, value in row.extra.items():
             if name not in every_step and not name.startswith("verdict/"):
-                self.watched[name], self.seen_at[name] = value, self.step
+                self.watched[name] = value
+        self.smallest_colour = min(self.smallest_colour, row.extra.get("monitor/colour", math.inf))
         if len(self.began) < FIRST and math.isfinite(every_step["loss"]):
             self.began.append(every_step["loss"])
         if not all(map(math.isfinite, [*row.components.values(), *norms.values()])):

@@ -1,0 +1,163 @@
+"""The verdicts, on series whose story is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from safelight.monitor.averages import Average, Typical
+from safelight.monitor.config import Monitor
+from safelight.monitor.judge import Change, Judge
+from safelight.monitor.vitals import Vitals
+from safelight.store.metrics import Row
+
+STEPS = 400
+
+
+def row(step: int, components: dict[str, float], **extra: float) -> Row:
+    named = {name.replace("__", "/"): value for name, value in extra.items()}
+    return Row(step, components, sum(components.values()), {}, step + 1, 0.0, "", named)
+
+
+def story(rows, steps: int = STEPS, opposed: bool = False, settings: Monitor | None = None) -> list[Change]:
+    """What changes while these rows pass by."""
+    judge = Judge(Vitals(steps, opposed), lambda step: settings or Monitor())
+    return [change for one in rows for change in judge.add(one)]
+
+
+def told(changes: list[Change]) -> list[tuple[str, bool]]:
+    return [(change.name, change.begins) for change in changes]
+
+
+def gan(step: int, accuracy: float, **extra: float) -> Row:
+    return row(
+        step,
+        {"d1": 0.6, "d2": 0.6, "g": 0.8},
+        seen__accuracy_real=accuracy,
+        seen__accuracy_fake=accuracy,
+        **extra,
+    )
+
+
+def test_an_average_of_equal_values_is_that_value_from_the_first_on():
+    average = Average(half_life=7)
+    assert math.isnan(average.value)
+    for _ in range(5):
+        average.add(3.0)
+        assert average.value == pytest.approx(3.0)
+    average.add(math.nan)
+    assert average.value == pytest.approx(3.0)
+
+
+def test_after_a_half_life_half_of_a_change_is_taken_in():
+    average = Average(half_life=20)
+    for _ in range(2000):
+        average.add(0.0)
+    for _ in range(20):
+        average.add(1.0)
+    assert average.value == pytest.approx(0.5, abs=1e-3)
+
+
+def test_deviations_are_counted_from_the_median():
+    typical = Typical(8)
+    assert typical.above(100.0) == 0.0  # nothing is known yet
+    for value in (8.0, 9.0, 10.0, 11.0, 12.0):
+        typical.add(value)
+    assert typical.above(13.0) == pytest.approx(3.0)  # median 10, median deviation 1
+
+
+def test_a_discriminator_that_wins_is_named_once_and_released_once():
+    accuracy = [0.7] * 100 + [1.0] * 150 + [0.7] * 150
+    changes = story((gan(step, value) for step, value in enumerate(accuracy)), opposed=True)
+    assert told(changes) == [("discriminator wins", True), ("discriminator wins", False)]
+    begins, ends = changes
+    assert 100 < begins.since <= begins.step <= 100 + 0.25 * STEPS
+    assert begins.step - begins.since == Monitor().patience_steps(STEPS)
+    assert ends.step > 250
+    assert "accuracy" in begins.finding.measured
+
+
+def test_the_equilibrium_and_a_loss_that_rises_against_an_opponent_are_no_verdict():
+    rows = [gan(step, 0.5 + 0.1 * (step % 2)) for step in range(STEPS)]
+    assert story(rows, opposed=True) == []
+    rising = [row(step, {"d": 0.693, "g": 0.693 + step / 50}, seen__accuracy=0.75) for step in range(STEPS)]
+    assert story(rising, opposed=True) == []
+
+
+def test_warm_up_and_what_is_ignored_are_not_judged():
+    rows = [gan(step, 1.0 if step < 20 else 0.7) for step in range(STEPS)]
+    assert story(rows, opposed=True) == []
+    always = [gan(step, 1.0) for step in range(STEPS)]
+    assert story(always, opposed=True, settings=Monitor(ignore=("discriminator wins",))) == []
+
+
+def test_held_out_images_that_look_fake_are_overfitting_but_not_where_the_gap_is_small():
+    def rows(scale: float):
+        for step in range(STEPS):
+            watched = {"held_out__logit": -0.9 * scale, "trained__logit": scale} if step % 20 == 19 else {}
+            yield gan(step, 0.8, seen__logit_real=scale, seen__logit_fake=-scale, **watched)
+
+    assert told(story(rows(2.0), opposed=True)) == [("discriminator overfits", True)]
+    assert story(rows(0.1), opposed=True) == []
+
+
+@pytest.mark.parametrize(
+    ("watched", "name"),
+    [
+        ({"monitor__diversity": 0.2}, "mode collapse"),
+        ({"monitor__classes": 0.3}, "mode collapse"),
+        ({"monitor__condition": 0.001}, "condition ignored"),
+        ({"monitor__copies": 0.5}, "memorising"),
+    ],
+)
+def test_samples_are_judged_when_two_watches_agree(watched, name):
+    def rows(every: int):
+        for step in range(STEPS):
+            yield row(step, {"mse": 0.1}, **(watched if step % every == every - 1 else {}))
+
+    changes = story(rows(40))
+    assert told(changes) == [(name, True)]
+    assert changes[0].step == 120  # the first watch past an eighth of the run is at 80, the next at 120
+
+
+def test_colours_that_were_never_right_have_not_drifted():
+    def rows(early: float):
+        for step in range(STEPS):
+            watched = {"monitor__colour": early if step < 200 else 0.4} if step % 20 == 19 else {}
+            yield row(step, {"mse": 0.1}, **watched)
+
+    assert told(story(rows(0.02))) == [("colour drift", True)]
+    assert story(rows(0.4)) == []
+
+
+def test_a_few_spikes_are_nothing_and_many_are_a_verdict():
+    def rows(every: int):
+        for step in range(STEPS):
+            spike = step > 200 and step % every == 0
+            yield row(step, {"mse": 0.1}, grad_norm__net=1000.0 if spike else 1.0 + 0.01 * (step % 3))
+
+    assert story(rows(60)) == []
+    assert told(story(rows(8)))[0] == ("not finite or spike", True)
+
+
+def test_a_loss_that_is_not_finite_or_far_above_its_beginning_diverges():
+    broken = [row(step, {"mse": math.nan if step > 100 else 0.1}) for step in range(STEPS)]
+    assert told(story(broken)) == [("not finite or spike", True)]
+    risen = [row(step, {"mse": 0.1 if step < 100 else 5.0}) for step in range(STEPS)]
+    assert told(story(risen)) == [("not finite or spike", True)]
+
+
+def test_a_kl_of_nothing_is_a_collapse_and_one_that_grows_is_none():
+    collapsed = [row(step, {"mse": 0.04, "kl": 3.0 * 0.9**step}) for step in range(STEPS)]
+    assert told(story(collapsed)) == [("KL collapse", True)]
+    learning = [row(step, {"mse": 0.04, "kl": 0.2 + step / 20}) for step in range(STEPS)]
+    assert story(learning) == []
+
+
+def test_the_same_rows_give_the_same_verdicts_however_they_are_cut():
+    rows = [gan(step, 1.0 if step > 150 else 0.7) for step in range(STEPS)]
+    judge = Judge(Vitals(STEPS, True), lambda step: Monitor())
+    parts = [change for part in (rows[:130], rows[130:171], rows[171:]) for one in part
+             for change in judge.add(one)]  # fmt: skip
+    assert parts == story(rows, opposed=True)

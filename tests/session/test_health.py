@@ -1,0 +1,70 @@
+"""Verdicts of a session: journalled once, in the metrics, in the report, with a checkpoint to go back to."""
+
+from __future__ import annotations
+
+import pytest
+
+from safelight.engine.distributed import World
+from safelight.recipes.recipe import load
+from safelight.session.train import Show, begin
+from safelight.store import keep, metrics, pins
+from safelight.store.journal import holding
+
+RUNAWAY = {
+    "data.source": "digits",
+    "data.size": 8,
+    "network.generator.latent": 4,
+    "network.generator.widths": [8, 8],
+    "network.discriminator.widths": [16, 16],
+    "method.penalty_every": 1,
+    "loss.weights.r1": 0.0,
+    "loss.weights.r2": 0.0,
+    "optim.generator.lr": 1e-6,
+    "optim.discriminator.lr": 3e-3,
+    "optim.discriminator.warmup": 20,
+    "train.steps": 120,
+    "train.batch_size": 16,
+    "train.precision": "fp32",
+    "train.memory_format": "contiguous",
+    "watch.every": 30,
+    "watch.images": 20,
+    "watch.held_out": 32,
+    "checkpoint.every": 10,
+    "checkpoint.keep": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def runaway(tmp_path_factory):
+    warned: list[str] = []
+    runs = tmp_path_factory.mktemp("runs")
+    return begin(load("fashion-gan", RUNAWAY), runs, "city", World(), Show(warn=warned.append)), warned
+
+
+def test_a_verdict_is_journalled_once_told_and_measured(runaway):
+    directory, warned = runaway
+    begun = [entry.fields for entry in directory.journal().of_kind("verdict") if entry.fields["begins"]]
+    wins = [own for own in begun if own["name"] == "discriminator wins"]
+    assert len(wins) == 1
+    assert "discriminator accuracy" in wins[0]["measured"]
+    assert sum("discriminator wins" in line for line in warned) == 1
+    assert "discriminator wins" in holding(directory.journal())
+    rows = metrics.rows(directory.path)
+    assert ["verdict/discriminator wins" in row.extra for row in rows] == [
+        row.step + 1 >= wins[0]["step"] for row in rows
+    ]
+
+
+def test_the_checkpoint_before_the_trouble_is_pinned_although_one_is_kept(runaway):
+    directory, _ = runaway
+    wins = next(e.fields for e in directory.journal().of_kind("verdict") if e.fields["begins"])
+    pin = pins.read(directory.path)["before-discriminator-wins"]
+    assert pin.step == wins["rescue"] < wins["since"]
+    assert pin.step in keep.list_steps(directory.path)
+
+
+def test_the_advice_is_a_command_that_goes_back_there(runaway):
+    directory, _ = runaway
+    wins = next(e.fields for e in directory.journal().of_kind("verdict") if e.fields["begins"])
+    assert wins["advice"][0]["command"].startswith(f"safelight fork city --at {wins['rescue']} ")
+    assert wins["advice"][0]["words"] in (directory.path / "report.md").read_text().lower()
