@@ -41,7 +41,7 @@ def _push(
     for step in range(STEPS):
         clock.afford(0, f"pushing towards {limit:.2g}")
         out = answer(copy).float()
-        own = float((sign * out).amax())
+        own = float((sign * out.detach()).amax())
         extreme = max(extreme, own) if own == own else extreme
         if extreme >= sign * limit or optimiser is None or own != own:
             break

@@ -1,0 +1,258 @@
+"""Each check on something small that has its fault, and on the same without."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from safelight.checks import augmentation, images
+from safelight.checks.bench.clock import Clock, OutOfTime
+from safelight.checks.bench.oracle import asked, targets
+from safelight.checks.bench.reach import reach
+from safelight.checks.bench.world import between
+from safelight.data.space import Codec, Space
+from safelight.data.stream import Stream
+from safelight.engine.schedule import Ramp
+from subjects import Small, codes, digits, plain, plain_class, subject
+
+
+def test_the_faultless_method_has_no_fault():
+    assert codes(subject()) == set()
+
+
+def test_targets_and_noise_levels_are_those_of_the_equations():
+    """Of x_t = (1 - t) x + t ε towards ε - x: α = 1 - t, σ = t, y = x_t / t - x / t."""
+    own = subject()
+    (one,) = asked(own)
+    batch = own.batch(8)
+    found = targets(own, one, batch)
+    time = found.call.time
+    ε = (found.call.image - (1 - time)[:, None, None, None] * batch.x) / time[:, None, None, None]
+    torch.testing.assert_close(found.targets, ε - batch.x, rtol=1e-2, atol=1e-2)
+    world = own.world
+    middle = (world.time > 0.1) & (world.time < 0.9)
+    torch.testing.assert_close(world.alpha[middle], 1 - world.time[middle], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(world.sigma[middle], world.time[middle], rtol=0.12, atol=0)
+    expected = torch.stack([1 / world.time, -1 / world.time, torch.zeros_like(world.time)], 1)
+    torch.testing.assert_close(world.answers[middle], expected[middle], rtol=1e-3, atol=1e-3)
+
+
+def test_a_table_is_read_between_its_rows():
+    time, values = torch.tensor([0.0, 1.0, 3.0]).double(), torch.tensor([[0.0], [10.0], [30.0]]).double()
+    at = torch.tensor([-1.0, 0.5, 2.0, 9.0]).double()
+    assert between(at, time, values)[:, 0].tolist() == [0, 5, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("end", "ends"),
+    [(nn.ReLU(), (0, 3)), (nn.Sigmoid(), (0, 1)), (nn.Tanh(), (-1, 1)), (nn.Identity(), (-3, 3))],
+)
+def test_the_ends_of_an_activation_are_found(end, ends):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 4), end)
+    x = torch.randn(2, 4)
+    least, most = reach(network, lambda net: net(x), -3.0, 3.0, Clock())
+    for found, true in ((least, ends[0]), (most, ends[1])):
+        assert found == pytest.approx(true, abs=0.1) or (abs(true) == 3 and abs(found) > 2.8)
+
+
+# --- networks and methods -----------------------------------------------------------------------
+
+
+def variant(**methods):
+    """The plain method with some of its functions replaced."""
+    return type("Variant", (plain_class(),), methods)
+
+
+class Unused(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Linear(3, 3)
+
+
+class Frozen(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.requires_grad_(False)
+
+
+class Huge(Small):
+    def forward(self, *arguments):
+        return super().forward(*arguments) + 1000
+
+
+class Blind(Small):
+    def forward(self, x, t, given, present):
+        return self.image(x) + self.time(t[:, None])[:, :, None, None]
+
+
+class Overflows(Small):
+    def forward(self, *arguments):
+        return nn.Identity()(super().forward(*arguments) * 1e5) / 1e5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Identity()
+
+
+class Raises(Small):
+    def forward(self, *arguments):
+        raise RuntimeError("sizes of tensors must match")
+
+
+class Infinite(Small):
+    def forward(self, *arguments):
+        return super().forward(*arguments) / 0
+
+
+@pytest.mark.parametrize(
+    ("network", "names", "expected"),
+    [
+        (Unused, ("parameters",), {"parameter-unmoved"}),
+        (Huge, ("output",), {"initial-loss"}),
+        (Raises, ("runs",), {"step-fails"}),
+        (Infinite, ("runs",), {"not-finite"}),
+        (Blind, ("conditions",), {"condition-unused"}),
+    ],
+)
+def test_a_fault_of_a_network(network, names, expected):
+    assert codes(subject(plain(network)), *names) >= expected
+
+
+def lost(self, nets, latent, given, present, draw, how):
+    given = {"label": torch.zeros_like(given["label"])}
+    return plain_class().sample(self, nets, latent, given, present, draw, how)
+
+
+def company(self, nets, latent, given, present, draw, how):
+    x = plain_class().sample(self, nets, latent, given, present, draw, how)
+    return x - x.mean(0, keepdim=True)
+
+
+def unrepeatable(self, nets, batch, moment):
+    losses, seen = plain_class().loss(self, nets, batch, moment)
+    return {"velocity": losses["velocity"] * (1 + np.random.random())}, seen
+
+
+def thousand(self, nets, latent, given, present, draw, how):
+    x = latent
+    for step in range(how.steps, 0, -1):
+        t = x.new_full((len(x),), 1000 * step / how.steps)
+        x = x - nets["denoiser"](x, t, given, present) / how.steps
+    return x
+
+
+@pytest.mark.parametrize(
+    ("replaced", "names", "expected"),
+    [
+        ({"sample": lost}, ("conditions",), "condition-lost-in-sampling"),
+        ({"sample": company}, ("modes",), "sample-depends-on-company"),
+        ({"loss": unrepeatable}, ("repeat",), "not-deterministic"),
+        ({"sample": thousand}, ("sampling",), "sampling-times"),
+    ],
+)
+def test_a_fault_of_a_method(replaced, names, expected):
+    assert expected in codes(subject(plain(kind=variant(**replaced))), *names)
+
+
+# --- plans ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"steps": 20, "ema": 0.0}, "data-not-seen"),
+        ({"batch_size": 5000, "steps": 3, "ema": 0.0}, "batch-larger-than-data"),
+        ({"ema": 0.999, "steps": 1000}, "average-too-long"),
+        ({"optim": {"warmup": 5000}}, "schedule-unfinished"),
+        ({"optim": {"schedule": "cosine", "hold": 5000}}, "decay-never-begins"),
+        ({"weights": {"velocity": Ramp(end=2.0, over=5000)}}, "ramp-unfinished"),
+    ],
+)
+def test_a_plan_that_does_not_fit(settings, expected):
+    own = subject(**settings)
+    assert codes(own, "budget", "schedule") == {expected}
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "one-cycle"])
+def test_a_schedule_as_long_as_the_run_is_complete(schedule):
+    assert codes(subject(optim={"schedule": schedule, "warmup": 50}), "schedule") == set()
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def with_pack(stream: Stream, **fields) -> Stream:
+    return Stream(replace(stream.pack, **fields), 0, 16)
+
+
+def test_images_that_say_nothing():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
+    assert list(images._range(pixels)) == []
+    flat = pixels.copy()
+    flat[..., 1] = 7
+    assert [one.code for one in images._range(flat)] == ["channel-constant"]
+    assert [one.code for one in images._range(pixels // 16)] == ["image-range"]
+    assert [one.severity for one in images._range(pixels[..., :1].repeat(3, -1))] == ["note"]
+
+
+def test_copies_and_held_out_images_that_are_trained_on(tmp_path):
+    pack = digits().pack
+    digests = np.stack([np.arange(len(pack), dtype=np.uint64)] * 2, 1)
+    digests[pack.train[1:100]] = digests[pack.train[0]]
+    digests[pack.held_out[:50]] = digests[pack.train[0]]
+    np.save(tmp_path / "digests.npy", digests)
+    found = {one.code: one for one in images._copies(replace(pack, folder=tmp_path))}
+    assert found["images-copied"].measured.startswith("99 of ")
+    assert found["held-out-leaked"].measured.startswith("50 of ")
+    assert {one.severity for one in found.values()} == {"warning"}
+
+
+def test_classes_that_are_hardly_drawn_and_conditions_that_are_rare():
+    stream = digits()
+    labels = np.where(np.asarray(stream.pack.given["label"]) == 9, 0, stream.pack.given["label"])
+    assert codes(subject(stream=with_pack(stream, given={"label": labels})), "given") == {"class-balance"}
+    covered = {"label": np.arange(len(stream.pack)) % 5 == 0}
+    assert "condition-coverage" in codes(subject(stream=with_pack(stream, covered=covered)), "given")
+
+
+def test_a_space_that_is_not_undone_or_of_another_scale():
+    def codec(encode, decode):
+        ones = torch.ones_like
+        return Codec("test", "", 1, 1, lambda x: (encode(x), ones(x)), decode)
+
+    def found(space):
+        stream = digits()
+        own = subject(stream=Stream(stream.pack, 0, 16, space=space))
+        own.spec = replace(own.spec, shape=(4, 14, 14))  # so that it is not taken for pixels
+        return codes(own, "latents")
+
+    sound = Space(codec(lambda x: x * 1.5, lambda z: z / 1.5), (-1.0,), (1.0,))
+    assert found(sound) == set()
+    fed_otherwise = Space(codec(lambda x: (x + 1) / 2, lambda z: z), (0.0,), (2.0,))
+    assert "round-trip" in found(fed_otherwise)
+    unscaled = Space(codec(lambda x: x * 20, lambda z: z / 20), (0.0,), (1.0,))
+    assert found(unscaled) == {"latent-scale"}
+
+
+def test_the_turn_that_explains_an_image_is_found():
+    before = torch.arange(9.0).view(1, 3, 3)
+    assert augmentation._fitting(before, before.flip(-1)) == {"mirrored, turned by 0 degrees"}
+    assert augmentation._fitting(before, torch.rot90(before, 1, (-2, -1))) == {
+        "as it was, turned by 90 degrees"
+    }
+    assert augmentation._fitting(before, before + 1) == set()
+
+
+# --- budgets --------------------------------------------------------------------------------------
+
+
+def test_what_is_left_out_for_time_is_told():
+    clock = Clock()
+    clock.begin(1.0)
+    with pytest.raises(OutOfTime, match="further rows: would take 50 s, 1 s are left"):
+        clock.afford(50, "further rows")
