@@ -149,7 +149,7 @@ def mask_rows(
     """Held-out images, their masks, and samples that follow those, in three rows; None without masks."""
     pack = stream.pack
     items = pack.held_out[pack.present[pack.held_out]][:MASKS]
-    if "mask" not in pack.given or not len(items):
+    if "mask" not in pack.given or not len(items) or not getattr(method, "draws", True):
         return None
     real = stream.pick(items)
     x = generate(method, nets, recipe.sample, real.given, real.present, recipe.watch.seed, autocast)
