@@ -23,6 +23,7 @@ from safelight.checks.bench.oracle import Asked, asked, targets
 from safelight.checks.bench.reach import reach
 from safelight.checks.bench.subject import FEW, Subject
 from safelight.checks.bench.watching import Call, Stand, first_rows, watching
+from safelight.engine.schedule import weight_at
 from safelight.types import Batch, Remembers
 
 SECONDS = 15.0
@@ -138,7 +139,7 @@ def _settled_curvature(subject: Subject, one: Asked, batch: Batch) -> float:
 def _cost_of_a_nat(subject: Subject, one: Asked, encoder: Encoder, batch: Batch) -> float:
     """v: the slope of the weighted loss, less what the decoder's answer costs, in a mean of `AT`, over `AT`.
 
-    Raises NotTold where the loss has no such slope.
+    Weights are those at the end of their ramps. Raises NotTold where the loss has no such slope.
     """
     mean = torch.full_like(encoder.heads[0], AT).requires_grad_()
     heads = (mean, torch.zeros_like(mean))
@@ -148,7 +149,8 @@ def _cost_of_a_nat(subject: Subject, one: Asked, encoder: Encoder, batch: Batch)
         one.network: one.stand(batch.x),
     }
     components = subject.losses(nets, one.phase, batch)
-    total = sum(subject.weights.get(name, 1.0) * values.sum() for name, values in components.items())
+    final = {name: weight_at(weight, subject.plan.steps) for name, weight in subject.plan.weights.items()}
+    total = sum(final.get(name, 1.0) * values.sum() for name, values in components.items())
     if not isinstance(total, Tensor) or not total.requires_grad:
         raise NotTold("no component costs nats of the latent")
     (slope,) = torch.autograd.grad(total, mean)

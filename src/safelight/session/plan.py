@@ -130,9 +130,7 @@ def plan(
     tell("counting operations")
     few = min(2, rows)
     operations = bench.operations(few) / few * recipe.train.batch_size
-    began = time.perf_counter()
-    bench.steps(few, 1, 1)
-    expected = (time.perf_counter() - began) / few * recipe.train.batch_size
+    expected = _expected(bench, recipe.train.batch_size, few, rows)
     execution = _execution(ready, expected, notes, tell)
     if execution != Execution("fp32", "contiguous"):
         state = ready.state(execution.memory_format)
@@ -202,6 +200,15 @@ def _ready(recipe: Recipe, runs: Path, notes: list[str], progress: Progress | No
         space=space,
     )
     return Prepared(recipe, pack, stream, opened.method(), device, World(), products)
+
+
+def _expected(bench: Bench, batch_size: int, few: int, rows: int) -> float:
+    """Seconds of a step, roughly: by a few images, and by more of them where that is quick."""
+    expected = bench.steps(few, 1, 2)[-1].seconds / few * batch_size
+    if few < rows and expected < AFFORDED:  # few images cost more each
+        some = min(16, rows)
+        expected = bench.steps(some, 1, 2)[-1].seconds / some * batch_size
+    return expected
 
 
 def _execution(ready: Prepared, expected: float, notes: list[str], tell: Tell) -> Execution:
