@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
+from safelight.session.report import gather
 from safelight.session.train import Show, begin
 from safelight.store import keep, metrics, pins
 from safelight.store.journal import holding
@@ -68,3 +71,13 @@ def test_the_advice_is_a_command_that_goes_back_there(runaway):
     wins = next(e.fields for e in directory.journal().of_kind("verdict") if e.fields["begins"])
     assert wins["advice"][0]["command"].startswith(f"safelight fork city --at {wins['rescue']} ")
     assert wins["advice"][0]["words"] in (directory.path / "report.md").read_text().lower()
+
+
+def test_curves_show_the_span_of_a_verdict_and_where_neither_network_wins(runaway):
+    directory, _ = runaway
+    wins = next(e.fields for e in directory.journal().of_kind("verdict") if e.fields["begins"])
+    history = gather(directory).history
+    event = next(event for event in history.events if event.label == wins["name"])
+    assert (event.step, event.until) == (wins["step"], 120)  # it holds to the end
+    levels = {curve.name: curve.reference for curve in history.components}
+    assert levels["d"] == levels["g"] == pytest.approx(math.log(2))

@@ -20,6 +20,7 @@ x is the image that the text h belongs to. A component of weight 0 is not comput
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -106,6 +107,7 @@ class TextGan:
             components["path"] = 0.0
             phases.append(Phase("straighten", ("generator",), self.path, every=config.path_every))
         self.components: Mapping[str, float] = components
+        self.equilibria: Mapping[str, float] = {"d": 2 * math.log(2), "g": math.log(2)}
         self.phases = tuple(phases)
 
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
@@ -138,6 +140,8 @@ class TextGan:
             "accuracy_real": (real.detach() > 0).float(),
             "accuracy_fake": (fake_logit.detach() < 0).float(),
             "sign": real.detach().sign(),
+            "logit_real": real.detach(),
+            "logit_fake": fake_logit.detach(),
         }
         if self.config.queue and "text" in given:
             seen["text"] = given["text"] * present[:, None]

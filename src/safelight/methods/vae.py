@@ -18,6 +18,7 @@ each with the weight 0 until the recipe says otherwise: with them a spatial late
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Protocol
 
@@ -107,6 +108,7 @@ class Vae:
         if "discriminator" in networks:
             components |= {"adversarial": 0.0, "d": 1.0}
             phases.append(Phase("discriminate", ("discriminator",), self.discriminate))
+            self.equilibria: Mapping[str, float] = {"d": 2 * math.log(2), "adversarial": math.log(2)}
         self.components: Mapping[str, float] = components
         self.phases = tuple(phases)
         self.spec = DataSpec((0, 0, 0))

@@ -56,6 +56,7 @@ class Event:
     kind: Literal["intervention", "resume", "checkpoint", "fork", "verdict"]
     label: str  # short: "optim.lr 5e-05 -> 1e-05"
     when: str = ""  # date and time, as it should be printed
+    until: int | None = None  # of what has a span: its last step
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,10 @@ def _draw_events(axes: Sequence[Axes], events: Sequence[Event], first: int, last
             lines = LineCollection(across, colors=EVENTS[kind], linewidths=0.8, linestyles=[dashes])
             lines.set_transform(ax.get_xaxis_transform())
             ax.add_collection(lines, autolim=False)
+    for event in events:
+        if event.until is not None:
+            for ax in axes:
+                ax.axvspan(event.step, event.until, color=EVENTS[event.kind], alpha=0.07, linewidth=0)
     breadth = (WIDTH - 0.9) * 72  # points, about the width of a panel
     labels = []
     for event in events:

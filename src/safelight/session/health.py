@@ -78,10 +78,12 @@ class Health:
         """Columns of watched samples (N, H, W, C): beside real images, and under other conditions."""
         method, stream = self.ready.method, self.ready.stream
         given, present = watch.watched_conditions(recipe, stream)
-        if self._beside is None or len(self._beside.groups) != len(images):
-            labels = given["label"].cpu().numpy() if "label" in given and bool(present.all()) else None
-            self._beside = Beside(stream.pack, len(images), labels, recipe.data.flip)
-        found = self._beside.columns(images)
+        found: dict[str, float] = {}
+        if images.shape[1:] == stream.pack.images.shape[1:]:  # a decoder may draw them larger
+            if self._beside is None or len(self._beside.groups) != len(images):
+                labels = given["label"].cpu().numpy() if "label" in given and bool(present.all()) else None
+                self._beside = Beside(stream.pack, len(images), labels, recipe.data.flip)
+            found = self._beside.columns(images)
         few = min(REACTING, len(images))
         if few > 1 and bool(present[:few].all()):
             others = {name: value[:few].roll(1, 0) for name, value in given.items()}

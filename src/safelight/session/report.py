@@ -27,7 +27,7 @@ from safelight.store import evaluations, keep, metrics, pins, retention
 from safelight.store.journal import Entry, Journal
 from safelight.store.manifest import read as read_manifest
 from safelight.store.run import RunDirectory
-from safelight.types import DataSpec
+from safelight.types import Balances, DataSpec
 
 Lines = list[dict[str, Any]]  # of metrics: a value a step does not have is not in its line
 
@@ -88,9 +88,15 @@ def _mask_shares(data: Any) -> tuple[str, ...]:
 def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> History:
     names = list(dict.fromkeys(name for line in lines for name in line))
     weights = _weights(recipe, lines, images)
+    method = recipe.method()
+    equilibria = method.equilibria if isinstance(method, Balances) else {}
     return History(
         components=tuple(
-            _curve(lines, f"raw/{name}", name, weight)
+            replace(
+                _curve(lines, f"raw/{name}", name, weight),
+                reference=equilibria.get(name),
+                note="dotted: where neither network wins" if name in equilibria else "",
+            )
             for name, weight in weights.items()
             if f"raw/{name}" in names
         ),
@@ -103,7 +109,7 @@ def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> His
             if name.startswith("held_out/")
         ),
         evaluated=_evaluated(lines, names),
-        events=tuple(_events(journal)),
+        events=tuple(_events(journal, len(lines))),
         batch_size=recipe.train.batch_size,
         dataset_size=images,
     )
@@ -185,8 +191,9 @@ def _curve(lines: Lines, column: str, name: str, weight: float | None = None) ->
     return Curve(name, steps, np.array([float(line[column]) for line in own]), weight)
 
 
-def _events(journal: Journal) -> Iterable[Event]:
-    for entry in journal.entries:
+def _events(journal: Journal, done: int) -> Iterable[Event]:
+    """What happened, in order. A verdict that holds reaches to the last of the steps done."""
+    for place, entry in enumerate(journal.entries):
         when = _told(entry.time)
         if entry.kind == "intervention":
             label = ", ".join(f"{key} = {value}" for key, value in entry.fields["changes"].items())
@@ -195,7 +202,10 @@ def _events(journal: Journal) -> Iterable[Event]:
             yield Event(entry.fields["step"], "resume", "resumed", when)
         elif entry.kind == "verdict":
             label = entry.fields["name"] if entry.fields["begins"] else f"no longer: {entry.fields['name']}"
-            yield Event(entry.fields["step"], "verdict", label, when)
+            ends = (later.fields["step"] for later in journal.entries[place + 1 :]
+                    if later.kind == "verdict" and later.fields["name"] == entry.fields["name"])  # fmt: skip
+            until = next(ends, done) if entry.fields["begins"] else None
+            yield Event(entry.fields["step"], "verdict", label, when, until)
 
 
 def _sessions(journal: Journal, lines: Lines, done: int) -> tuple[Session, ...]:
