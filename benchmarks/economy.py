@@ -25,7 +25,8 @@ from safelight.engine.distributed import World
 from safelight.engine.loop import Job, Signals, train
 from safelight.recipes.recipe import Recipe, load
 from safelight.session.prepare import choose_execution, prepare
-from safelight.session.train import Show, begin
+from safelight.session.show import Show
+from safelight.session.train import begin
 from safelight.session.watch import draw_sheet, evaluated, watched_images
 from safelight.store.usage import by_kind
 

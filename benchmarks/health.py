@@ -13,7 +13,8 @@ from pathlib import Path
 
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
-from safelight.session.train import Show, begin
+from safelight.session.show import Show
+from safelight.session.train import begin
 from safelight.store.listing import summary
 from safelight.store.run import RUN, RunDirectory
 

@@ -30,7 +30,8 @@ def finished(_cache: None, tmp_path_factory: pytest.TempPathFactory) -> RunDirec
     """The run "whole" of TINY, finished: trained once for all tests, which read it or copy it."""
     from safelight.engine.distributed import World
     from safelight.recipes.recipe import load
-    from safelight.session.train import Show, begin
+    from safelight.session.show import Show
+    from safelight.session.train import begin
 
     return begin(load("digits-class", TINY), tmp_path_factory.mktemp("finished"), "whole", World(), Show())
 

@@ -11,7 +11,7 @@ import safelight as sl
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load, resolve
-from safelight.session.train import Show
+from safelight.session.show import Show
 from safelight.session.train import resume as go_on
 from safelight.store import metrics
 from tiny import TINY

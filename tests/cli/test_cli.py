@@ -208,7 +208,8 @@ def test_the_journal_tells_what_was_edited(monkeypatch, capsys, runs, tmp_path):
     import shutil
 
     from safelight.engine.distributed import World
-    from safelight.session.train import Show, resume
+    from safelight.session.show import Show
+    from safelight.session.train import resume
     from safelight.store.run import find
 
     folder = shutil.copytree(runs, tmp_path / "runs")

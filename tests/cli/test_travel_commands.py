@@ -47,7 +47,8 @@ def folder(tmp_path_factory) -> Path:
     from safelight.cli.options import changes_of
     from safelight.engine.distributed import World
     from safelight.recipes.recipe import load
-    from safelight.session.train import Show, begin
+    from safelight.session.show import Show
+    from safelight.session.train import begin
 
     place = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:

@@ -15,7 +15,8 @@ from safelight.cli.options import changes_of
 from safelight.engine.distributed import World
 from safelight.recipes import names
 from safelight.recipes.recipe import load
-from safelight.session.train import Show, begin
+from safelight.session.show import Show
+from safelight.session.train import begin
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,9 @@ from safelight.engine.distributed import World
 from safelight.engine.optim import NetworkOptimiser
 from safelight.engine.state import State
 from safelight.recipes.recipe import load
-from safelight.session.train import Session, Show, begin, resume
+from safelight.session.session import Session
+from safelight.session.show import Show
+from safelight.session.train import begin, resume
 from safelight.store import inbox
 from safelight.store.run import RunDirectory
 

@@ -17,8 +17,8 @@ from safelight.recipes.recipe import load
 from safelight.run import Run
 from safelight.session.encoders import folder
 from safelight.session.products import products_of
+from safelight.session.show import Show
 from safelight.session.stages import begin
-from safelight.session.train import Show
 from safelight.store import metrics
 
 SMALL = {

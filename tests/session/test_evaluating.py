@@ -18,7 +18,8 @@ from safelight.recipes.recipe import load
 from safelight.run import Run
 from safelight.session.evaluate import average_told, condition_items, open_judge, pin_if_best
 from safelight.session.report import gather
-from safelight.session.train import Show, begin, resume
+from safelight.session.show import Show
+from safelight.session.train import begin, resume
 from safelight.store import inbox, keep, metrics, pins
 from safelight.store.journal import JournalWriter
 from safelight.store.pins import BEST

@@ -13,7 +13,8 @@ from safelight.compare.log import log
 from safelight.data import open_data
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
-from safelight.session.train import Show, begin
+from safelight.session.show import Show
+from safelight.session.train import begin
 
 SMALL = {
     "data.size": 32,

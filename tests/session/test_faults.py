@@ -20,7 +20,8 @@ from forks import Forks, serving
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
-from safelight.session.train import Show, begin, resume
+from safelight.session.show import Show
+from safelight.session.train import begin, resume
 from safelight.store import journal, keep, manifest, metrics
 from safelight.store.listing import list_runs
 from safelight.store.run import RunDirectory, find

@@ -13,12 +13,13 @@ from safelight.engine.distributed import World
 from safelight.engine.loop import Signals
 from safelight.explore.specimen import Specimen
 from safelight.recipes.recipe import load
-from safelight.session import shooting, train
+from safelight.session import session, shooting
 from safelight.session.camera import Camera, Subject
 from safelight.session.film import Making, through_training, walk
 from safelight.session.shooting import Shot, pictures_of
+from safelight.session.show import Show
 from safelight.session.specimens import collection, contact_sheet, keep_specimens
-from safelight.session.train import Show, begin, resume
+from safelight.session.train import begin, resume
 from safelight.store import metrics, segment
 from safelight.store.reel import ReelReader
 from safelight.store.run import RunDirectory
@@ -83,15 +84,15 @@ def test_a_live_picture_is_the_one_taken_later(run, taped):
 
 def test_a_run_that_is_cut_off_films_every_step_once_and_equally(run, tmp_path, monkeypatch):
     """Steps 7 and 8 are filmed twice; the pictures of the later session are as good as the earlier's."""
-    whole = train.Session._boundary
+    whole = session.Session._boundary
 
-    def cut(self: train.Session, agreed: Signals) -> None:
+    def cut(self: session.Session, agreed: Signals) -> None:
         whole(self, agreed)
         if self.state.step == 9:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Session, "_boundary", cut)
+        patch.setattr(session.Session, "_boundary", cut)
         with pytest.raises(KeyboardInterrupt):
             begin(load("digits-class", FILMED), tmp_path, "cut", World(), Show())
     again = resume(RunDirectory(tmp_path / "cut"), World(), Show())

@@ -10,7 +10,8 @@ import pytest
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
-from safelight.session.train import Show, begin, resume
+from safelight.session.show import Show
+from safelight.session.train import begin, resume
 from safelight.store import usage
 from tiny import TINY
 

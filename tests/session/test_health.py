@@ -9,7 +9,8 @@ import pytest
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
 from safelight.session.report import gather
-from safelight.session.train import Show, begin
+from safelight.session.show import Show
+from safelight.session.train import begin
 from safelight.store import keep, metrics, pins
 from safelight.store.journal import holding
 

@@ -8,8 +8,8 @@ from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
 from safelight.session import prepare
+from safelight.session.show import Show
 from safelight.session.stages import begin
-from safelight.session.train import Show
 
 
 def test_long_work_is_told_again_with_its_rate_and_the_time_left(monkeypatch):

@@ -16,7 +16,8 @@ from safelight.recipes.recipe import load
 from safelight.run import Run
 from safelight.session.fork import fork
 from safelight.session.reach import Reach
-from safelight.session.train import Show, begin, resume
+from safelight.session.show import Show
+from safelight.session.train import begin, resume
 from safelight.store import keep, metrics, segment
 from safelight.store.run import RunDirectory
 from safelight.store.tape import TapeReader

@@ -19,7 +19,8 @@ from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
 from safelight.run import Run
 from safelight.session.report import gather
-from safelight.session.train import Show, begin, resume
+from safelight.session.show import Show
+from safelight.session.train import begin, resume
 from safelight.store import inbox, keep, manifest, metrics
 from safelight.store.run import RunDirectory, find
 
@@ -87,7 +88,8 @@ sys.path.insert(0, {tests!r})
 from tiny import TINY
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
-from safelight.session.train import Show, begin, resume
+from safelight.session.show import Show
+from safelight.session.train import begin, resume
 from safelight.store.run import find
 runs = Path({runs!r})
 if (runs / "b").exists():

@@ -12,7 +12,8 @@ from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipes.recipe import load
 from safelight.run import Run
-from safelight.session.train import Show, begin, resume
+from safelight.session.show import Show
+from safelight.session.train import begin, resume
 from tiny import TINY
 
 UNET = {"network": {"name": "unet", "width": 8, "multipliers": [1], "middle": 1}, "sample.steps": 2}

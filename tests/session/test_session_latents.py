@@ -23,8 +23,8 @@ from safelight.recipes.recipe import load
 from safelight.run import Run
 from safelight.session.products import products_of
 from safelight.session.replay import Replay
+from safelight.session.show import Show
 from safelight.session.stages import begin
-from safelight.session.train import Show
 from safelight.store import evaluations, metrics
 from safelight.store.listing import summary
 from safelight.store.run import RunDirectory, names

@@ -14,10 +14,11 @@ from safelight.config import Reference, UserError
 from safelight.engine.distributed import World
 from safelight.engine.loop import Signals
 from safelight.recipes.recipe import Recipe, load
-from safelight.session import train
+from safelight.session import session
 from safelight.session.products import of_run, pretrained, products_of, references
+from safelight.session.show import Show
 from safelight.session.stages import begin, stage_recipe
-from safelight.session.train import Show, resume
+from safelight.session.train import resume
 from safelight.store import checkpoint, keep
 from safelight.store.listing import summary
 from safelight.store.run import RunDirectory, names
@@ -84,7 +85,7 @@ def test_a_stage_sees_the_images_of_the_recipe_that_needs_it(tmp_path, tiny, fir
 def test_a_stage_that_was_stopped_goes_on_and_nothing_follows_before(tmp_path, tiny, first, monkeypatch):
     recipe = needing(tmp_path, tiny, f"recipe:{first}")
     with monkeypatch.context() as patch:
-        patch.setattr(train, "interrupts", pressed)
+        patch.setattr(session, "interrupts", pressed)
         stopped = begin(recipe, tmp_path / "runs", "main", World(), Show)
     assert summary(stopped).status == "stopped"
     assert names(tmp_path / "runs") == [stopped.name]

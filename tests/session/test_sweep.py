@@ -13,8 +13,8 @@ import pytest
 
 from safelight.engine.distributed import World
 from safelight.session.grid import Cell, Grid, grid
+from safelight.session.show import Show
 from safelight.session.sweep import Sweep, sweep
-from safelight.session.train import Show
 from safelight.store import keep, manifest
 from safelight.store.listing import summary
 from safelight.store.run import RunDirectory
@@ -97,7 +97,7 @@ import os, sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
 from test_sweep import run, wanted
-from safelight.session.train import Show
+from safelight.session.show import Show
 begun = []
 def show():
     begun.append(1)

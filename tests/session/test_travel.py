@@ -16,7 +16,8 @@ from safelight.recipes.recipe import load
 from safelight.session.fork import fork
 from safelight.session.replay import Replay, replay
 from safelight.session.rollback import rollback
-from safelight.session.train import Show, begin, resume
+from safelight.session.show import Show
+from safelight.session.train import begin, resume
 from safelight.store import checkpoint, inbox, journal, keep, manifest, metrics
 from safelight.store.run import Parent, RunDirectory, names
 from safelight.store.tape import TapeReader

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from safelight.session.train import Show
+    from safelight.session.show import Show
     from safelight.store.metrics import Row
 
 
@@ -31,7 +31,7 @@ class TrainingProgress:
 
         first: whether this is the first of several processes, which speaks for all.
         """
-        from safelight.session.train import Show
+        from safelight.session.show import Show
 
         if not first:
             return Show()

@@ -18,7 +18,7 @@ from safelight.recipes.recipe import Recipe, load
 from safelight.session import train
 from safelight.session.grid import digest, said
 from safelight.session.products import Product, of_run, pretrained, references
-from safelight.session.train import Show
+from safelight.session.show import Show
 from safelight.store.listing import Status, summary
 from safelight.store.run import RUN, RunDirectory
 

@@ -10,8 +10,8 @@ from typing import Literal
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.session.grid import Cell
+from safelight.session.show import Show
 from safelight.session.stages import finish
-from safelight.session.train import Show
 
 Outcome = Literal["trained", "resumed", "done before", "failed", "stopped", "not begun"]
 

@@ -1,0 +1,291 @@
+"""One start of the trainer on a run, until it ends: what is due after every step, and the record of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cached_property
+from typing import Any
+
+from safelight.config import UserError
+from safelight.engine import fingerprint, precision
+from safelight.engine.audit import trainable
+from safelight.engine.ledger import Ledger
+from safelight.engine.loop import Job, Signals, Stop, train
+from safelight.engine.precision import Execution
+from safelight.engine.shares import gradient_shares
+from safelight.engine.state import State
+from safelight.recipes.recipe import Recipe
+from safelight.session import watch
+from safelight.session.audit import Audit
+from safelight.session.code import code_facts
+from safelight.session.encoders import used
+from safelight.session.evaluate import Evaluator, columns, pin_if_best
+from safelight.session.forecast import Forecast, forecast
+from safelight.session.health import Health, every_network, trained_on
+from safelight.session.inforce import InForce, shared_interventions, take_edits
+from safelight.session.interrupts import interrupts
+from safelight.session.live import LiveFilm
+from safelight.session.prepare import Prepared
+from safelight.session.show import Show
+from safelight.store import checkpoint, inbox, keep, manifest, metrics, retention
+from safelight.store.durable import mendable
+from safelight.store.environment import differences
+from safelight.store.journal import End, JournalWriter
+from safelight.store.manifest import Saved
+from safelight.store.metrics import MetricsWriter, Row
+from safelight.store.run import RunDirectory
+from safelight.store.tape import TapeWriter
+from safelight.types import Batch
+
+FIXED = 16  # images that gradients are compared on
+
+
+class Session:
+    """One start of the trainer on a run, until it ends. Only the first process has a journal writer."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        ready: Prepared,
+        execution: Execution,
+        state: State,
+        show: Show,
+        writer: JournalWriter | None,
+    ) -> None:
+        self.directory, self.ready, self.show, self.writer = directory, ready, show, writer
+        self.execution, self.state = execution, state
+        self.autocast = precision.autocast(ready.device, execution.precision)
+        self.audit: Audit | None = None
+        self._load_newest()
+        self._take_edits(max(self.state.step, metrics.reached(directory.path)))
+        self.evaluator = Evaluator(ready, self.autocast, execution.precision, show.tell)
+        self.signals = Signals()
+        self.metrics: MetricsWriter | None = None
+        self.tape: TapeWriter | None = None
+        self.film: LiveFilm | None = None
+        self.health: Health | None = None
+
+    def go(self) -> None:
+        """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand."""
+        world, start = self.ready.world, self.state.step
+        if self.writer and (recipe := self.in_force.recipe_at(start)).evaluate.every:
+            self.evaluator.judge(recipe)  # whatever is missing is told before the hours are spent
+        if self.writer:
+            self._announce_session(start)
+            session = self.writer.journal.session
+            self.metrics = MetricsWriter(self.directory.path, session, start)
+            self.tape = TapeWriter(self.directory.path, session)
+            self.health = Health(
+                self.directory,
+                self.ready,
+                self.writer,
+                lambda step: self.in_force.recipe_at(step),
+                start,
+                self.show.warn,
+            )
+            self._tape(start, self.in_force.recipe_at(start), last=False)
+            self.film = LiveFilm(self.directory.path, session, self.ready, self.autocast)
+            self.film.take(start, self.state, self.in_force.recipe_at(start))
+        self.ledger = Ledger(self._write_rows, self.ready.recipe.train.batch_size)
+        job = Job(
+            self.ready.method,
+            self.state,
+            self.ready.stream,
+            lambda step: self.in_force.plan_at(step),  # of the newest interventions
+            self.ledger.add,
+            self._boundary,
+            self.signals,
+            world,
+            self.autocast,
+            self.ready.device,
+        )
+        plan = self.in_force.plan_at(start)
+        self.show.tell(f"disk: {ahead(self.ready, self.state).told}")
+        self.show.begin(start, plan.steps, self.ready.recipe.train.batch_size)
+        try:
+            with interrupts(self.signals, alone=world.size == 1):
+                train(job)
+            self._end("finished")
+        except Stop:
+            self._end("stopped")
+            self.show.tell(
+                f"stopped after step {self.state.step}; go on with: safelight resume {self.directory.name}"
+            )
+        except BaseException as error:
+            with suppress(UserError):  # a full disk cannot take this either; the error tells
+                self._end("failed", f"{type(error).__name__}: {error}")
+            raise
+
+    # --- at the end of every step -----------------------------------------------------------------
+
+    def _boundary(self, agreed: Signals) -> None:
+        step, recipe = self.state.step, self.in_force.recipe_at(self.state.step)
+        steps = self.in_force.plan_at(step).steps
+        last = step >= steps
+        if self.audit and self.audit.due:
+            self.audit.after_first_step(self.state, self.in_force.plan_at(step - 1), self.writer)
+        if self.writer:
+            self._tape(step, recipe, last)
+            if self.film:
+                self.film.take(step, self.state, recipe, last)
+            if watch.is_due(step, recipe, len(self.ready.pack.train), steps):
+                self._watch(step, recipe)
+            every = recipe.evaluate.every
+            best = every > 0 and (step % every == 0 or last) and self._evaluate(recipe)
+            if step % recipe.checkpoint.every == 0 or last or agreed.stop or best:
+                self._save(step, recipe)
+        if agreed.edit:
+            self._take_edits(step)
+        if agreed.stop and not last:
+            raise Stop
+
+    def _take_edits(self, step: int) -> None:
+        """Interventions as they are in force from here on; those that wait take effect at `step`."""
+        ready = self.ready
+        if self.writer:
+            take_edits(self.directory.path, self.writer, ready.recipe, step, self.show.tell)
+        interventions = shared_interventions(ready.world, self.writer)
+        self.in_force = InForce(ready.recipe, len(ready.pack.train), interventions)
+
+    def _tape(self, step: int, recipe: Recipe, last: bool) -> None:
+        """A frame of the averaged weights, where one is due; that of the last step always is."""
+        every = recipe.tape.every
+        if self.tape and every and (step % every == 0 or last):
+            networks = self.state.averages.networks
+            self.tape.append(step, {name: networks[name] for name in recipe.tape.networks or networks},
+                             recipe.tape.keyframe)  # fmt: skip
+
+    def _watch(self, step: int, recipe: Recipe) -> None:
+        ready = self.ready
+        with every_network(ready.method, self.state) as nets:
+            self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
+            self.ledger.note(trained_on(ready, nets, recipe, self.autocast))
+        weights = self.in_force.plan_at(step).weights_at(step)
+        found = gradient_shares(ready.method, self.state, self._fixed, weights, self.autocast)
+        self.ledger.note({f"share/{name}": share for name, share in found.items()})
+        for folder in (self.directory.sheets, self.directory.panels):
+            with mendable(folder):
+                folder.mkdir(exist_ok=True)
+        if getattr(ready.method, "draws", True):
+            asked = used(recipe, ready.products)
+            images = watch.watched_images(ready.method, nets, asked, ready.stream, self.autocast)
+            if self.health:
+                self.ledger.note(self.health.look(images, nets, asked, self.autocast))
+            path = self.directory.sheets / f"{step:08d}.png"
+            watch.draw_sheet(
+                images, ready.stream.spec, f"step {step}", path, prompts=recipe.watch.prompts or ()
+            )
+        pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)
+        watch.draw_figures(pictures, self.directory.panels, step)
+
+    @cached_property
+    def _fixed(self) -> Batch:
+        """A few training images, the same at every step: what gradients are compared on."""
+        return self.ready.stream.pick(self.ready.pack.train[:FIXED])
+
+    def _evaluate(self, recipe: Recipe) -> bool:
+        """Measure the samples of now; whether none were better. Then a checkpoint has to follow."""
+        assert self.writer is not None
+        try:
+            evaluation = self.evaluator.evaluate(self.state, recipe)
+        except UserError as error:  # an edit while the run goes on: no reason to end it
+            self._note(f"step {self.state.step} is not evaluated: {error}")
+            return False
+        self.ledger.note(columns(evaluation))
+        return pin_if_best(self.directory.path, evaluation, self.writer)
+
+    def _save(self, step: int, recipe: Recipe) -> None:
+        """A checkpoint, then the journal, then the older ones are let go."""
+        assert self.writer is not None
+        self.ledger.flush()
+        if self.metrics and self.tape and self.film:
+            self.metrics.sync()
+            self.tape.sync()
+            self.film.sync()
+        saved = checkpoint.save(
+            self.directory.path,
+            step,
+            self.state.groups(),
+            {"edits": self.writer.journal.edits, "trainable": trainable(self.state.nets)},
+        )
+        self.writer.checkpoint(step, saved.digest)
+        each = sum(file.bytes for file in saved.files)
+        needed = self.health.kept() if self.health else []
+        keep.prune(self.directory.path, [*retention.kept(self.directory, recipe.checkpoint, each), *needed])
+
+    # --- the record -------------------------------------------------------------------------------
+
+    def _load_newest(self) -> None:
+        """The newest checkpoint that verifies, into the state of every process."""
+        saved = self._newest_good() if self.writer else None
+        if saved and self.writer and saved.meta["edits"] > self.writer.journal.edits:
+            raise UserError(f"{self.directory.journal_path}: has lost interventions; restore it from a copy")
+        if self.writer and saved is None and self.directory.info().parent:
+            raise UserError(f"{self.directory.path}: no checkpoint of this fork is good; fork it again")
+        step = self.ready.world.share(saved.step if saved else None)
+        if isinstance(step, int):
+            path = keep.directory(self.directory.path, step)
+            groups = checkpoint.load(path)
+            self.state.load(groups, step)
+            self.audit = Audit(self.state, groups, manifest.read(path).meta.get("trainable", {}))
+
+    def _newest_good(self) -> Saved | None:
+        """The newest checkpoint that verifies. Damaged ones are put aside, and that is said."""
+        there = keep.list_steps(self.directory.path)
+        saved = keep.newest_good(self.directory.path, move_bad=True)
+        if damaged := [step for step in there if saved is None or step > saved.step]:
+            self._note(
+                f"damaged checkpoints put aside: {', '.join(map(str, damaged))}; "
+                f"goes on from step {saved.step if saved else 0}"
+            )
+        return saved
+
+    def _announce_session(self, start: int) -> None:
+        assert self.writer is not None
+        now: dict[str, Mapping[str, Any]] = {
+            "environment": environment_of(self.ready, self.execution),
+            "code": code_facts(self.ready.recipe),
+        }
+        sessions = self.writer.journal.of_kind("session")
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), **now}
+        self.writer.start_session(start, self.in_force.plan_at(start).steps, facts)
+        for name in now:
+            if sessions and (changed := differences(sessions[-1].fields[name], now[name])):
+                self._note(f"{name} differs from the session before: " + "; ".join(changed))
+
+    def _note(self, text: str) -> None:
+        """Into the journal, and to the user."""
+        assert self.writer is not None
+        self.writer.append("note", {"text": text})
+        self.show.warn(text)
+
+    def _write_rows(self, rows: list[Row]) -> None:
+        if self.metrics and self.health:
+            rows = self.health.judged(rows)
+            self.metrics.append(rows)
+            self.show.rows(rows)
+            self.signals.edit = bool(inbox.waiting(self.directory.path))
+
+    def _end(self, status: End, message: str = "") -> None:
+        step = self.state.step
+        if self.writer and self.metrics and self.tape and self.film:
+            self.ledger.flush()
+            self.metrics.close()
+            self.tape.close()
+            self.film.close()
+            self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
+
+
+def ahead(ready: Prepared, state: State) -> Forecast:
+    """The disk that a training will need."""
+    return forecast(ready.recipe, state, ready.pack.spec, ready.plan.steps)
+
+
+def environment_of(ready: Prepared, execution: Execution) -> dict[str, str | int]:
+    """What computes a session, as its fingerprint."""
+    return fingerprint.environment(
+        ready.device, execution.precision, execution.memory_format, ready.world.size
+    )

@@ -1,0 +1,20 @@
+"""What a session shows while it goes on. The default is quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from safelight.session.prepare import Tell
+from safelight.store.metrics import Row
+
+
+@dataclass(frozen=True)
+class Show:
+    """How a session tells the user what it does. The default is quiet."""
+
+    tell: Tell = lambda line: None  # one line
+    begin: Callable[[int, int, int], None] = lambda step, steps, batch_size: None
+    rows: Callable[[list[Row]], None] = lambda rows: None  # metrics, every half second or so
+    end: Callable[[], None] = lambda: None
+    warn: Tell = lambda line: None  # one line that should not be missed, also where only a log is kept
