@@ -86,14 +86,14 @@ def test_mistakes_are_told_in_one_line(evaluate, words, message):
 
 
 def test_changed_data_is_refused(evaluate, runs, monkeypatch):
-    from safelight import run
+    from safelight.session import recorded
 
-    opened = run.open_data
+    opened = recorded.open_data
 
     def other(config, progress=None):
         return opened(config.model_copy(update={"size": 20}), progress)
 
-    monkeypatch.setattr(run, "open_data", other)
+    monkeypatch.setattr(recorded, "open_data", other)
     code, _, err = evaluate("--n", "20", "--features", str(runs / "blocks.pt"))
     assert code == 2
     assert "its data has changed since it was trained" in err
