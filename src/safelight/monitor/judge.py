@@ -11,7 +11,6 @@ from safelight.monitor.vitals import Vitals
 from safelight.store.metrics import Row
 
 WATCHES = 2  # in a row, that make a signal from samples a verdict
-MATURE = 1 / 8  # share of the run before samples are judged
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Judge:
         v, course = self.vitals, self.courses[name]
         if rule.watched and not watched:
             return None
-        early = v.step <= max(settings.warmup_steps(v.steps), MATURE * v.steps if rule.mature else 0)
+        early = v.step <= max(settings.warmup_steps(v.steps), rule.mature * v.steps)
         explained = not course.holds and any(self.courses[cause].holds for cause in rule.behind)
         muted = early or explained or name in settings.ignore
         finding = None if muted else rule.judge(v, settings, course.holds)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from safelight.monitor.config import Monitor, Name
 from safelight.monitor.vitals import Vitals
 
+EARLY = 1 / 8  # share of a run in which samples are noise yet
 UNDECIDED = 0.55  # accuracy below which a discriminator cannot tell; below one half it is fooled
 GAP = 0.5  # logits between training and fake images below which no share of that gap is taken
 WORSE = 2.0  # times the loss a run began with: it diverges
@@ -23,7 +24,7 @@ DRIFT = 0.12  # of the way from black to white, past what real images differ by
 COPIED = 0.1  # share of samples that are training images
 CLASSES = 0.5  # share of the classes asked for that are made
 NATS = 0.1  # KL of a posterior that says nothing
-EXPLODED = 5.0  # times the smallest KL
+EXPLODED = 5.0  # times the smallest KL since samples meant something
 RELEASE = 0.9  # of the way to a threshold at which a verdict that holds is let go
 
 
@@ -44,7 +45,7 @@ class Verdict:
 
     judge: Judge
     watched: bool = False  # its signal comes from watches, not from every step
-    mature: bool = False  # nothing in the first eighth of the run means anything: samples are noise yet
+    mature: float = 0.0  # share of the run in which it means nothing: samples are noise yet
     behind: tuple[Name, ...] = ()  # verdicts that explain it: while one holds, this does not begin
 
 
@@ -174,19 +175,19 @@ CAUSES: tuple[Name, ...] = (*OPPONENTS, "not finite or spike", "KL collapse", "m
 VERDICTS: Mapping[Name, Verdict] = MappingProxyType(  # causes before what they bring about
     {
         "discriminator wins": Verdict(discriminator_wins),
-        "discriminator dead": Verdict(discriminator_dead, watched=True, mature=True),
+        "discriminator dead": Verdict(discriminator_dead, watched=True, mature=EARLY),
         "discriminator overfits": Verdict(discriminator_overfits, watched=True, behind=OPPONENTS),
         "not finite or spike": Verdict(not_finite, behind=OPPONENTS),
-        "KL collapse": Verdict(kl_collapse, mature=True),
-        "KL explosion": Verdict(kl_explosion, watched=True, mature=True),
+        "KL collapse": Verdict(kl_collapse, mature=EARLY),
+        "KL explosion": Verdict(kl_explosion, watched=True, mature=1 / 2),
         "mode collapse": Verdict(
             mode_collapse,
             watched=True,
-            mature=True,
+            mature=EARLY,
             behind=(*OPPONENTS, "not finite or spike", "KL collapse"),
         ),
-        "condition ignored": Verdict(condition_ignored, watched=True, mature=True, behind=CAUSES),
-        "colour drift": Verdict(colour_drift, watched=True, mature=True, behind=CAUSES),
-        "memorising": Verdict(memorising, watched=True, mature=True),
+        "condition ignored": Verdict(condition_ignored, watched=True, mature=EARLY, behind=CAUSES),
+        "colour drift": Verdict(colour_drift, watched=True, mature=EARLY, behind=CAUSES),
+        "memorising": Verdict(memorising, watched=True, mature=EARLY),
     }
 )

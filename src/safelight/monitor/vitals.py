@@ -76,7 +76,7 @@ class Vitals:
         for steps in (self.broken, *self.spiked.values()):
             while steps and steps[0] <= self.step - LATELY:
                 steps.popleft()
-        if "raw/kl" in self.averages:
+        if "raw/kl" in self.averages and self.step > self.steps / 8:
             self.smallest_kl = min(self.smallest_kl, self.averages["raw/kl"].value)
         if not any(self.spiked.values()):
             self.worst = 0.0
