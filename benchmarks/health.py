@@ -65,7 +65,7 @@ CASES: dict[str, tuple[str, Changes, tuple[str, ...]]] = {  # recipe, changes, v
     "over-trained, relativistic": (GAN, PAIRED | rates(1e-2, 1e-5), NEVER),
     "collapsed": (GAN, FREE | SLOW | rates(1e-2, 1e-2), NEVER),
     "collapsed, relativistic": (GAN, PAIRED | FREE | SLOW | rates(1e-2, 5e-3), NEVER),
-    "diffusion, learning rate x 300": ("digits", SMALL | BLOWN, ("not finite or spike",)),
+    "diffusion, learning rate x 300": ("digits", SMALL | BLOWN, ("not finite or spike", "condition ignored")),
     "VAE, weight 1": ("faces-small", FACES | STEADY | {"loss.weights.mse": 1.0}, ("KL collapse",)),
 }  # fmt: skip
 

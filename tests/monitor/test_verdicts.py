@@ -121,6 +121,16 @@ def test_samples_are_judged_when_two_watches_agree(watched, name):
     assert changes[0].step == 120  # the first watch past an eighth of the run is at 80, the next at 120
 
 
+def test_samples_that_cover_the_data_may_be_alike():
+    def rows(coverage: float):
+        for step in range(STEPS):
+            watched = {"monitor__diversity": 0.35, "monitor__coverage": coverage} if step % 20 == 19 else {}
+            yield row(step, {"mse": 0.1}, **watched)
+
+    assert told(story(rows(0.3))) == [("mode collapse", True)]
+    assert story(rows(0.95)) == []
+
+
 def test_colours_that_were_never_right_have_not_drifted():
     def rows(early: float):
         for step in range(STEPS):

@@ -22,6 +22,7 @@ SKIPS = 5  # steps lately that were skipped, or spikes
 BLIND = 0.02  # change with the condition, as a share of the variety of samples
 DRIFT = 0.12  # of the way from black to white, past what real images differ by
 COPIED = 0.1  # share of samples that are training images
+COVERED = 0.8  # coverage of samples that may be alike, as a share of real against real
 CLASSES = 0.5  # share of the classes asked for that are made
 NATS = 0.1  # KL of a posterior that says nothing
 EXPLODED = 5.0  # times the smallest KL since samples meant something
@@ -80,11 +81,15 @@ def discriminator_overfits(v: Vitals, s: Monitor, holds: bool) -> Finding | None
 
 
 def mode_collapse(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
-    """Samples are alike, or do not make all the classes, where real images differ."""
+    """Samples are alike and miss much of the data, or do not make all the classes."""
     slack = 1 / RELEASE if holds else 1.0
     diversity, classes = v.last("monitor/diversity"), v.last("monitor/classes")
-    if diversity < s.diversity * slack:
-        return Finding(f"samples differ {diversity:.2f} of what real images do", f"at least {s.diversity:g}")
+    coverage = v.last("monitor/coverage")
+    if diversity < s.diversity * slack and not coverage > COVERED:  # few samples have no coverage
+        return Finding(
+            f"samples differ {diversity:.2f} and cover {coverage:.2f} of what real images do",
+            f"at least {s.diversity:g}, or coverage above {COVERED:g}",
+        )
     if classes < CLASSES * slack:
         return Finding(f"samples look like {classes:.0%} of the classes", f"at least {CLASSES:.0%}")
     return None
