@@ -182,3 +182,10 @@ def test_system_3_is_as_its_notes_say():
     assert recipe.plan(261).weights_at(0) == {"d1": 1.0, "d2": 1.0, "g": 1.0, "r1": 0.0, "r2": 0.0}
     for optim in recipe.optim.values():
         assert (optim.kind, optim.betas[0], optim.lr_at(19_000, 20_000)) == ("adam", 0.5, 5e-5)
+
+
+def test_weights_go_with_the_components_that_a_change_of_the_method_takes_away():
+    recipe = load("fashion-gan", {"method.loss": "non-saturating", "loss.weights.d2": 2.0})
+    assert recipe.weights == {"d1": 1.0, "d2": 2.0, "g": 1.0, "r1": 0.5, "r2": 0.5}
+    with pytest.raises(UserError, match=r"^loss\.weights\.d: no such component"):
+        load("fashion-gan", {"method.loss": "non-saturating", "loss.weights.d": 1.0})

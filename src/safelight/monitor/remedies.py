@@ -58,6 +58,9 @@ def _discriminator_overfits(tree: Tree) -> Iterator[Remedy]:
 def _mode_collapse(tree: Tree) -> Iterator[Remedy]:
     yield from _rate(tree, "generator", 0.5)
     yield from _penalty(tree, 4.0, "a stronger gradient penalty")
+    if tree["method"].get("loss") == "non-saturating":
+        changes = {"method.loss": "relativistic", "method.separate": False}
+        yield Remedy("the relativistic loss", changes, live=False)
     yield from _larger_batch(tree)
 
 

@@ -151,7 +151,10 @@ def load(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe
         path, label, folder = Path(source), Path(source).stem, Path(source).parent
     tree = discover.from_folder(read_toml(path), folder)
     try:
-        return resolve(discover.from_folder(changed(tree, changes or {}), Path()), label)
+        asked = discover.from_folder(changed(tree, changes or {}), Path())
+        if any(key.startswith("method.") for key in changes or {}):
+            asked = _without_lost(tree, asked, changes or {})
+        return resolve(asked, label)
     except UserError as error:
         raise error if changes else UserError(f"{path.name}: {error}") from error
 
@@ -170,6 +173,15 @@ def changed(tree: Tree, changes: Mapping[str, Any]) -> Tree:
     return result
 
 
+def _without_lost(before: Tree, after: Tree, changes: Mapping[str, Any]) -> Tree:
+    """Weights of components that a change of the method took away go with them, unless asked for."""
+    was, now = (_method(tree, {})[-1].components.keys() for tree in (before, after))
+    lost = {name for name in was - now if f"loss.weights.{name}" not in changes}
+    weights = _section(_section(after, "loss"), "weights")
+    kept = {name: weight for name, weight in weights.items() if name not in lost}
+    return {**after, "loss": {**after.get("loss", {}), "weights": kept}}
+
+
 def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyType({})) -> Recipe:
     """Check every section of a recipe's tree. Raises UserError.
 
@@ -178,14 +190,8 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
     for key in tree:
         if key not in SECTIONS:
             raise UserError(f"{key}: no such section{nearest(key, SECTIONS)}")
-    method_tree = _section(tree, "method")
     outside = dict(known)
-    method_name = method_tree.get("name", "diffusion")
-    method_class = discover.method_class(discover.module(methods, method_name, "method.name", outside))
-    method_config = check(method_class.Config, _unnamed(method_tree), "method")
-    optional = getattr(method_class, "optional_roles", ())
-    network_configs = _networks(_section(tree, "network"), method_class.roles, optional, outside)
-    made: Method = method_class(method_config, network_configs)
+    method_class, method_config, network_configs, made = _method(tree, outside)
     trained = {name for phase in made.phases for name in phase.trains}
     return Recipe(
         name=name,
@@ -207,6 +213,17 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
         stated=tree,
         outside=outside,
     )
+
+
+def _method(tree: Tree, outside: dict[str, Outside]) -> tuple[type[Any], BaseModel, dict[str, Any], Method]:
+    """The class, the section, the networks by role, and the method they make."""
+    section = _section(tree, "method")
+    name = section.get("name", "diffusion")
+    found = discover.method_class(discover.module(methods, name, "method.name", outside))
+    config = check(found.Config, _unnamed(section), "method")
+    optional = getattr(found, "optional_roles", ())
+    networks_of = _networks(_section(tree, "network"), found.roles, optional, outside)
+    return found, config, networks_of, found(config, networks_of)
 
 
 def _section(tree: Tree, name: str) -> Tree:
