@@ -8,6 +8,7 @@ import typer
 
 from safelight.cli.options import (
     ChangesArgument,
+    EmaLengthOption,
     JsonOption,
     RunArgument,
     RunsOption,
@@ -45,9 +46,7 @@ def evaluate(
         int, typer.Option("--reference", min=20, help="Training images compared with, at most.")
     ] = 10_000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the samples.")] = 0,
-    ema_length: Annotated[
-        float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
-    ] = None,
+    ema_length: EmaLengthOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:

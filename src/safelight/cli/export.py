@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import JsonOption, RunArgument, RunsOption, StepOption, print_json, step_of
+from safelight.cli.options import (
+    EmaLengthOption,
+    JsonOption,
+    RunArgument,
+    RunsOption,
+    StepOption,
+    print_json,
+    step_of,
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,9 +28,7 @@ def export(
     to: Annotated[str, typer.Option("--to", metavar="FORM", help="diffusers, safetensors or onnx.")],
     out: Annotated[Path, typer.Option("--out", help="A new folder.")],
     step: StepOption = None,
-    ema_length: Annotated[
-        float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
-    ] = None,
+    ema_length: EmaLengthOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:

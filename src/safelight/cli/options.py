@@ -18,6 +18,9 @@ StepOption = Annotated[
     str | None,
     typer.Option("--step", metavar="STEP", help="Of a checkpoint, or its name (best); else the newest."),
 ]
+EmaLengthOption = Annotated[
+    float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
+]
 ChangesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the recipe to change, such as optim.lr=1e-4."),

@@ -10,6 +10,7 @@ import typer
 
 from safelight.cli.options import (
     ChangesArgument,
+    EmaLengthOption,
     JsonOption,
     RunArgument,
     RunsOption,
@@ -52,9 +53,7 @@ def sample(
         str | None,
         typer.Option("--step", metavar="STEP", help="Any, recomputed without a checkpoint; or best."),
     ] = None,
-    ema_length: Annotated[
-        float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
-    ] = None,
+    ema_length: EmaLengthOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="sheet.png, arrays.npz, or a folder of PNGs; else RUN.png")
     ] = None,

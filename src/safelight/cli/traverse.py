@@ -9,6 +9,7 @@ import typer
 
 from safelight.cli.options import (
     ChangesArgument,
+    EmaLengthOption,
     JsonOption,
     RunArgument,
     RunsOption,
@@ -47,9 +48,7 @@ def traverse(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the latents.")] = 0,
     step: StepOption = None,
-    ema_length: Annotated[
-        float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
-    ] = None,
+    ema_length: EmaLengthOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="The picture; else RUN-traverse.png")] = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,

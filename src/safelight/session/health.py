@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from safelight.draw import RowDraw
 from safelight.engine.state import State
@@ -29,7 +29,7 @@ from safelight.store.journal import Entry, JournalWriter, holding
 from safelight.store.metrics import Row
 from safelight.store.pins import Pin
 from safelight.store.run import RECIPE, RunDirectory
-from safelight.types import Balances, Measures, Method
+from safelight.types import Balances, Measures, Method, Values
 
 TAIL = 5000  # recorded steps that a resumed session judges again, to know what it would have known
 REACTING = 16  # samples drawn once more, under other conditions
@@ -73,11 +73,19 @@ class Health:
         return told
 
     def look(
-        self, images: Images, nets: Mapping[str, nn.Module], recipe: Recipe, autocast: Autocast
+        self,
+        images: Images,
+        asked: tuple[Values, Tensor],
+        nets: Mapping[str, nn.Module],
+        recipe: Recipe,
+        autocast: Autocast,
     ) -> dict[str, float]:
-        """Columns of watched samples (N, H, W, C): beside real images, and under other conditions."""
+        """Columns of watched samples (N, H, W, C): beside real images, and under other conditions.
+
+        asked: given and present (N,), which the samples were drawn under.
+        """
         method, stream = self.ready.method, self.ready.stream
-        given, present = watch.watched_conditions(recipe, stream)
+        given, present = asked
         found: dict[str, float] = {}
         if images.shape[1:] == stream.pack.images.shape[1:]:  # a decoder may draw them larger
             if self._beside is None or len(self._beside.groups) != len(images):

@@ -29,7 +29,7 @@ from safelight.session.measure import Bench, Cost
 from safelight.session.prepare import Prepared, Tell, choose_execution, open_device
 from safelight.session.products import references
 from safelight.session.stages import made
-from safelight.session.watch import watched_images
+from safelight.session.watch import watched_conditions, watched_images
 
 How = Literal["measured", "estimated"]
 AFFORDED = 40.0  # seconds for the steps that are timed at full size
@@ -302,5 +302,6 @@ def _watching(
     nets = {**{name: bench.state.nets[name] for name in ready.method.frozen}, **bench.state.averages.networks}
     autocast = precision.autocast(ready.device, execution.precision)
     began = time.perf_counter()
-    watched_images(ready.method, nets, recipe, bench.stream, autocast)
+    asked = watched_conditions(recipe, bench.stream)
+    watched_images(ready.method, nets, recipe, bench.stream, autocast, asked)
     return (time.perf_counter() - began) / few * watch.images * sheets

@@ -171,9 +171,10 @@ class Session:
                 folder.mkdir(exist_ok=True)
         if getattr(ready.method, "draws", True):
             asked = used(recipe, ready.products)
-            images = watch.watched_images(ready.method, nets, asked, ready.stream, self.autocast)
+            wanted = watch.watched_conditions(asked, ready.stream)
+            images = watch.watched_images(ready.method, nets, asked, ready.stream, self.autocast, wanted)
             if self.health:
-                self.ledger.note(self.health.look(images, nets, asked, self.autocast))
+                self.ledger.note(self.health.look(images, wanted, nets, asked, self.autocast))
             path = self.directory.sheets / f"{step:08d}.png"
             watch.draw_sheet(
                 images, ready.stream.spec, f"step {step}", path, prompts=recipe.watch.prompts or ()

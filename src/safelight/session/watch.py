@@ -62,14 +62,13 @@ def watched_images(
     recipe: Recipe,
     stream: Stream,
     autocast: Autocast,
-    asked: tuple[Values, Tensor] | None = None,
+    asked: tuple[Values, Tensor],
 ) -> NDArray[np.uint8]:
     """The fixed samples of [watch]: (N, H, W, C) uint8, the same noises and conditions at every step.
 
-    recipe: as for `watched_conditions`. asked: given and present (n,), for the same noises under other
-    conditions. Raises UserError.
+    asked: given and present (N,), those of `watched_conditions`, or others for the same noises.
     """
-    given, present = asked or watched_conditions(recipe, stream)
+    given, present = asked
     x = generate(method, nets, recipe.sample, given, present, recipe.watch.seed, autocast)
     return stream.space.to_pixels(x)
 
