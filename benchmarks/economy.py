@@ -27,7 +27,7 @@ from safelight.recipes.recipe import Recipe, load
 from safelight.session.prepare import choose_execution, prepare
 from safelight.session.show import Show
 from safelight.session.train import begin
-from safelight.session.watch import draw_sheet, evaluated, watched_images
+from safelight.session.watch import draw_sheet, evaluated, watched_conditions, watched_images
 from safelight.store.usage import by_kind
 
 STEPS = 300
@@ -61,6 +61,7 @@ def saving_all(recipe: Recipe, folder: Path) -> Cost:
     execution = choose_execution(ready)
     autocast = precision.autocast(ready.device, execution.precision)
     state = ready.state(execution.memory_format)
+    asked = watched_conditions(recipe, ready.stream)
     taken = {"models": 0, "sheets": 0}
 
     def boundary(signals: Signals) -> None:
@@ -68,7 +69,9 @@ def saving_all(recipe: Recipe, folder: Path) -> Cost:
         for path, net in zip(files, state.nets.values(), strict=True):
             torch.save(net.state_dict(), path)
         sheet = folder / f"{state.step}.png"
-        images = watched_images(ready.method, evaluated(ready.method, state), recipe, ready.stream, autocast)
+        images = watched_images(
+            ready.method, evaluated(ready.method, state), recipe, ready.stream, autocast, asked
+        )
         draw_sheet(images, ready.stream.spec, f"step {state.step}", sheet)
         taken["models"] += sum(path.stat().st_size for path in files)
         taken["sheets"] += sheet.stat().st_size

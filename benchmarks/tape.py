@@ -95,23 +95,25 @@ def main() -> None:
     levels = {level: Kept(f"level {level}") for level in LEVELS}
     exact: dict[int, NDArray[np.uint8]] = {}
     steps: list[float] = []
-    before: dict[str, Tensor | frame.Bits] = {}
+    before: tuple[Tensor, frame.Bits] | None = None  # weights of the last step, and their bits
     with tempfile.TemporaryDirectory() as folder:
         homes = [Path(tempfile.mkdtemp(dir=folder)) for _ in range(2)]
         dense_tape, sparse_tape = (TapeWriter(home, 1) for home in homes)
 
         def boundary(signals: Signals) -> None:
+            nonlocal before
             if began:
                 steps.append(time.process_time() - began.pop())
             step = state.step
             every.add(lambda: dense_tape.append(step, averaged, KEYFRAME))
             weights = torch.cat([p.reshape(-1) for p in averaged["generator"].parameters()])
             bits = frame.ordered(weights.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16))
-            if "weights" in before:
-                deltas.add(lambda: difference(weights, before["weights"]))
+            if before is not None:
+                weights_before, bits_before = before
+                deltas.add(lambda: difference(weights, weights_before))
                 for level, kept in levels.items():
-                    kept.add(lambda level=level: len(frame.encode(bits, before["bits"], level)))
-            before.update(weights=weights, bits=bits)
+                    kept.add(lambda level=level: len(frame.encode(bits, bits_before, level)))  # type: ignore[misc]
+            before = weights, bits
             if step % EVERY == 0:
                 sparse.add(lambda: sparse_tape.append(step, averaged, KEYFRAME))
                 nets = {**state.nets}
@@ -146,9 +148,8 @@ def main() -> None:
         print(f"| {kept.title} | {size:,.0f} | {cost:.1f} |")
 
 
-def difference(now: Tensor, before: object) -> int:
+def difference(now: Tensor, before: Tensor) -> int:
     """Bytes of the differences of the bits of fp32 weights, by planes."""
-    assert isinstance(before, Tensor)
     changed = (now.view(torch.int32) - before.view(torch.int32)).numpy()
     planes = np.ascontiguousarray(changed.view(np.uint8).reshape(-1, 4).T)
     return len(zstandard.ZstdCompressor(level=3).compress(planes.data))
