@@ -17,6 +17,9 @@ def play(progress: TrainingProgress, first: bool = True) -> None:
     """A short session."""
     show = progress.show(first)
     show.tell("packing digits")
+    if show.progress:
+        show.progress("encoding digits", 512, 2048)
+        show.progress("encoding digits", 2048, 2048)
     show.warn("environment differs")
     show.begin(0, 20, 8)
     show.rows(rows(0, 1, 2))
@@ -49,6 +52,31 @@ def test_a_notebook_has_one_line_written_over(capsys):
     assert after.rstrip().endswith("loss 0.5")
     assert len(before) == len(after)  # nothing of the longer one stays behind
     assert lines[1:] == [""]
+
+
+def test_work_before_the_first_step_has_a_bar_of_its_own_that_goes_when_it_is_done(capsys):
+    progress = TrainingProgress()
+    progress.console = Console(stderr=True, force_terminal=True, width=120)
+    show = progress.show()
+    show.progress("encoding digits", 0, 2048)
+    show.progress("encoding digits", 512, 2048)
+    progress._before.shown.refresh()  # it paints ten times a second by itself
+    show.progress("encoding digits", 2048, 2048)
+    assert progress._before is None
+    said = capsys.readouterr().err
+    assert "encoding digits" in said
+    assert "512/2048" in said
+    assert "left" in said
+
+
+def test_a_bar_of_work_that_failed_is_taken_away(capsys):
+    progress = TrainingProgress()
+    progress.console = Console(stderr=True, force_terminal=True)
+    show = progress.show()
+    show.progress("encoding digits", 512, 2048)
+    show.end()
+    assert progress._before is None
+    assert capsys.readouterr().err.endswith("\x1b[2K")  # the line is blank again
 
 
 def test_a_terminal_has_a_bar(capsys):

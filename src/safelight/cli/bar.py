@@ -30,26 +30,34 @@ class Rate(ProgressColumn):
         return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
 
+class Bar:
+    """A bar for each piece of work, gone when that is done. Silent where the console is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.shown = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """What is being done, how much of it is done, and of how much."""
+        if what not in self._tasks:
+            self._tasks[what] = self.shown.add_task(what, total=total, completed=done)
+        self.shown.update(self._tasks[what], completed=done, total=total, visible=done < total)
+
+
 @contextmanager
 def bar() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
     """(tell, progress): one takes a line, the other what is being done, how much of it, and of how much."""
     console = Console(stderr=True)
-    shown = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    tasks: dict[str, TaskID] = {}
-
-    def progress(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = shown.add_task(what)
-        shown.update(tasks[what], completed=done, total=total, visible=done < total)
-
-    with shown:
-        yield lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True), progress
+    bars = Bar(console)
+    with bars.shown:
+        yield lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True), bars.progress

@@ -38,7 +38,8 @@ def check(
 
     with bar() as (tell, progress):
         resolved = load(recipe, changes_of(changes))
-        ready = prepare(resolved, World(), tell, made(resolved, runs_directory(runs)))
+        products = made(resolved, runs_directory(runs))
+        ready = prepare(resolved, World(), tell, products, progress)
         checked = look(ready, choose_execution(ready, tell), fast, again, progress)
     if as_json:
         print_json({"recipe": ready.recipe.name, **checked.plain()})

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from safelight.cli.bar import Bar
+
 if TYPE_CHECKING:
     from safelight.session.show import Show
     from safelight.store.metrics import Row
@@ -18,6 +20,7 @@ class TrainingProgress:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
+        self._before: Bar | None = None  # of work before the first step
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._steps = 0
@@ -39,7 +42,7 @@ class TrainingProgress:
             return Show(print, self._begin, self._line, print, print)
         if not self.console.is_terminal:
             return Show(warn=self._tell)
-        return Show(self._tell, self._begin_bar, self._bar, self._end_bar, self._tell)
+        return Show(self._tell, self._begin_bar, self._bar, self._end_bar, self._tell, self._work)
 
     def _tell(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -53,8 +56,23 @@ class TrainingProgress:
         line = f"step {rows[-1].step + 1} of {self._steps}  {rate}  {loss}"
         print(f"\r{line:60}", end="", flush=True)
 
+    def _work(self, what: str, done: int, total: int) -> None:
+        """A bar for each piece of work on the data; between two, lines have the terminal to themselves."""
+        if self._before is None:
+            self._before = Bar(self.console)
+            self._before.shown.start()
+        self._before.progress(what, done, total)
+        if done >= total:
+            self._end_work()
+
+    def _end_work(self) -> None:
+        if self._before is not None:
+            self._before.shown.stop()
+            self._before = None
+
     def _begin_bar(self, step: int, steps: int, batch_size: int) -> None:
         self._begin(step, steps, batch_size)
+        self._end_work()
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -74,6 +92,7 @@ class TrainingProgress:
             self._progress.update(self._task, completed=rows[-1].step + 1, rate=rate, loss=loss)
 
     def _end_bar(self) -> None:
+        self._end_work()
         if self._progress is not None:
             self._progress.stop()
 

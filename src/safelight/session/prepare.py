@@ -18,6 +18,7 @@ from safelight.data import open_data
 from safelight.data.cache import cache_dir
 from safelight.data.latents import open_latents, space_of, told
 from safelight.data.pack import Pack
+from safelight.data.source import Progress
 from safelight.data.space import Space
 from safelight.data.stream import Stream
 from safelight.data.view import views_of
@@ -66,27 +67,33 @@ def prepare(
     world: World,
     tell: Tell = lambda line: None,
     products: Products = MappingProxyType({}),
+    progress: Progress | None = None,
 ) -> Prepared:
-    """Open the data and the device of a recipe. Raises UserError."""
+    """Open the data and the device of a recipe. Raises UserError.
+
+    progress: of work on the data, shown; without it lines are told every now and then.
+    """
+    work = (progress or _telling(tell)) if world.first else None
     if missing := references(recipe).keys() - products.keys():
         raise UserError(f"{sorted(missing)[0]}: names another training, which has to come first")
     device = open_device(recipe.train.device, world.size)
     opened = used(recipe, products)
     if world.local == 0:
-        pack = open_data(opened.data, _telling(tell) if world.first else None)
+        pack = open_data(opened.data, work)
     world.wait()  # the first process of each machine packs, the others find it done
     if world.local != 0:
         pack = open_data(opened.data)
     if world.share(pack.fingerprint) != pack.fingerprint:
         raise UserError(f"{pack.name}: {socket.gethostname()} has other data than the first machine; copy it")
-    stream = open_stream(recipe, pack, world, device, products, tell)
+    stream = open_stream(recipe, pack, world, device, products, tell, work)
     stream.parts(0, recipe.train.accumulate, world.rank, world.size)  # refuse sizes that do not divide
     return Prepared(recipe, pack, stream, opened.method(), device, world, products)
 
 
 def open_stream(
-    recipe: Recipe, pack: Pack, world: World, device: torch.device, products: Products, tell: Tell
-) -> Stream:
+    recipe: Recipe, pack: Pack, world: World, device: torch.device, products: Products, tell: Tell,
+    progress: Progress | None,
+) -> Stream:  # fmt: skip
     """The batches of a recipe: images, or latents that are encoded now if they are not in the cache."""
     views = views_of(recipe.data, *pack.images.shape[1:3])
     space, latents = Space(), None
@@ -95,7 +102,7 @@ def open_stream(
         if getattr(recipe.sample, "clip", False):
             raise UserError("sample.clip: latents are not bounded by -1 and 1; set sample.clip=false")
         if world.local == 0:
-            latents = open_latents(pack, codec, views.all, device, _telling(tell) if world.first else None)
+            latents = open_latents(pack, codec, views.all, device, progress)
         world.wait()
         latents = latents or open_latents(pack, codec, views.all, device)
         space = space_of(pack, latents, codec, recipe.data.latents.shift, recipe.data.latents.scale)
@@ -201,18 +208,18 @@ def _probe_key(ready: Prepared) -> str:
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
-def _telling(tell: Tell) -> Callable[[str, int, int | None], None]:
+def _telling(tell: Tell) -> Progress:
     """Data progress as a line whenever something new begins, and every half minute of it."""
     begun: dict[str, tuple[float, int]] = {}
     last = 0.0
 
-    def progress(what: str, done: int, total: int | None) -> None:
+    def progress(what: str, done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
         if what not in begun:
             begun[what], last = (now, done), now
             tell(what)
-        elif total and now - last > PATIENCE:
+        elif now - last > PATIENCE:
             last, (start, before) = now, begun[what]
             rate = max(done - before, 1) / (now - start)
             left = timedelta(seconds=round((total - done) / rate))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from safelight.data.source import Progress
 from safelight.session.prepare import Tell
 from safelight.store.metrics import Row
 
@@ -18,3 +19,4 @@ class Show:
     rows: Callable[[list[Row]], None] = lambda rows: None  # metrics, every half second or so
     end: Callable[[], None] = lambda: None
     warn: Tell = lambda line: None  # one line that should not be missed, also where only a log is kept
+    progress: Progress | None = None  # of work on data, before the first step; None: told in lines

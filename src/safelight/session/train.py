@@ -44,7 +44,7 @@ def begin(
     products: of the trainings that came before it; see stages.py, which also makes them. checked: look for
     faults first, and refuse to begin with one.
     """
-    ready = prepare(recipe, world, show.tell, products)
+    ready = _opened(recipe, world, show, products)
     execution = choose_execution(ready, show.tell)
     found = before_training(ready, execution, show.tell, show.warn) if checked else None
     state = ready.state(execution.memory_format)
@@ -72,7 +72,7 @@ def begin(
 def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
     """Go on with a run from its newest good checkpoint. Raises UserError."""
     recipe = recipe_of(directory)
-    ready = prepare(recipe, world, show.tell, products_of(directory))
+    ready = _opened(recipe, world, show, products_of(directory))
     facts = directory.info().facts
     if ready.pack.fingerprint != facts.data["fingerprint"]:
         raise UserError(
@@ -84,6 +84,15 @@ def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
     if world.first:
         require_room(ahead(ready, state), directory.path, sum(usage.by_kind(directory.path).values()))
     return _run(directory, ready, execution, state, show)
+
+
+def _opened(recipe: Recipe, world: World, show: Show, products: Products) -> Prepared:
+    """What a session trains with; no bar is left behind where it cannot be opened."""
+    try:
+        return prepare(recipe, world, show.tell, products, show.progress)
+    except BaseException:
+        show.end()
+        raise
 
 
 def _run(
