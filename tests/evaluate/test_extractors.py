@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +11,14 @@ from torch import Tensor, nn
 
 from programs import Program, save
 from safelight.config import UserError
+from safelight.data.cache import cache_dir
 from safelight.evaluate import classifier as classifier_module
-from safelight.evaluate.classifier import build, open_classifier, prepared, shifted
+from safelight.evaluate.classifier import build, open_classifier, prepared
 from safelight.evaluate.efficientnet import open_efficientnet
 from safelight.evaluate.extractors import open_extractor
 from safelight.evaluate.features import BATCH, Extractor, extract
 from safelight.evaluate.torchscript import open_program
+from safelight.evaluate.training import shifted, shuffled
 from safelight.types import DataSpec
 
 CPU = torch.device("cpu")
@@ -59,7 +60,7 @@ def test_a_damaged_classifier_is_trained_anew(digits, monkeypatch):
     monkeypatch.setattr(classifier_module, "VERSION", "damaged")
     first = open_classifier(digits, CPU, quiet)
     stored = max(
-        (Path(classifier_module.cache_dir("extractors"))).glob("*.safetensors"),
+        cache_dir("extractors").glob("*.safetensors"),
         key=lambda p: p.stat().st_mtime,
     )
     stored.write_bytes(stored.read_bytes()[:-100])
@@ -75,6 +76,17 @@ def test_the_classifier_starts_from_weights_of_unit_gain():
         x = layer(x)
     assert 0.5 < float(x.square().mean()) ** 0.5 < 2.0
     assert network(torch.zeros(2, 3, 28, 28)).shape == (2, 7)
+
+
+def test_an_order_shows_every_item_once_an_epoch_and_a_whole_batch_stays_in_its_epoch():
+    items = np.array([3, 5, 8, 13, 21])
+    order = shuffled(items, 20, "who")
+    assert [sorted(epoch) for epoch in order.reshape(4, 5).tolist()] == [items.tolist()] * 4
+    assert len(set(map(tuple, order.reshape(4, 5).tolist()))) > 1
+    whole = shuffled(items, 8, "who", whole=4)
+    assert whole[:5].tolist() == order[:5].tolist()
+    assert whole[5:8].tolist() == order[:3].tolist()  # on from the beginning of the epoch it is in
+    assert shuffled(items, 10, "other").tolist() != order[:10].tolist()
 
 
 def test_shifts_move_images_and_repeat_their_edges():

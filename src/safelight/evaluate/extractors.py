@@ -11,6 +11,7 @@ from safelight.config import UserError, nearest
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.evaluate.features import INCEPTION, READER, Extractor
+from safelight.evaluate.reader import Reader
 
 NAMES = ("classifier", "segmenter", "efficientnet", READER, INCEPTION)
 
@@ -40,8 +41,6 @@ def open_extractor(
 
             return open_efficientnet(pack.spec, device)
         case "reader":
-            from safelight.evaluate.reader import open_reader
-
             return open_reader(pack, device, tell, progress).extractor
         case "inception":
             from safelight.evaluate.inception import open_inception
@@ -55,3 +54,16 @@ def open_extractor(
     from safelight.evaluate.torchscript import open_program
 
     return open_program(path, path.stem, device, tell)
+
+
+def open_reader(
+    pack: Pack, device: torch.device, tell: Callable[[str], None], progress: Progress | None = None
+) -> Reader:
+    """The reader of a pack: the one in the cache, or trained now. Raises UserError without captions."""
+    if pack.name == "shapes":
+        from safelight.evaluate.scenes import open_scene_reader
+
+        return open_scene_reader(device, tell, progress)
+    from safelight.evaluate.retrieval import open_retrieval
+
+    return open_retrieval(pack, device, tell, progress)

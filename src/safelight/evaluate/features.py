@@ -65,8 +65,7 @@ def extract(extractor: Extractor, chunks: Iterable[NDArray[Any]]) -> Features:
     """
     values, classes = [], []
     for chunk in chunks:
-        pixels = torch.from_numpy(np.require(chunk, requirements=["C", "W"])).permute(0, 3, 1, 2)
-        for batch in torch.split(pixels, BATCH):
+        for batch in torch.split(pixels_of(chunk), BATCH):
             own, predicted = extractor.network(batch.to(extractor.device))
             values.append(own.float().to(extractor.home))
             if predicted is not None:
@@ -74,6 +73,11 @@ def extract(extractor: Extractor, chunks: Iterable[NDArray[Any]]) -> Features:
     if not values:
         raise ValueError("features of no images")
     return Features(torch.cat(values), torch.cat(classes) if classes else None)
+
+
+def pixels_of(images: NDArray[Any]) -> Tensor:
+    """Images as packs hold them, (b, H, W, C) -> as networks take them, (b, C, H, W) uint8."""
+    return torch.from_numpy(np.require(images, requirements=["C", "W"])).permute(0, 3, 1, 2)
 
 
 def rgb(pixels: Tensor) -> Tensor:

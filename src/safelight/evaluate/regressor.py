@@ -1,33 +1,23 @@
-"""A small regressor of attributes, trained on the real images once for each data set: what samples obey.
-
-Never the training signal of a generator. It is a pure function of the data (and of the machine's arithmetic),
-as the classifier is: weights, order and shifts are drawn by name.
-"""
+"""A small regressor of attributes, trained on the real images once for each data set: what samples obey."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import safetensors
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.data.cache import cache_dir, move_into_place
 from safelight.data.pack import Pack
-from safelight.data.source import Progress, key
-from safelight.draw import RowDraw, permutation
-from safelight.evaluate.classifier import build, cosine, prepared, shifted, weights_hash
+from safelight.data.source import Progress
+from safelight.draw import RowDraw
+from safelight.evaluate.classifier import build, prepared
 from safelight.evaluate.evaluation import Result
-from safelight.evaluate.features import BATCH
+from safelight.evaluate.features import pixels_of
+from safelight.evaluate.training import Course, chunks, fit, shifted, shuffled, trained_once, weights_hash
 
 VERSION = 1  # of the network and its training: another number trains anew
 EPOCHS, FEWEST, MOST = 4, 16_000, 60_000  # images shown: so many epochs, between these
@@ -73,80 +63,52 @@ def open_regressor(
     condition = pack.conditions.get("attributes")
     if condition is None:
         return None
-    train, held_out = (items[pack.covered["attributes"][items]] for items in (pack.train, pack.held_out))
-    if not (len(train) and len(held_out)):
+    items, held_out = (own[pack.covered["attributes"][own]] for own in (pack.train, pack.held_out))
+    if not (len(items) and len(held_out)):
         return None
-    name = key("regressor", VERSION, pack.fingerprint, train.tobytes(), held_out.tobytes())
-    path = cache_dir("extractors") / f"regressor-{name[:16]}.safetensors"
     values = np.asarray(pack.given["attributes"], np.float32)
-    mean, deviation = values[train].mean(0), values[train].std(0).clip(1e-6)
+    mean, deviation = values[items].mean(0), values[items].std(0).clip(1e-6)
     network = build(pack.images.shape[3], condition.size)
 
-    def predict(images: NDArray[np.uint8]) -> Values:
-        read: Values = _read(network, images, device) * deviation + mean
-        return read
+    def read(images: NDArray[np.uint8], items: NDArray[np.int64]) -> Values:
+        found: Values = _read(network, images, items, device) * deviation + mean
+        return found
 
-    with FileLock(f"{path}.lock"):
-        known = _load(path, network)
-        if known is None:
-            tell(f"training a regressor of attributes on {len(train):,} images of {pack.name}, once")
-            learn(network.to(device), pack, train, (values - mean) / deviation, progress)
-            network.eval()
-            errors = np.abs(predict(np.asarray(pack.images[held_out])) - values[held_out])
-            known = tuple(errors.mean(0).tolist())
-            _save(path, network, known)
-    network.to(device).eval().requires_grad_(False)
+    def predict(images: NDArray[np.uint8]) -> Values:
+        return read(images, np.arange(len(images)))
+
+    def train() -> object:
+        tell(f"training a regressor of attributes on {len(items):,} images of {pack.name}, once")
+        learn(network, pack, items, (values - mean) / deviation, progress)
+        return np.abs(read(pack.images, held_out) - values[held_out]).mean(0).tolist()
+
+    facts = (VERSION, pack.fingerprint, items.tobytes(), held_out.tobytes())
+    known = tuple(trained_once("regressor", facts, network, device, train))
     names = condition.names or tuple(map(str, range(condition.size)))
     guess = tuple(np.abs(values[held_out] - mean).mean(0).tolist())
     return Regressor(weights_hash(network), names, known, guess, predict)
 
 
 def learn(
-    network: nn.Sequential, pack: Pack, train: NDArray[np.int64], targets: Values, progress: Progress | None
+    network: nn.Sequential, pack: Pack, items: NDArray[np.int64], targets: Values, progress: Progress | None
 ) -> None:
-    """Train on items with attributes: AdamW, warm-up and cosine, squared error of targets (N, A)."""
+    """Train on items with attributes by the squared error of targets (N, A), images shifted a little."""
     device = next(network.parameters()).device
-    steps = min(MOST, max(FEWEST, EPOCHS * len(train))) // SIZE
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
-    network.train()
-    for step in range(steps):
-        begin = step * SIZE
-        order = permutation(len(train), "regressor", begin // len(train))
-        items = train[order[(begin + np.arange(SIZE)) % len(train)]]
-        pixels = torch.from_numpy(np.asarray(pack.images[items])).permute(0, 3, 1, 2)
-        pixels = shifted(pixels, RowDraw(0, step, "regressor", range(SIZE)), SHIFT)
-        for group in optimiser.param_groups:
-            group["lr"] = LR * min(1.0, (step + 1) / (0.1 * steps)) * cosine(step / steps)
-        optimiser.zero_grad()
-        wanted = torch.from_numpy(targets[items]).to(device)
-        F.mse_loss(network(prepared(pixels.to(device))), wanted).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        if progress and (step % 10 == 0 or step == steps - 1):
-            progress("training the regressor", (step + 1) * SIZE, steps * SIZE)
+    steps = min(MOST, max(FEWEST, EPOCHS * len(items))) // SIZE
+    order = shuffled(items, steps * SIZE, "regressor", whole=SIZE)
+
+    def loss(step: int) -> Tensor:
+        own = order[step * SIZE : (step + 1) * SIZE]
+        pixels = shifted(pixels_of(pack.images[own]), RowDraw(0, step, "regressor", range(SIZE)), SHIFT)
+        return F.mse_loss(network(prepared(pixels.to(device))), torch.from_numpy(targets[own]).to(device))
+
+    fit(network, Course(steps, SIZE, LR, WEIGHT_DECAY, warm_up=0.1 * steps), loss, "regressor", progress)
 
 
 @torch.inference_mode()
-def _read(network: nn.Sequential, images: NDArray[np.uint8], device: torch.device) -> Values:
-    parts: list[Tensor] = []
-    for start in range(0, len(images), BATCH):
-        pixels = torch.from_numpy(np.array(images[start : start + BATCH])).permute(0, 3, 1, 2).to(device)
-        parts.append(network(prepared(pixels)).float().cpu())
-    found: Values = torch.cat(parts).numpy()
+def _read(
+    network: nn.Sequential, images: NDArray[np.uint8], items: NDArray[np.int64], device: torch.device
+) -> Values:
+    read = [network(prepared(x)).float().cpu() for x in chunks(images, items, device)]
+    found: Values = torch.cat(read).numpy()
     return found
-
-
-def _save(path: Path, network: nn.Module, known: tuple[float, ...]) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, partial, {"known": json.dumps(known)})
-    move_into_place(partial, path)
-
-
-def _load(path: Path, network: nn.Module) -> tuple[float, ...] | None:
-    """Copy the stored weights into the network. Returns its known errors, None if there are none."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-            return tuple(map(float, json.loads(file.metadata()["known"])))
-    except (OSError, safetensors.SafetensorError, KeyError, RuntimeError, TypeError, ValueError):
-        return None  # absent, cut off, or not ours: trained anew

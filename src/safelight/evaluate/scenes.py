@@ -10,22 +10,20 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.data.cache import cache_dir
 from safelight.data.drawn.shapes import COLOURS, RELATIONS, SHAPES, Scene, draw, read, scene
-from safelight.data.source import Progress, key
+from safelight.data.source import Progress
 from safelight.draw import RowDraw
-from safelight.evaluate.classifier import cosine, initialised, load, save, weights_hash
-from safelight.evaluate.features import READER, Extractor
+from safelight.evaluate.features import READER, Extractor, pixels_of
 from safelight.evaluate.reader import Reader
 from safelight.evaluate.scores import Score
+from safelight.evaluate.training import Course, fit, initialised, trained_once, weights_hash
 
-VERSION = 1  # of the network and its training: another number trains anew
+VERSION = 2  # of the network and its training: another number trains anew
 SIDE = 32  # pixels it looks at
-STEPS, BATCH, LR = 700, 64, 4e-3
+STEPS, SIZE, LR, WEIGHT_DECAY, WARM_UP = 700, 64, 4e-3, 0.02, 50  # SIZE of a batch
 FIRST = 10_000_000  # of the scenes it learns from; those of the data set come long before
 COLOUR, SHAPE = tuple(COLOURS), SHAPES
 QUESTIONS = (len(RELATIONS), len(COLOUR), len(SHAPE), len(COLOUR), len(SHAPE))  # answers to each
@@ -36,15 +34,13 @@ def open_scene_reader(
     device: torch.device, tell: Callable[[str], None], progress: Progress | None = None
 ) -> Reader:
     """The reader of scenes: the one in the cache, or trained now."""
-    path = cache_dir("extractors") / f"scenes-{key('scenes', VERSION)[:16]}.safetensors"
     network = build()
-    with FileLock(f"{path}.lock"):
-        stored = load(path, network)
-        if stored is None:
-            tell(f"training a reader of scenes on {STEPS * BATCH:,} drawn ones, once")
-            stored = learn(network, progress)
-            save(path, network, stored)
-    network.to(device).eval().requires_grad_(False)
+
+    def train() -> float:
+        tell(f"training a reader of scenes on {STEPS * SIZE:,} drawn ones, once")
+        return learn(network, progress)
+
+    accuracy = trained_once("scenes", (VERSION,), network, device, train)
     body, head = network[:-1], network[-1]
 
     def see(pixels: Tensor) -> tuple[Tensor, None]:
@@ -54,7 +50,7 @@ def open_scene_reader(
         answers = answered(head.cpu()(features.cpu()))
         return read_right(answers, [read(text) for text in texts])
 
-    extractor = Extractor(READER, weights_hash(network), f"averaged to {SIDE} pixels", see, device, stored)
+    extractor = Extractor(READER, weights_hash(network), f"averaged to {SIDE} pixels", see, device, accuracy)
     told = "share of images whose relation, colours and shapes are all those of the text"
     return Reader(extractor, scores, told)
 
@@ -66,7 +62,8 @@ def build() -> nn.Sequential:
         convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
         return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
 
-    return initialised(
+    network = initialised(
+        "classifier",
         lambda: nn.Sequential(
             *block(3, 16),
             *block(16, 32),
@@ -75,8 +72,9 @@ def build() -> nn.Sequential:
             nn.Linear(64 * (SIDE // 8) ** 2, FEATURES),
             nn.ReLU(),
             nn.Linear(FEATURES, sum(QUESTIONS)),
-        )
+        ),
     )
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def prepared(pixels: Tensor) -> Tensor:
@@ -87,31 +85,27 @@ def prepared(pixels: Tensor) -> Tensor:
 
 def learn(network: nn.Sequential, progress: Progress | None) -> float:
     """Train on scenes drawn anew, with a little noise; the share of further ones that it reads rightly."""
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.02, fused=True)
-    network.train()
-    for step in range(STEPS):
-        pixels, truth = drawn(range(FIRST + step * BATCH, FIRST + (step + 1) * BATCH))
-        noise = RowDraw(0, step, "scenes", range(BATCH)).normal("noise", *pixels.shape[1:])
-        for group in optimiser.param_groups:
-            group["lr"] = LR * min(1.0, (step + 1) / 50) * cosine(step / STEPS)
-        optimiser.zero_grad()
-        answers = network(prepared(pixels) + 0.1 * noise).split(QUESTIONS, dim=1)
-        loss = torch.stack([F.cross_entropy(one, truth[:, i]) for i, one in enumerate(answers)]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        if progress and (step % 10 == 0 or step == STEPS - 1):
-            progress("training the reader", step + 1, STEPS)
-    network.eval()
-    pixels, truth = drawn(range(FIRST + STEPS * BATCH, FIRST + STEPS * BATCH + 500))
+    device = next(network.parameters()).device
+
+    def loss(step: int) -> Tensor:
+        pixels, truth = drawn(range(FIRST + step * SIZE, FIRST + (step + 1) * SIZE))
+        noise = RowDraw(0, step, "scenes", range(SIZE)).normal("noise", *pixels.shape[1:])
+        answers = network((prepared(pixels) + 0.1 * noise).to(device)).split(QUESTIONS, dim=1)
+        own = truth.to(device)
+        return torch.stack([F.cross_entropy(one, own[:, i]) for i, one in enumerate(answers)]).sum()
+
+    fit(network, Course(STEPS, SIZE, LR, WEIGHT_DECAY, WARM_UP), loss, "reader", progress)
+    pixels, truth = drawn(range(FIRST + STEPS * SIZE, FIRST + STEPS * SIZE + 500))
     with torch.inference_mode():
-        return float((answered(network(prepared(pixels))) == truth).all(1).double().mean())
+        answers = answered(network(prepared(pixels).to(device)).cpu())
+    return float((answers == truth).all(1).double().mean())
 
 
 def drawn(indices: range) -> tuple[Tensor, Tensor]:
     """Scenes by number: pixels uint8 (b, 3, SIDE, SIDE), and their answers (b, 5)."""
     scenes = [scene(index) for index in indices]
     images = np.stack([draw(own, index, SIDE) for own, index in zip(scenes, indices, strict=True)])
-    return torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor([answers_of(own) for own in scenes])
+    return pixels_of(images), torch.tensor([answers_of(own) for own in scenes])
 
 
 def answers_of(own: Scene) -> tuple[int, int, int, int, int]:

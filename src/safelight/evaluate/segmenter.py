@@ -1,40 +1,42 @@
 """A small segmenter, trained on the data's own masks once for each data set: what a mask's samples obey.
 
-Never the training signal of a generator. It is a pure function of the data (and of the machine's arithmetic),
-as the classifier is: weights, order and views are drawn by name. Its pooled features measure distances.
+Its pooled features measure distances.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import safetensors
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safelight.config import UserError
-from safelight.data.cache import cache_dir, move_into_place
 from safelight.data.pack import Pack
-from safelight.data.source import NOT_MASKED, Progress, key
-from safelight.draw import RowDraw, permutation
-from safelight.evaluate.classifier import cosine, weights_hash
-from safelight.evaluate.features import BATCH, Extractor
+from safelight.data.source import NOT_MASKED, Progress
+from safelight.draw import RowDraw
+from safelight.evaluate.features import BATCH, Extractor, pixels_of
+from safelight.evaluate.training import (
+    Course,
+    averaged_down,
+    chunks,
+    fit,
+    initialised,
+    shuffled,
+    trained_once,
+    weights_hash,
+)
 
 VERSION = 1  # of the network and its training: another number trains anew
 WIDTHS = (24, 48, 96)
 LARGEST = 128  # pixels; larger images are averaged down to this, their masks to the nearest
 EPOCHS, FEWEST, MOST = 6, 12_000, 100_000  # images shown: so many epochs, between these
 SIZE, LR, WEIGHT_DECAY = 32, 3e-3, 0.02  # of a batch, and AdamW's
+RULE = f"as it is, averaged down to {LARGEST} pixels where larger"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,22 +93,19 @@ def open_segmenter(
     """The segmenter of a pack: the one in the cache, or trained now. Raises UserError without masks."""
     if "mask" not in pack.described:
         raise UserError(f"features 'segmenter': {pack.name} has no masks to learn; use efficientnet")
-    train, held_out = (items[pack.covered["mask"][items]] for items in (pack.train, pack.held_out))
-    name = key("segmenter", VERSION, pack.fingerprint, train.tobytes(), held_out.tobytes())
-    path = cache_dir("extractors") / f"segmenter-{name[:16]}.safetensors"
-    described = pack.described["mask"]
-    classes = tuple(described[2]) or tuple(map(str, range(described[1])))
+    items, held_out = (own[pack.covered["mask"][own]] for own in (pack.train, pack.held_out))
+    _, count, names = pack.described["mask"]
+    classes = tuple(names) or tuple(map(str, range(count)))
     network = build(pack.images.shape[3], len(classes))
-    with FileLock(f"{path}.lock"):
-        known = _load(path, network)
-        if known is None:
-            tell(f"training a segmenter on {len(train):,} images of {pack.name}, once")
-            learn(network.to(device), pack, train, progress)
-            known = _known(network, pack, held_out, len(classes), device)
-            _save(path, network, known)
-    network.to(device).eval().requires_grad_(False)
+
+    def train() -> object:
+        tell(f"training a segmenter on {len(items):,} images of {pack.name}, once")
+        learn(network, pack, items, progress)
+        return _known(network, pack, held_out, len(classes), device).pixels.tolist()
+
+    facts = (VERSION, pack.fingerprint, items.tobytes(), held_out.tobytes())
+    known = Confusion(np.array(trained_once("segmenter", facts, network, device, train), np.int64))
     weights = weights_hash(network)
-    rule = f"as it is, averaged down to {LARGEST} pixels where larger"
 
     def see(pixels: Tensor) -> tuple[Tensor, None]:
         return network.features(shown(pixels)), None
@@ -114,8 +113,7 @@ def open_segmenter(
     def predict(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return _predict(network, images, device)
 
-    extractor = Extractor("segmenter", weights, rule, see, device)
-    return Segmenter(weights, classes, known, predict, extractor)
+    return Segmenter(weights, classes, known, predict, Extractor("segmenter", weights, RULE, see, device))
 
 
 class Network(nn.Module):
@@ -163,29 +161,13 @@ def _like(x: Tensor, other: Tensor) -> Tensor:
 
 
 def build(channels: int, classes: int) -> Network:
-    """The network, its weights drawn by name (He et al. 2015): torch's generator is left alone."""
-    with torch.device("meta"):
-        network = Network(channels, classes)
-    network.to_empty(device="cpu")
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.reset_parameters()
-        elif isinstance(layer, nn.Conv2d):
-            outputs, *inputs = layer.weight.shape
-            weight = RowDraw(0, 0, "segmenter", range(outputs)).normal(name, *inputs)
-            layer.weight.data.copy_(weight * math.sqrt(2 / math.prod(inputs)))
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-    return network
+    """The network, its weights drawn by name."""
+    return initialised("segmenter", lambda: Network(channels, classes), layer="{}")
 
 
 def shown(pixels: Tensor) -> Tensor:
     """uint8 (b, C, H, W) -> float32 in [-1, 1], no side above LARGEST."""
-    x = pixels.float() / 127.5 - 1
-    if (larger := max(x.shape[2:])) > LARGEST:
-        height, width = (max(1, round(side * LARGEST / larger)) for side in x.shape[2:])
-        x = F.interpolate(x, (height, width), mode="area")
-    return x
+    return averaged_down(pixels, LARGEST)
 
 
 def resized(masks: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -199,50 +181,38 @@ def resized(masks: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8
     return masks[:, rows[:, None], columns]
 
 
-def learn(network: Network, pack: Pack, train: NDArray[np.int64], progress: Progress | None) -> None:
-    """Train on masked items: AdamW, warm-up and cosine, cross-entropy with rare classes weighted up."""
+def learn(network: Network, pack: Pack, items: NDArray[np.int64], progress: Progress | None) -> None:
+    """Train on masked items by their cross-entropy, rare classes weighted up, half of the images mirrored."""
     device = next(network.parameters()).device
-    images = min(MOST, max(FEWEST, EPOCHS * len(train)))
-    steps = images // SIZE
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
+    steps = min(MOST, max(FEWEST, EPOCHS * len(items))) // SIZE
+    order = shuffled(items, steps * SIZE, "segmenter", whole=SIZE)
     classes = network.head.out_channels // 4
-    counts = np.bincount(np.asarray(pack.given["mask"][train[:500]]).ravel(), minlength=256)[:classes]
+    counts = np.bincount(np.asarray(pack.given["mask"][items[:500]]).ravel(), minlength=256)[:classes]
     weight = torch.tensor((counts / counts.sum()).clip(1e-3) ** -0.5, dtype=torch.float32, device=device)
-    network.train()
-    for step in range(steps):
-        begin = step * SIZE
-        order = permutation(len(train), "segmenter", begin // len(train))
-        items = train[order[(begin + np.arange(SIZE)) % len(train)]]
-        pixels = torch.from_numpy(np.asarray(pack.images[items])).permute(0, 3, 1, 2).to(device)
-        x, masks = shown(pixels), np.asarray(pack.given["mask"][items])
-        ids = torch.from_numpy(np.ascontiguousarray(resized(masks, tuple(x.shape[2:])))).long().to(device)
+
+    def loss(step: int) -> Tensor:
+        own = order[step * SIZE : (step + 1) * SIZE]
+        x = shown(pixels_of(pack.images[own]).to(device))
+        masks = resized(np.asarray(pack.given["mask"][own]), tuple(x.shape[2:]))
+        ids = torch.from_numpy(np.ascontiguousarray(masks)).long().to(device)
         if RowDraw(0, step, "segmenter", range(1)).uniform("mirrored") < 0.5:
             x, ids = x.flip(3), ids.flip(2)
-        for group in optimiser.param_groups:
-            group["lr"] = LR * min(1.0, (step + 1) / (0.1 * steps)) * cosine(step / steps)
-        optimiser.zero_grad()
-        loss = F.cross_entropy(network(x), torch.where(ids < classes, ids, NOT_MASKED), weight,
-                               ignore_index=NOT_MASKED)  # fmt: skip
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        if progress and (step % 10 == 0 or step == steps - 1):
-            progress("training the segmenter", (step + 1) * SIZE, steps * SIZE)
+        target = torch.where(ids < classes, ids, NOT_MASKED)
+        return F.cross_entropy(network(x), target, weight, ignore_index=NOT_MASKED)
+
+    fit(network, Course(steps, SIZE, LR, WEIGHT_DECAY, warm_up=0.1 * steps), loss, "segmenter", progress)
 
 
 @torch.inference_mode()
 def _predict(network: Network, images: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8]:
-    parts = []
-    for start in range(0, len(images), BATCH):
-        pixels = torch.from_numpy(np.array(images[start : start + BATCH])).permute(0, 3, 1, 2).to(device)
-        parts.append(network(shown(pixels)).argmax(1).to(torch.uint8).cpu().numpy())
-    return np.concatenate(parts)
+    every = chunks(images, np.arange(len(images)), device)
+    return np.concatenate([network(shown(x)).argmax(1).to(torch.uint8).cpu().numpy() for x in every])
 
 
 def _known(
     network: Network, pack: Pack, items: NDArray[np.int64], classes: int, device: torch.device
 ) -> Confusion:
     """How it does on real items it has not learnt."""
-    network.eval()
     total = Confusion(np.zeros((classes, classes), np.int64))
     for start in range(0, len(items), BATCH):
         part = items[start : start + BATCH]
@@ -250,20 +220,3 @@ def _known(
         masks = resized(np.asarray(pack.given["mask"][part]), predicted.shape[1:])
         total += Confusion.of(predicted, masks, classes)
     return total
-
-
-def _save(path: Path, network: nn.Module, known: Confusion) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, partial, {"known": json.dumps(known.pixels.tolist())})
-    move_into_place(partial, path)
-
-
-def _load(path: Path, network: nn.Module) -> Confusion | None:
-    """Copy the stored weights into the network. Returns what they are known to do, None if there are none."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-            return Confusion(np.array(json.loads(file.metadata()["known"]), np.int64))
-    except (OSError, safetensors.SafetensorError, KeyError, RuntimeError, TypeError, ValueError):
-        return None  # absent, cut off, or not ours: trained anew

@@ -19,10 +19,9 @@ from safelight.data.stream import Stream
 from safelight.draw import permutation
 from safelight.engine.state import State
 from safelight.evaluate.evaluation import Evaluation, Result
-from safelight.evaluate.extractors import open_extractor
+from safelight.evaluate.extractors import open_extractor, open_reader
 from safelight.evaluate.features import READER, Extractor, extract
 from safelight.evaluate.measure import Drawn, measure
-from safelight.evaluate.reader import open_reader
 from safelight.evaluate.real import real_features, reference_items
 from safelight.evaluate.regressor import Regressor, open_regressor
 from safelight.evaluate.segmenter import Segmenter, open_segmenter
