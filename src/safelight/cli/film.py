@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ import typer
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_json
 
 if TYPE_CHECKING:
-    from safelight.session.film import Film
+    from safelight.session.film import Film, Making
 
 IdsArgument = Annotated[
     list[str] | None,
@@ -52,24 +54,24 @@ def film(
     as_json: JsonOption = False,
 ) -> None:
     """Film samples through training: live frames, tape, checkpoints or replay. Cut off, it goes on."""
-    from safelight.cli.bar import bar
-    from safelight.cli.options import sample_changes
-    from safelight.session.film import Making, through_training
+    from safelight.session.film import through_training
     from safelight.store.run import find, runs_directory
 
     directory = find(run, runs_directory(runs))
-    with bar() as (tell, progress):
-        making = Making(
-            out or Path(f"{directory.name}.mp4"),
-            fps,
-            words,
-            sample_changes(settings),
-            workers,
-            tell,
-            progress,
-        )
-        made = through_training(directory, ids or [], making, begin, end, every)
+    with making(out or Path(f"{directory.name}.mp4"), fps, words, settings, workers) as how:
+        made = through_training(directory, ids or [], how, begin, end, every)
     print_film(made, as_json)
+
+
+@contextmanager
+def making(out: Path, fps: float, words: bool, settings: list[str] | None, workers: int) -> Iterator[Making]:
+    """How a film is made, as the options say; a bar shows how far it is."""
+    from safelight.cli.bar import bar
+    from safelight.cli.options import sample_changes
+    from safelight.session.film import Making
+
+    with bar() as (tell, progress):
+        yield Making(out, fps, words, sample_changes(settings), workers, tell, progress)
 
 
 def print_film(made: Film, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.film import FpsOption, OutOption, SettingsOption, WorkersOption, print_film
+from safelight.cli.film import FpsOption, OutOption, SettingsOption, WorkersOption, making, print_film
 from safelight.cli.options import JsonOption, RunArgument, RunsOption
 
 
@@ -34,22 +34,10 @@ def walk(
     as_json: JsonOption = False,
 ) -> None:
     """Walk from sample to sample, on the sphere of latents."""
-    from safelight.cli.bar import bar
-    from safelight.cli.options import sample_changes
-    from safelight.session.film import Making
     from safelight.session.film import walk as make
     from safelight.store.run import find, runs_directory
 
     directory = find(run, runs_directory(runs))
-    with bar() as (tell, progress):
-        making = Making(
-            out or Path(f"{directory.name}-walk.mp4"),
-            fps,
-            words,
-            sample_changes(settings),
-            workers,
-            tell,
-            progress,
-        )
-        made = make(directory, ids, making, frames, step)
+    with making(out or Path(f"{directory.name}-walk.mp4"), fps, words, settings, workers) as how:
+        made = make(directory, ids, how, frames, step)
     print_film(made, as_json)
