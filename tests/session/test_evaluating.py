@@ -16,7 +16,8 @@ from safelight.evaluate import classifier
 from safelight.evaluate.evaluation import Evaluation, Result
 from safelight.recipes.recipe import load
 from safelight.run import Run
-from safelight.session.evaluate import average_told, condition_items, open_judge, pin_if_best
+from safelight.session.evaluate import average_told, condition_items, open_judge
+from safelight.session.evaluator import pin_if_best
 from safelight.session.report import gather
 from safelight.session.show import Show
 from safelight.session.train import begin, resume

@@ -5,7 +5,6 @@ A recipe names its method and networks; their files in methods/ and networks/ ow
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from safelight import methods, networks, recipes
 from safelight.checks.bench.config import Check
-from safelight.config import Section, Tree, UserError, check, nearest, override, read_toml
+from safelight.config import Tree, UserError, check, nearest, override, read_toml
 from safelight.data.config import Data, source_follows_path
 from safelight.engine.plan import Plan, Train
 from safelight.engine.schedule import Optim, Weight
@@ -25,6 +24,7 @@ from safelight.evaluate.config import Evaluate
 from safelight.monitor.config import Monitor
 from safelight.recipes import discover
 from safelight.recipes.discover import Outside
+from safelight.recipes.sections import About, Watch
 from safelight.store.keep import Checkpoint
 from safelight.store.tape import Tape
 from safelight.types import Method
@@ -37,36 +37,6 @@ SECTIONS = (
 LIVE = (  # can be edited in a run
     "optim", "loss", "watch", "monitor", "evaluate", "checkpoint", "tape", "sample",
 )  # fmt: skip
-
-
-class About(Section):
-    """[about]: what a list of recipes says of this one."""
-
-    title: str = ""
-    size: str = Field("", description="number of trained parameters, in words")
-    time: str = Field("", description="how long it takes, and on what")
-
-
-class Watch(Section):
-    """[watch]: what is looked at while training. None of it changes the weights."""
-
-    every: int = Field(500, ge=1, description="steps between two sheets of the same fixed samples")
-    epochs: tuple[float, ...] = Field((), description="further sheets, at the end of these epochs")
-    images: int = Field(40, ge=1, le=1000, description="images on a sheet; classes take turns")
-    prompts: tuple[str, ...] | None = Field(
-        None, min_length=1, description="texts of the sheets, a row each, in place of held-out ones"
-    )
-    seed: int = Field(0, ge=0, description="of the fixed noises and conditions")
-    held_out: int = Field(256, ge=0, description="held-out images the losses are measured on; 0 = none")
-    film: tuple[str, ...] = Field((), description='specimens that are filmed live, such as ["0.3", "0.5"]')
-    film_every: int = Field(10, ge=1, description="steps between two pictures of them")
-
-    @field_validator("film")
-    @classmethod
-    def _specimens(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := [one for one in ids if not re.fullmatch(r"\d{1,12}\.\d{1,9}", one)]:
-            raise ValueError(f'{wrong[0]!r} is no specimen; they are STEP.DRAW, such as "0.3"')
-        return ids
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
-"""Measuring the samples of a run, when it is asked for and while it trains. Nothing here changes a weight."""
+"""Measuring the samples of a run: what with, on which conditions. Nothing here changes a weight."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from safelight.data.pack import Pack
 from safelight.data.source import NOT_MASKED, Progress
 from safelight.data.stream import Stream
 from safelight.draw import permutation
-from safelight.engine.state import State
 from safelight.evaluate.evaluation import Evaluation, Result
 from safelight.evaluate.extractors import open_extractor, open_reader
 from safelight.evaluate.features import READER, Extractor, extract
@@ -27,12 +25,8 @@ from safelight.evaluate.regressor import Regressor, open_regressor
 from safelight.evaluate.segmenter import Segmenter, open_segmenter
 from safelight.generate import chunks, generate_rows
 from safelight.recipes.recipe import Recipe
-from safelight.session.encoders import used
-from safelight.session.prepare import Prepared, Tell
-from safelight.session.watch import Autocast, evaluated
-from safelight.store import pins
-from safelight.store.journal import JournalWriter
-from safelight.store.pins import BEST, Pin
+from safelight.session.prepare import Tell
+from safelight.session.watch import Autocast
 from safelight.types import Batch, Method, Nets
 
 READ = 1000  # samples that are read, of trained texts and of held-out ones
@@ -226,61 +220,3 @@ def average_told(recipe: Recipe, method: Method, length: float | None = None) ->
     if length is not None:
         return f"average of relative length {length:g}"
     return f"average with decay {recipe.train.ema:g}"
-
-
-class Evaluator:
-    """Evaluations while a run trains, by its [evaluate] section, and the best step of them."""
-
-    def __init__(self, ready: Prepared, autocast: Autocast, arithmetic: str, tell: Tell) -> None:
-        self._ready, self._autocast, self._arithmetic, self._tell = ready, autocast, arithmetic, tell
-        self._judges: dict[tuple[str, int], Judge] = {}
-
-    def judge(self, recipe: Recipe) -> Judge:
-        """What [evaluate] measures with, opened once. Raises UserError."""
-        name = (recipe.evaluate.features, recipe.evaluate.reference)
-        if name not in self._judges:
-            self._judges[name] = open_judge(
-                *name, used(recipe, self._ready.products), self._ready.pack, self._ready.device, self._tell
-            )
-        return self._judges[name]
-
-    def evaluate(self, state: State, recipe: Recipe) -> Evaluation:
-        """The samples of the present averages, measured."""
-        asked = recipe.evaluate
-        changes = {"sample.steps": asked.steps} if asked.steps else {}
-        generator = Generator(
-            self._ready.method,
-            evaluated(self._ready.method, state),
-            recipe.with_changes(changes).sample,
-            average_told(recipe, self._ready.method),
-            self._autocast,
-            self._arithmetic,
-            self._ready.device,
-        )
-        return evaluate(
-            generator, self._ready.stream, self.judge(recipe), asked.n, asked.seed, step=state.step
-        )
-
-
-def columns(evaluation: Evaluation) -> dict[str, float]:
-    """An evaluation as metrics of its step, by column."""
-    values = {f"evaluate/{name}": result.value for name, result in evaluation.results.items()}
-    floors = {f"floor/{name}": result.floor for name, result in evaluation.results.items()}
-    return values | {name: value for name, value in floors.items() if value is not None}
-
-
-def pin_if_best(run: Path, evaluation: Evaluation, writer: JournalWriter) -> bool:
-    """Pin the step of an evaluation as the best if its Fréchet distance is below that of the pinned one.
-
-    Images, noises and reference are the same at every step, so that the distances are comparable although
-    there are few images. Where anything they depend on was changed, the comparison starts anew. A step
-    that is pinned already is so again: the run was killed before it saved it.
-    """
-    name, result = next(iter(evaluation.results.items()))
-    facts = {"metric": name, "value": result.value, "measured": evaluation.name.partition("-")[2]}
-    best = pins.read(run).get(BEST)
-    comparable = best is not None and best.facts["measured"] == facts["measured"]
-    if best and comparable and best.step != evaluation.step and result.value >= best.facts["value"]:
-        return False
-    pins.pin(run, BEST, Pin(evaluation.step, f"{name} {result.value:.4g}", facts), writer)
-    return True

@@ -22,7 +22,7 @@ from safelight.session import watch
 from safelight.session.audit import Audit
 from safelight.session.code import code_facts
 from safelight.session.encoders import used
-from safelight.session.evaluate import Evaluator, columns, pin_if_best
+from safelight.session.evaluator import Evaluator, columns, pin_if_best
 from safelight.session.forecast import Forecast, forecast
 from safelight.session.health import Health, every_network, trained_on
 from safelight.session.inforce import InForce, shared_interventions, take_edits
