@@ -114,9 +114,7 @@ def test_pick_gives_what_is_asked_for(pack: Pack, pictures: Pictures) -> None:
 
 
 def test_counting(pack: Pack) -> None:
-    stream, count = Stream(pack, 0, 50), len(pack.train)
-    assert stream.images_seen(12) == 600
-    assert [stream.epoch_of(step) for step in (0, count // 50, -(-count // 50))] == [0, 0, 1]
+    assert Stream(pack, 0, 50).images_seen(12) == 600
 
 
 def test_a_batch_that_does_not_divide_names_the_nearest_that_do(pack: Pack) -> None:

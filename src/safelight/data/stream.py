@@ -77,10 +77,6 @@ class Stream:
         """Images shown by the time `step` begins."""
         return step * self.batch_size
 
-    def epoch_of(self, step: int) -> int:
-        """The epoch, from 0, that the first row of a step belongs to."""
-        return self.images_seen(step) // len(self.pack.train)
-
     def parts(self, step: int, accumulate: int = 1, rank: int = 0, world: int = 1) -> list[Batch]:
         """Process `rank`'s share of the step's global batch, in `accumulate` parts of b rows each.
 

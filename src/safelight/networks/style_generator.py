@@ -23,8 +23,6 @@ from torch.nn import functional as F
 from safelight.config import Section
 from safelight.types import DataSpec, Values
 
-NOISES = 2  # layers at each size
-
 
 class Config(Section):
     name: Literal["style_generator"] = "style_generator"
@@ -66,7 +64,7 @@ class StyleGenerator(nn.Module):
         self.synthesis = Synthesis(config, spec)
 
     def forward(self, z: Tensor, given: Values, present: Tensor, noise: Tensor | None = None) -> Tensor:
-        """noise: (B, NOISES, H, W) standard normal, None for none."""
+        """noise: (B, 2, H, W) standard normal, one for each of the two layers of a size; None for none."""
         w = self.mapping(z)[:, None].expand(-1, self.synthesis.styles, -1)
         images: Tensor = self.synthesis(w, given, present, noise)
         return images
@@ -238,7 +236,7 @@ def _doubling(side: int) -> Tensor:
 
 
 def at_size(noise: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Noise (B, NOISES, H, W) for the two layers of a smaller size: means over squares, at unit variance."""
+    """Noise (B, 2, H, W) for the two layers of a smaller size: means over squares, at unit variance."""
     factor = noise.shape[2] // size[0]
     smaller = F.avg_pool2d(noise, factor) * factor
     return smaller[:, :1], smaller[:, 1:]

@@ -49,7 +49,6 @@ class Analysis:
     smallest_step: int
     smoothed_last: float
     smoothed_smallest: float
-    smoothed_smallest_step: int
     half_life: float  # steps, of the smoothing
     trend: Trend
     not_finite: Steps  # steps at which the component was not finite
@@ -92,9 +91,9 @@ def analyse(curve: Curve) -> Analysis:
     half_life = default_half_life(curve.steps)
     if not len(values):
         nan = math.nan
-        return Analysis(curve, nan, nan, nan, -1, nan, nan, -1, half_life, Trend("unknown"), not_finite)
+        return Analysis(curve, nan, nan, nan, -1, nan, nan, half_life, Trend("unknown"), not_finite)
     smoothed = smooth(steps, values, half_life)
-    low, smooth_low = int(np.argmin(values)), int(np.argmin(smoothed))
+    low = int(np.argmin(values))
     return Analysis(
         curve=curve,
         first=float(values[0]),
@@ -102,8 +101,7 @@ def analyse(curve: Curve) -> Analysis:
         smallest=float(values[low]),
         smallest_step=int(steps[low]),
         smoothed_last=float(smoothed[-1]),
-        smoothed_smallest=float(smoothed[smooth_low]),
-        smoothed_smallest_step=int(steps[smooth_low]),
+        smoothed_smallest=float(smoothed.min()),
         half_life=half_life,
         trend=trend(values),
         not_finite=not_finite,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pkgutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from typing import Protocol
@@ -14,7 +14,7 @@ import torch
 
 from safelight import checks
 from safelight.checks.bench.clock import NotTold, OutOfTime
-from safelight.checks.bench.finding import Checked, Code, Finding, ordered
+from safelight.checks.bench.finding import Checked, Finding, ordered
 from safelight.checks.bench.subject import Subject
 from safelight.config import UserError
 
@@ -35,11 +35,6 @@ def discovered() -> tuple[Check, ...]:
     names = [info.name for info in pkgutil.iter_modules(checks.__path__) if not info.ispkg]
     found = [import_module(f"{checks.__name__}.{name}") for name in names]
     return tuple(sorted(found, key=lambda one: not getattr(one, "FIRST", False)))
-
-
-def codes(check: Check) -> Iterator[Code]:
-    """The kinds of findings of a check."""
-    return (value for value in vars(check).values() if isinstance(value, Code))
 
 
 def name_of(check: Check) -> str:
