@@ -1,4 +1,4 @@
-"""The README says what is so: its commands are commands, its Python runs, its tree is the tree."""
+"""The README says what is so: its commands, and those in --help, are commands; its Python runs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
 COMMANDS = [line.partition(" #")[0].rpartition("bin/")[2].strip() for line in LINES
             if re.match(r"(python3 .*bin/)?safelight ", line)]  # fmt: skip
+HELP = [line for command in typer.main.get_command(app).commands.values()
+        for line in (command.epilog or "").splitlines() if line.startswith("safelight ")]  # fmt: skip
 SMALL = {"network.width": 8, "network.multipliers": [1], "network.middle": 1, "train.steps": 3}
 PLAIN = {"train.batch_size": 4, "train.precision": "fp32", "train.memory_format": "contiguous"}
 
@@ -37,12 +39,15 @@ def parsed(command: str) -> Any:
     return at.make_context(name, arguments)
 
 
-def test_every_command_is_shown():
+def test_every_command_is_shown_and_help_gives_examples_of_its_own():
     shown = {command.split()[1] for command in COMMANDS}
-    assert shown == set(typer.main.get_command(app).commands)
+    commands = typer.main.get_command(app).commands
+    assert shown == set(commands)
+    assert all(f"safelight {name} " in own.epilog for name, own in commands.items() if own.epilog)
+    assert len(HELP) > 20
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS + HELP)
 def test_a_command_is_one(command):
     context = parsed(command)
     recipe = context.params.get("recipe") or context.params.get("source")

@@ -46,13 +46,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (
-    train, check, plan, resume, tune, fork, rollback, replay, runs, tree, show, disk, prune,
-    sample, specimens, film, walk, traverse, evaluate, report, compare, sweep, log, export, export_metrics,
-    data, new, recipes,
-)  # fmt: skip
-for command in COMMANDS:
-    command.add_to(app)
+COMMANDS = {
+    "Train": (train, resume, sweep),
+    "Prepare": (recipes, new, data, check, plan),
+    "Change the course of a run": (tune, fork, rollback, replay),
+    "Look at runs": (runs, show, report, tree, disk, prune),
+    "Look at samples": (sample, specimens, film, walk, traverse),
+    "Measure and compare": (evaluate, compare, log),
+    "Hand over": (export, export_metrics),
+}
+for title, commands in COMMANDS.items():
+    panel = typer.Typer()
+    for command in commands:
+        command.add_to(panel)
+    own: list[Any] = [*panel.registered_commands, *panel.registered_groups]
+    for one in own:
+        one.rich_help_panel = title
+    app.registered_commands += panel.registered_commands
+    app.registered_groups += panel.registered_groups
 
 
 def main() -> None:

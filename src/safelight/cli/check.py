@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, print_json
+from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, examples, print_json
 
 if TYPE_CHECKING:
     from safelight.checks.bench.finding import Checked
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(check)
+    app.command(epilog=examples("safelight check my.toml data.path=photos/"))(check)
 
 
 def check(

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import JsonOption, RunsOption, print_json
+from safelight.cli.options import JsonOption, RunsOption, examples, print_json
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(compare)
+    app.command(epilog=examples("safelight compare digits-1 calmer"))(compare)
 
 
 def compare(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safelight.cli.options import JsonOption, changes_of, print_json
+from safelight.cli.options import JsonOption, changes_of, examples, print_json
 
 if TYPE_CHECKING:
     from safelight.data import Data
@@ -33,7 +33,11 @@ ProcessesOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    own = typer.Typer(help="Look at data, and pack it ahead of training.", no_args_is_help=True)
+    own = typer.Typer(
+        help="Look at data, and pack it ahead of training.",
+        no_args_is_help=True,
+        epilog=examples("safelight data inspect photos/", "safelight data pack photos/ data.size=64"),
+    )
     own.command()(inspect)
     own.command()(pack)
     app.add_typer(own, name="data")

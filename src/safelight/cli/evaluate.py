@@ -13,6 +13,7 @@ from safelight.cli.options import (
     RunArgument,
     RunsOption,
     StepOption,
+    examples,
     print_json,
     sample_changes,
     step_of,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(evaluate)
+    app.command(epilog=examples("safelight evaluate digits-1 --n 1000"))(evaluate)
 
 
 def evaluate(

@@ -13,6 +13,7 @@ from safelight.cli.options import (
     RunArgument,
     RunsOption,
     StepOption,
+    examples,
     print_json,
     step_of,
 )
@@ -20,7 +21,7 @@ from safelight.cli.options import (
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(export)
+    app.command(epilog=examples("safelight export digits-1 --to onnx --out onnx/"))(export)
 
 
 def export(

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_json
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("export-metrics")(export_metrics)
+    app.command("export-metrics", epilog=examples("safelight export-metrics digits-1 --out metrics.csv"))(
+        export_metrics
+    )
 
 
 def export_metrics(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_json
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
 
 if TYPE_CHECKING:
     from safelight.session.film import Film, Making
@@ -31,7 +31,7 @@ SettingsOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(film)
+    app.command(epilog=examples("safelight film digits-1 500.28 500.3 --to 500 --out film.mp4"))(film)
 
 
 def film(

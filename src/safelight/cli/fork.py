@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import ChangesArgument, JsonOption, RunArgument, RunsOption, changes_of
+from safelight.cli.options import ChangesArgument, JsonOption, RunArgument, RunsOption, changes_of, examples
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(fork)
+    app.command(epilog=examples("safelight fork digits-1 --at 500 optim.lr=1e-4 --name calmer"))(fork)
 
 
 def fork(

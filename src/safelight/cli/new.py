@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from safelight.cli.options import examples
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(new)
+    app.command(epilog=examples("safelight new my.toml --from fashion"))(new)
 
 
 def new(

@@ -27,6 +27,11 @@ ChangesArgument = Annotated[
 ]
 
 
+def examples(*lines: str) -> str:
+    """Command lines to begin with, as the foot of a command's help."""
+    return "\n\n".join(("For example:", *lines))
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON; a number that is not finite as null, which JSON has instead."""
     print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))

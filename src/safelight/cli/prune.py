@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_json
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(prune)
+    app.command(epilog=examples("safelight prune digits-1 --budget 200MB"))(prune)
 
 
 def prune(

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_json
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(replay)
+    app.command(epilog=examples("safelight replay digits-1 --to 333"))(replay)
 
 
 def replay(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from safelight.cli.options import JsonOption, RunArgument, RunsOption
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(resume)
+    app.command(epilog=examples("safelight resume digits-1"))(resume)
 
 
 def resume(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:

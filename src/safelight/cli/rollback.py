@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import ChangesArgument, JsonOption, RunArgument, RunsOption, changes_of
+from safelight.cli.options import ChangesArgument, JsonOption, RunArgument, RunsOption, changes_of, examples
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(rollback)
+    app.command(epilog=examples("safelight rollback digits-1 --to 400 optim.lr=1e-4"))(rollback)
 
 
 def rollback(

@@ -14,6 +14,7 @@ from safelight.cli.options import (
     JsonOption,
     RunArgument,
     RunsOption,
+    examples,
     print_json,
     sample_changes,
     step_of,
@@ -22,7 +23,12 @@ from safelight.cli.options import (
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(sample)
+    app.command(
+        epilog=examples(
+            "safelight sample digits-1 --n 64 --condition label=3 --guidance 3 --out sheet.png",
+            "safelight sample skin-small-1 --mask mask.png --n 4 --out four.png",
+        )
+    )(sample)
 
 
 def sample(

@@ -13,6 +13,7 @@ from safelight.cli.options import (
     JsonOption,
     RunArgument,
     RunsOption,
+    examples,
     print_json,
     sample_changes,
 )
@@ -20,7 +21,12 @@ from safelight.cli.options import (
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(specimens)
+    app.command(
+        epilog=examples(
+            "safelight specimens digits-1 --step 500 -n 30 --out sheet.png",
+            "safelight specimens digits-1 --keep 500.28",
+        )
+    )(specimens)
 
 
 def specimens(

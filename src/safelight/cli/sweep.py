@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safelight.cli.options import JsonOption, RunsOption, print_json
+from safelight.cli.options import JsonOption, RunsOption, examples, print_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ INTERRUPTED = 130  # what shells call the exit code of Ctrl-C
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(sweep)
+    app.command(epilog=examples("safelight sweep digits optim.lr=1e-3,2e-3 --seeds 2"))(sweep)
 
 
 def sweep(

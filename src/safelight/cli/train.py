@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of
+from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, examples
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(train)
+    app.command(
+        epilog=examples(
+            "safelight train digits",
+            "safelight train fashion optim.lr=5e-4 train.steps=4000 --name slower",
+            "safelight train my.toml data.path=photos/ data.size=64",
+        )
+    )(train)
 
 
 def train(

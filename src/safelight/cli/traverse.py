@@ -14,6 +14,7 @@ from safelight.cli.options import (
     RunArgument,
     RunsOption,
     StepOption,
+    examples,
     print_json,
     sample_changes,
     step_of,
@@ -22,7 +23,12 @@ from safelight.cli.options import (
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(traverse)
+    app.command(
+        epilog=examples(
+            "safelight traverse faces-small-1 --attribute hair=0..1 --rows 6 --out grid.png",
+            "safelight traverse digits-1 --component 1 --out grid.png",
+        )
+    )(traverse)
 
 
 def traverse(

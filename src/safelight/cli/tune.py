@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import JsonOption, RunArgument, RunsOption, changes_of, print_json
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, changes_of, examples, print_json
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(tune)
+    app.command(
+        epilog=examples("safelight tune digits-1 optim.lr=1e-4", "safelight tune digits-1 watch.every=50")
+    )(tune)
 
 
 def tune(

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from safelight.cli.film import FpsOption, OutOption, SettingsOption, WorkersOption, making, print_film
-from safelight.cli.options import JsonOption, RunArgument, RunsOption
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(walk)
+    app.command(epilog=examples("safelight walk digits-1 500.28 500.3 --frames 120 --out walk.mp4"))(walk)
 
 
 def walk(
