@@ -14,7 +14,7 @@ from safelight.config import Section
 from safelight.draw import RowDraw
 from safelight.engine.plan import Plan, Train
 from safelight.engine.schedule import Optim
-from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Phase, Values
+from safelight.types import Batch, DataSpec, Draw, Method, Moment, Nets, Phase, Values
 
 SPEC = DataSpec((1, 4, 4))
 
@@ -173,9 +173,11 @@ class ToyContrast:
         raise AssertionError("an encoder draws no images")
 
 
-def plan(method: ToyGan | ToyContrast, steps: int = 12, accumulate: int = 1, lr: float = 0.01) -> Plan:
+def plan(
+    method: Method, steps: int = 12, accumulate: int = 1, lr: float = 0.01, spec: DataSpec = SPEC
+) -> Plan:
     """A plan for a toy method: one Adam for every network."""
-    networks = method.networks(SPEC)
+    networks = method.networks(spec)
     return Plan(
         steps,
         Train(steps=steps, batch_size=12, accumulate=accumulate, precision="fp32", ema=0.9),

@@ -14,7 +14,7 @@ from forks import Forks, serving
 from safelight.engine import distributed
 from safelight.engine.distributed import World
 
-SEEN = [("contrast", 2), ("plain gan", 1)]
+SEEN = [("contrast", 2), ("plain gan", 1), ("text gan", 2)]
 RESUMED = [("gan", 2, "fp32"), ("dropout", 1, "bf16")]
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -14,15 +14,19 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import toys
 from safelight.config import UserError
+from safelight.draw import RowDraw
 from safelight.engine import distributed
 from safelight.engine.distributed import World, together
 from safelight.engine.loop import Job, Signals, Stop, train
 from safelight.engine.precision import autocast
 from safelight.engine.state import State
-from safelight.types import Batch, DataSpec, Draw, Method, Moment, Nets, Phase, Values
+from safelight.methods.textgan import TextGan, TextGanConfig
+from safelight.networks import style_discriminator, style_generator
+from safelight.types import Batch, Condition, DataSpec, Draw, Method, Moment, Nets, Phase, Values
 
 CPU = torch.device("cpu")
 Book = dict[str, Tensor]
@@ -37,11 +41,56 @@ class PlainGan(toys.ToyGan):
         return nets
 
 
+TOLD = DataSpec(toys.SPEC.shape, {"text": Condition("text", 5)})
+
+
+class Means(nn.Module):
+    """An encoder of images: five fixed linear features of unit length."""
+
+    matrix: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("matrix", RowDraw(9, 0, "means", range(5)).normal("w", 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x.flatten(1).float() @ self.matrix.T, dim=1)
+
+
+class Built:
+    """The section of a network that is made by nothing but its class."""
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        return Means()
+
+
+def text_gan() -> TextGan:
+    """Everything of a text GAN that looks at other rows: contrast, a queue of texts, mismatched pairs."""
+    networks = {
+        "generator": style_generator.Config(latent=8, depth=2, base=32, largest=8),
+        "discriminator": style_discriminator.Config(base=32, largest=8),
+        "encoder": Built(),
+    }
+    method = TextGan(TextGanConfig(queue=16, augment="ada", ada_kimg=1.0), networks)
+    method.components = dict.fromkeys(method.components, 1.0)
+    return method
+
+
+class ToldStream(toys.ToyStream):
+    """Batches with texts, of which a few rows have none."""
+
+    def _part(self, step: int, rows: range) -> Batch:
+        draw = RowDraw(7, step, "texts", rows)
+        given = {"text": F.normalize(draw.normal("text", 5), dim=1)}
+        return replace(super()._part(step, rows), given=given, present=draw.uniform("there") < 0.8)
+
+
 METHODS: dict[str, Callable[[], Method]] = {
     "contrast": toys.ToyContrast,
     "plain gan": PlainGan,
     "gan": toys.ToyGan,
     "dropout": lambda: toys.ToyGan(dropout=0.3),
+    "text gan": text_gan,
 }
 
 
@@ -82,7 +131,9 @@ def witnessed(method: Method, book: Book) -> Method:
 
 def job(method: Method, accumulate: int, world: World, precision: str = "fp32", stop_at: int = 0) -> Job:
     """A job of 12 steps; with `stop_at`, the second process asks for a stop when so many are done."""
-    plan = toys.plan(method, accumulate=accumulate)
+    told = isinstance(method, TextGan)
+    spec, stream = (TOLD, ToldStream()) if told else (toys.SPEC, toys.ToyStream())
+    plan = toys.plan(method, accumulate=accumulate, spec=spec)
     signals = Signals()
 
     def boundary(agreed: Signals) -> None:
@@ -90,11 +141,11 @@ def job(method: Method, accumulate: int, world: World, precision: str = "fp32", 
             raise Stop
         signals.stop = made.state.step == stop_at - 1 and world.rank == min(1, world.size - 1)
 
-    state = State(method, toys.SPEC, plan, CPU, "contiguous")
+    state = State(method, spec, plan, CPU, "contiguous")
     made = Job(
         method,
         state,
-        toys.ToyStream(),
+        stream,
         plan_at=lambda step: plan,
         record=lambda record: None,
         boundary=boundary,

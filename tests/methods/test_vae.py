@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from safelight import elbo
+from safelight.contrast import distance
 from safelight.draw import RowDraw
-from safelight.methods.textgan import distance
 from safelight.methods.vae import FIRST, Vae, VaeConfig, VaeSampling
 from safelight.networks import conv_decoder, conv_encoder, residual_decoder, residual_encoder
 from safelight.types import Batch, Condition, DataSpec, Encodes, Moment

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from safelight import augment
 from safelight.config import Section, UserError
+from safelight.contrast import infonce
 from safelight.methods import NetworkConfig
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
@@ -77,11 +78,8 @@ class Joint:
             scale = nets["text"].log_scale.exp().clamp(max=STEEPEST)  # type: ignore[operator]
             fits = a @ b.T * scale
             contrasted = there[None] & (told @ told.T < 0.9999)
-            contrasted |= torch.eye(len(a), dtype=torch.bool, device=a.device)
             losses = {
-                name: torch.where(
-                    there, -one.masked_fill(~contrasted, -torch.inf).log_softmax(1).diagonal(), 0
-                )
+                name: torch.where(there, infonce(one, contrasted), 0)
                 for name, one in (("image_text", fits), ("text_image", fits.T))
             }
         return losses, {"scale": scale.detach().expand(len(batch.rows))}

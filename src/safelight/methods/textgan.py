@@ -30,14 +30,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import softplus
 
-from safelight import augment
+from safelight import augment, contrast, styles
 from safelight.config import Section
-from safelight.draw import RowDraw
+from safelight.contrast import distance, perturbed
 from safelight.methods import NetworkConfig
 from safelight.networks.style_discriminator import judged
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
-MEANS = 2048  # latents whose mean style truncation leads to
 PATH_DECAY = 0.01  # of the running mean of path lengths
 
 
@@ -133,7 +132,7 @@ class TextGan:
             if moment.weights["con_d"]:
                 losses["con_d"] = self.contrast(moment, real_feature, h, there, texts=True)
             if moment.weights["mismatch"]:
-                other, is_other = self.of_the_next(moment, batch, h, there)
+                other, is_other = contrast.of_the_next(moment, batch, h, there)
                 wrong = judged(real_logit, real_feature, {"text": other}, present)
                 losses["mismatch"] = softplus(wrong) * is_other
         seen = {
@@ -194,9 +193,7 @@ class TextGan:
             given, present = self.told(nets, batch, moment)
             w = self.styles(nets, moment.draw)
             images = nets["generator"].synthesis(w, given, present, self.noise(moment.draw))  # type: ignore[operator]
-            y = moment.draw.normal("y", *images.shape[1:]) / (images.shape[2] * images.shape[3]) ** 0.5
-            (gradient,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
-            length = gradient.square().sum(2).mean(1).sqrt()
+            length = styles.path_length(images, w, moment.draw)
         return {"path": (length - moment.memory["length"]).square()}, {"length": length.detach()}
 
     # --- their parts ------------------------------------------------------------------------------
@@ -223,17 +220,8 @@ class TextGan:
         return images
 
     def styles(self, nets: Nets, draw: Draw) -> Tensor:
-        """Styles of fresh latents (b, styles, latent), some mixed: of one up to a layer, then of another."""
-        generator = nets["generator"]
-        count = int(generator.synthesis.styles)  # type: ignore[arg-type, union-attr]
-        w: Tensor = generator.mapping(draw.normal("z", self.latent_size))[:, None].expand(-1, count, -1)  # type: ignore[operator]
-        if self.config.mixing:
-            other = generator.mapping(draw.normal("other z", self.latent_size))[:, None]  # type: ignore[operator]
-            cut = 1 + draw.integers("cut", count - 1)
-            cut = torch.where(draw.uniform("mixing") < self.config.mixing, cut, count)
-            layer = torch.arange(count, device=w.device)
-            w = torch.where((layer < cut[:, None])[:, :, None], w, other)
-        return w
+        """Styles of fresh latents (b, styles, latent), some mixed."""
+        return styles.fresh(nets["generator"], self.latent_size, self.config.mixing, draw)
 
     def noise(self, draw: Draw) -> Tensor | None:
         """Noise of every pixel (b, 2, H, W), by name like everything random; None where none is used."""
@@ -249,29 +237,10 @@ class TextGan:
         return logit, feature
 
     def contrast(self, moment: Moment, a: Tensor, b: Tensor, there: Tensor, texts: bool = False) -> Tensor:
-        """C(a, b) over the global batch (B,); rows that are not there neither count nor are contrasted with.
-
-        texts: b is of texts, so that those of the queue are contrasted with as well.
-        """
-        with moment.fp32():
-            a, b, there = moment.gather(a.float()), moment.gather(b.float()), moment.gather(there.float()) > 0
-            if texts and self.config.queue:
-                queue = moment.memory["queue"]
-                b = torch.cat([b, queue])
-                there_b = torch.cat([there, queue.abs().sum(1) > 0])
-            else:
-                there_b = there
-            own = contrastive(
-                a, b, self.config.temperature, there_b, twice=self.config.contrastive == "lafite"
-            )
-            return torch.where(there, own, 0)
-
-    def of_the_next(self, moment: Moment, batch: Batch, h: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        """The text features (b, T) of the next row of the global batch, and whether it is another text."""
-        rows = (torch.arange(batch.rows.start, batch.rows.stop, device=h.device) + 1) % batch.total
-        clean = F.normalize(batch.given["text"].float(), dim=1)
-        other, same = moment.gather(h)[rows], (moment.gather(clean)[rows] * clean).sum(1) > 0.999
-        return other, (there & (moment.gather(there.float())[rows] > 0) & ~same).float()
+        """C(a, b) over the global batch (B,). texts: b is of texts, and those of the queue belong to it."""
+        queue = moment.memory["queue"] if texts and self.config.queue else None
+        twice = self.config.contrastive == "lafite"
+        return contrast.over_all(moment, a, b, there, self.config.temperature, queue, twice=twice)
 
     # --- what is remembered -----------------------------------------------------------------------
 
@@ -310,16 +279,10 @@ class TextGan:
     ) -> Tensor:
         """G at w̄ + truncation (w - w̄), w̄ the mean style of many latents."""
         assert isinstance(how, TextGanSampling)
-        generator = nets["generator"]
-        w = generator.mapping(latent)  # type: ignore[operator]
-        if how.truncation != 1:
-            many = RowDraw(0, 0, "mean style", range(MEANS), latent.device).normal("z", self.latent_size)
-            mean = generator.mapping(many).mean(0)  # type: ignore[operator]
-            w = mean + how.truncation * (w - mean)
+        w = styles.truncated(nets["generator"], latent, how.truncation)
         if "text" in given:
             given = {**given, "text": F.normalize(given["text"].float(), dim=1)}
-        w = w[:, None].expand(-1, int(generator.synthesis.styles), -1)  # type: ignore[arg-type, union-attr]
-        images: Tensor = generator.synthesis(w, given, present, self.noise(draw))  # type: ignore[operator]
+        images: Tensor = nets["generator"].synthesis(w, given, present, self.noise(draw))  # type: ignore[operator]
         return images
 
     # --- what a report shows ----------------------------------------------------------------------
@@ -343,34 +306,3 @@ class TextGan:
             columns.append(x.float()[:high])
         caption = "Held-out images, and samples of the text of each."
         return {"one-text": Panel(torch.stack(columns, 1), (), ("image", *["sample"] * wide), caption)}
-
-
-def contrastive(a: Tensor, b: Tensor, temperature: float, there: Tensor, *, twice: bool = False) -> Tensor:
-    """-log softmax_j(cos(a_i, b_j) / τ) at j = i, (n,), for a (n, d) and b (m, d), m ≥ n.
-
-    there: (m,) bool, which of b are contrasted with; b_i always is with a_i. twice: of exp(cos / τ) in the
-    place of cos / τ.
-    """
-    logits = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
-    if twice:
-        logits = logits.exp()
-    own = torch.eye(len(a), len(b), dtype=torch.bool, device=a.device)
-    logits = logits.masked_fill(~(there | own), -torch.inf)
-    return -logits.log_softmax(1).diagonal()
-
-
-def perturbed(h: Tensor, share: float, draw: Draw) -> Tensor:
-    """(1 - share) h + share ε / |ε|, brought back to unit length (LAFITE)."""
-    if not share:
-        return h
-    ε = F.normalize(draw.normal("text noise", h.shape[1]), dim=1)
-    return F.normalize((1 - share) * h + share * ε, dim=1)
-
-
-def distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """Mean squared distance (b,) of feature maps, each position's channels of unit length (Zhang 2018)."""
-    each = [
-        (F.normalize(x.float(), dim=1) - F.normalize(y.float(), dim=1)).square().sum(1).mean((1, 2))
-        for x, y in zip(a, b, strict=True)
-    ]
-    return torch.stack(each).mean(0)

@@ -29,8 +29,8 @@ from torch.nn.functional import softplus
 
 from safelight import elbo, sliders
 from safelight.config import Section
+from safelight.contrast import distance
 from safelight.methods import NetworkConfig
-from safelight.methods.textgan import distance
 from safelight.sliders import Slider
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
