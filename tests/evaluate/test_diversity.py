@@ -1,4 +1,4 @@
-"""Diversity and obedience against their definitions."""
+"""Diversity and class accuracy against their definitions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
+from safelight.evaluate.class_accuracy import class_accuracy
 from safelight.evaluate.diversity import diversity
-from safelight.evaluate.obedience import class_accuracy
 
 
 def test_diversity_is_the_mean_over_pairs_within_a_class_and_then_over_classes():

@@ -99,9 +99,9 @@ def test_real_images_in_the_place_of_samples_give_the_floor(classifier, digits):
     lowest = floor(classifier, digits, 400, 10_000, by_class=True)
     assert lowest.told == told
     for name in found:
-        if name != "obedience":
+        if name != "class accuracy":
             assert lowest.scores[name].value == pytest.approx(found[name].value, rel=1e-5, abs=1e-7)
-    assert lowest.scores["obedience"].value == classifier.accuracy  # of images it has not learned
+    assert lowest.scores["class accuracy"].value == classifier.accuracy  # of images it has not learned
 
 
 def test_the_reference_itself_is_at_no_distance(classifier, digits):
@@ -116,7 +116,7 @@ def test_the_reference_itself_is_at_no_distance(classifier, digits):
 def test_an_evaluation_says_everything_a_number_needs(classifier, digits):
     items = digits.train[:200]
     own = evaluation(digits.images[items], classes_of(digits, items), digits, classifier, reference=1000)
-    shares = ["precision", "recall", "density", "coverage", "diversity", "obedience"]
+    shares = ["precision", "recall", "density", "coverage", "diversity", "class accuracy"]
     assert list(own.results) == ["FD-classifier", "KID-classifier", *shares]
     right = f"right on {classifier.accuracy:.1%} of held-out images"
     assert own.basis["extractor"] == f"classifier {classifier.hash}, {right}"
@@ -141,7 +141,7 @@ def test_other_bases_have_other_names(drawn_from, digits):
         evaluation(images, none, digits, drawn_from, sampling={**SAMPLING, "seed": "1"}),
     ]
     assert len({first.name, *(own.name for own in others)}) == 4
-    assert "obedience" not in first.results
+    assert "class accuracy" not in first.results
 
 
 def test_diversity_of_samples_that_are_all_alike_is_far_below_its_floor(classifier, digits):
@@ -150,9 +150,9 @@ def test_diversity_of_samples_that_are_all_alike_is_far_below_its_floor(classifi
     chosen = digits.train[[int((labels == number).nonzero()[0]) for number in classes.tolist()]]
     own = evaluation(digits.images[chosen], classes, digits, classifier).results
     assert own["diversity"].value < 0.01 * own["diversity"].floor
-    assert own["obedience"].value == 1.0
+    assert own["class accuracy"].value == 1.0
     wrong = evaluation(digits.images[chosen], (classes + 1) % 10, digits, classifier).results
-    assert wrong["obedience"].value == 0.0
+    assert wrong["class accuracy"].value == 0.0
 
 
 def test_the_floor_is_held_out_against_training_where_enough_are_held_out():

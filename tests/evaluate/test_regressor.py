@@ -1,4 +1,4 @@
-"""The regressor reads what is to be seen, tells obedience from disobedience, and is trained once."""
+"""The regressor reads what is to be seen, tells right attributes from wrong ones, and is trained once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The segmenter tells obedience from disobedience, and its numbers are those of their definition."""
+"""The segmenter tells right masks from wrong ones, and its numbers are those of their definition."""
 
 from __future__ import annotations
 

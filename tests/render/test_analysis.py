@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from safelight.render.analysis import BLOCKS, analyse, compare, default_half_life, smooth, trend
-from safelight.render.history import Curve, HeldOut, Series
-from safelight.render.wording import compared, duration, number, percent, told
+from safelight.render.analysis import BLOCKS, analyse, default_half_life, held_out, smooth, trend
+from safelight.render.history import Curve, Series
+from safelight.render.wording import duration, number, percent, risen, told
 
 
 def curve(values: Series | list[float], every: int = 1) -> Curve:
@@ -101,18 +101,13 @@ def test_the_sentence_states_the_computed_change() -> None:
     assert told(analyse(curve(np.ones(1000)))).startswith("Flat within its noise: its mean was 1, then 1")
 
 
-def test_held_out_is_compared_with_training_where_it_was_last_measured() -> None:
-    held = Curve("h", np.array([0, 100, 200, 300]), np.array([2.0, 1.0, math.nan, 1.1]))
-    training = Curve("t", np.arange(1000), np.where(np.arange(1000) < 500, 0.88, 5.0))
-    found = compare(HeldOut("band", held, training))
-    assert (found.first, found.best, found.best_step, found.last) == (2.0, 1.0, 100, 1.1)
-    assert found.training == pytest.approx(0.88, rel=1e-9)
-    assert found.gap == pytest.approx(0.25, rel=1e-9)
+def test_a_held_out_value_that_has_risen_from_its_minimum_is_told() -> None:
+    found = held_out(Curve("h", np.array([0, 100, 200, 300]), np.array([2.0, 1.0, math.nan, 1.1])))
+    assert (found.first, found.smallest, found.smallest_step, found.last) == (2.0, 1.0, 100, 1.1)
     assert found.regression == pytest.approx(0.1)
-    words = compared(found).replace("\u00a0", " ")
-    assert words == "From 2 to 1.1, 10 % above its best at step 100; 25 % above training."
-    assert math.isnan(compare(HeldOut("band", held)).gap)
-    assert compared(compare(HeldOut("band", curve([math.nan])))) == "No finite value."
+    assert risen(found).replace("\u00a0", " ") == "At the end 10 % above its minimum at step 100."
+    assert risen(held_out(curve([2.0, 1.0, 1.01]))) == ""
+    assert risen(held_out(curve([math.nan]))) == "No finite value."
 
 
 def test_curves_that_do_not_ascend_or_match_are_refused() -> None:

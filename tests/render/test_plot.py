@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from safelight.render.analysis import smooth
 from safelight.render.figure_file import inline_svg, to_png, to_svg
-from safelight.render.history import Curve, Event, HeldOut, History
+from safelight.render.history import Curve, Event, History
 from safelight.render.plot import POINTS, axis_scale, envelope, held_out_figure, lanes, loss_figure, thinned
 
 STEPS = np.arange(1000)
@@ -77,7 +77,7 @@ def test_steps_that_were_not_finite_are_marked() -> None:
         History((Curve("mse", np.arange(2), np.zeros(2)),)),
         History((Curve("mse", np.arange(2), np.array([1e-30, 1e38])),)),
         History(learning_rates=(Curve("unet", np.arange(2), np.zeros(2)),)),
-        History(held_out=(HeldOut("all", Curve("h", np.arange(1), np.full(1, math.nan))),)),
+        History(held_out=(Curve("h", np.arange(1), np.full(1, math.nan)),)),
     ],
 )
 def test_poor_histories_still_give_figures(broken: History) -> None:
@@ -90,7 +90,7 @@ def test_names_are_text_and_never_markup() -> None:
     events = (Event(10, "verdict", HOSTILE),)
     figures = [
         loss_figure(History((named,), (named,), events=events)),
-        held_out_figure(History(held_out=(HeldOut(HOSTILE, named),))),
+        held_out_figure(History(held_out=(named,))),
     ]
     for figure in figures:
         root = ElementTree.fromstring(to_svg(figure))

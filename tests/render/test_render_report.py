@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from safelight.render.facts import Measurement, Picture, ReportFacts, Reproduce, Session, SheetFile
-from safelight.render.history import Curve, Event, HeldOut, History
+from safelight.render.history import Curve, Event, History
 from safelight.render.markdown import code, code_block, finalize
 from safelight.render.report import write_report
 from safelight.render.report_figures import WIDEST, chosen, data_address, development, reduced
@@ -46,9 +46,7 @@ def full_facts(run: Path, word: str = "plain") -> ReportFacts:
         recipe={word: word, "data": {word: [1, word], "deep": {"lr": 1e-05, "on": True}}},
         step=200,
         planned_steps=400,
-        history=History(
-            (loss,), (loss,), (HeldOut(word, loss, loss),), (Event(50, "intervention", word, word),), 32, 640
-        ),
+        history=History((loss,), (loss,), (loss,), (Event(50, "intervention", word, word),), 32, 640),
         sessions=(
             Session(word, 0, 120, 40.0, 24.0, word, {word: word, "torch": "2.12"}),
             Session(word, 100, 200, 60.0, 20.0, word, {word: word, "torch": "2.13"}),

@@ -1,6 +1,6 @@
 """Features of a small classifier, trained on the data's own labels once for each data set.
 
-Its features know the data at hand, which ImageNet's do not, and its classes measure obedience.
+Its features know the data at hand, which ImageNet's do not, and its classes measure class accuracy.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from safelight.evaluate.features import Extractor
 from safelight.evaluate.real import real_features, reference_items
 from safelight.evaluate.scores import Score, scores
 
-VERSION = 1  # of the metrics: another number measures every floor anew
+VERSION = 2  # of the metrics: another number measures every floor anew
 Items = NDArray[np.int64]
 
 
@@ -88,9 +88,9 @@ def _measured(
         real_features(extractor, pack, images, progress),
         wanted,
     )
-    if "obedience" in found and extractor.accuracy is not None and not math.isnan(extractor.accuracy):
+    if "class accuracy" in found and extractor.accuracy is not None and not math.isnan(extractor.accuracy):
         # The classifier has learned its training images: how often it is right is known from the others.
-        found["obedience"] = Score(extractor.accuracy)
+        found["class accuracy"] = Score(extractor.accuracy)
     return Floor(found, told)
 
 

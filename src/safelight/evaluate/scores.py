@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from safelight.config import UserError
+from safelight.evaluate.class_accuracy import class_accuracy
 from safelight.evaluate.diversity import diversity
 from safelight.evaluate.features import Extractor, Features
 from safelight.evaluate.frechet import Moments, frechet, moments
 from safelight.evaluate.kid import kid
-from safelight.evaluate.obedience import class_accuracy
 from safelight.evaluate.prdc import NEIGHBOURS, prdc
 
 FEWEST = 2 * (NEIGHBOURS + 1)  # images on either side
@@ -30,9 +30,10 @@ class Score:
 def scores(extractor: Extractor, real: Features, images: Features, wanted: Tensor) -> dict[str, Score]:
     """All metrics of `images` (n, d) with `real` (m, d) as the reference, by name.
 
-    wanted: (n,) the class each image should be of, -1 for none: diversity is that within a class, obedience
-    that of the others to theirs. The Fréchet distance uses all features; precision, recall, density and
-    coverage the first of both that make equal numbers. Raises UserError for fewer than FEWEST images.
+    wanted: (n,) the class each image should be of, -1 for none: diversity is that within a class, class
+    accuracy the share of the others that are of theirs. The Fréchet distance uses all features; precision,
+    recall, density and coverage the first of both that make equal numbers. Raises UserError for fewer than
+    FEWEST images.
     """
     if (fewer := min(len(real), len(images))) < FEWEST:
         raise UserError(f"an evaluation needs {FEWEST} images or more on either side, not {fewer}")
@@ -48,7 +49,7 @@ def scores(extractor: Extractor, real: Features, images: Features, wanted: Tenso
         "diversity": Score(diversity(images.values, wanted.to(images.values.device))),
     }
     if images.classes is not None and bool((asked := wanted >= 0).any()):
-        found["obedience"] = Score(class_accuracy(images.classes[asked], wanted[asked]))
+        found["class accuracy"] = Score(class_accuracy(images.classes[asked], wanted[asked]))
     return found
 
 

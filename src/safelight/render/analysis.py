@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from safelight.render.history import Curve, HeldOut, Series, Steps
+from safelight.render.history import Curve, Series, Steps
 
 BLOCKS = 8  # batch means in a tenth of the run
 SIGNIFICANT = 2.5  # standard errors a change must exceed to be called one (chance of a false call 2.5 %)
@@ -109,47 +109,28 @@ def analyse(curve: Curve) -> Analysis:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A held-out value in numbers: its course, and its distance from training. NaN where unknown."""
+class HeldOut:
+    """A held-out value in numbers. NaN where unknown."""
 
     name: str
     first: float
-    best: float
-    best_step: int
+    smallest: float
+    smallest_step: int
     last: float
-    training: float  # smoothed training value at the last held-out step
-
-    @property
-    def gap(self) -> float:
-        """(held-out - training) / |training|."""
-        return (self.last - self.training) / abs(self.training) if self.training else math.nan
 
     @property
     def regression(self) -> float:
-        """(last - best) / |best|: how far the value has risen again."""
-        return (self.last - self.best) / abs(self.best) if self.best else math.nan
+        """(last - smallest) / |smallest|: how far the value has risen again."""
+        return (self.last - self.smallest) / abs(self.smallest) if self.smallest else math.nan
 
 
-def compare(measured: HeldOut) -> Comparison:
-    """Held-out against training, the training curve smoothed and read where held-out was last measured."""
-    held = measured.held_out.finite()
-    if not len(held.values):
-        return Comparison(measured.name, math.nan, math.nan, -1, math.nan, math.nan)
-    best = int(np.argmin(held.values))
-    training = math.nan
-    if measured.training is not None:
-        seen = measured.training.finite()
-        position = int(np.searchsorted(seen.steps, held.steps[-1], side="right")) - 1
-        if position >= 0:
-            training = float(smooth(seen.steps, seen.values, default_half_life(seen.steps))[position])
-    return Comparison(
-        measured.name,
-        float(held.values[0]),
-        float(held.values[best]),
-        int(held.steps[best]),
-        float(held.values[-1]),
-        training,
-    )
+def held_out(curve: Curve) -> HeldOut:
+    """A held-out value in numbers; those that are not finite are left out."""
+    steps, values = curve.finite().steps, curve.finite().values
+    if not len(values):
+        return HeldOut(curve.name, math.nan, math.nan, -1, math.nan)
+    low = int(np.argmin(values))
+    return HeldOut(curve.name, float(values[0]), float(values[low]), int(steps[low]), float(values[-1]))
 
 
 def _decaying_sums(steps: Steps, values: Series, half_life: float) -> tuple[Series, Series]:

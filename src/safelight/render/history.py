@@ -40,15 +40,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """A value measured on held-out data, of one noise band or of everything, beside the same in training."""
-
-    name: str  # "sigma 0.0-0.1", "bits per dimension"
-    held_out: Curve
-    training: Curve | None = None
-
-
-@dataclass(frozen=True)
 class Event:
     """Something that happened to the run at a step."""
 
@@ -65,7 +56,7 @@ class History:
 
     components: tuple[Curve, ...] = ()
     learning_rates: tuple[Curve, ...] = ()
-    held_out: tuple[HeldOut, ...] = ()
+    held_out: tuple[Curve, ...] = ()  # of each noise band, or of everything
     events: tuple[Event, ...] = ()
     batch_size: int = 1  # images a step
     dataset_size: int | None = None  # images in an epoch; None where an epoch means nothing

@@ -64,32 +64,20 @@ def loss_figure(history: History) -> Figure:
 
 
 def held_out_figure(history: History) -> Figure:
-    """Held-out values (lines with dots) against the same in training (dashed, smoothed), a colour a band."""
+    """Held-out values, a colour a band."""
+    measured = [band.finite() for band in history.held_out]
     with style():
-        if not any(len(band.held_out.finite().steps) for band in history.held_out):
+        if not any(len(band.steps) for band in measured):
             return _empty("Nothing was measured on held-out data.")
         figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
         ax = figure.subplots()
-        drawn: list[Series] = []
-        for position, band in enumerate(history.held_out):
+        for position, band in enumerate(measured):
             colour = BANDS[position % len(BANDS)]
-            held = band.held_out.finite()
-            ax.plot(held.steps, held.values, color=colour, marker="o", markersize=3, label=band.name)
-            drawn.append(held.values)
-            if band.training is not None and len(band.training.finite().steps):
-                training = band.training.finite()
-                smoothed = smooth(training.steps, training.values, default_half_life(training.steps))
-                steps, values = thinned(training.steps, smoothed)
-                ax.plot(steps, values, color=colour, linestyle=(0, (4, 2)), linewidth=0.9, alpha=0.75)
-                drawn.append(values)
-        scale_values(ax, np.concatenate(drawn))
-        ax.set_xlim(
-            left=min(int(band.held_out.steps[0]) for band in history.held_out if len(band.held_out.steps))
-        )
+            ax.plot(band.steps, band.values, color=colour, marker="o", markersize=3, label=band.name)
+        scale_values(ax, np.concatenate([band.values for band in measured]))
+        ax.set_xlim(left=min(int(band.steps[0]) for band in history.held_out if len(band.steps)))
         _label_steps(ax, history)
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="held-out", alignment="left")
-        if any(band.training is not None for band in history.held_out):
-            figure.supxlabel("dots: held-out · dashed: training, smoothed", fontsize=SMALL, color=PENCIL)
     return figure
 
 

@@ -73,7 +73,7 @@ def make_figures(run: Path, facts: ReportFacts) -> Figures:
         caption = "Every loss component as it was recorded, before its weight, and the learning rate."
         losses = (_curves(run, "loss", loss_figure(history), caption),)
     if history.held_out:
-        caption = "Measured on images that were never trained on, beside the same in training."
+        caption = "Measured on images that were never trained on."
         held_out = (_curves(run, "held-out", held_out_figure(history), caption),)
     evaluated: tuple[Figure, ...] = ()
     if history.evaluated:

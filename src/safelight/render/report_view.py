@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from safelight.config import flatten
-from safelight.render.analysis import NEGLIGIBLE, SIGNIFICANT, Analysis, analyse, compare
+from safelight.render.analysis import NEGLIGIBLE, SIGNIFICANT, Analysis, HeldOut, analyse, held_out
 from safelight.render.facts import Measurement, ReportFacts, Session
-from safelight.render.wording import change_of, compared, count, duration, number, percent, plural, told
+from safelight.render.wording import change_of, count, duration, number, plural, risen, told
 
 TREND_RULE = (
     "Trend: the mean of the last tenth of the recorded values against the tenth before it, ± one standard "
@@ -43,6 +43,7 @@ class View:
     held_out_notes: tuple[tuple[str, str], ...]
     bound: Table
     measurements: Table
+    measured_with: tuple[tuple[str, str], ...]  # (which of them, what they rest on)
     environment: Table
     sessions: Table
     events: Table
@@ -55,36 +56,23 @@ class View:
 def view(facts: ReportFacts) -> View:
     """The words of a report."""
     analyses = [analyse(curve) for curve in facts.history.components]
-    comparisons = [compare(measured) for measured in facts.history.held_out]
+    measured = [held_out(curve) for curve in facts.history.held_out]
     return View(
         key_figures=_key_figures(facts),
         losses=_losses(analyses),
         loss_notes=tuple((analysis.curve.name, told(analysis)) for analysis in analyses),
         skipped=_skipped(facts),
-        held_out=Table(
-            ("held-out", "first", "best", "at step", "last", "training", "gap"),
-            tuple(
-                (
-                    c.name,
-                    number(c.first),
-                    number(c.best),
-                    _step(c.best_step),
-                    number(c.last),
-                    number(c.training),
-                    percent(c.gap),
-                )
-                for c in comparisons
-            ),
-            numeric=1,
-        ),
-        held_out_notes=tuple((comparison.name, compared(comparison)) for comparison in comparisons),
+        held_out=_held_out(measured),
+        held_out_notes=tuple((own.name, words) for own in measured if (words := risen(own))),
         bound=Table(("held-out", "value", "what it means"), facts.rate.rows if facts.rate else ()),
         measurements=Table(
-            ("metric", "value", "real against real", "step", "measured with"),
-            tuple(
-                (m.name, _measured(m), number(m.floor), count(m.step), m.provenance)
-                for m in facts.measurements
-            ),
+            ("metric", "value", "real against real", "step"),
+            tuple((m.name, _measured(m), number(m.floor), count(m.step)) for m in facts.measurements),
+            numeric=1,
+        ),
+        measured_with=tuple(
+            (f"step {count(step)}", provenance)
+            for step, provenance in dict.fromkeys((m.step, m.provenance) for m in facts.measurements)
         ),
         environment=Table(("what", "where"), environment_rows(facts.sessions)),
         sessions=_sessions(facts.sessions, facts.history.batch_size),
@@ -168,6 +156,14 @@ def _losses(analyses: Sequence[Analysis]) -> Table:
     head = ("component", "weight", "first", "last", "minimum", "at step",
             "last, smoothed", "minimum, smoothed", "last 10 %", "trend")  # fmt: skip
     return Table(head, rows, numeric=1)
+
+
+def _held_out(measured: Sequence[HeldOut]) -> Table:
+    rows = tuple(
+        (own.name, number(own.first), number(own.smallest), _step(own.smallest_step), number(own.last))
+        for own in measured
+    )
+    return Table(("held-out", "first", "minimum", "at step", "last"), rows, numeric=1)
 
 
 def _skipped(facts: ReportFacts) -> str:

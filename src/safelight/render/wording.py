@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from safelight.render.analysis import Analysis, Comparison, Trend
+from safelight.render.analysis import Analysis, HeldOut, Trend
 
 NBSP = "\u00a0"  # keeps a number and its unit on one line
 MINUTE, HOUR, DAY = 60, 3600, 86400  # seconds
@@ -71,11 +71,6 @@ def change_of(trend: Trend) -> str:
     return f"{percent(trend.relative)} ± {percent(trend.error / abs(trend.before)).lstrip('+')}"
 
 
-def apart(share: float) -> str:
-    """"17 % above", "3.1 % below": a signed share in words."""  # fmt: skip
-    return f"{percent(abs(share)).lstrip('+')} {'above' if share >= 0 else 'below'}"
-
-
 def told(analysis: Analysis) -> str:
     """What the end of a loss component says, in a sentence or two; its name is not in it."""
     recorded = len(analysis.curve.values)
@@ -98,13 +93,11 @@ def told(analysis: Analysis) -> str:
     return sentence
 
 
-def compared(comparison: Comparison) -> str:
-    """What a held-out value says, in a sentence; its name is not in it."""
-    if comparison.best_step < 0:
+def risen(measured: HeldOut) -> str:
+    """How far a held-out value has risen from its minimum, in a sentence; "" where it has not."""
+    if measured.smallest_step < 0:
         return "No finite value."
-    sentence = f"From {number(comparison.first)} to {number(comparison.last)}"
-    if comparison.regression > 0.02:
-        sentence += f", {apart(comparison.regression)} its best at step {count(comparison.best_step)}"
-    if not math.isnan(comparison.gap):
-        sentence += f"; {apart(comparison.gap)} training"
-    return sentence + "."
+    if measured.regression <= 0.02:
+        return ""
+    above = percent(measured.regression).lstrip("+")
+    return f"At the end {above} above its minimum at step {count(measured.smallest_step)}."

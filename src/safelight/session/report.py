@@ -16,7 +16,7 @@ from safelight.config import flatten
 from safelight.evaluate.evaluation import Evaluation
 from safelight.recipes.recipe import Recipe
 from safelight.render.facts import Measurement, Picture, ReportFacts, Reproduce, Session, SheetFile
-from safelight.render.history import Curve, Event, HeldOut, History
+from safelight.render.history import Curve, Event, History
 from safelight.render.report import write_report as render_report
 from safelight.render.sheet_file import read_sheet
 from safelight.render.wording import plural
@@ -104,7 +104,7 @@ def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> His
             _curve(lines, name, name.removeprefix("lr/")) for name in names if name.startswith("lr/")
         ),
         held_out=tuple(
-            HeldOut(name.removeprefix("held_out/"), _curve(lines, name, name.removeprefix("held_out/")))
+            _curve(lines, name, name.removeprefix("held_out/"))
             for name in names
             if name.startswith("held_out/")
         ),
@@ -132,7 +132,7 @@ def _evaluated(lines: Lines, names: list[str]) -> tuple[Curve, ...]:
 
 
 def _measurements(directory: RunDirectory) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
-    """The stored evaluations, and what of them is damaged. What each rests on is said once."""
+    """The stored evaluations, and what of them is damaged."""
     stored, damaged = evaluations.read_all(directory.path)
     found = []
     for fields in stored:
@@ -142,8 +142,7 @@ def _measurements(directory: RunDirectory) -> tuple[tuple[Measurement, ...], tup
             damaged.append("a stored evaluation is not of this version; evaluate again")
             continue
         for name, result in own.results.items():
-            told = own.told if name == next(iter(own.results)) else "as above"
-            found.append(Measurement(name, result.value, told, own.step, result.floor, result.spread))
+            found.append(Measurement(name, result.value, own.told, own.step, result.floor, result.spread))
     return tuple(found), tuple(damaged)
 
 

@@ -1,4 +1,4 @@
-"""Obedience: whether images are what they were asked to be, by a network that did not train the generator."""
+"""Whether images are of the classes they were asked to be, by a network that did not train the generator."""
 
 from __future__ import annotations
 
