@@ -19,7 +19,7 @@ from safelight.checks.bench.subject import Subject
 from safelight.checks.bench.watching import Call, Stand
 from safelight.types import Batch, Values
 
-NUMBERS = 2**21  # of a batch at once
+NUMBERS = 2**22  # of a batch at once
 ROWS = 2048  # noise levels that are looked at, at most
 ONE_LEVEL = 1.5  # σ is measured on the numbers of one image, so it scatters
 AFFINE = 0.02  # residue of the fit, as a share of the target, above which it is no denoiser of this kind
