@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "safelight traverse faces-small-1 --attribute hair=0..1 --rows 6 --out grid.png",
-            "safelight traverse digits-1 --component 1 --out grid.png",
+            "safelight traverse faces-small-1 --component 1 --out grid.png",
         )
     )(traverse)
 

@@ -60,7 +60,7 @@ class Config(Section):
         if height % step or width % step:
             raise UserError(
                 f"network.patch: {height}x{width} images do not divide by {step} (patch x 2 for each further"
-                " level); make patch smaller, multipliers shorter, or change the image size"
+                " level); make patch smaller, multipliers shorter, or change the image size, data.size"
             )
         if self.width % self.groups:
             raise UserError(f"network.groups: {self.groups} does not divide width {self.width}")
