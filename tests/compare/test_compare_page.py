@@ -87,7 +87,7 @@ def test_numbers_stand_beside_their_difference_from_the_first_run(runs):
     loss = found["Loss/At 1,000 images seen"]
     assert loss.head == ("run", "images seen", "mse", "against a", "r1", "against a", "total")
     assert loss.rows[1] == ("b", "1,000", "3", "+50 %", "0.25", "+0.00 %", "3.25")
-    metric = found["Metrics/Stored evaluations, the latest of each run"]
+    metric = found["Metrics/Stored evaluations, the latest of each run and kind"]
     assert metric.rows == (
         ("a", "1,000", "4", ""),
         ("b", "1,000", "2", "−50 %"),
@@ -95,6 +95,16 @@ def test_numbers_stand_beside_their_difference_from_the_first_run(runs):
     )
     assert found["Cost/"].rows[1][-1] == "1 ×"
     assert found["What differs/What is trained, and how"].rows == (("a", "0.001"), ("b", "0.01"))
+
+
+def test_more_numbers_than_a_page_is_wide_have_a_row_each(made):
+    many = {f"IoU of {number}": number / 10 for number in range(1, 11)}
+    both = [made.read(name, losses=lambda step: 2.0, evaluated=many) for name in ("a", "b")]
+    found = tables(page_of(compare(both)))["Metrics/Stored evaluations, the latest of each run and kind"]
+    assert found.head == ("run", "a", "b", "real against real")
+    assert found.rows[0] == ("images seen", "1,000", "1,000", "")
+    assert found.rows[3] == ("IoU of 3", "0.3", "0.3", "0.5")
+    assert len(found.rows) == 11
 
 
 def test_totals_of_other_weights_are_not_shown_and_it_is_said_why(made, runs):

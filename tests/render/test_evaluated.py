@@ -10,6 +10,7 @@ from safelight.render.evaluated_plot import evaluated_figure
 from safelight.render.facts import Measurement, ReportFacts
 from safelight.render.history import Curve, History
 from safelight.render.report import write_report
+from safelight.render.report_view import view
 
 STEPS = np.array([100, 200, 300, 400])
 FD = Curve("FD-classifier", STEPS, np.array([90.0, 12.0, 5.0, 7.0]), reference=2.5)
@@ -44,3 +45,21 @@ def test_a_report_has_the_curves_the_best_and_the_table(tmp_path: Path) -> None:
     assert (tmp_path / "report" / "evaluated.png").is_file()
     without = write_report(tmp_path, ReportFacts(name="run"))[0].read_text()
     assert "Measurements" not in without
+
+
+def test_a_step_that_was_evaluated_again_is_told_apart() -> None:
+    each = ((400, "guidance 1"), (400, "guidance 2"), (200, "guidance 1"))
+    found = view(
+        ReportFacts(
+            name="run",
+            measurements=tuple(
+                Measurement(name, 0.5, how, step) for step, how in each for name in ("FD", "KID")
+            ),
+        )
+    )
+    assert [row[-1] for row in found.measurements.rows] == ["400", "400", "400 (2)", "400 (2)", "200", "200"]
+    assert found.measured_with == (
+        ("step 400", "guidance 1"),
+        ("step 400 (2)", "guidance 2"),
+        ("step 200", "guidance 1"),
+    )

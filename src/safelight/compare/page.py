@@ -221,7 +221,7 @@ def _learned(comparison: Comparison) -> tuple[Block, ...]:
 
 def _metrics(comparison: Comparison) -> tuple[Block, ...]:
     blocks: list[Block] = []
-    blocks += _told(comparison.metrics, "Stored evaluations, the latest of each run")
+    blocks += _told(comparison.metrics, "Stored evaluations, the latest of each run and kind")
     for column in comparison.metrics.columns:
         basis = tuple(f"{fact}: {value}" for fact, value in column.basis.items())
         blocks.append(Text(f"{', '.join(column.runs)} measured with " + "; ".join(basis) + ".", quiet=True))

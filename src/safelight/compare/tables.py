@@ -17,6 +17,7 @@ from safelight.render.wording import count, duration, number, percent, plural, w
 
 HOUR = 3600
 BESIDE = 2  # numbers of a table that are each followed by their difference from the first run
+WIDEST = 9  # numbers side by side: a page has room for no more, so that of more each has a row
 UNEQUAL = 0.05  # share of images seen by which measurements are called unequal
 
 
@@ -79,6 +80,8 @@ def column_table(column: Column, totals: Mapping[str, Number] | None = None) -> 
     if any(math.isfinite(own.floor) for own in first.numbers.values()):
         floors = [number(first.numbers[name].floor) if name in first.numbers else "–" for name in names]
         rows.append(["real against real", "", *(cell for own in floors for cell in (own, "")[: 1 + several])])
+    if len(names) > WIDEST:
+        head, *rows = (list(cells) for cells in zip(head, *rows, strict=True))
     return Table(tuple(head), tuple(map(tuple, rows)), 1)
 
 

@@ -57,6 +57,7 @@ def view(facts: ReportFacts) -> View:
     """The words of a report."""
     analyses = [analyse(curve) for curve in facts.history.components]
     measured = [held_out(curve) for curve in facts.history.held_out]
+    evaluations = _evaluations(facts.measurements)
     return View(
         key_figures=_key_figures(facts),
         losses=_losses(analyses),
@@ -67,13 +68,13 @@ def view(facts: ReportFacts) -> View:
         bound=Table(("held-out", "value", "what it means"), facts.rate.rows if facts.rate else ()),
         measurements=Table(
             ("metric", "value", "real against real", "step"),
-            tuple((m.name, _measured(m), number(m.floor), count(m.step)) for m in facts.measurements),
+            tuple(
+                (m.name, _measured(m), number(m.floor), evaluations[m.step, m.provenance])
+                for m in facts.measurements
+            ),
             numeric=1,
         ),
-        measured_with=tuple(
-            (f"step {count(step)}", provenance)
-            for step, provenance in dict.fromkeys((m.step, m.provenance) for m in facts.measurements)
-        ),
+        measured_with=tuple((f"step {told}", provenance) for (_, provenance), told in evaluations.items()),
         environment=Table(("what", "where"), environment_rows(facts.sessions)),
         sessions=_sessions(facts.sessions, facts.history.batch_size),
         events=Table(
@@ -87,6 +88,16 @@ def view(facts: ReportFacts) -> View:
         recipe=recipe_sections(facts.recipe),
         identity=_identity(facts),
     )
+
+
+def _evaluations(measurements: Sequence[Measurement]) -> dict[tuple[int | None, str], str]:
+    """What each evaluation is called: its step, and of one that was evaluated again which time it was."""
+    times: dict[int | None, int] = {}
+    found = {}
+    for step, provenance in dict.fromkeys((m.step, m.provenance) for m in measurements):
+        times[step] = times.get(step, 0) + 1
+        found[step, provenance] = count(step) + (f" ({times[step]})" if times[step] > 1 else "")
+    return found
 
 
 def environment_rows(sessions: Sequence[Session]) -> tuple[tuple[str, str], ...]:
