@@ -29,7 +29,8 @@ from safelight.session.codec import KEY as CODEC
 from safelight.session.codec import open_space
 from safelight.session.encoders import text_features, used
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
-from safelight.session.handover import Trained, hand_over
+from safelight.session.export.networks import export_networks
+from safelight.session.export.trained import Trained
 from safelight.session.notebook import run_html
 from safelight.session.prepare import Tell
 from safelight.session.products import products_of
@@ -223,7 +224,7 @@ class Run:
         trained = Trained(
             self.name, self.step, self.recipe, self.method, self.nets, self.spec, self.space, product
         )
-        return hand_over(trained, form, Path(out))
+        return export_networks(trained, form, Path(out))
 
     def metrics(self, *names: str) -> dict[str, NDArray[Any]]:
         """Recorded values by column, all of them by default; "loss" stands for the raw components."""

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from safelight.config import UserError
-from safelight.session.export import export
+from safelight.session.export.metrics import export_metrics
 from safelight.store.create import create
 from safelight.store.metrics import MetricsWriter, Row
 from safelight.store.run import Facts, RunDirectory
@@ -42,7 +42,7 @@ def same(values, expected) -> bool:
 
 
 def test_csv(run, tmp_path):
-    assert sorted(export(run, tmp_path / "m.csv")) == sorted(COLUMNS)
+    assert sorted(export_metrics(run, tmp_path / "m.csv")) == sorted(COLUMNS)
     rows = list(csv.DictReader((tmp_path / "m.csv").read_text().splitlines()))
     assert sorted(rows[0]) == sorted(COLUMNS)
     assert same([float(row["raw/mse"]) for row in rows], MSE)
@@ -52,7 +52,7 @@ def test_csv(run, tmp_path):
 
 def test_parquet(run, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    export(run, tmp_path / "m.parquet")
+    export_metrics(run, tmp_path / "m.parquet")
     table = parquet.read_table(tmp_path / "m.parquet")
     assert same(table["raw/mse"].to_pylist(), MSE)
     assert table["held_out/mse"].to_pylist() == [None, 0.75, None, math.inf]
@@ -65,7 +65,7 @@ def test_tensorboard(run, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    export(run, tmp_path / "events")
+    export_metrics(run, tmp_path / "events")
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     scalars = events.Scalars("raw/mse")
     assert [one.step for one in scalars] == [0, 1, 2, 3]
@@ -80,19 +80,19 @@ def test_tensorboard(run, tmp_path):
     assert (sheet.step, sheet.width, sheet.height) == (2, 7, 5)
     assert sheet.encoded_image_string == (run.sheets / "00000002.png").read_bytes()
     with pytest.raises(UserError, match="holds events already"):
-        export(run, tmp_path / "events")
+        export_metrics(run, tmp_path / "events")
 
 
 def test_a_run_without_metrics(run, tmp_path):
     for path in run.path.glob("metrics-*"):
         path.unlink()
-    assert export(run, tmp_path / "m.csv") == []
+    assert export_metrics(run, tmp_path / "m.csv") == []
     assert (tmp_path / "m.csv").read_text() == "\n"
 
 
 def test_another_ending_is_refused(run, tmp_path):
     with pytest.raises(UserError, match="ends in none of"):
-        export(run, tmp_path / "m.xls")
+        export_metrics(run, tmp_path / "m.xls")
 
 
 @pytest.mark.parametrize(("module", "out"), [("pyarrow", "m.parquet"), ("tensorboard", "events")])
@@ -101,4 +101,4 @@ def test_a_missing_extra_is_named_with_its_command(run, tmp_path, monkeypatch, m
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match="pip install 'safelight"):
-        export(run, tmp_path / out)
+        export_metrics(run, tmp_path / out)

@@ -20,7 +20,7 @@ Lines = Sequence[dict[str, Any]]  # of metrics, as they stand on disk
 TEXT = ("fingerprint",)
 
 
-def export(directory: RunDirectory, out: Path) -> list[str]:
+def export_metrics(directory: RunDirectory, out: Path) -> list[str]:
     """Write a run's metrics to a .csv or .parquet file, or as TensorBoard events into a folder (no suffix).
 
     Returns the names of the columns. Raises UserError for another ending, a missing extra or a bad disk.

@@ -14,7 +14,7 @@ from safelight.config import UserError
 from safelight.networks import kl_decoder, kl_encoder
 from safelight.recipes.recipe import Recipe
 from safelight.session.codec import pretrained_autoencoder, vae_of
-from safelight.session.handover import Trained, copy_shipped
+from safelight.session.export.trained import Trained, copy_shipped
 from safelight.types import Nets
 
 KL = 1.0  # scaling_factor of an autoencoder by itself: x = latent
@@ -78,7 +78,7 @@ def autoencoder(recipe: Recipe, nets: Nets, size: int) -> Any:
 
 def _write_pipeline(trained: Trained, out: Path) -> list[str]:
     """denoiser/, vae/ where there are latents, and the files that join them."""
-    from safelight.session.shipped.modeling import SafelightDenoiser
+    from safelight.session.export.shipped.modeling import SafelightDenoiser
 
     model = SafelightDenoiser(
         recipe=json.dumps(trained.recipe.tree),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from safelight.config import UserError
 from safelight.draw import RowDraw
-from safelight.session.handover import Trained
+from safelight.session.export.trained import Trained
 from safelight.types import Condition, DataSpec
 
 TRACED, CHECKED = 2, 3  # batch sizes of the example, and of the check
