@@ -58,6 +58,7 @@ def place(tmp_path_factory) -> Path:
     np.savez(folder / "all.npz", images=images, mask=ids)
     Image.fromarray(ids[0]).save(folder / "mask.png")
     changes = PLAIN | {
+        "network.encoder.latent": 4,
         "network.encoder.widths": [4, 8],
         "network.decoder.widths": [8, 4],
         "network.encoder.groups": 2,
