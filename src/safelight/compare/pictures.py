@@ -34,6 +34,8 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Pictures:
+    """Samples of the same noises, and the runs between which there are none."""
+
     pairs: tuple[SideBySide, ...] = ()
     apart: tuple[Apart, ...] = ()  # runs whose sheets show other noises, and why
     samplers: tuple[Apart, ...] = ()  # runs whose sheets were drawn by other settings of [sample]

@@ -115,6 +115,7 @@ class Stream:
 
     @property
     def held_out_count(self) -> int:
+        """How many items are held out."""
         return len(self.pack.held_out)
 
     def held_out(self, count: int, offset: int = 0) -> Batch:

@@ -43,7 +43,9 @@ LOGVAR = (-30.0, 20.0)  # past which exp is of no use in float32
 class EncoderConfig(Protocol):
     """encoder(x, given, present) -> mean, log-variance, (b, *latent) each."""
 
-    def latent_shape(self, spec: DataSpec) -> tuple[int, ...]: ...
+    def latent_shape(self, spec: DataSpec) -> tuple[int, ...]:
+        """Of a z: (d,), or (c, h, w) where it is spatial."""
+        ...
 
     def build(self, spec: DataSpec) -> nn.Module: ...
 

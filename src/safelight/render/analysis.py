@@ -30,6 +30,7 @@ class Trend:
 
     @property
     def change(self) -> float:
+        """Of the mean; negative where it fell."""
         return self.last - self.before
 
     @property

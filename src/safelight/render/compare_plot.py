@@ -40,6 +40,8 @@ class Line:
 
 @dataclass(frozen=True)
 class LinePanel:
+    """A value over training, a line a run."""
+
     title: str
     lines: tuple[Line, ...]
     leading: bool = False  # the first line decides the scale; otherwise the middle one does
@@ -58,6 +60,8 @@ class SpreadRow:
 
 @dataclass(frozen=True)
 class SpreadPanel:
+    """One number, a row a setting."""
+
     title: str
     rows: tuple[SpreadRow, ...]  # the first is the reference
 

@@ -46,6 +46,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
+    """The pictures of a report, by section; a section without any is left out."""
+
     samples: tuple[Figure, ...] = ()
     development: tuple[Figure, ...] = ()  # one strip, or none
     sheets: tuple[Figure, ...] = ()

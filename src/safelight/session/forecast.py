@@ -32,6 +32,7 @@ class Forecast:
 
     @property
     def total(self) -> int:
+        """Bytes of all kinds."""
         return sum(asdict(self).values())
 
     @property

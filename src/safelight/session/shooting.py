@@ -46,6 +46,7 @@ class Shot:
 
     @property
     def file(self) -> str:
+        """Its name in the folder where frames wait."""
         return f"{self.number:06d}.png"
 
 

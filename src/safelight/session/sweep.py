@@ -30,6 +30,7 @@ class Sweep:
         return "stopped" in self.outcomes.values()
 
     def outcome(self, cell: Cell) -> Outcome:
+        """How a cell ended."""
         return self.outcomes.get(cell.name, "not begun")
 
 

@@ -25,6 +25,7 @@ class Clock:
 
     @property
     def left(self) -> float:
+        """Seconds."""
         return self._end - time.perf_counter()
 
     def afford(self, seconds: float, what: str) -> None:
