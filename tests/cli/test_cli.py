@@ -12,17 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import safelight.cli
+from command_line import run
 from safelight.recipes.recipe import load
-
-
-def run(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `safelight WORDS`."""
-    monkeypatch.setattr(sys, "argv", ["safelight", *words])
-    with pytest.raises(SystemExit) as end:
-        safelight.cli.main()
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-import safelight.cli
+from command_line import run
 from compare_runs import Made
 from safelight.store.run import RunDirectory
 
@@ -27,15 +28,7 @@ def runs(tmp_path) -> Path:
 @pytest.fixture
 def tell(monkeypatch, capsys):
     """Exit code, stdout and stderr of `safelight WORDS`."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["safelight", *words])
-        with pytest.raises(SystemExit) as end:
-            safelight.cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
+    return partial(run, monkeypatch, capsys)
 
 
 def test_compare_prints_and_writes(tell, runs):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import safelight.cli
+from command_line import run
 from data.files import save
 from safelight.data import Data, open_data
 
@@ -23,15 +24,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     """Exit code, stdout and stderr of `safelight data WORDS`, run in a folder of its own."""
     monkeypatch.setenv("SAFELIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["safelight", "data", *words])
-        with pytest.raises(SystemExit) as end:
-            safelight.cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
+    return partial(run, monkeypatch, capsys, "data")
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-import safelight.cli
+from command_line import run
 from programs import Blocks, save
 
 
@@ -24,15 +23,11 @@ def runs(finished, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def evaluate(monkeypatch, capsys, runs):
-    def run(*words: str, command: str = "evaluate") -> tuple[int, str, str]:
+    def evaluate(*words: str, command: str = "evaluate") -> tuple[int, str, str]:
         """Exit code, stdout and stderr of `safelight evaluate first WORDS`."""
-        monkeypatch.setattr(sys, "argv", ["safelight", command, "first", *words, "--runs", str(runs)])
-        with pytest.raises(SystemExit) as end:
-            safelight.cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
+        return run(monkeypatch, capsys, command, "first", *words, "--runs", str(runs))
 
-    return run
+    return evaluate
 
 
 def test_an_evaluation_is_printed_stored_and_reported(evaluate, runs):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-import safelight.cli
+from command_line import run
 
 SHRUNK = [
     "network.generator.widths=[8,8]",
@@ -24,15 +23,6 @@ SHRUNK = [
     "watch.film_every=2",
     "checkpoint.every=6",
 ]  # fmt: skip
-
-
-def run(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `safelight WORDS`."""
-    monkeypatch.setattr(sys, "argv", ["safelight", *words])
-    with pytest.raises(SystemExit) as end:
-        safelight.cli.main()
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
 
 
 def size(path: str) -> tuple[int, int]:
