@@ -90,6 +90,24 @@ def test_classes_that_take_turns_are_columns(tmp_path):
     assert len(read_sheet(path)) == 9 * 3
 
 
+def test_each_prompt_has_its_own_rows(tmp_path):
+    first, second = sheet_of(1, 12), sheet_of(2, 12)
+    path = tmp_path / "beside.png"
+    prompts = ("red apple", "cat", "leaf")
+    path.write_bytes(encode_png(side_by_side([("a", first), ("b", second)], (), prompts)))
+    expected = [part[start : start + 4] for start in (0, 4, 8) for part in (first, second)]
+    assert (read_sheet(path) == np.concatenate(expected)).all()
+
+
+def test_sheets_of_other_prompts_are_not_set_side_by_side(made):
+    told = {**DATA, "conditions": {"text": {"kind": "text", "size": 5, "names": []}}}
+    one, other = {"watch.prompts": ["a cat"]}, {"watch.prompts": ["a dog"]}
+    runs = [made.read("a", one, data=told), made.read("b", one, data=told), made.read("c", other, data=told)]
+    found = pictures(runs, "images")
+    assert shown(found) == [[("a", 100), ("b", 100)]]
+    assert "watch.prompts" in str(found.apart)
+
+
 def test_sheets_that_cannot_be_read_or_differ_in_shape_are_named_instead(made, tmp_path):
     a, b, c, d = (made.read(name) for name in "abcd")
     (b.path / "sheets" / "00000100.png").write_bytes(b"no picture")

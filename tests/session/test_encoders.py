@@ -105,6 +105,7 @@ def test_sheets_have_a_row_for_each_prompt_and_shares_are_logged(run):
 def test_an_evaluation_reads_texts_seen_and_unseen(run, monkeypatch):
     monkeypatch.setattr(scenes, "STEPS", 2)
     found = run.evaluate(20, "reader")
+    assert found.results["diversity of one text"].value > 0
     for name in ("alignment", "alignment of colours", "alignment of shapes", "alignment of places"):
         assert 0 <= found.results[name].value <= 1
         assert found.results[f"{name} unseen"].floor is not None

@@ -55,8 +55,10 @@ def beside(pair: SideBySide, runs: Mapping[str, RunFacts], name: str) -> tuple[B
     notes += [f"{run} drew no sheet by then." for run in pair.without]
     blocks: list[Block] = []
     if len(alike) > 1:
-        names = conditions(runs[alike[0][0].run])
-        picture = side_by_side([(chosen.run, images) for chosen, images in alike], names)
+        first = runs[alike[0][0].run]
+        picture = side_by_side(
+            [(chosen.run, images) for chosen, images in alike], conditions(first), prompts(first)
+        )
         blocks.append(Drawing(name, _caption(pair, [chosen for chosen, _ in alike]), picture))
     return (*blocks, *([Notes(tuple(notes))] if notes else []))
 
@@ -163,6 +165,12 @@ def _caption(pair: SideBySide, chosen: Sequence[Chosen]) -> str:
         for one in chosen
     )
     return f"{words} The last sheet drawn within that: {told}."
+
+
+def prompts(run: RunFacts) -> tuple[str, ...]:
+    """The texts whose samples a run's sheets show, in their order; none where it is told none."""
+    told = run.settings_at(run.step).get("watch.prompts") or ()
+    return tuple(map(str, told)) if "text" in run.data.get("conditions", {}) else ()
 
 
 def conditions(run: RunFacts) -> tuple[str, ...]:

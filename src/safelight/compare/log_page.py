@@ -200,7 +200,7 @@ def _sheet(entry: Entry) -> tuple[Block, ...]:
     except UserError as error:
         return (Notes((f"Not shown: {error}",)),)
     shown = [("", images[: 2 * ACROSS])]
-    picture = side_by_side(shown, drawings.conditions(entry.run))
+    picture = side_by_side(shown, drawings.conditions(entry.run), drawings.prompts(entry.run))
     return (Drawing(f"{entry.number:04d}-sheet", f"After step {count(sheet.step)}.", picture),)
 
 

@@ -49,6 +49,8 @@ def noises(run: RunFacts) -> Basis:
     """
     settings = run.settings_at(run.step)
     fixed: list[str] = ["method.name", "watch.seed"]
+    if "text" in run.data.get("conditions", {}):  # the n-th image is of a prompt, by their number and its own
+        fixed += ["watch.prompts", "watch.images"]
     family = {key: worded(settings[key]) for key in fixed if key in settings}
     latents = {key: worded(value) for key, value in settings.items() if "latent" in key.rpartition(".")[2]}
     return {"data fingerprint": str(run.data.get("fingerprint")), **family, **latents}

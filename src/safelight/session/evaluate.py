@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from safelight.data.pack import Pack
 from safelight.data.source import NOT_MASKED, Progress
 from safelight.data.stream import Stream
 from safelight.draw import permutation
+from safelight.evaluate.diversity import diversity
 from safelight.evaluate.evaluation import Evaluation, Result
 from safelight.evaluate.extractors import open_extractor, open_reader
 from safelight.evaluate.features import READER, Extractor, extract
@@ -30,6 +32,7 @@ from safelight.session.watch import Autocast
 from safelight.types import Batch, Method, Nets
 
 READ = 1000  # samples that are read, of trained texts and of held-out ones
+TOLD, EACH = 16, 8  # texts of which the samples' diversity is measured, and samples of each
 
 
 @dataclass(frozen=True)
@@ -143,12 +146,29 @@ def read(
         real = reader.scores(real_features(reader.extractor, pack, items).values, texts)
         if not side:
             real = {}  # the reader has learned these images: how well it reads is known from the others
+            results["diversity of one text"] = _varied(generator, stream, reader.extractor, items, seed)
         for name, own in samples.items():
             floor = real[name].value if name in real else None
             results[f"{name}{side}"] = Result(own.value, own.spread, floor)
         told.append(f"{len(items):,} of {'held-out' if side else 'training'} images")
     words = f"{reader.told}; texts of {' and of '.join(told)}; reader {reader.extractor.hash}"
     return replace(evaluation, results=results, basis={**evaluation.basis, "texts": words})
+
+
+def _varied(
+    generator: Generator, stream: Stream, extractor: Extractor, items: NDArray[np.int64], seed: int
+) -> Result:
+    """How far apart samples of one text lie, of a few items; beside images of items that share their text."""
+    pack = stream.pack
+    told = np.repeat(items[:TOLD], EACH)
+    asked = (replace(stream.pick(told[rows.start : rows.stop]), rows=rows) for rows in chunks(len(told)))
+    samples = extract(extractor, (_images(generator, stream, one, seed) for one in asked)).values
+    texts = [pack.texts[int(item)][0] for item in items]
+    number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    alike = torch.tensor([number[text] for text in texts])
+    real = diversity(real_features(extractor, pack, items).values, alike)
+    of_text = torch.arange(len(told)).div(EACH, rounding_mode="floor")
+    return Result(diversity(samples, of_text), None, None if math.isnan(real) else real)
 
 
 def _drawn(
