@@ -81,7 +81,7 @@ def _key_figures(comparison: Comparison) -> tuple[tuple[str, str], ...]:
         figures.append((count(round(budget.amount)), f"images seen by {who}"))
     costs = [row.numbers[MEDIAN].value for column in comparison.cost.columns for row in column.rows]
     if len(comparison.cost.columns) == 1 and len(costs) > 1:
-        figures.append((f"{number(max(costs) / min(costs))} ×", "the dearest step against the cheapest"))
+        figures.append((f"{number(max(costs) / min(costs))} ×", "the slowest step against the fastest"))
     return tuple(figures)
 
 
