@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from safelight.checks.bench.finding import page
-from safelight.checks.bench.runner import codes, discovered, name_of
+from safelight.checks.bench.finding import Code, page
+from safelight.checks.bench.runner import discovered, name_of
 
 ROOT = Path(__file__).parents[2]
 AUDIT = {"resume-settings", "resume-frozen", "resume-optimiser", "resume-weights"}
-CODES = [(code, check) for check in discovered() for code in codes(check)]
+CODES = [(code, check) for check in discovered() for code in vars(check).values() if isinstance(code, Code)]
 
 
 @pytest.mark.parametrize(("code", "check"), CODES, ids=lambda value: getattr(value, "name", ""))

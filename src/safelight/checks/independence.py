@@ -72,7 +72,7 @@ def check(subject: Subject) -> Iterator[Finding]:
                         "no change",
                     )
                     return
-    yield from _mixing(subject, batch, other)
+    yield from _mixing(subject, batch)
 
 
 def changed(batch: Batch, other: Batch, row: int) -> Batch:
@@ -93,7 +93,7 @@ def _values(subject: Subject, nets: Mapping[str, nn.Module], phase: Phase, batch
     return {name: values.detach().float() for name, values in subject.losses(nets, phase, batch).items()}
 
 
-def _mixing(subject: Subject, batch: Batch, other: Batch) -> Iterator[Finding]:
+def _mixing(subject: Subject, batch: Batch) -> Iterator[Finding]:
     """Networks whose answer for a row depends on other rows."""
     asked: dict[str, Call] = {}
     for phase, _ in subject.phases():

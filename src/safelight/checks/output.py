@@ -51,7 +51,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             yield from _generator(subject, one, batch)
             continue
         trivial = mean_loss(subject, one, batch, mean_answer(found.targets), found.components)
-        yield from _first_loss(subject, one, batch, trivial, found.components)
+        yield from _first_loss(subject, one, trivial, found.components)
         call = first_rows(found.call)
         low, high = float(found.targets.min()), float(found.targets.max())
         least, most = reach(subject.nets[one.network], again(call), low, high, subject.clock)
@@ -81,9 +81,7 @@ def mean_answer(targets: Tensor) -> Tensor:
     return targets.mean((0, *range(2, targets.ndim)), keepdim=True).expand_as(targets)
 
 
-def _first_loss(
-    subject: Subject, one: Asked, batch: Batch, trivial: float, names: tuple[str, ...]
-) -> Iterator[Finding]:
+def _first_loss(subject: Subject, one: Asked, trivial: float, names: tuple[str, ...]) -> Iterator[Finding]:
     first = subject.trial.records[0]
     own = sum(subject.weights.get(name, 1.0) * float(first.scalars[name]) for name in names)
     if trivial > 0 and not own <= TRIVIAL * trivial:

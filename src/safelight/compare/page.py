@@ -45,7 +45,7 @@ def page_of(comparison: Comparison, written: str = "", title: str = "") -> Page:
     return Page(
         mark="comparison",
         title=title or _title(names),
-        summary=tables.settings_summary(comparison.settings, len(names)),
+        summary=tables.settings_summary(comparison.settings),
         key_figures=_key_figures(comparison),
         written=written,
         sections=(

@@ -190,7 +190,7 @@ def fates(runs: Sequence[RunFacts]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def settings_summary(found: Sequence[Difference], runs: int) -> str:
+def settings_summary(found: Sequence[Difference]) -> str:
     """What differs, in a sentence."""
     trained = [one for one in found if one.role == "training" and one.key != "train.seed"]
     seeds = any(one.key == "train.seed" for one in found)

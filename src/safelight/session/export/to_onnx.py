@@ -43,7 +43,7 @@ def write_onnx(trained: Trained, out: Path) -> list[str]:
             with _quiet(), torch.no_grad():
                 torch.onnx.export(
                     flat,
-                    tuple(_example(trained, name, own, TRACED) for own in names),
+                    tuple(_example(trained, own, TRACED) for own in names),
                     path,
                     input_names=names,
                     dynamic_shapes={"inputs": tuple({0: batch} for _ in names)},
@@ -55,7 +55,7 @@ def write_onnx(trained: Trained, out: Path) -> list[str]:
             reason = str(error).strip().partition("\n")[0]
             raise UserError(f"{name}: cannot be written as ONNX ({reason}); use --to safetensors") from error
         session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        inputs = {own: _example(trained, name, own, CHECKED) for own in names}
+        inputs = {own: _example(trained, own, CHECKED) for own in names}
         wanted = [session_input.name for session_input in session.get_inputs()]  # unused ones are dropped
         found = session.run(None, {own: inputs[own].numpy() for own in wanted})
         with torch.no_grad():
@@ -103,7 +103,7 @@ class Flat(nn.Module):
         return made if isinstance(made, tuple) else (made,)
 
 
-def _example(trained: Trained, network: str, name: str, count: int) -> Tensor:
+def _example(trained: Trained, name: str, count: int) -> Tensor:
     """Some input of a name, different for each count."""
     draw = RowDraw(0, count, "onnx", range(count))
     spec: DataSpec = trained.spec
