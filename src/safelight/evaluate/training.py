@@ -38,6 +38,7 @@ def trained_once(
     """What is known of the network that was trained on these facts, as `train` returned it: plain JSON.
 
     The weights are those in the cache, or `train` makes them now. Leaves the network frozen, on the device.
+    facts: all that the weights follow from, a version of network and training among them.
     """
     path = cache_dir("extractors") / f"{who}-{key(who, *facts)[:16]}.safetensors"
     with FileLock(f"{path}.lock"):
@@ -51,7 +52,10 @@ def trained_once(
 
 
 def initialised(who: str, make: Callable[[], Network], layer: str = "layer {}") -> Network:
-    """A network whose weights are named draws (He et al. 2015): torch's own generator is left alone."""
+    """A network whose weights are named draws (He et al. 2015): torch's own generator is left alone.
+
+    layer: how the draw of a layer is called, by the layer's name in the network.
+    """
     with torch.device("meta"):
         network = make()
     network.to_empty(device="cpu")
