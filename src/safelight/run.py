@@ -13,7 +13,6 @@ from torch import Tensor
 
 from safelight import sliders
 from safelight.config import UserError, nearest
-from safelight.data.asked import from_file
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.data.space import Space
@@ -21,13 +20,14 @@ from safelight.data.stream import Stream, examples
 from safelight.engine.ema import reconstruct, tracks_of
 from safelight.evaluate.evaluation import Evaluation
 from safelight.explore import traverse
-from safelight.generate import Wanted, conditions, generate
+from safelight.generate import conditions, generate
 from safelight.recipes.recipe import Recipe
 from safelight.render.facts import Picture
+from safelight.session.asked import wanted_of
 from safelight.session.canvas import canvas_specs, paint
 from safelight.session.codec import KEY as CODEC
 from safelight.session.codec import open_space
-from safelight.session.encoders import text_features, used
+from safelight.session.encoders import used
 from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
 from safelight.session.export.networks import export_networks
 from safelight.session.export.trained import Trained
@@ -41,7 +41,7 @@ from safelight.session.watch import evaluated, picture
 from safelight.store import checkpoint, keep, manifest, metrics, pins
 from safelight.store.lineage import owner_of
 from safelight.store.run import RunDirectory, find
-from safelight.types import Batch, DataSpec
+from safelight.types import Batch
 
 
 class Run:
@@ -128,7 +128,10 @@ class Run:
         changed = self.recipe.with_changes(how or {}).sample
         pixels, spec = canvas_specs(self.pixels, self.space, canvas) if canvas else (self.pixels, self.spec)
         said = {**(asked or {}), **wanted}
-        values = {name: self._wanted(name, str(value), pixels) for name, value in said.items()}
+        values = {
+            name: wanted_of(name, str(value), self.spec, pixels, self.space.factor, lambda: self._opened)
+            for name, value in said.items()
+        }
         if canvas and "mask" in spec.conditions and "mask" not in values:
             raise UserError("canvas: say which mask it is to follow, mask=FILE.png, or mask=none")
         given, present = conditions(spec, values, count, self.device, lambda: self._examples(count))
@@ -256,15 +259,6 @@ class Run:
         """Held-out items, for their conditions; training items where none is held out."""
         stream = Stream(self._data(), self.recipe.train.seed, 1, device=self.device, space=self.space)
         return examples(stream, count)
-
-    def _wanted(self, name: str, value: str, pixels: DataSpec) -> Wanted:
-        """A condition in words, or from the file that it names."""
-        condition = self.spec.conditions.get(name)
-        if condition is None or condition.kind not in ("mask", "text") or value == "none":
-            return value
-        if condition.kind == "text" and not value.endswith((".npy", ".npz")):
-            return text_features(self._opened, [value])
-        return from_file(name, value, pixels, self.space.factor)
 
     def _averaged(self, length: float) -> dict[str, Tensor]:
         """Averaged weights of a relative length, from the tracks of the checkpoints up to this one."""

@@ -106,8 +106,8 @@ class Method(Protocol):
     configurations of the recipe. `components` names every loss component with its default weight.
     Roles that a recipe may leave out are in `optional_roles`, where there are any. An encoder, which draws no
     images, says `draws = False`.
-    A method may add any of the optional hooks of `Remembers`, `Encodes`, `Measures`, `Balances` and `Draws`
-    below.
+    A method may add any of the optional hooks of `Remembers`, `Encodes`, `Styled`, `Measures`, `Balances`
+    and `Draws` below.
     """
 
     Config: type[BaseModel]
@@ -149,6 +149,18 @@ class Encodes(Protocol):
     """Optional: a latent for an image, so that a reconstruction is sample(encode(x))."""
 
     def encode(self, nets: Nets, batch: Batch, draw: Draw) -> Tensor: ...
+
+
+@runtime_checkable
+class Styled(Protocol):
+    """Optional: styles, between the latent and the image, which search and projection move.
+
+    `sample` takes them in the place of latents.
+    """
+
+    def style(self, nets: Nets, latent: Tensor, how: BaseModel) -> Tensor:
+        """The styles of latents, (b, layers, size): one dimension more than a latent has."""
+        ...
 
 
 @runtime_checkable

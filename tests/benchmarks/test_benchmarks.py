@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -121,3 +122,18 @@ def test_tape_tells_every_way_of_keeping_a_step(monkeypatch, capsys):
     assert float(models[2]) == 1
     assert (models[-1], sparse[-1]) == ("0.000 / 0", every[-1])
     assert int(every[-1].split("/ ")[1]) <= 2
+
+
+def test_search_takes_means_over_prompts_and_spreads_over_seeds(monkeypatch, capsys):
+    module = opened("search", monkeypatch)
+    monkeypatch.setattr(module, "find", lambda run, runs: type("Run", (), {"name": run})())
+    monkeypatch.setattr(
+        module,
+        "best_so_far",
+        lambda run, way, prompt, seed, n: np.linspace(0, 1, n) + (prompt == "a") + (way == "cma") * seed,
+    )
+    monkeypatch.setattr(sys, "argv", ["search", "t1", "101", "a", "b"])
+    module.main()
+    table = {cells[0]: cells[1:] for cells in rows(capsys.readouterr().out)}
+    assert table["random"][-1] == "1.500 ± 0.000"
+    assert table["cma"][-1] == "2.500 ± 0.816"

@@ -24,7 +24,7 @@ def start(text: str, seed: int = 0, spec: DataSpec = SPEC, examples=no_examples)
 def test_an_id_is_a_step_and_a_draw():
     assert specimen("16500.28") == Specimen(16500, 28)
     assert str(Specimen(16500, 28)) == "16500.28"
-    for wrong in ("16500", "16500.", ".28", "1.2.3", "-1.2", "1.x", "1,2", ""):
+    for wrong in ("16500", "16500.", ".28", "1.2.3", "-1.2", "1.-x", "1.X", "1,2", ""):
         with pytest.raises(UserError, match=r"expected STEP\.DRAW"):
             specimen(wrong)
 

@@ -28,6 +28,7 @@ from safelight.cli import (
     rollback,
     runs,
     sample,
+    search,
     show,
     specimens,
     sweep,
@@ -51,7 +52,7 @@ COMMANDS = {
     "Prepare": (recipes, new, data, check, plan),
     "Change the course of a run": (tune, fork, rollback, replay),
     "Look at runs": (runs, show, report, tree, disk, prune),
-    "Look at samples": (sample, specimens, film, walk, traverse),
+    "Look at samples": (sample, specimens, film, walk, traverse, search),
     "Measure and compare": (evaluate, compare, log),
     "Hand over": (export, export_metrics),
 }

@@ -65,7 +65,7 @@ def between(a: Start, b: Start, share: float, kinds: Mapping[str, Condition]) ->
     """What the image `share` of the way from a to b is made from.
 
     Attributes are blended evenly, text features on the sphere; a class or a mask is the nearer one's, as
-    between two of them there is none. A sampler's noises turn like the latent.
+    between two of them there is none. A sampler's noises turn like the latent; both are styles, or neither.
     """
     nearer = a if share < 0.5 else b
     given = {}
@@ -77,7 +77,8 @@ def between(a: Start, b: Start, share: float, kinds: Mapping[str, Condition]) ->
                 given[name] = slerp(a.given[name], b.given[name], share)
             case _:
                 given[name] = value
-    return Start(slerp(a.latent, b.latent, share), given, nearer.present, Between(a.draw, b.draw, share))
+    latent = torch.lerp(a.latent, b.latent, share) if a.styled else slerp(a.latent, b.latent, share)
+    return Start(latent, given, nearer.present, Between(a.draw, b.draw, share), a.styled)
 
 
 @dataclass(frozen=True)

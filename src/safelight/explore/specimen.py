@@ -1,4 +1,6 @@
-"""Specimens: samples that can be named. "16500.28" is draw 28 of step 16500.
+"""Specimens: samples that can be named. "16500.28" is draw 28 of step 16500; "16500.red-apple-1" was found
+
+by a search or a projection at that step, and its latent is kept with the run.
 
 The id and the seed of the run decide latent, conditions and whatever noise sampling takes, on any machine
 and at any later time: all are keyed. Which weights a specimen is drawn with is another matter: those of its
@@ -30,17 +32,18 @@ class Specimen:
 
     step: int
     draw: int
+    name: str = ""  # of one whose latent was found, not drawn
 
     def __str__(self) -> str:
-        return f"{self.step}.{self.draw}"
+        return f"{self.step}.{self.name or self.draw}"
 
 
 def specimen(text: str) -> Specimen:
     """The specimen of an id. Raises UserError."""
-    found = re.fullmatch(r"(\d{1,12})\.(\d{1,9})", text)
+    found = re.fullmatch(r"(\d{1,12})\.(?:(\d{1,9})|([a-z][a-z0-9-]{0,99}))", text)
     if found is None:
         raise UserError(f"specimen {text!r}: expected STEP.DRAW, such as 16500.28")
-    return Specimen(int(found[1]), int(found[2]))
+    return Specimen(int(found[1]), int(found[2] or 0), found[3] or "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,7 @@ class Start:
     given: Values  # by condition (1, ...)
     present: Tensor  # (1,) bool
     draw: Draw  # for samplers that add noise on their way
+    styled: bool = False  # the latent is a style, see types.Styled: ways between are straight
 
 
 def start_of(

@@ -277,13 +277,17 @@ class TextGan:
     def sample(
         self, nets: Nets, latent: Tensor, given: Values, present: Tensor, draw: Draw, how: BaseModel
     ) -> Tensor:
-        """G at w̄ + truncation (w - w̄), w̄ the mean style of many latents."""
-        assert isinstance(how, TextGanSampling)
-        w = styles.truncated(nets["generator"], latent, how.truncation)
+        """G at the style of z (b, latent), or at styles (b, styles, latent)."""
+        w = latent if latent.ndim == 3 else self.style(nets, latent, how)
         if "text" in given:
             given = {**given, "text": F.normalize(given["text"].float(), dim=1)}
         images: Tensor = nets["generator"].synthesis(w, given, present, self.noise(draw))  # type: ignore[operator]
         return images
+
+    def style(self, nets: Nets, latent: Tensor, how: BaseModel) -> Tensor:
+        """w̄ + truncation (w - w̄) for every layer, w̄ the mean style of many latents."""
+        assert isinstance(how, TextGanSampling)
+        return styles.truncated(nets["generator"], latent, how.truncation)
 
     # --- what a report shows ----------------------------------------------------------------------
 

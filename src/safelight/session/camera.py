@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
@@ -15,6 +16,7 @@ from safelight.data.space import Space
 from safelight.data.stream import Stream, examples
 from safelight.explore.path import between
 from safelight.explore.specimen import Specimen, Start, develop, start_of
+from safelight.session import found
 from safelight.session.codec import open_space
 from safelight.session.encoders import used
 from safelight.session.prepare import Tell
@@ -23,7 +25,7 @@ from safelight.session.reach import Reach, Reached
 from safelight.session.recorded import data_of
 from safelight.session.watch import Autocast
 from safelight.store.run import RunDirectory
-from safelight.types import Batch, Method, Nets
+from safelight.types import Batch, Method, Nets, Styled
 
 Picture = NDArray[np.uint8]  # (H, W, C)
 
@@ -57,28 +59,43 @@ class Camera:
         how = reached.recipe.with_changes(self._how).sample
         start = self.start(reached, subject.one)
         if subject.other is not None and subject.share > 0:
-            start = between(start, self.start(reached, subject.other), subject.share, reached.spec.conditions)
-        return picture_of(start, reached.method, reached.nets, how, self._space, reached.autocast)
+            other = self.start(reached, subject.other)
+            if start.styled != other.styled:
+                start, other = (styled(one, reached, how) for one in (start, other))
+            start = between(start, other, subject.share, reached.spec.conditions)
+        return picture_of(start, reached.method, reached.nets, how, self.space, reached.autocast)
 
     def start(self, reached: Reached, one: Specimen) -> Start:
         """What a specimen is made from."""
+        if one not in self._starts and one.name:
+            self._starts[one] = found.read(self.directory, one, reached.spec, reached.device)
         if one not in self._starts:
             seed = reached.recipe.train.seed
             self._starts[one] = start_of(
-                one, reached.method, reached.spec, seed, reached.device, self._examples
+                one, reached.method, reached.spec, seed, reached.device, self.examples
             )
         return self._starts[one]
 
     @cached_property
-    def _space(self) -> Space:
+    def space(self) -> Space:
+        """Between the pixels of pictures and what the networks see."""
         return open_space(self.directory, self.reach.replay.device)
 
-    def _examples(self, count: int) -> Batch:
+    def examples(self, count: int) -> Batch:
+        """As many real items as there are, up to a number. Raises UserError where the data are gone."""
         replay = self.reach.replay
         pack = data_of(self.directory, used(replay.recipe, products_of(self.directory)))
         return examples(
-            Stream(pack, replay.recipe.train.seed, 1, device=replay.device, space=self._space), count
+            Stream(pack, replay.recipe.train.seed, 1, device=replay.device, space=self.space), count
         )
+
+
+@torch.no_grad()
+def styled(start: Start, reached: Reached, how: BaseModel) -> Start:
+    """A start as a style, where it is a latent of a method that has styles."""
+    if start.styled or not isinstance(reached.method, Styled):
+        return start
+    return replace(start, latent=reached.method.style(reached.nets, start.latent, how), styled=True)
 
 
 def picture_of(

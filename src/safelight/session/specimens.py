@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safelight.config import UserError
 from safelight.explore.specimen import Specimen, specimen
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
+from safelight.session import found
 from safelight.session.camera import Camera, Subject
 from safelight.session.prepare import Tell
 from safelight.session.reach import Reached
@@ -21,8 +22,6 @@ from safelight.store import keep, sealed
 from safelight.store.durable import mendable, write_bytes
 from safelight.store.journal import utc_now
 from safelight.store.run import RunDirectory
-
-FOLDER = "specimens"
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Kept:
     source: str  # where the weights came from: tape, checkpoint, replay
     verdict: str  # how sure it is that they are those the run had
     sample: Mapping[str, Any]  # [sample] as it was in force
+    found: Mapping[str, Any] = field(default_factory=dict)  # by what, where its latent was not drawn
 
 
 def contact_sheet(
@@ -65,9 +65,10 @@ def keep_specimens(directory: RunDirectory, ids: Sequence[str], tell: Tell = lam
     for one in sorted(map(specimen, ids)):
         reached = camera.at(one.step)
         sample = reached.recipe.sample.model_dump(mode="json")
-        own = Kept(str(one), utc_now(), reached.source, reached.verdict.verdict, sample)
+        how = found.told(directory, one) if one.name else {}
+        own = Kept(str(one), utc_now(), reached.source, reached.verdict.verdict, sample, how)
         pixels = camera.take(reached, Subject(one))
-        folder = directory.path / FOLDER
+        folder = directory.path / found.FOLDER
         save_png(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), folder / f"{one}.png")
         write_bytes(folder / f"{one}.json", sealed.pretty(asdict(own)))
         kept.append(own)
@@ -76,7 +77,7 @@ def keep_specimens(directory: RunDirectory, ids: Sequence[str], tell: Tell = lam
 
 def collection(directory: RunDirectory) -> list[Kept]:
     """The specimens that were kept, by step and draw. Raises UserError where one is damaged."""
-    folder = directory.path / FOLDER
+    folder = directory.path / found.FOLDER
     with mendable(folder):
         paths = list(folder.glob("[0-9]*.json")) if folder.exists() else []
     return sorted((Kept(**sealed.read(path)) for path in paths), key=lambda own: specimen(own.id))
@@ -84,7 +85,7 @@ def collection(directory: RunDirectory) -> list[Kept]:
 
 def picture(directory: RunDirectory, id: str) -> Path:
     """Where the picture of a kept specimen is."""
-    return directory.path / FOLDER / f"{id}.png"
+    return directory.path / found.FOLDER / f"{id}.png"
 
 
 def newest(directory: RunDirectory) -> int:

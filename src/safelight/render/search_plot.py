@@ -1,0 +1,90 @@
+"""The best score of a search against its evaluations, a line each way, with the spread of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from safelight.render.figure_file import style
+from safelight.render.palette import BANDS, INK, PENCIL, SAFELIGHT
+from safelight.render.plot import SMALL, WIDTH
+from safelight.render.wording import count, number, plural
+
+PLACES = 300  # of a line that are drawn
+
+
+def search_figure(
+    lines: Mapping[str, Sequence[NDArray[np.float64]]], score: str, usual: float | None = None
+) -> Figure:
+    """lines: by name, for each seed, the best so far after every evaluation. score: what it is, in words.
+
+    usual: the best of as many samples as `session.search.USUAL`, a dotted line.
+    """
+    most = max(len(own) for seeds in lines.values() for own in seeds)
+    seeds = max(len(own) for own in lines.values())
+    with style():
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        ax = figure.subplots()
+        for position, (name, own) in enumerate(lines.items()):
+            colour = SAFELIGHT if len(lines) == 1 else BANDS[(3 * position) % len(BANDS)]
+            shortest = min(map(len, own))
+            at = np.unique(np.geomspace(1, shortest, PLACES).round().astype(int))
+            values = np.stack([one[at - 1] for one in own])
+            ax.plot(
+                at,
+                values.mean(0),
+                color=colour,
+                drawstyle="steps-post",
+                label=f"{name} · {number(float(values[:, -1].mean()))}",
+            )
+            if len(own) > 1:
+                ax.fill_between(
+                    at, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0, step="post"
+                )
+        if usual is not None:
+            ax.axhline(usual, color=INK, linewidth=0.7, linestyle=(0, (1, 2)))
+        ax.set_xscale("log")
+        ax.set_xlim(1, max(most, 2))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_locator(MaxNLocator(6))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        ax.set_xlabel("evaluations")
+        ax.set_ylabel(score)
+        ax.legend(loc="lower right", title="best so far", alignment="left")
+        notes = [f"mean and range of {plural(seeds, 'seed')}"] if seeds > 1 else []
+        if usual is not None:
+            notes.append("dotted: the best of 128 samples")
+        figure.supxlabel(" · ".join(notes), fontsize=SMALL, color=PENCIL)
+    return figure
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Scores of points by two objectives."""
+
+    names: tuple[str, str]
+    usual: NDArray[np.float64]  # (n, 2) of samples
+    front: NDArray[np.float64]  # (n, 2) that no other beats
+
+
+def front_figure(plane: Plane) -> Figure:
+    """The front of two objectives beside samples of the generator."""
+    with style():
+        figure = Figure(figsize=(WIDTH * 0.62, 3.8), layout="constrained")
+        ax = figure.subplots()
+        ax.plot(*plane.usual.T, "o", color=PENCIL, alpha=0.5, markersize=3, label="samples")
+        steps = plane.front[plane.front[:, 0].argsort()]
+        ax.plot(*steps.T, "-o", color=SAFELIGHT, linewidth=0.8, markersize=4, label="front")
+        ax.set_xlabel(plane.names[0])
+        ax.set_ylabel(plane.names[1])
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(6))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        ax.legend(loc="best")
+    return figure

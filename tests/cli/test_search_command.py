@@ -1,0 +1,151 @@
+"""safelight search, as a shell runs it, on a GAN of skylines and a judge that is a file of Python."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from command_line import run
+
+JUDGE = """
+def red(images, prompt=None):
+    return images[:, 0].mean((1, 2)) - images[:, 1:].mean((1, 2, 3))
+
+def blue(images):
+    return images[:, 2].mean((1, 2))
+
+def broken(images):
+    return images
+"""
+SHRUNK = [
+    "network.generator.widths=[8,8]",
+    "network.discriminator.widths=[8,8]",
+    "train.steps=4",
+    "train.batch_size=4",
+    "train.precision=fp32",
+    "train.memory_format=contiguous",
+    "watch.images=4",
+    "watch.every=4",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where the run "city" is in runs/, and judge.py beside it."""
+    from safelight.cli.options import changes_of
+    from safelight.engine.distributed import World
+    from safelight.recipes.recipe import load
+    from safelight.session.show import Show
+    from safelight.session.train import begin
+
+    place = tmp_path_factory.mktemp("work")
+    (place / "judge.py").write_text(JUDGE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("safelight.data.drawn.skylines.COUNT", 24)
+        patch.setattr("safelight.session.train.write_report", lambda directory: directory.path)
+        begin(load("skylines-small", changes_of(SHRUNK)), place / "runs", "city", World(), Show())
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("safelight.data.drawn.skylines.COUNT", 24)
+
+
+def search(monkeypatch, capsys, *words: str) -> dict:
+    """What `safelight search city WORDS --json` says."""
+    code, out, err = run(monkeypatch, capsys, "search", "city", *words, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("method", ["auto", "random", "cma", "ga"])
+def test_what_is_found_beats_samples_and_is_kept(method, monkeypatch, capsys):
+    found = search(
+        monkeypatch, capsys, "--objective", "judge.py:red", "--method", method, "--population", "16",
+        "--generations", "12", "--keep", "2",
+    )  # fmt: skip
+    assert found["evaluations"] == 192
+    assert found["method"] == ("gradient" if method == "auto" else method)
+    assert found["score"] > found["usual"]["mean"]
+    so_far = list(found["best_so_far"].values())
+    assert so_far == sorted(so_far)
+    for path in found["files"].values():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 50
+    code, _, err = run(monkeypatch, capsys, "walk", "city", *found["specimens"][:1], "0.3", "--frames", "2",
+                       "--out", f"{method}.mp4")  # fmt: skip
+    assert code == 0, err
+
+
+def test_cut_off_it_goes_on_to_the_same_bits(folder, monkeypatch, capsys):
+    words = ["--objective", "judge.py:red", "--method", "cma", "--population", "8", "--generations", "6"]
+    whole = search(monkeypatch, capsys, *words, "--seed", "1")
+    place = Path(whole["folder"])
+    state, lines = (place / "state.safetensors").read_bytes(), (place / "journal.jsonl").read_bytes()
+    shutil.rmtree(place)
+
+    calls = []
+
+    def die(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("safelight.session.search.SAVED", 0.0)
+    from safelight.session.searching import Wish, run_search
+    from safelight.store.run import find
+
+    wish = Wish(("judge.py:red",), method="cma", population=8, generations=6, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(find("city", folder / "runs"), wish, progress=die)
+    assert 0 < len((place / "journal.jsonl").read_bytes()) < len(lines)
+    again = search(monkeypatch, capsys, *words, "--seed", "1")
+    assert (place / "state.safetensors").read_bytes() == state
+    assert (place / "journal.jsonl").read_bytes() == lines
+    assert again["best_so_far"] == whole["best_so_far"]
+
+
+def test_several_objectives_have_a_front(monkeypatch, capsys):
+    found = search(
+        monkeypatch,
+        capsys,
+        "--objective",
+        "judge.py:red,judge.py:blue,realism",
+        "--population",
+        "16",
+        "--generations",
+        "4",
+    )
+    assert found["method"] == "ga"
+    for one in found["front"]:
+        beaten = [all(other[name] >= one[name] for name in one) for other in found["front"] if other != one]
+        assert not any(beaten)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--objective", "text"], '--objective text: needs --prompt "WORDS"'),
+        (["--objective", "text", "--prompt", "a tower"], "has no captions to read a text by"),
+        (["--objective", "beauty"], "--objective beauty: not one of"),
+        (["--objective", "nothing.py:red"], "there is no such file"),
+        (["--objective", "judge.py:rod"], "rod"),
+        (["--objective", "judge.py:broken"], "judge.py:broken"),
+        (["--objective", "reference=nothing.png"], "there is no such file"),
+        (["--objective", "realism,realism"], "names an objective twice"),
+        (["--objective", "realism", "--method", "annealing"], "--method annealing: not one of"),
+        (["--objective", "realism", "--population", "0"], "must be 1 or more"),
+        (["--objective", "realism", "--budget", "5"], "less than one generation"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_line(words, told, monkeypatch, capsys):
+    code, _, err = run(monkeypatch, capsys, "search", "city", *words)
+    assert code == 2
+    assert told in err
+    assert err.count("\n") == 1

@@ -1,0 +1,81 @@
+"""Every way to search finds the best point of a score that is known, and goes on with the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from safelight.explore.front import front, fronts
+from safelight.explore.latents import REACH, Shell, Styles
+from safelight.explore.optimisers import WAYS, Asked, Way, optimiser
+from safelight.explore.record import Record, Standard, generation
+
+SIZE = 16
+TARGET = torch.linspace(-1, 1, SIZE)
+
+
+def cosine(x: torch.Tensor, gradients: bool):
+    """Cosine (n, 1) with TARGET, whose best on the shell is 1, and its gradient."""
+    x = x.clone().requires_grad_(gradients)
+    score = torch.nn.functional.cosine_similarity(x, TARGET[None])
+    own = torch.autograd.grad(score.sum(), x)[0][:, None] if gradients else None
+    return score.detach()[:, None], own
+
+
+def searched(way: Way, generations: int = 40, cut: int | None = None) -> Record:
+    """The record of a search; cut: the generation at which a new optimiser goes on from the state."""
+    asked = Asked(Shell((4, 4)), 24, generations, seed=3)
+    one, record = optimiser(way, asked), Record.begun(Standard(torch.zeros(1), torch.ones(1)), 2, SIZE)
+    for number in range(generations):
+        if number == cut:
+            state, held = one.state(), record.state()
+            one, record = optimiser(way, asked), Record.begun(record.standard, 2, SIZE)
+            one.load(state)
+            record.load(held)
+        generation(one, record, cosine)
+    return record
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_best_is_found_and_a_cut_changes_no_bit(way):
+    record = searched(way)
+    assert record.evaluations == 960
+    assert record.score > {"random": 0.6, "ga": 0.9, "cma": 0.98, "gradient": 0.99}[way]
+    again = searched(way, cut=17)
+    for name, own in record.state().items():
+        assert torch.equal(own, again.state()[name]), name
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_global_generator_is_read_or_left_changed(way):
+    np.random.seed(5)
+    torch.manual_seed(5)
+    numpy_before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    first = searched(way, generations=3).score
+    assert np.array_equal(np.random.get_state()[1], numpy_before)
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    np.random.seed(6)
+    assert searched(way, generations=3).score == first
+
+
+def test_candidates_stay_where_the_generator_was_trained():
+    shell = Shell((2, 3))
+    torch.testing.assert_close(shell.latents(torch.randn(5, 6)).square().sum((1, 2)), torch.full((5,), 6.0))
+    mean, spread = torch.tensor([1.0, -1.0]), torch.tensor([0.5, 2.0])
+    styles = Styles(mean, spread, layers=3, of=lambda draw: torch.zeros(1, 2))
+    w = styles.latents(torch.tensor([[9.0, 0.5]]))
+    torch.testing.assert_close(w, torch.tensor([[1 + REACH * 0.5, 0.0]])[:, None].expand(-1, 3, -1))
+    torch.testing.assert_close(styles.point(w[:, 0]), torch.tensor([[REACH, 0.5]]))
+
+
+def test_a_front_holds_what_none_beats():
+    scores = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.4, 0.4], [0.5, 0.1], [1.0, -1.0]])
+    assert front(scores).tolist() == [0, 1, 2]
+    assert [sorted(rows.tolist()) for rows in fronts(scores)][:2] == [[0, 1, 2], [3, 4, 5]]
+    assert front(scores[:, :1]).tolist() == [0]
+
+
+def test_objectives_of_other_units_count_alike():
+    standard = Standard.of(torch.tensor([[0.0, 0.0], [1.0, 100.0], [2.0, 200.0]]))
+    torch.testing.assert_close(standard.total(torch.tensor([[2.0, 100.0], [1.0, 200.0]])), torch.ones(2))
