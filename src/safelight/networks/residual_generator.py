@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safelight.config import Section, UserError
+from safelight.networks.style_generator import smoothly_doubled
 from safelight.types import DataSpec, Values
 
 
@@ -70,7 +71,7 @@ class ResidualGenerator(nn.Module):
         x = self.stem(z).unflatten(1, self.seed)
         x = self.stages[0](x)
         for mix, stage in zip(self.mix, self.stages[1:], strict=True):
-            x = stage(F.interpolate(mix(x), scale_factor=2.0, mode="nearest"))
+            x = stage(smoothly_doubled(mix(x)))
         images: Tensor = F.pixel_shuffle(self.leave(F.leaky_relu(x, 0.2)), self.patch)
         return images
 
