@@ -171,3 +171,13 @@ def test_the_same_rows_give_the_same_verdicts_however_they_are_cut():
     parts = [change for part in (rows[:130], rows[130:171], rows[171:]) for one in part
              for change in judge.add(one)]  # fmt: skip
     assert parts == story(rows, opposed=True)
+
+
+def test_samples_of_a_prior_may_be_alike():
+    def rows(**losses: float):
+        for step in range(STEPS):
+            watched = {"monitor__diversity": 0.2, "monitor__coverage": 0.2} if step % 20 == 19 else {}
+            yield row(step, {"nll": 0.1, **losses}, **watched)
+
+    assert told(story(rows())) == [("mode collapse", True)]
+    assert story(rows(kl=20.0)) == []

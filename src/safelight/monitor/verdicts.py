@@ -81,7 +81,13 @@ def discriminator_overfits(v: Vitals, s: Monitor, holds: bool) -> Finding | None
 
 
 def mode_collapse(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
-    """Samples are alike and miss much of the data, or do not make all the classes."""
+    """Samples are alike and miss much of the data, or do not make all the classes.
+
+    Not of a method with a KL term: what its prior draws is blurred and alike while all is well, and KL
+    collapse and KL explosion say what is not.
+    """
+    if not math.isnan(v.average("raw/kl")):
+        return None
     slack = 1 / RELEASE if holds else 1.0
     diversity, classes = v.last("monitor/diversity"), v.last("monitor/classes")
     coverage = v.last("monitor/coverage")
