@@ -137,3 +137,17 @@ def test_search_takes_means_over_prompts_and_spreads_over_seeds(monkeypatch, cap
     table = {cells[0]: cells[1:] for cells in rows(capsys.readouterr().out)}
     assert table["random"][-1] == "1.500 ± 0.000"
     assert table["cma"][-1] == "2.500 ± 0.816"
+
+
+def test_modulated_convolutions_are_the_same_two_ways(monkeypatch, capsys):
+    module = opened("modulated", monkeypatch)
+    monkeypatch.setattr(module, "CASES", ((2, 4, 4),))
+    monkeypatch.setattr(sys, "argv", ["modulated", "1"])
+    module.main()
+    ((case, *_, ratio),) = rows(capsys.readouterr().out)
+    assert case == "2, 4, 4"
+    assert float(ratio) > 0
+    right = module.grouped
+    monkeypatch.setattr(module, "grouped", lambda *layer_x_w: right(*layer_x_w) + 0.1)
+    with pytest.raises(AssertionError):
+        module.main()
