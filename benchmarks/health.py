@@ -1,6 +1,6 @@
 """Small trainings that are well or fail in known ways, several seeds each, and what the monitors say of them.
 
-    python benchmarks/health.py FOLDER [seeds]
+    python benchmarks/health.py FOLDER [SEED ...] [--case NAME ...]
 
 Runs go into FOLDER; those that are finished are not trained again. A verdict is right that names what was
 done to the run, or what comes of it, and in time within a quarter of the run. A run that is well has none.
@@ -8,7 +8,7 @@ done to the run, or what comes of it, and in time within a quarter of the run. A
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from safelight.engine.distributed import World
@@ -94,11 +94,14 @@ def judged(run: RunDirectory, right: tuple[str, ...]) -> tuple[str, str]:
 
 def main() -> None:
     """Train what is missing, and print the table."""
-    folder = Path(sys.argv[1])
-    seeds = range(int(sys.argv[2]) if len(sys.argv) > 2 else 2)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("seeds", nargs="*", type=int, default=(0, 1))
+    parser.add_argument("--case", action="append", choices=CASES, help="one of the runs; all unless stated")
+    asked = parser.parse_args()
     print("| run | outcome by seed | verdicts |\n|---|---|---|")
-    for case, (*_, right) in CASES.items():
-        outcomes = [judged(trained(folder, case, seed), right) for seed in seeds]
+    for case in asked.case or CASES:
+        outcomes = [judged(trained(asked.folder, case, seed), CASES[case][2]) for seed in asked.seeds]
         print(f"| {case} | {', '.join(outcome for outcome, _ in outcomes)} | "
               f"{'; '.join(told for _, told in outcomes)} |", flush=True)  # fmt: skip
 

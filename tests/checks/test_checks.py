@@ -17,7 +17,7 @@ from safelight.checks.bench.world import between
 from safelight.data.space import Codec, Space
 from safelight.data.stream import Stream
 from safelight.engine.schedule import Ramp
-from subjects import Small, codes, digits, plain, plain_class, subject
+from subjects import Small, codes, digits, found, plain, plain_class, subject
 
 
 def test_the_faultless_method_has_no_fault():
@@ -90,18 +90,21 @@ class Blind(Small):
         return self.image(x) + self.time(t[:, None])[:, :, None, None]
 
 
-class Overflows(Small):
+class Raises(Small):
     def forward(self, *arguments):
-        return nn.Identity()(super().forward(*arguments) * 1e5) / 1e5
+        raise RuntimeError("sizes of tensors must match")
+
+
+class Explodes(Small):
+    """A layer inside answers with numbers that float16 cannot hold; what comes out is small again."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inner = nn.Identity()
 
-
-class Raises(Small):
     def forward(self, *arguments):
-        raise RuntimeError("sizes of tensors must match")
+        out = super().forward(*arguments)
+        return out + 1e-9 * self.inner(out + 1e5)
 
 
 class Infinite(Small):
@@ -117,10 +120,28 @@ class Infinite(Small):
         (Raises, ("runs",), {"step-fails"}),
         (Infinite, ("runs",), {"not-finite"}),
         (Blind, ("conditions",), {"condition-unused"}),
+        (Frozen, ("parameters",), {"nothing-to-train"}),
+        (Explodes, ("numbers",), {"activation-overflow"}),
     ],
 )
 def test_a_fault_of_a_network(network, names, expected):
     assert codes(subject(plain(network)), *names) >= expected
+
+
+class Together(Small):
+    """Takes what is common to the batch away."""
+
+    def forward(self, *arguments):
+        out = super().forward(*arguments)
+        return out - out.mean(0, keepdim=True)
+
+
+def test_a_network_that_looks_at_the_whole_batch_is_noted():
+    def mixing(network):
+        return [(one.code, one.severity) for one in found(subject(plain(network)), "independence")]
+
+    assert mixing(Together) == [("network-mixes", "note")]
+    assert mixing(Small) == []
 
 
 def lost(self, nets, latent, given, present, draw, how):
@@ -144,6 +165,49 @@ def thousand(self, nets, latent, given, present, draw, how):
         t = x.new_full((len(x),), 1000 * step / how.steps)
         x = x - nets["denoiser"](x, t, given, present) / how.steps
     return x
+
+
+class Guided(plain_class()):
+    """Two networks, of which one is frozen and looked at in the loss."""
+
+    frozen = ("teacher",)
+    drift = 0.0  # of the teacher's weights, at every step
+
+    def networks(self, spec):
+        return {**super().networks(spec), "teacher": nn.Conv2d(1, 1, 1)}
+
+    def loss(self, nets, batch, moment):
+        with torch.no_grad():
+            nets["teacher"].weight.add_(self.drift)
+        losses, seen = super().loss(nets, batch, moment)
+        return {"velocity": losses["velocity"] + 0 * nets["teacher"](batch.x).mean((1, 2, 3))}, seen
+
+
+def test_what_is_frozen_stays():
+    assert codes(subject(plain(kind=Guided)), "parameters") == set()
+    drifting = subject(plain(kind=type("Drifting", (Guided,), {"drift": 0.01})))
+    (one,) = found(drifting, "parameters")
+    assert (one.code, one.severity) == ("frozen-moves", "error")
+    assert one.measured.startswith("teacher: weight ")
+
+
+def cancelled(self, nets, batch, moment):
+    """A small difference of large numbers, of which bfloat16 keeps every fourth."""
+    losses, seen = plain_class().loss(self, nets, batch, moment)
+    large = 1000 + losses["velocity"][:, None]
+    return {"velocity": nn.functional.linear(large, large.new_ones(1, 1))[:, 0] - 1000}, seen
+
+
+def test_a_loss_that_bfloat16_loses():
+    def rough(kind, precision):
+        own = subject(plain(kind=kind), precision=precision)
+        own.autocast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+        return codes(own, "numbers")
+
+    wrong = variant(loss=cancelled)
+    assert rough(wrong, "bf16") == {"bf16-differs"}
+    assert rough(wrong, "fp32") == set()
+    assert rough(plain_class(), "bf16") == set()
 
 
 @pytest.mark.parametrize(

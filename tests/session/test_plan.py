@@ -14,7 +14,7 @@ from safelight.config import UserError
 from safelight.engine.precision import Execution
 from safelight.recipes.recipe import load
 from safelight.session import devices
-from safelight.session.measure import Bench, Operations, storages
+from safelight.session.measure import Bench, Cost, Operations, storages
 from safelight.session.plan import Planned, _fits, _line, _memory, plan
 from subjects import plain, subject
 
@@ -39,6 +39,25 @@ def test_operations_of_a_step_grow_with_its_images():
     once = bench.operations(1)
     assert once >= 2 * 28 * 28 * 9 * 2  # a 3x3 convolution there, and its weights' gradient back
     assert bench.operations(8) == 8 * once
+
+
+def test_the_first_step_of_a_lazy_phase_counts_no_more_than_any_other(monkeypatch):
+    """A second for plain steps and five for every eighth make 1 + (5 - 1) / 8, whatever the first of each took."""
+    bench, seen = bench_of(), []
+    monkeypatch.setattr(Bench, "_numbers", [1, 8])
+
+    def steps(rows, first, last, accumulate=1):
+        own = []
+        for step in range(first, last + 1):
+            lazy = step % 8 == 0
+            own.append(100.0 if lazy not in seen else 5.0 if lazy else 1.0)
+            seen.append(lazy)
+        return [Cost(one, 2 * one) for one in own]
+
+    monkeypatch.setattr(bench, "steps", steps)
+    for timed in (1, 2, 5):
+        seen.clear()
+        assert bench.time(16, timed=timed) == Cost(1.5, 3.0)
 
 
 class Wide(nn.Module):
