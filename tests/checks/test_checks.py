@@ -56,8 +56,8 @@ def test_the_ends_of_an_activation_are_found(end, ends):
     network = nn.Sequential(nn.Linear(4, 4), end)
     x = torch.randn(2, 4)
     least, most = reach(network, lambda net: net(x), -3.0, 3.0, Clock())
-    for found, true in ((least, ends[0]), (most, ends[1])):
-        assert found == pytest.approx(true, abs=0.1) or (abs(true) == 3 and abs(found) > 2.8)
+    for end, true in ((least, ends[0]), (most, ends[1])):
+        assert end == pytest.approx(true, abs=0.1) or (abs(true) == 3 and abs(end) > 2.8)
 
 
 # --- networks and methods -----------------------------------------------------------------------

@@ -15,7 +15,8 @@ from safelight.engine.precision import Execution
 from safelight.recipes.recipe import load
 from safelight.session import devices
 from safelight.session.measure import Bench, Cost, Operations, storages
-from safelight.session.plan import Planned, _fits, _line, _memory, plan
+from safelight.session.plan import _fits, _line, _memory, plan
+from safelight.session.planned import Planned
 from subjects import plain, subject
 
 PLAIN = Execution("fp32", "contiguous")
@@ -42,7 +43,7 @@ def test_operations_of_a_step_grow_with_its_images():
 
 
 def test_the_first_step_of_a_lazy_phase_counts_no_more_than_any_other(monkeypatch):
-    """A second for plain steps and five for every eighth make 1 + (5 - 1) / 8, whatever the first of each took."""
+    """One second, and five at every eighth step, make 1 + (5 - 1) / 8, whatever the first of each took."""
     bench, seen = bench_of(), []
     monkeypatch.setattr(Bench, "_numbers", [1, 8])
 

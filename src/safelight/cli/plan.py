@@ -9,7 +9,7 @@ import typer
 from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, examples, print_json
 
 if TYPE_CHECKING:
-    from safelight.session.plan import Planned
+    from safelight.session.planned import Planned
 
 
 def add_to(app: typer.Typer) -> None:
