@@ -7,11 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safelight import sliders
 from safelight.config import UserError, nearest
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
@@ -37,6 +35,7 @@ from safelight.session.products import products_of
 from safelight.session.recorded import data_of, pixel_spec_of
 from safelight.session.replay import Replay
 from safelight.session.samples import Samples
+from safelight.session.traverse import Asked, travelled
 from safelight.session.watch import evaluated, picture
 from safelight.store import checkpoint, keep, manifest, metrics, pins
 from safelight.store.lineage import owner_of
@@ -188,35 +187,26 @@ class Run:
         self,
         attributes: Sequence[str] = (),
         components: Sequence[int] = (),
+        directions: Sequence[str] = (),
         *,
+        specimen: str | None = None,
         rows: int = 6,
         columns: int = 7,
         seed: int = 0,
         how: Mapping[str, Any] | None = None,
     ) -> Picture:
-        """A grid of one latent a row, along sliders such as "hair=0..1", or along principal components.
+        """A grid of one latent a row, along sliders such as "hair=0..1", components, or directions.
 
         Several sliders are combined, `columns` places on each. Components, counted from 1, are of the latents
-        of up to 1,000 held-out images. Raises UserError.
+        of up to 1,000 held-out images. Directions such as "pca:1" or "sefa:2=-3..3" are what the generator
+        itself suggests; they may start at a specimen, by its id. Raises UserError.
         """
-        if bool(attributes) == bool(components):
-            raise UserError("traverse: state either attributes, such as hair=0..1, or components, such as 1")
         model = traverse.Model(
             self.method, self.nets, self.recipe.with_changes(how or {}).sample, self.spec, self.autocast
         )
-        moved = [sliders.read(text, self.spec) for text in attributes]
+        asked = Asked(attributes, components, directions, rows, columns, seed, specimen)
         stream = Stream(self._data(), self.recipe.train.seed, 1, device=self.device, space=self.space)
-        real = examples(stream, max(rows, 1000 if components else 0))
-        if not len(real.x):  # of data without conditions, every item will do
-            real = stream.held_out(1000)
-        which = torch.arange(rows, device=self.device) % len(real.x)
-        given, present = {name: value[which] for name, value in real.given.items()}, real.present[which]
-        if moved:
-            made = traverse.along_conditions(model, moved, columns, given, present, seed)
-            return picture(made, self.space)
-        axes = traverse.components(traverse.encoded(model, real, seed))
-        made = traverse.along_components(model, axes, components, columns, given, present, seed)
-        return picture(made, self.space)
+        return picture(travelled(model, stream, self.directory, asked), self.space)
 
     def export(self, form: str, out: str | Path) -> list[str]:
         """Write the networks for other tools into a new folder: "diffusers", "safetensors" or "onnx".

@@ -1,4 +1,4 @@
-"""safelight traverse: sliders over conditions, and along the principal components of the latents."""
+"""safelight traverse: sliders over conditions, along components of the latents, along directions."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
         epilog=examples(
             "safelight traverse faces-small-1 --attribute hair=0..1 --rows 6 --out grid.png",
             "safelight traverse faces-small-1 --component 1 --out grid.png",
+            "safelight traverse t1 --direction pca:1 --direction sefa:1 --out grid.png",
         )
     )(traverse)
 
@@ -48,6 +49,17 @@ def traverse(
             "--component", help="Principal component of the latents, from 1; several make a row each."
         ),
     ] = None,
+    direction: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--direction",
+            metavar="KIND:N[=A..B]",
+            help="pca:1 (GANSpace) or sefa:1 (SeFa), from 1; else -3..3 deviations; several make a row each.",
+        ),
+    ] = None,
+    specimen: Annotated[
+        str | None, typer.Option("--specimen", metavar="ID", help="Whose latent a direction starts from.")
+    ] = None,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Latents, one a row.")] = 6,
     columns: Annotated[
         int | None, typer.Option("--columns", min=2, help="Places on each slider; else 7, of several 2.")
@@ -59,20 +71,30 @@ def traverse(
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw sliders: a grid of one latent a row, moved along conditions or principal components."""
+    """Draw sliders: a grid of one latent a row, moved along conditions, components or directions."""
     from safelight.config import UserError
     from safelight.run import Run
     from safelight.store.run import runs_directory
 
-    if bool(attribute) == bool(component):
-        raise UserError("traverse: state --attribute, such as hair=0..1, or --component, such as 1")
+    if sum(map(bool, (attribute, component, direction))) != 1:
+        raise UserError(
+            "traverse: state --attribute, such as hair=0..1, or --component, such as 1, "
+            "or --direction, such as pca:1"
+        )
     from safelight.render.sheet import panel
     from safelight.render.sheet_file import save_png
 
     opened = Run.open(run, runs_directory(runs), step_of(step), ema_length)
     places = columns or (7 if len(attribute or []) < 2 else 2)
     made = opened.traverse(
-        attribute or [], component or [], rows=rows, columns=places, seed=seed, how=sample_changes(changes)
+        attribute or [],
+        component or [],
+        direction or [],
+        specimen=specimen,
+        rows=rows,
+        columns=places,
+        seed=seed,
+        how=sample_changes(changes),
     )
     path = out or Path(f"{opened.name}-traverse.png")
     save_png(panel(made.images, made.row_labels, made.column_labels, made.caption), path)

@@ -18,7 +18,7 @@ from safelight import sliders
 from safelight.config import UserError
 from safelight.draw import RowDraw
 from safelight.sliders import Slider
-from safelight.types import Batch, DataSpec, Encodes, Method, Nets, Panel, Values
+from safelight.types import Batch, DataSpec, Draw, Encodes, Method, Nets, Panel, Values
 
 REACH = 2.5  # standard deviations to either side of a principal direction
 CHUNK = 100  # images at once
@@ -37,7 +37,7 @@ class Model:
     autocast: Autocast = nullcontext
 
     @torch.no_grad()
-    def images(self, latents: Tensor, given: Values, present: Tensor, draw: RowDraw) -> Tensor:
+    def images(self, latents: Tensor, given: Values, present: Tensor, draw: Draw) -> Tensor:
         """(b, C, H, W) in model space."""
         with self.autocast():
             return self.method.sample(self.nets, latents, given, present, draw, self.how).float()

@@ -1,0 +1,86 @@
+"""Directions by their command, on a GAN of skylines; a model whose latents are pictures has none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import tiny
+from command_line import run
+
+SHRUNK = [
+    "network.generator.widths=[8,8]",
+    "network.discriminator.widths=[8,8]",
+    "train.steps=4",
+    "train.batch_size=4",
+    "train.precision=fp32",
+    "train.memory_format=contiguous",
+    "watch.images=4",
+    "watch.every=4",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where the runs "city", of a GAN, and "digits", of a diffusion model, are in runs/."""
+    from safelight.cli.options import changes_of
+    from safelight.engine.distributed import World
+    from safelight.recipes.recipe import load
+    from safelight.session.show import Show
+    from safelight.session.train import begin
+
+    place = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("safelight.data.drawn.skylines.COUNT", 24)
+        patch.setattr("safelight.session.train.write_report", lambda directory: directory.path)
+        begin(load("skylines-small", changes_of(SHRUNK)), place / "runs", "city", World(), Show())
+        digits = load("digits-class", {**tiny.TINY, "train.steps": 2, "watch.every": 2})
+        begin(digits, place / "runs", "digits", World(), Show())
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("safelight.data.drawn.skylines.COUNT", 24)
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        (["--direction", "pca:1", "--rows", "3"], 3),
+        (["--direction", "sefa:2=-1..1", "--rows", "2", "--seed", "4"], 2),
+        (["--direction", "pca:1", "--direction", "sefa:1", "--specimen", "4.3"], 2),
+    ],
+)
+def test_directions_are_drawn(words, rows, monkeypatch, capsys):
+    words = ["traverse", "city", *words, "--columns", "5", "--out", "grid.png", "--json"]
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["rows"], told["columns"]) == (rows, 5)
+    with Image.open("grid.png") as picture:
+        assert min(picture.size) > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["city", "--direction", "pca:999"], "direction pca:999: there are "),
+        (["city", "--direction", "pca:0"], "direction pca:0: there are "),
+        (["city", "--direction", "up"], "direction up: expected pca:1 or sefa:1"),
+        (["city", "--direction", "pca:1", "--component", "1"], "or --direction, such as pca:1"),
+        (["city", "--component", "1", "--specimen", "4.3"], "only directions start from one"),
+        (["city", "--direction", "pca:1", "--specimen", "4.tower"], "city keeps none of that name"),
+        (["digits", "--direction", "pca:1"], "the latents of this run are pictures, 1x28x28"),
+        (["digits", "--direction", "sefa:1"], "the latents of this run are pictures, 1x28x28"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_line(words, told, monkeypatch, capsys):
+    code, _, err = run(monkeypatch, capsys, "traverse", *words)
+    assert code == 2
+    assert told in err
+    assert err.count("\n") == 1
