@@ -1,4 +1,4 @@
-"""Directions by their command, on a GAN of skylines; a model whose latents are pictures has none."""
+"""Directions and projections by their commands, on a GAN and a VAE; pictures as latents have none."""
 
 from __future__ import annotations
 
@@ -21,11 +21,21 @@ SHRUNK = [
     "watch.images=4",
     "watch.every=4",
 ]
+FACES = {
+    "network.encoder.widths": [4, 4, 4, 4],
+    "network.decoder.widths": [4, 4, 4, 4],
+    "train.steps": 4,
+    "train.batch_size": 4,
+    "train.precision": "fp32",
+    "train.memory_format": "contiguous",
+    "watch.images": 4,
+    "watch.every": 4,
+}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where the runs "city", of a GAN, and "digits", of a diffusion model, are in runs/."""
+    """Where the runs "city", of a GAN, "faces", of a VAE, and "digits", a diffusion model, are in runs/."""
     from safelight.cli.options import changes_of
     from safelight.engine.distributed import World
     from safelight.recipes.recipe import load
@@ -37,6 +47,8 @@ def folder(tmp_path_factory) -> Path:
         patch.setattr("safelight.data.drawn.skylines.COUNT", 24)
         patch.setattr("safelight.session.train.write_report", lambda directory: directory.path)
         begin(load("skylines-small", changes_of(SHRUNK)), place / "runs", "city", World(), Show())
+        patch.setattr("safelight.data.drawn.faces.COUNT", 24)
+        begin(load("faces-small", FACES), place / "runs", "faces", World(), Show())
         digits = load("digits-class", {**tiny.TINY, "train.steps": 2, "watch.every": 2})
         begin(digits, place / "runs", "digits", World(), Show())
     return place
@@ -46,6 +58,7 @@ def folder(tmp_path_factory) -> Path:
 def _here(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("safelight.data.drawn.skylines.COUNT", 24)
+    monkeypatch.setattr("safelight.data.drawn.faces.COUNT", 24)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +94,45 @@ def test_directions_are_drawn(words, rows, monkeypatch, capsys):
 )
 def test_what_makes_no_sense_is_refused_in_a_line(words, told, monkeypatch, capsys):
     code, _, err = run(monkeypatch, capsys, "traverse", *words)
+    assert code == 2
+    assert told in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["city", "faces"])
+def test_an_image_is_projected_and_a_direction_starts_there(name, folder, monkeypatch, capsys):
+    run(monkeypatch, capsys, "specimens", name, "--keep", "4.1")
+    image = str(folder / "runs" / name / "specimens" / "4.1.png")
+    words = ["project", name, image, "--steps", "60", "--out", "sheet.png", "--json"]
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["distance"]["last"] < told["distance"]["first"]
+    with Image.open("sheet.png") as picture:
+        assert picture.width > picture.height
+    _, again, _ = run(monkeypatch, capsys, *words)
+    assert json.loads(again) == told
+    code, out, err = run(
+        monkeypatch, capsys, "traverse", name, "--direction", "sefa:1", "--specimen", told["specimen"],
+        "--out", "from.png", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["city", "nothing.png"], "nothing.png: there is no such file"),
+        (["city", "text.png"], "text.png: is not a readable picture"),
+        (["city", "dot.png", "--condition", "hair=1"], "condition hair: the data has no such condition"),
+        (["digits", "dot.png"], "its latents are pictures"),
+    ],
+)
+def test_what_cannot_be_projected_is_told_in_a_line(words, told, folder, monkeypatch, capsys):
+    (folder / "text.png").write_text("no picture")
+    Image.new("RGB", (9, 9)).save(folder / "dot.png")
+    code, _, err = run(monkeypatch, capsys, "project", *words)
     assert code == 2
     assert told in err
     assert err.count("\n") == 1

@@ -20,6 +20,7 @@ from safelight.cli import (
     log,
     new,
     plan,
+    project,
     prune,
     recipes,
     replay,
@@ -52,7 +53,7 @@ COMMANDS = {
     "Prepare": (recipes, new, data, check, plan),
     "Change the course of a run": (tune, fork, rollback, replay),
     "Look at runs": (runs, show, report, tree, disk, prune),
-    "Look at samples": (sample, specimens, film, walk, traverse, search),
+    "Look at samples": (sample, specimens, film, walk, traverse, search, project),
     "Measure and compare": (evaluate, compare, log),
     "Hand over": (export, export_metrics),
 }
