@@ -49,6 +49,7 @@ class TrainingProgress:
 
     def _begin(self, step: int, steps: int, batch_size: int) -> None:
         self._steps, self._batch_size = steps, batch_size
+        self._last, self._rate, self._loss = None, 0.0, 0.0  # a fork goes on from an earlier step
 
     def _line(self, rows: list[Row]) -> None:
         """One line that is written over. (rich's bar in a notebook needs ipywidgets.)"""
@@ -105,5 +106,7 @@ class TrainingProgress:
         self._last = step, now
         for row in rows:
             self._loss = 0.95 * self._loss + 0.05 * row.total if self._loss else row.total
-        holding = [name.removeprefix("verdict/") for name in rows[-1].extra if name.startswith("verdict/")]
-        return f"{self._rate:.0f} images/s", ", ".join([f"loss {self._loss:.4g}", *holding])
+        extra = rows[-1].extra
+        holding = [name.removeprefix("verdict/") for name in extra if name.startswith("verdict/")]
+        tried = [f"tries {name.removeprefix('remedy/')}" for name in extra if name.startswith("remedy/")]
+        return f"{self._rate:.0f} images/s", ", ".join([f"loss {self._loss:.4g}", *holding, *tried])

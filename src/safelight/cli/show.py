@@ -47,6 +47,8 @@ def print_run(directory: RunDirectory, as_json: bool) -> None:
     print(f"losses:  {losses or 'none yet'}")
     print(f"weights: {facts['weights'] or 'no checkpoint yet'}")
     print(f"health:  {'; '.join(facts['verdicts']) or 'no verdict against it'}")
+    for sentence in facts["remedies"]:
+        print(f"remedy:  {sentence}")
     print(f"replay:  {facts['replay']}")
     print(f"report:  {facts['report'] or 'not written yet'}")
 
@@ -55,6 +57,7 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
     """What is told of a run. `step` and `weights` are those of its newest checkpoint."""
     from dataclasses import asdict
 
+    from safelight.monitor.trial import told
     from safelight.store import keep, manifest, metrics, retention
     from safelight.store.journal import holding
     from safelight.store.listing import summary
@@ -83,6 +86,7 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
         "environment": dict(info.facts.environment),
         "execution": dict(info.facts.execution),
         "verdicts": holding(directory.journal()),
+        "remedies": [told(entry.fields) for entry in directory.journal().of_kind("remedy")],
         "checkpoints": steps,
         "longest_replay": asdict(bound),
         "replay": bound.told,

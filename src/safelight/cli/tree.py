@@ -28,8 +28,17 @@ def tree(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     names = {RunDirectory(one.path).info().id: one.name for one in found if one.status != "damaged"}
     parents = {one.name: names.get(one.parent.run) if one.parent else None for one in found}
     if as_json:
-        origins = [(one.name, parents[one.name], one.parent.step if one.parent else None) for one in found]
-        print_json([{"name": name, "parent": parent, "at": at} for name, parent, at in origins])
+        print_json(
+            [
+                {
+                    "name": one.name,
+                    "parent": parents[one.name],
+                    "at": one.parent.step if one.parent else None,
+                    "remedy": one.remedy,
+                }
+                for one in found
+            ]
+        )
         return
     from rich.console import Console
     from rich.tree import Tree
@@ -46,4 +55,5 @@ def tree(runs: RunsOption = None, as_json: JsonOption = False) -> None:
 
 def _line(one: Summary) -> str:
     origin = f", from step {one.parent.step:,}" if one.parent else ""
+    origin += f" with {one.remedy}" if one.remedy else ""
     return f"{one.name}{origin}: {one.status}, step {one.step:,} of {one.steps:,}"

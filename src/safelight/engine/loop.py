@@ -36,6 +36,7 @@ class Signals:
 
     stop: bool = False  # Ctrl-C was pressed
     edit: bool = False  # an intervention waits in the inbox
+    leave: bool = False  # a fork with a remedy goes on in place of this run
 
 
 @dataclass(frozen=True)
@@ -178,12 +179,12 @@ def _reduce(job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]) 
     buffers = _buffers(job, phase)
     for buffer, old in zip(buffers, before, strict=True):
         buffer.sub_(old).div_(job.world.size)
-    signals = torch.tensor([job.signals.stop, job.signals.edit], dtype=torch.float32, device=job.device)
+    own = [job.signals.stop, job.signals.edit, job.signals.leave]
+    signals = torch.tensor(own, dtype=torch.float32, device=job.device)
     job.world.sum_([*gradients, *buffers, *tables, signals])
     for buffer, old in zip(buffers, before, strict=True):
         buffer.add_(old)
-    stop, edit = signals.tolist()
-    return Signals(stop=stop > 0, edit=edit > 0)
+    return Signals(*(wanted > 0 for wanted in signals.tolist()))
 
 
 def _buffers(job: Job, phase: Phase) -> list[Tensor]:

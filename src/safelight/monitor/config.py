@@ -27,6 +27,7 @@ class Monitor(Section):
     """[monitor]: loss-aware verdicts. Every key can be edited while the run goes on."""
 
     ignore: tuple[Name, ...] = Field((), description="verdicts that are not wanted")
+    act: bool = Field(False, description="try remedies against a verdict, one at a time, each in a fork")
     warmup: float = Field(
         0.06, ge=0, lt=1, description="share of the run that is not judged, 2,000 steps at most"
     )

@@ -24,6 +24,11 @@ class Change:
     finding: Finding | None = None  # of one that begins
 
 
+def watched(row: Row) -> bool:
+    """Whether samples or held-out images were looked at after a step."""
+    return any(name.startswith(("monitor/", "held_out/")) for name in row.extra)
+
+
 @dataclass
 class Course:
     """How one verdict stands."""
@@ -45,14 +50,19 @@ class Judge:
         """Take the next row. Returns the verdicts that begin or end with it."""
         settings = self.settings_at(row.step)
         self.vitals.add(row, settings.spike)
-        watched = any(name.startswith(("monitor/", "held_out/")) for name in row.extra)
-        changes = (self._follow(name, rule, settings, watched) for name, rule in VERDICTS.items())
+        looked = watched(row)
+        changes = (self._follow(name, rule, settings, looked) for name, rule in VERDICTS.items())
         return [change for change in changes if change]
 
     @property
     def holding(self) -> list[Name]:
         """The verdicts in force."""
         return [name for name, course in self.courses.items() if course.holds]
+
+    def calm(self, name: Name) -> bool:
+        """Whether a verdict neither holds nor builds up."""
+        course = self.courses[name]
+        return not course.holds and course.since is None
 
     @property
     def troubled_since(self) -> int | None:

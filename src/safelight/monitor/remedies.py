@@ -19,16 +19,19 @@ GAMMA = 0.5  # weight of a gradient penalty that was none: gamma = 1
 
 @dataclass(frozen=True)
 class Remedy:
-    """One thing to try. live: a run can go on with it; otherwise it is for a new one."""
+    """One thing to try. live: a fork can go on with it; otherwise it is for a new run."""
 
     words: str
     changes: Mapping[str, Any]  # by dotted key of the recipe
     live: bool = True
 
 
-def remedies(name: Name, tree: Tree) -> tuple[Remedy, ...]:
-    """What to try against a verdict, first things first. tree: the recipe in force."""
-    return tuple(_REMEDIES[name](tree))
+def remedies(name: Name, tree: Tree, at: int = 0) -> tuple[Remedy, ...]:
+    """What to try against a verdict, first things first.
+
+    tree: the recipe in force. at: the step to go back to, where ramps begin.
+    """
+    return tuple(_kl_collapse(tree, at) if name == "KL collapse" else _REMEDIES[name](tree))
 
 
 def command(remedy: Remedy, run: str, recipe: str, at: int) -> str:
@@ -51,7 +54,7 @@ def _discriminator_overfits(tree: Tree) -> Iterator[Remedy]:
     yield from _augmented(tree)
     if tree["method"].get("augment") == "ada":
         target = round(0.5 * tree["method"]["ada_target"], 3)
-        yield Remedy("stronger augmentation", {"method.ada_target": target}, live=False)
+        yield Remedy("stronger augmentation", {"method.ada_target": target})
     yield from _penalty(tree, 4.0, "a stronger gradient penalty")
 
 
@@ -59,7 +62,8 @@ def _mode_collapse(tree: Tree) -> Iterator[Remedy]:
     yield from _rate(tree, "generator", 0.5)
     yield from _penalty(tree, 4.0, "a stronger gradient penalty")
     if tree["method"].get("loss") == "non-saturating":
-        changes = {"method.loss": "relativistic", "method.separate": False}
+        own = {name: weight for name, weight in tree["loss"]["weights"].items() if name not in ("d1", "d2")}
+        changes = {"method.loss": "relativistic", "method.separate": False, "loss.weights": {"d": 1.0, **own}}
         yield Remedy("the relativistic loss", changes, live=False)
     yield from _larger_batch(tree)
 
@@ -84,16 +88,16 @@ def _not_finite(tree: Tree) -> Iterator[Remedy]:
         yield Remedy("32-bit arithmetic", {"train.precision": "fp32"}, live=False)
 
 
-def _kl_collapse(tree: Tree) -> Iterator[Remedy]:
+def _kl_collapse(tree: Tree, at: int) -> Iterator[Remedy]:
     if tree["method"].get("likelihood", "calibrated") != "calibrated":
         changes = {"method.likelihood": "calibrated"}
         yield Remedy("a sigma that follows the error", changes, live=False)
     if "kl" in tree["loss"]["weights"]:
         length = max(1, tree["train"].get("steps", 10_000) // 5)
-        ramp = {"begin": 0.0, "end": 1.0, "after": 0, "over": length, "shape": "linear"}
-        yield Remedy("a weight on KL that rises from 0", {"loss.weights.kl": ramp}, live=False)
+        ramp = {"begin": 0.0, "end": 1.0, "after": at, "over": length, "shape": "linear"}
+        yield Remedy("a weight on KL that rises from 0", {"loss.weights.kl": ramp})
     if tree["method"].get("free_bits") == 0:
-        yield Remedy("free bits", {"method.free_bits": 0.1}, live=False)
+        yield Remedy("free bits", {"method.free_bits": 0.1})
 
 
 def _kl_explosion(tree: Tree) -> Iterator[Remedy]:
@@ -106,7 +110,7 @@ def _condition_ignored(tree: Tree) -> Iterator[Remedy]:
     if "guidance" in tree["sample"]:
         yield Remedy("stronger guidance", {"sample.guidance": 2 * max(1.0, tree["sample"]["guidance"])})
     if tree["method"].get("condition_dropout", 0.0) > 0.1:
-        yield Remedy("conditions dropped less often", {"method.condition_dropout": 0.1}, live=False)
+        yield Remedy("conditions dropped less often", {"method.condition_dropout": 0.1})
 
 
 def _colour_drift(tree: Tree) -> Iterator[Remedy]:
@@ -134,7 +138,6 @@ _REMEDIES = {
     "mode collapse": _mode_collapse,
     "discriminator dead": _discriminator_dead,
     "not finite or spike": _not_finite,
-    "KL collapse": _kl_collapse,
     "KL explosion": _kl_explosion,
     "condition ignored": _condition_ignored,
     "colour drift": _colour_drift,
@@ -161,7 +164,7 @@ def _rate(tree: Tree, network: str, factor: float) -> Iterator[Remedy]:
 def _augmented(tree: Tree) -> Iterator[Remedy]:
     if tree["method"].get("augment") == "none":
         changes = {"method.augment": "diffaugment"}
-        yield Remedy("augmentation of all the discriminator sees", changes, live=False)
+        yield Remedy("augmentation of all the discriminator sees", changes)
 
 
 def _larger_batch(tree: Tree) -> Iterator[Remedy]:

@@ -59,7 +59,7 @@ class Vitals:
         for name, value in every_step.items():
             self.averages.setdefault(name, Average(half_life)).add(value)
         for name, value in row.extra.items():
-            if name not in every_step and not name.startswith("verdict/"):
+            if name not in every_step and not name.startswith(("verdict/", "remedy/")):
                 self.watched[name] = value
         self.smallest_colour = min(self.smallest_colour, row.extra.get("monitor/colour", math.inf))
         if len(self.began) < FIRST and math.isfinite(every_step["loss"]):

@@ -44,7 +44,7 @@ class Event:
     """Something that happened to the run at a step."""
 
     step: int
-    kind: Literal["intervention", "resume", "checkpoint", "fork", "verdict"]
+    kind: Literal["intervention", "resume", "checkpoint", "fork", "verdict", "remedy"]
     label: str  # short: "optim.lr 5e-05 -> 1e-05"
     when: str = ""  # date and time, as it should be printed
     until: int | None = None  # of what has a span: its last step

@@ -17,4 +17,5 @@ EVENTS = {
     "checkpoint": PENCIL,
     "fork": "#3d5a80",
     "verdict": SAFELIGHT,
+    "remedy": "#3f7a74",
 }

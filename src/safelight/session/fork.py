@@ -9,14 +9,20 @@ from typing import Any
 import tomli_w
 
 from safelight.config import UserError
+from safelight.engine.precision import Execution
+from safelight.engine.state import Groups, State
+from safelight.recipes.recipe import Recipe
+from safelight.session.encoders import used
 from safelight.session.inforce import InForce, live_only
-from safelight.session.prepare import Tell
-from safelight.session.recorded import recipe_of
+from safelight.session.prepare import Tell, open_device
+from safelight.session.products import products_of
+from safelight.session.recorded import recipe_of, spec_of
 from safelight.session.replay import replay
 from safelight.store import checkpoint, keep
 from safelight.store.create import create
+from safelight.store.journal import JournalWriter
 from safelight.store.lineage import owner_of
-from safelight.store.run import Parent, RunDirectory
+from safelight.store.run import JOURNAL, Parent, RunDirectory
 
 
 def fork(
@@ -26,17 +32,21 @@ def fork(
     runs: Path,
     name: str | None = None,
     tell: Tell = lambda line: None,
+    why: Mapping[str, Any] | None = None,
 ) -> RunDirectory:
     """Make a run that goes on from the state of `parent` after `at` steps, with keys of its recipe changed.
 
     A step without a checkpoint is recomputed first, and refused unless every step on the way has its recorded
     fingerprint. The interventions in force at the step become part of the new recipe. A step before a fork's
-    first one is forked from the run whose step it is. Raises UserError.
+    first one is forked from the run whose step it is. Keys of [method] can be changed where the state stays
+    what it is. why: of a remedy, the first entry of the new journal. Raises UserError.
     """
-    live_only(changes)
+    method = {key: value for key, value in changes.items() if key.startswith("method.")}
+    live_only({key: value for key, value in changes.items() if key not in method or key == "method.name"})
     parent = owner_of(parent, at)
     info = parent.info()
-    in_force = InForce(recipe_of(parent), int(info.facts.data["train"]), parent.journal().interventions)
+    images = int(info.facts.data["train"])
+    in_force = InForce(recipe_of(parent), images, parent.journal().interventions)
     recipe = in_force.recipe_at(at).with_changes(changes)
     state, verdict = replay(parent, at, tell)
     if not verdict.agreed:
@@ -46,13 +56,38 @@ def fork(
             f"fork at a kept checkpoint instead: {kept}"
         )
     groups = state.groups()
+    if method:
+        _require_fit(parent, recipe, groups, at, sorted(method)[0])
+
+    def fill(path: Path) -> None:
+        checkpoint.save(path, at, groups, {"edits": 0})
+        if why is not None:
+            with JournalWriter(path / JOURNAL) as writer:
+                writer.append("remedy", why)
+
     return create(
         runs,
         tomli_w.dumps(recipe.tree),
         recipe=info.recipe,
-        steps=recipe.plan(int(info.facts.data["train"])).steps,
+        steps=recipe.plan(images).steps,
         facts=info.facts,
         name=name,
         parent=Parent(info.id, at, checkpoint.digest(groups)),
-        fill=lambda path: checkpoint.save(path, at, groups, {"edits": 0}),
+        fill=fill,
     )
+
+
+def _require_fit(parent: RunDirectory, recipe: Recipe, groups: Groups, at: int, key: str) -> None:
+    """Raises UserError unless the method as it was changed has networks and a memory of the same shapes."""
+    info = parent.info()
+    state = State(
+        used(recipe, products_of(parent)).method(),
+        spec_of(parent),
+        recipe.plan(int(info.facts.data["train"])),
+        open_device(recipe.train.device),
+        Execution(**info.facts.execution).memory_format,
+    )
+    try:
+        state.load(groups, at)
+    except UserError as error:
+        raise UserError(f"{key}: a fork cannot change it ({error}); train a new run") from error

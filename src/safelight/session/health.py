@@ -1,6 +1,6 @@
 """The health of a run while it trains: rows judged as they are written, verdicts journalled and told.
 
-Only the first process has it. Nothing here changes a weight.
+Only the first process has it. Nothing here changes a weight; see treatment.py for what may follow.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from torch import Tensor, nn
 from safelight.draw import RowDraw
 from safelight.engine.state import State
 from safelight.monitor.beside import Beside, reaction
-from safelight.monitor.judge import Change, Judge
+from safelight.monitor.judge import Change, Judge, watched
 from safelight.monitor.remedies import command, remedies
 from safelight.monitor.vitals import Vitals
 from safelight.recipes.recipe import Recipe
 from safelight.render.sheet import Images
 from safelight.session import watch
 from safelight.session.prepare import Prepared, Tell
+from safelight.session.treatment import Treatment
 from safelight.session.watch import Autocast
 from safelight.store import keep, metrics, pins
 from safelight.store.journal import Entry, JournalWriter, holding
+from safelight.store.lineage import owner_of, parent_of
 from safelight.store.metrics import Row
 from safelight.store.pins import Pin
 from safelight.store.run import RECIPE, RunDirectory
@@ -52,23 +54,32 @@ class Health:
     ) -> None:
         self.directory, self.ready, self.writer, self.tell = directory, ready, writer, tell
         self.recipe_at = recipe_at
-        vitals = Vitals(ready.plan.steps, isinstance(ready.method, Balances))
+        steps = ready.plan.steps
+        vitals = Vitals(steps, isinstance(ready.method, Balances))
         self.judge = Judge(vitals, lambda step: recipe_at(step).monitor)
-        recorded = [row for row in metrics.rows(directory.path) if row.step < start]
-        first = recorded[-TAIL].step if len(recorded) > TAIL else 0
-        for name, course in self.judge.courses.items():
-            course.holds = name in holding(writer.journal, first)
-        for row in recorded[-TAIL:]:
+        self.treatment = Treatment(directory, writer, recipe_at, steps, tell)
+        recorded = _recorded(directory, start, TAIL)
+        if len(recorded) == TAIL:  # what held before them; nothing did before the first step
+            holds = holding(owner_of(directory, recorded[0].step).journal(), recorded[0].step)
+            for name, course in self.judge.courses.items():
+                course.holds = name in holds
+        for row in recorded:
             self.judge.add(row)
         self._beside: Beside | None = None
 
     def judged(self, rows: list[Row]) -> list[Row]:
-        """Rows with a column for each verdict that holds. What begins or ends is journalled and told."""
+        """Rows with a column for each verdict that holds, and for the remedy under trial.
+
+        What begins or ends is journalled and told.
+        """
         told = []
         for row in rows:
             for change in self.judge.add(row):
                 self._take(change)
+            self.treatment.consider(row.step + 1, self.judge, watched(row))
             columns = {f"verdict/{name}": 1.0 for name in self.judge.holding}
+            if self.treatment.trial:
+                columns[f"remedy/{self.treatment.trial.words}"] = 1.0
             told.append(replace(row, extra={**row.extra, **columns}) if columns else row)
         return told
 
@@ -127,7 +138,7 @@ class Health:
         run, path = self.directory.name, str(self.directory.path / RECIPE)
         advice = [
             {"words": one.words, "command": command(one, run, path, rescue)}
-            for one in remedies(change.name, self.recipe_at(change.step).tree)
+            for one in remedies(change.name, self.recipe_at(change.step).tree, rescue)
         ]
         measured = {"measured": change.finding.measured, "expected": change.finding.expected}
         self.writer.append("verdict", {**fields, **measured, "rescue": rescue, "advice": advice})
@@ -136,8 +147,17 @@ class Health:
             pins.pin(self.directory.path, pin, Pin(rescue, f"before {change.name}", {}), self.writer)
         found = change.finding
         self.tell(f"step {change.step}: {change.name}: {found.measured}; expected {found.expected}")
-        if advice:
+        if advice and not self.recipe_at(change.step).monitor.act:
             self.tell(f"  {advice[0]['words']}: {advice[0]['command']}")
+
+
+def _recorded(directory: RunDirectory, before: int, count: int) -> list[Row]:
+    """The last rows before a step, a fork's own and those of the run that it came from."""
+    own = metrics.last_rows(directory.path, count, before)
+    parent = directory.info().parent
+    if parent and len(own) < count and (found := parent_of(directory)):
+        return [*_recorded(found, min(before, parent.step), count - len(own)), *own]
+    return own
 
 
 def _same(entry: Entry, change: Change) -> bool:

@@ -170,6 +170,11 @@ def _chosen(options: list[Execution], ready: Prepared, tell: Tell) -> Execution:
     return chosen
 
 
+def environment_of(ready: Prepared, execution: Execution) -> dict[str, str | int]:
+    """What computes a session, as its fingerprint."""
+    return environment(ready.device, execution.precision, execution.memory_format, ready.world.size)
+
+
 def _one_step(ready: Prepared, option: Execution) -> Callable[[], object]:
     """A function that trains one step further each time, on a model of its own, alone."""
     whole = ready.plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -16,12 +16,12 @@ from safelight.config import flatten
 from safelight.evaluate.evaluation import Evaluation
 from safelight.recipes.recipe import Recipe
 from safelight.render.facts import Measurement, Picture, ReportFacts, Reproduce, Session, SheetFile
-from safelight.render.history import Curve, Event, History
+from safelight.render.history import Curve, History
 from safelight.render.report import write_report as render_report
 from safelight.render.sheet_file import read_sheet
-from safelight.render.wording import plural
 from safelight.session.bound import bound
 from safelight.session.recorded import recipe_of, spec_of
+from safelight.session.remarks import at, events, remarks
 from safelight.session.watch import columns
 from safelight.store import evaluations, keep, metrics, pins, retention
 from safelight.store.journal import Entry, Journal
@@ -53,7 +53,7 @@ def gather(directory: RunDirectory) -> ReportFacts:
     return ReportFacts(
         name=directory.name,
         summary=_summary(recipe, info.facts.data),
-        written=_told(datetime.now().astimezone().isoformat()),
+        written=at(datetime.now().astimezone().isoformat()),
         recipe=recipe.tree,
         step=done,
         planned_steps=info.steps,
@@ -66,7 +66,7 @@ def gather(directory: RunDirectory) -> ReportFacts:
         measurements=measurements,
         rate=bound(lines, _weights(recipe, lines, images), recipe, spec_of(directory)),
         best=_best(directory),
-        remarks=(*_checked(journal), *_judged(journal), *damaged, *_mask_shares(info.facts.data)),
+        remarks=(*remarks(journal), *damaged, *_mask_shares(info.facts.data)),
         reproduce=_reproduce(directory, recipe),
     )
 
@@ -109,7 +109,7 @@ def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> His
             if name.startswith("held_out/")
         ),
         evaluated=_evaluated(lines, names),
-        events=tuple(_events(journal, len(lines))),
+        events=tuple(events(journal, len(lines))),
         batch_size=recipe.train.batch_size,
         dataset_size=images,
     )
@@ -146,36 +146,6 @@ def _measurements(directory: RunDirectory) -> tuple[tuple[Measurement, ...], tup
     return tuple(found), tuple(damaged)
 
 
-def _checked(journal: Journal) -> tuple[str, ...]:
-    """What the checks before training found, a sentence each."""
-    remarks = []
-    for entry in journal.of_kind("check"):
-        findings = entry.fields["findings"]
-        looked = f"{plural(len(entry.fields['checks']), 'check')} before training"
-        remarks.append(f"{looked}: {plural(len(findings), 'finding') if findings else 'no fault found'}.")
-        for one in findings:
-            reason = f" Expected by the recipe: {one['declared']}." if one["declared"] else ""
-            told = f"{one['severity'].capitalize()} {one['code']}: {one['measured']}"
-            remarks.append(f"{told}; expected {one['expected']}.{reason}")
-    return tuple(remarks)
-
-
-def _judged(journal: Journal) -> tuple[str, ...]:
-    """The verdicts of the monitors, a sentence or two each."""
-    remarks = []
-    for entry in journal.of_kind("verdict"):
-        own = entry.fields
-        if own["begins"]:
-            advice = "".join(f" {one['words'].capitalize()}: {one['command']}" for one in own["advice"][:1])
-            remarks.append(
-                f"Step {own['step']:,}: {own['name']}, showing since step {own['since']:,}: "
-                f"{own['measured']}; expected {own['expected']}.{advice}"
-            )
-        else:
-            remarks.append(f"Step {own['step']:,}: no longer: {own['name']}.")
-    return tuple(remarks)
-
-
 def _best(directory: RunDirectory) -> str:
     best = pins.read(directory.path).get(pins.BEST)
     if best is None:
@@ -190,23 +160,6 @@ def _curve(lines: Lines, column: str, name: str, weight: float | None = None) ->
     return Curve(name, steps, np.array([float(line[column]) for line in own]), weight)
 
 
-def _events(journal: Journal, done: int) -> Iterable[Event]:
-    """What happened, in order. A verdict that holds reaches to the last of the steps done."""
-    for place, entry in enumerate(journal.entries):
-        when = _told(entry.time)
-        if entry.kind == "intervention":
-            label = ", ".join(f"{key} = {value}" for key, value in entry.fields["changes"].items())
-            yield Event(entry.fields["step"], "intervention", label, when)
-        elif entry.kind == "session" and entry.fields["step"] > 0:
-            yield Event(entry.fields["step"], "resume", "resumed", when)
-        elif entry.kind == "verdict":
-            label = entry.fields["name"] if entry.fields["begins"] else f"no longer: {entry.fields['name']}"
-            ends = (later.fields["step"] for later in journal.entries[place + 1 :]
-                    if later.kind == "verdict" and later.fields["name"] == entry.fields["name"])  # fmt: skip
-            until = next(ends, done) if entry.fields["begins"] else None
-            yield Event(entry.fields["step"], "verdict", label, when, until)
-
-
 def _sessions(journal: Journal, lines: Lines, done: int) -> tuple[Session, ...]:
     """Every start of the trainer. One without an end was killed; its time is that of its last entry."""
     starts = journal.of_kind("session")
@@ -214,16 +167,16 @@ def _sessions(journal: Journal, lines: Lines, done: int) -> tuple[Session, ...]:
     sessions = []
     for start, first, following in zip(starts, firsts, [*firsts[1:], done], strict=True):
         own = [entry for entry in journal.entries if entry.session == start.session]
-        ended = own[-1] if own[-1].kind == "end" else None
+        ended = next((entry for entry in own[::-1] if entry.kind == "end"), None)  # what comes later: a fork
         last = int(ended.fields["step"]) if ended else max(first, following)
         training = sum(float(line["seconds"]) for line in lines if first <= line["step"] < last)
         environment = {"host": start.fields["host"], **start.fields["environment"]}
         sessions.append(
             Session(
-                started=_told(start.time),
+                started=at(start.time),
                 first_step=first,
                 last_step=last,
-                seconds=max(_seconds(start, own[-1]), training),
+                seconds=max(_seconds(start, ended or own[-1]), training),
                 training_seconds=training,
                 ended=str(ended.fields["status"]) if ended else "killed",
                 environment={name: str(value) for name, value in environment.items()},
@@ -296,7 +249,3 @@ def _reproduce(directory: RunDirectory, recipe: Recipe) -> Reproduce:
 
 def _seconds(start: Entry, end: Entry) -> float:
     return (datetime.fromisoformat(end.time) - datetime.fromisoformat(start.time)).total_seconds()
-
-
-def _told(time: str) -> str:
-    return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M %Z").strip()

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from safelight.config import UserError
-from safelight.engine import fingerprint, precision
+from safelight.engine import precision
 from safelight.engine.audit import trainable
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import Job, Signals, Stop, train
@@ -28,7 +28,7 @@ from safelight.session.health import Health, every_network, trained_on
 from safelight.session.inforce import InForce, shared_interventions, take_edits
 from safelight.session.interrupts import interrupts
 from safelight.session.live import LiveFilm
-from safelight.session.prepare import Prepared
+from safelight.session.prepare import Prepared, environment_of
 from safelight.session.show import Show
 from safelight.store import checkpoint, inbox, keep, manifest, metrics, retention
 from safelight.store.durable import mendable
@@ -41,6 +41,10 @@ from safelight.store.tape import TapeWriter
 from safelight.types import Batch
 
 FIXED = 16  # images that gradients are compared on
+
+
+class Leave(Exception):
+    """Raised by a boundary: a fork goes on in place of this run, or the run that it was forked from."""
 
 
 class Session:
@@ -68,8 +72,11 @@ class Session:
         self.film: LiveFilm | None = None
         self.health: Health | None = None
 
-    def go(self) -> None:
-        """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand."""
+    def go(self) -> bool:
+        """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand.
+
+        Returns whether a monitor ended it: another run goes on under this one's name (see treatment.py).
+        """
         world, start = self.ready.world, self.state.step
         if self.writer and (recipe := self.in_force.recipe_at(start)).evaluate.every:
             self.evaluator.judge(recipe)  # whatever is missing is told before the hours are spent
@@ -108,7 +115,13 @@ class Session:
         try:
             with interrupts(self.signals, alone=world.size == 1):
                 train(job)
+            self.ledger.flush()
+            if world.share(self.signals.leave):
+                raise Leave
             self._end("finished")
+        except Leave:
+            self._end("left", self.health.treatment.leaves if self.health else "")
+            return True
         except Stop:
             self._end("stopped")
             self.show.tell(
@@ -118,6 +131,7 @@ class Session:
             with suppress(UserError):  # a full disk cannot take this either; the error tells
                 self._end("failed", f"{type(error).__name__}: {error}")
             raise
+        return False
 
     # --- at the end of every step -----------------------------------------------------------------
 
@@ -135,12 +149,14 @@ class Session:
                 self._watch(step, recipe)
             every = recipe.evaluate.every
             best = every > 0 and (step % every == 0 or last) and self._evaluate(recipe)
-            if step % recipe.checkpoint.every == 0 or last or agreed.stop or best:
+            if step % recipe.checkpoint.every == 0 or last or agreed.stop or agreed.leave or best:
                 self._save(step, recipe)
         if agreed.edit:
             self._take_edits(step)
         if agreed.stop and not last:
             raise Stop
+        if agreed.leave:
+            raise Leave
 
     def _take_edits(self, step: int) -> None:
         """Interventions as they are in force from here on; those that wait take effect at `step`."""
@@ -269,6 +285,7 @@ class Session:
             self.metrics.append(rows)
             self.show.rows(rows)
             self.signals.edit = bool(inbox.waiting(self.directory.path))
+            self.signals.leave = bool(self.health.treatment.leaves)
 
     def _end(self, status: End, message: str = "") -> None:
         step = self.state.step
@@ -283,10 +300,3 @@ class Session:
 def ahead(ready: Prepared, state: State) -> Forecast:
     """The disk that a training will need."""
     return forecast(ready.recipe, state, ready.pack.spec, ready.plan.steps)
-
-
-def environment_of(ready: Prepared, execution: Execution) -> dict[str, str | int]:
-    """What computes a session, as its fingerprint."""
-    return fingerprint.environment(
-        ready.device, execution.precision, execution.memory_format, ready.world.size
-    )

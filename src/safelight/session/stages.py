@@ -19,6 +19,8 @@ from safelight.session import train
 from safelight.session.grid import digest, said
 from safelight.session.products import Product, of_run, pretrained, references
 from safelight.session.show import Show
+from safelight.session.treatment import untreated
+from safelight.store import rename
 from safelight.store.listing import Status, summary
 from safelight.store.run import RUN, RunDirectory
 
@@ -129,11 +131,12 @@ def finish(
 
 def _found(directory: RunDirectory, recipe: Recipe) -> Status | None:
     """How a run stands; None where there is none. Raises UserError where it is not of that recipe."""
+    rename.settle(directory.path.parent, directory.name)
     if not (directory.path / RUN).is_file():
         return None
     one = summary(directory)
     if one.status == "damaged":
         raise UserError(f"{directory.path}: {one.problem}")
-    if said(tomllib.loads(directory.recipe_text())) != said(recipe.tree):
+    if said(tomllib.loads(untreated(directory).recipe_text())) != said(recipe.tree):
         raise UserError(f"{directory.path}: holds another recipe; move it away, or use another --runs")
     return one.status

@@ -18,12 +18,13 @@ from safelight.recipes.recipe import Recipe
 from safelight.session.check import before_training
 from safelight.session.code import code_facts
 from safelight.session.forecast import require_room
-from safelight.session.prepare import Prepared, choose_execution, prepare
+from safelight.session.prepare import Prepared, choose_execution, environment_of, prepare
 from safelight.session.products import Products, plain, products_of
 from safelight.session.recorded import data_facts, recipe_of
 from safelight.session.report import write_report
-from safelight.session.session import Session, ahead, environment_of
+from safelight.session.session import Session, ahead
 from safelight.session.show import Show
+from safelight.session.treatment import settle
 from safelight.store import usage
 from safelight.store.create import create
 from safelight.store.journal import JournalWriter
@@ -66,11 +67,27 @@ def begin(
             ),
         ).path
     directory = RunDirectory(Path(str(world.share(str(path)))))
-    return _run(directory, ready, execution, state, show, found)
+    left = _run(directory, ready, execution, state, show, found)
+    del ready, state  # before those of a fork are made
+    return resume(directory, world, show) if left else directory
 
 
 def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
-    """Go on with a run from its newest good checkpoint. Raises UserError."""
+    """Go on with a run from its newest good checkpoint. Raises UserError.
+
+    Where its monitor left it for a remedy, the run that has its name afterwards goes on, in all processes.
+    """
+    left = True
+    while left:
+        if world.first and (aside := settle(directory, show.warn)):
+            write_report(aside)
+        world.wait()
+        left = _resumed(directory, world, show)
+    return directory
+
+
+def _resumed(directory: RunDirectory, world: World, show: Show) -> bool:
+    """One session of a run that is there; whether its monitor left it."""
     recipe = recipe_of(directory)
     ready = _opened(recipe, world, show, products_of(directory))
     facts = directory.info().facts
@@ -102,7 +119,8 @@ def _run(
     state: State,
     show: Show,
     found: Checked | None = None,
-) -> RunDirectory:
+) -> bool:
+    """One session, and its report; whether the run's monitor left it."""
     with ExitStack() as stack:
         writer = None
         if ready.world.first:
@@ -112,10 +130,10 @@ def _run(
                 writer.append("check", found.plain())
         session = Session(directory, ready, execution, state, show, writer)
         try:
-            session.go()
+            left = session.go()
         finally:
             show.end()
-    if ready.world.first:
+    if ready.world.first and not left:
         report = write_report(directory)
         show.tell(f"report: {report}")
-    return directory
+    return left

@@ -36,13 +36,14 @@ Kind = Literal[
     "pin",
     "fork",
     "verdict",
+    "remedy",
     "check",
     "audit",
     "note",
     "repair",
     "end",
 ]
-End = Literal["finished", "stopped", "failed"]
+End = Literal["finished", "stopped", "failed", "left"]  # left: for a fork, by its monitor
 RESERVED = ("time", "kind", "session", "edits", "check")
 
 

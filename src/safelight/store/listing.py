@@ -14,7 +14,8 @@ from safelight.store.run import RunDirectory
 from safelight.store.tail import last_lines
 
 # "running": somebody holds its lock. "interrupted": killed, or lost to a power cut. "new": never begun.
-Status = Literal["new", "running", "finished", "stopped", "failed", "interrupted", "damaged"]
+# "left": by its monitor, for a fork with a remedy, or for the run before that.
+Status = Literal["new", "running", "finished", "stopped", "failed", "left", "interrupted", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Summary:
     parent: run.Parent | None
     loss: float | None  # last total
     problem: str = ""  # why it is damaged
+    remedy: str = ""  # that a fork of the monitor tries, and against what
 
 
 def summary(directory: RunDirectory) -> Summary:
@@ -40,6 +42,7 @@ def summary(directory: RunDirectory) -> Summary:
         row = metrics.last_row(directory.path)
         with mendable(directory.journal_path):
             last = _last_word(directory.journal_path)
+            remedy = _remedy(directory.journal_path) if info.parent else ""
     except UserError as error:
         return Summary(directory.name, directory.path, "damaged", 0, 0, "", "", None, None, str(error))
     return Summary(
@@ -52,6 +55,7 @@ def summary(directory: RunDirectory) -> Summary:
         recipe=info.recipe,
         parent=info.parent,
         loss=row.total if row else None,
+        remedy=remedy,
     )
 
 
@@ -59,6 +63,15 @@ def _last_word(path: Path) -> Entry | None:
     """The journal's last start or end of a session, None before the first. Raises OSError."""
     entries = (journal.parse_line(text) for text in last_lines(path))
     return next((entry for entry in entries if entry and entry.kind in ("session", "end")), None)
+
+
+def _remedy(path: Path) -> str:
+    """What a fork tries, by the first line of its journal; "" of another kind of fork. Raises OSError."""
+    with path.open("rb") as file:
+        first = journal.parse_line(file.readline())
+    if first is None or first.kind != "remedy":
+        return ""
+    return f"{first.fields['words']} against {first.fields['verdict']}"
 
 
 def _status(last: Entry | None) -> Status:

@@ -13,8 +13,9 @@ import math
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,18 +141,27 @@ def rows(run: Path) -> list[Row]:
 
 def last_row(run: Path) -> Row | None:
     """The row of the last step of a run, None if there is none. Reads little more than the last row."""
-    limit = math.inf  # where the sessions that come later start
+    return next(_backwards(run, math.inf), None)
+
+
+def last_rows(run: Path, count: int, before: float = math.inf) -> list[Row]:
+    """The rows of the last `count` recorded steps before a step, by increasing step. Reads little more."""
+    return list(islice(_backwards(run, before), count))[::-1]
+
+
+def _backwards(run: Path, before: float) -> Iterator[Row]:
+    """The rows of a run as `rows` merges them, from the last before a step to the first."""
+    limit = before  # where the sessions that come later start
     for path in reversed(_files(run)):
         with mendable(path):
             for text in last_lines(path):
                 line = _line(text)
                 if line is not None and "step" in line and line["step"] < limit:
-                    return _row(line)
+                    yield _row(line)
             with path.open("rb") as file:
                 first = next((line for text in file if (line := _line(text)) is not None), None)
         if first is not None:
             limit = min(limit, _start(first))
-    return None
 
 
 def reached(run: Path) -> int:
