@@ -9,7 +9,7 @@ from safelight.config import UserError
 from safelight.data import Data, open_data
 from safelight.data.drawn.shapes import COLOURS, COUNT, OBJECTS, SHAPES, Scene, draw, outside, read, scene
 from safelight.language import words
-from safelight.language.encoder import open_encoder
+from safelight.language.opening import open_encoder
 
 
 def test_every_caption_says_the_scene_and_nothing_else():

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from safelight.config import UserError
-from safelight.language.encoder import open_encoder
+from safelight.language.opening import open_encoder
 from safelight.networks import joint_encoder
 from safelight.networks.joint_encoder import resized
 from safelight.types import DataSpec

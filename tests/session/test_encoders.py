@@ -12,7 +12,7 @@ from safelight.config import UserError
 from safelight.data.drawn import shapes
 from safelight.engine.distributed import World
 from safelight.evaluate import scenes
-from safelight.language.encoder import open_encoder
+from safelight.language.opening import open_encoder
 from safelight.recipes.recipe import load
 from safelight.run import Run
 from safelight.session.encoders import folder

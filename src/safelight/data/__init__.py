@@ -38,7 +38,7 @@ def find_source(config: Data, progress: Progress | None = None) -> Source:
         source = with_features(source, config.text_features)
     if config.text_encoder:
         from safelight.data.features import with_encoder
-        from safelight.language.encoder import open_encoder
+        from safelight.language.opening import open_encoder
 
         source = with_encoder(source, open_encoder(config.text_encoder), progress)
     return source

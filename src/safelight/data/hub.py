@@ -7,13 +7,11 @@ set is run: only its files are read, and images are decoded here.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +20,8 @@ from safelight.data import condition, table
 from safelight.data.condition import Column
 from safelight.data.config import Data
 from safelight.data.entries import Entries, items_of, split_by_name
-from safelight.data.source import BadItem, Items, Source, key, shown
+from safelight.data.hub_tree import HubTree
+from safelight.data.source import Items, Source, key, shown
 from safelight.data.table import Roles, Table
 
 if TYPE_CHECKING:
@@ -45,39 +44,6 @@ def hub(config: Data) -> Source:
         key("hub", config.path, config.subset, config.revision, sorted(choices.items()), prints),
         lambda: _items(splits, HubTree(files), config),
     )
-
-
-@dataclass(frozen=True)
-class HubTree:
-    """Images in the library's Arrow files, as files named split/row/column."""
-
-    files: Mapping[str, Sequence[str]]
-
-    def open(self, name: str) -> IO[bytes]:
-        split, row, column = name.split("/", 2)
-        cell = self._columns[split, column][int(row)][column]
-        if cell is None:
-            raise BadItem("no image there")
-        if cell["bytes"] is not None:
-            return io.BytesIO(cell["bytes"])
-        return open(cell["path"], "rb")
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "hub", "files": self.files}
-
-    @cached_property
-    def _columns(self) -> dict[tuple[str, str], Dataset]:
-        """Each column of images by split, its cells not decoded."""
-        from datasets import Dataset, Image, concatenate_datasets
-
-        columns = {}
-        for split, files in self.files.items():
-            whole = concatenate_datasets([Dataset.from_file(file) for file in files])
-            for column, feature in whole.features.items():
-                if isinstance(feature, Image):
-                    one = whole.select_columns([column])
-                    columns[split, column] = one.cast_column(column, Image(decode=False))
-        return columns
 
 
 def _load(config: Data) -> dict[str, Dataset]:

@@ -208,6 +208,6 @@ def tree_of(description: Mapping[str, Any]) -> Tree:
         return FolderTree(description["root"], description["follow_links"])
     if description["kind"] == "zip":
         return ZipTree(description["path"])
-    from safelight.data.hub import HubTree
+    from safelight.data.hub_tree import HubTree
 
     return HubTree(**{name: value for name, value in description.items() if name != "kind"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from safelight.language.encoder import TextEncoder, digest_of, open_encoder
+from safelight.language.encoder import TextEncoder, digest_of
 from safelight.language.tower import TextTower
 
 
-def open_joint(folder: Path) -> TextEncoder:
-    """The text encoder in the folder: the frozen one it builds on, then its tower. Raises UserError."""
+def open_joint(folder: Path, open_base: Callable[[str], TextEncoder]) -> TextEncoder:
+    """The text encoder in the folder: the frozen one that it names, then its tower. Raises UserError."""
     facts = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-    base = open_encoder(facts["base"])
+    base = open_base(facts["base"])
     tower = TextTower(base.size, facts["text"]["width"], facts["text"]["depth"], facts["features"]).eval()
     weights = load_file(folder / "encoder.safetensors")
     tower.load_state_dict({name.removeprefix("text."): value for name, value in weights.items()

@@ -14,7 +14,7 @@ from torch import Tensor
 from safelight.config import UserError
 from safelight.data.cache import cache_dir, move_into_place
 from safelight.engine.state import State
-from safelight.language.encoder import open_encoder
+from safelight.language.opening import open_encoder
 from safelight.methods.joint import Joint
 from safelight.networks import image_tower, text_tower
 from safelight.recipes.recipe import Recipe

@@ -21,7 +21,7 @@ from safelight.evaluate.extractors import open_extractor
 from safelight.evaluate.features import READER
 from safelight.evaluate.retrieval import open_towers, told
 from safelight.evaluate.training import weights_hash
-from safelight.language.encoder import open_encoder
+from safelight.language.opening import open_encoder
 from safelight.networks import joint_encoder
 from safelight.session.encoders import folder
 from safelight.session.prepare import Tell
