@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safelight.explore.optimisers import WAYS
-from safelight.session.searching import Wish, run_search
+from safelight.session.search.run import run_search
+from safelight.session.search.wish import Wish
 from safelight.store.run import RunDirectory, find, runs_directory
 from safelight.store.searches import SearchDirectory
 

@@ -97,8 +97,9 @@ def test_cut_off_it_goes_on_to_the_same_bits(folder, monkeypatch, capsys):
         if len(calls) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("safelight.session.search.SAVED", 0.0)
-    from safelight.session.searching import Wish, run_search
+    monkeypatch.setattr("safelight.session.search.loop.SAVED", 0.0)
+    from safelight.session.search.run import run_search
+    from safelight.session.search.wish import Wish
     from safelight.store.run import find
 
     wish = Wish(("judge.py:red",), method="cma", population=8, generations=6, seed=1)

@@ -76,7 +76,8 @@ def search(
 ) -> None:
     """Search the latents of a run that stays as it is. Cut off, the same command goes on."""
     from safelight.cli.bar import bar
-    from safelight.session.searching import Wish, run_search
+    from safelight.session.search.run import run_search
+    from safelight.session.search.wish import Wish
     from safelight.store.run import find, runs_directory
 
     wish = Wish(

@@ -23,7 +23,7 @@ def search_figure(
 ) -> Figure:
     """lines: by name, for each seed, the best so far after every evaluation. score: what it is, in words.
 
-    usual: the best of as many samples as `session.search.USUAL`, a dotted line.
+    usual: the best of as many samples as `session.search.loop.USUAL`, a dotted line.
     """
     most = max(len(own) for seeds in lines.values() for own in seeds)
     seeds = max(len(own) for own in lines.values())

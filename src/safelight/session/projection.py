@@ -23,7 +23,6 @@ from safelight.explore.specimen import Specimen
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
 from safelight.session import found
-from safelight.session.objectives import read_image
 from safelight.session.prepare import Tell
 from safelight.session.specimens import keep_specimens, newest
 from safelight.session.studio import Studio
@@ -62,7 +61,7 @@ def projected(
         raise UserError(f"{directory.name}: its latents are pictures, not vectors as of a GAN or a VAE")
     for network in studio.nets.values():
         network.requires_grad_(False)
-    target = read_image(asked.image, studio) * 2 - 1
+    target = studio.read_image(asked.image) * 2 - 1
     candidates, latents, inside = _room(studio, target)
     made = project(
         lambda x: studio.make(latents(x)).x, candidates, target, _features(studio), asked.steps, inside,

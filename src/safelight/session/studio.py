@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from safelight.config import UserError
+from safelight.data.image import decode, open_image, orientation, quiet
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.draw import RowDraw
@@ -133,6 +135,16 @@ class Studio:
         return picture_of(
             self.start(latent), self.method, self.nets, self.how, self.camera.space, self.reached.autocast
         )
+
+    def read_image(self, path: Path) -> Tensor:
+        """An image file at the size of the run's images: (1, C, H, W) in [0, 1]. Raises UserError."""
+        channels, height, width = self.pixels.shape
+        try:
+            with quiet(), path.open("rb") as file, open_image(file) as image:
+                pixels = decode(image, orientation(image), (height, width), channels)
+        except Exception as error:  # whatever Pillow raises for a file that is none
+            raise UserError(f"{path}: is not a readable picture") from error
+        return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].to(self.device) / 255
 
     def network(self, name: str) -> nn.Module | None:
         """A network that only training needs, such as the discriminator; None where the run has none."""

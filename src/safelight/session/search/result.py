@@ -18,8 +18,9 @@ from safelight.render.search_plot import Plane, front_figure, search_figure
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
 from safelight.session import found
-from safelight.session.objectives import Objective
-from safelight.session.search import Outcome, Search
+from safelight.session.search.loop import Outcome
+from safelight.session.search.objectives import Objective
+from safelight.session.search.wish import Search
 from safelight.session.specimens import keep_specimens
 from safelight.session.studio import Studio
 from safelight.store.durable import write_bytes, write_text

@@ -6,11 +6,9 @@ with the same words it goes on, and ends with the same bits as if it had never b
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,51 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from safelight.config import UserError, nearest
+from safelight.config import UserError
 from safelight.data.source import Progress
 from safelight.draw import RowDraw
 from safelight.explore.optimisers import WAYS, Asked, Optimiser, Way, optimiser
 from safelight.explore.record import Record, Standard, generation
-from safelight.language.words import SILENT
-from safelight.session.objectives import Objective, differentiable
+from safelight.session.search.objectives import Objective, differentiable
+from safelight.session.search.wish import Search
 from safelight.session.studio import Studio
 from safelight.store.searches import SearchDirectory
 
 USUAL = 128  # samples of the generator, by whose scores objectives are made comparable; they are not counted
 CHUNK = 100  # candidates at once: their last bits depend on it
-LONGEST = 24  # letters of a prompt in a name
 SAVED = 2.0  # seconds between two savings of the state
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is searched for, and how."""
-
-    objectives: tuple[str, ...]
-    method: str = "auto"
-    population: int = 100
-    generations: int = 100
-    seed: int = 0
-    prompt: str | None = None
-    conditions: Mapping[str, str] = field(default_factory=dict)
-    encoder: str | None = None
-    sample: Mapping[str, Any] = field(default_factory=dict)  # keys of [sample] that are changed
-    keep: int = 4  # of the best
-
-    @property
-    def budget(self) -> int:
-        """Evaluations in all."""
-        return self.population * self.generations
-
-    def checked(self) -> Search:
-        """Raises UserError where a number or a name makes no sense."""
-        if self.population < 1 or self.generations < 1:
-            raise UserError("search: --population and --generations must be 1 or more")
-        if self.method not in ("auto", *WAYS):
-            raise UserError(
-                f"--method {self.method}: not one of auto, {', '.join(WAYS)}{nearest(self.method, WAYS)}"
-            )
-        return self
 
 
 class Scorer:
@@ -126,31 +92,6 @@ def usual(studio: Studio, scorer: Scorer) -> Tensor:
     """Scores (USUAL, k) of samples of the generator under the same conditions."""
     x = studio.space.first(RowDraw(0, 0, "usual", range(USUAL), studio.device))
     return scorer(x.cpu())[0]
-
-
-def settings_of(asked: Search, way: Way, studio: Studio, own: Sequence[Objective]) -> dict[str, Any]:
-    """All that decides what a search finds, for search.json."""
-    stated = {**asdict(asked), "method": way, "encoder": None}
-    return {
-        "run": studio.directory.info().id,
-        "step": studio.reached.step,
-        **stated,
-        "judges": [f"{one.name}: {one.told}" for one in own],
-        "digests": [one.digest for one in own],
-    }
-
-
-def name_of(asked: Search, settings: Mapping[str, Any]) -> str:
-    """A name by the prompt, the way and a digest of all: the same words find the same search again."""
-    letters = (
-        letter if letter.isalnum() and letter.isascii() else " " for letter in (asked.prompt or "").lower()
-    )
-    short = ""
-    for word in "".join(letters).split():
-        if word not in SILENT and len(f"{short}-{word}") <= LONGEST:
-            short = f"{short}-{word}".strip("-")
-    digest = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=3).hexdigest()
-    return f"{short if short[:1].isalpha() else 'search'}-{settings['method']}-{digest}"
 
 
 def search(

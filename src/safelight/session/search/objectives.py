@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from safelight.config import UserError, nearest
-from safelight.data.image import decode, open_image, orientation, quiet
 from safelight.evaluate.real import reference_items
 from safelight.session.eyes import Eye, open_eye
 from safelight.session.studio import Made, Studio
@@ -144,7 +143,7 @@ def _realism(studio: Studio, eye: Callable[[], Eye]) -> Objective:
 
 
 def _reference(path: Path, studio: Studio, eye: Eye) -> Objective:
-    pixels = read_image(path, studio)
+    pixels = studio.read_image(path)
     with torch.no_grad():
         feature = eye.see(pixels)[0]
 
@@ -153,17 +152,6 @@ def _reference(path: Path, studio: Studio, eye: Eye) -> Objective:
 
     told = f"cosine with {path.name}, by {eye.told}"
     return Objective("reference", told, f"{eye.digest} {sha256(path.read_bytes()).hexdigest()}", score)
-
-
-def read_image(path: Path, studio: Studio) -> Tensor:
-    """An image file at the size of the run's images: (1, C, H, W) in [0, 1]. Raises UserError."""
-    channels, height, width = studio.pixels.shape
-    try:
-        with quiet(), path.open("rb") as file, open_image(file) as image:
-            pixels = decode(image, orientation(image), (height, width), channels)
-    except Exception as error:  # whatever Pillow raises for a file that is none
-        raise UserError(f"{path}: is not a readable picture") from error
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].to(studio.device) / 255
 
 
 def _function(name: str, prompt: str | None) -> Objective:

@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from safelight.config import UserError
 from safelight.data.source import Progress
 from safelight.explore.optimisers import Asked
 from safelight.explore.record import Standard
-from safelight.session.objectives import check, objectives
 from safelight.session.prepare import Tell
-from safelight.session.search import Scorer, Search, name_of, search, settings_of, usual, way_of
-from safelight.session.search_result import conclude
+from safelight.session.search.loop import Scorer, search, usual, way_of
+from safelight.session.search.objectives import check, objectives
+from safelight.session.search.result import conclude
+from safelight.session.search.wish import Search, Wish, name_of, settings_of
 from safelight.session.specimens import newest
 from safelight.session.studio import Studio
 from safelight.store import searches
 from safelight.store.run import RunDirectory
-
-USUAL_POPULATION, USUAL_GENERATIONS = 100, 100
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a person asks for; None where nothing was said."""
-
-    objectives: tuple[str, ...] = ("text",)
-    prompt: str | None = None
-    method: str = "auto"
-    population: int | None = None
-    generations: int | None = None
-    budget: int | None = None
-    conditions: tuple[str, ...] = ()  # NAME=VALUE
-    encoder: str | None = None
-    sample: Mapping[str, Any] = field(default_factory=dict)
-    keep: int = 4
-    step: int | None = None
-    seed: int = 0
-    name: str | None = None
-
-    def search(self) -> Search:
-        """With every number settled. Raises UserError where one makes no sense."""
-        population = USUAL_POPULATION if self.population is None else self.population
-        generations = USUAL_GENERATIONS if self.generations is None else self.generations
-        if self.budget is not None:
-            if population >= 1 and self.budget < population:
-                raise UserError(f"--budget {self.budget}: is less than one generation of {population}")
-            most = self.budget // max(population, 1)
-            generations = most if self.generations is None else min(generations, most)
-        wanted = dict(text.partition("=")[::2] for text in self.conditions)
-        return Search(
-            self.objectives, self.method, population, generations, self.seed, self.prompt, wanted,
-            self.encoder, self.sample, self.keep,
-        ).checked()  # fmt: skip
 
 
 def open_studio(
