@@ -129,6 +129,88 @@ def test_several_objectives_have_a_front(monkeypatch, capsys):
         assert not any(beaten)
 
 
+PICK = ["--objective", "pick", "--population", "6"]
+
+
+def test_a_person_picks_from_sheet_to_sheet(monkeypatch, capsys):
+    first = search(monkeypatch, capsys, *PICK)
+    assert (first["sheet"], first["specimens"]) == (1, [])
+    assert first["candidates"] == [f"1.{number}" for number in range(1, 7)]
+    second = search(monkeypatch, capsys, *PICK, "--picked", "1.4,1.2")
+    assert (second["name"], second["sheet"]) == (first["name"], 2)
+    assert second["picked"] == [["1.4", "1.2"]]
+    assert [one.rpartition(f"{first['name']}-")[2] for one in second["specimens"]] == ["1-4", "1-2"]
+    files = sorted(Path(second["folder"]).glob("[jrps]*.*"))
+    before = [path.read_bytes() for path in files]
+    assert search(monkeypatch, capsys, *PICK, "--picked", "1.2, 1.4") == second  # said twice, done once
+    assert [path.read_bytes() for path in files] == before
+    third = search(monkeypatch, capsys, *PICK, "--picked", "2.none")
+    assert (third["sheet"], third["picked"]) == (3, [["1.4", "1.2"], []])
+    for path in third["files"].values():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 50
+    code, _, err = run(monkeypatch, capsys, "walk", "city", *third["specimens"], "--frames", "2", "--out",
+                       "picked.mp4")  # fmt: skip
+    assert code == 0, err
+
+
+def test_picks_that_were_cut_off_are_drawn_again_alike(folder, monkeypatch, capsys):
+    words = [*PICK, "--seed", "1"]
+    search(monkeypatch, capsys, *words)
+    whole = search(monkeypatch, capsys, *words, "--picked", "1.6")
+    sheet = Path(whole["files"]["sheet"])
+    drawn = sheet.read_bytes()
+    sheet.unlink()
+    (Path(whole["folder"]) / "result.json").unlink()
+    assert search(monkeypatch, capsys, *words) == whole
+    assert sheet.read_bytes() == drawn
+
+
+def test_a_budget_in_several_splits(monkeypatch, capsys):
+    words = ["--objective", "judge.py:red", "--method", "ga", "--budget", "48", "--split", "4x12,12x4"]
+    found = search(monkeypatch, capsys, *words, "--seeds", "2")
+    assert [(row["population"], row["generations"], row["evaluations"]) for row in found["rows"]] == [
+        (4, 12, 48), (12, 4, 48)]  # fmt: skip
+    alone = search(monkeypatch, capsys, *words[:4], "--population", "12", "--generations", "4", "--seed", "1",
+                   "--keep", "1")  # fmt: skip
+    assert alone["score"] == pytest.approx(found["rows"][1]["by seed"][1])
+    assert alone["name"] == found["searches"][3]  # the very search, which has ended
+    for row in found["rows"]:
+        assert row["best"] == pytest.approx(sum(row["by seed"]) / 2)
+    with Image.open(found["files"]["curve"]) as picture:
+        assert min(picture.size) > 50
+    code, out, err = run(monkeypatch, capsys, "search", "city", *words, "--seeds", "2")
+    assert code == 0, err
+    assert "population" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([*PICK, "--picked", "2.1"], "there is no sheet 2 yet; the newest is sheet 1"),
+        ([*PICK, "--picked", "1.7"], "expected numbers of one sheet, 1 to 6"),
+        ([*PICK, "--picked", "1.1,2.1"], "expected numbers of one sheet"),
+        ([*PICK, "--picked", "1.1,1.none"], "expected numbers of one sheet"),
+        ([*PICK, "--picked", "the red one"], "expected numbers of one sheet"),
+        ([*PICK, "--budget", "100"], "--objective pick: goes on as long as you pick"),
+        (["--objective", "pick,realism"], "a person judges alone"),
+        (["--objective", "realism", "--picked", "1.1"], "--picked: only with --objective pick"),
+        (["--objective", "pick", "--split", "2x2"], "--objective pick has none"),
+        (["--objective", "realism", "--split", "2x2,2x3"], "makes 6 evaluations, not 4"),
+        (["--objective", "realism", "--split", "2x2", "--budget", "5"], "makes 4 evaluations, not 5"),
+        (["--objective", "realism", "--split", "2x2,2x2"], "names a split twice"),
+        (["--objective", "realism", "--split", "2x0"], "expected POPULATIONxGENERATIONS"),
+        (["--objective", "realism", "--split", "2x2", "--population", "2"], "leave out --population"),
+        (["--objective", "realism", "--name", "7"], "a letter first"),
+    ],
+)
+def test_picks_and_splits_that_make_no_sense_are_refused_in_a_line(words, told, monkeypatch, capsys):
+    code, _, err = run(monkeypatch, capsys, "search", "city", *words, "--seed", "9")
+    assert code == 2
+    assert told in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

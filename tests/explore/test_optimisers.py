@@ -9,6 +9,7 @@ import torch
 from safelight.explore.front import front, fronts
 from safelight.explore.latents import REACH, Shell, Styles
 from safelight.explore.optimisers import WAYS, Asked, Way, optimiser
+from safelight.explore.optimisers.taste import FRESH, Taste
 from safelight.explore.record import Record, Standard, generation
 
 SIZE = 16
@@ -79,3 +80,33 @@ def test_a_front_holds_what_none_beats():
 def test_objectives_of_other_units_count_alike():
     standard = Standard.of(torch.tensor([[0.0, 0.0], [1.0, 100.0], [2.0, 200.0]]))
     torch.testing.assert_close(standard.total(torch.tensor([[2.0, 100.0], [1.0, 200.0]])), torch.ones(2))
+
+
+def test_who_picks_the_three_they_like_most_gets_what_they_like():
+    """A person whose taste is the cosine, against as many samples as they looked at."""
+    asked = Asked(Shell((4, 4)), 24, 1, seed=3)
+    taste, looked = Taste(asked), []
+    for _ in range(12):
+        likes = cosine(taste.points, False)[0][:, 0]
+        looked.append(float(likes.max()))
+        taste.pick(likes.topk(3).indices.tolist())
+    chance = max(float(cosine(asked.space.first(asked.draw(at)), False)[0].max()) for at in range(100, 112))
+    assert looked[-1] > 0.9 > chance
+    assert looked == sorted(looked)  # what was picked stays to be picked again
+
+
+def test_a_sheet_has_the_last_picks_then_children_then_fresh_samples():
+    asked = Asked(Shell((4, 4)), 24, 1, seed=3)
+    taste, other = Taste(asked), Taste(asked)
+    first = taste.points
+    taste.pick([5, 2])
+    assert torch.equal(taste.points[:2], first[[5, 2]])
+    fresh = int(FRESH * 24)
+    assert torch.equal(taste.points[-fresh:], asked.space.first(asked.draw(2))[-fresh:])
+    bred = torch.nn.functional.cosine_similarity(taste.points[2:-fresh, None], first[None, [5, 2]], dim=2)
+    assert float(bred.mean()) > 0.4  # of fresh ones 0
+    torch.testing.assert_close(taste.points.square().sum(1), torch.full((24,), 16.0))
+    other.pick([])
+    assert torch.equal(other.points, asked.space.first(asked.draw(2)))  # none was good: fresh ones
+    taste.pick([])
+    assert torch.equal(taste.picked, first[[5, 2]])  # those liked before stay

@@ -20,9 +20,13 @@ from safelight.cli.options import (
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=examples('safelight search t1 --prompt "red apple" --population 32 --generations 20'))(
-        search
-    )
+    app.command(
+        epilog=examples(
+            'safelight search t1 --prompt "red apple" --population 32 --generations 20',
+            'safelight search t1 --prompt "red apple" --objective pick --picked 1.3,1.7',
+            'safelight search t1 --prompt "red apple" --budget 1600 --split 16x100,32x50,100x16',
+        )
+    )(search)
 
 
 def search(
@@ -37,7 +41,7 @@ def search(
         typer.Option(
             "--objective",
             metavar="NAME,...",
-            help="text, realism, reference=IMAGE, FILE.py:FUNCTION; of several, the front.",
+            help="text, realism, reference=IMAGE, FILE.py:FUNCTION; of several, the front. pick: you judge.",
         ),
     ] = "text",
     method: Annotated[
@@ -51,6 +55,17 @@ def search(
     ] = None,
     generations: Annotated[int | None, typer.Option("--generations", help="How many; else 100.")] = None,
     budget: Annotated[int | None, typer.Option("--budget", help="Evaluations in all, at most.")] = None,
+    picked: Annotated[
+        str | None,
+        typer.Option(
+            "--picked", metavar="SHEET.NUMBER,...", help="Of --objective pick: what you like, or 1.none."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="PxG,...", help="The budget in several splits, compared by seed."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Of each split.")] = 3,
     condition: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,7 +91,10 @@ def search(
 ) -> None:
     """Search the latents of a run that stays as it is. Cut off, the same command goes on."""
     from safelight.cli.bar import bar
+    from safelight.config import UserError
+    from safelight.session.search.picking import pick
     from safelight.session.search.run import run_search
+    from safelight.session.search.split import read_split, run_split
     from safelight.session.search.wish import Wish
     from safelight.store.run import find, runs_directory
 
@@ -95,10 +113,21 @@ def search(
         seed=seed,
         name=name,
     )
+    picks = "pick" in wish.objectives
+    if picked and not picks:
+        raise UserError("--picked: only with --objective pick")
     directory = find(run, runs_directory(runs))
     with bar() as (tell, progress):
-        result = run_search(directory, wish, tell, progress)
-    print_json(result) if as_json else print_result(result)
+        if split:
+            result = run_split(directory, wish, read_split(split, budget), seeds, tell, progress)
+        elif picks:
+            result = pick(directory, wish, picked, tell, progress)
+        else:
+            result = run_search(directory, wish, tell, progress)
+    if as_json:
+        print_json(result)
+    else:
+        (print_split if split else print_picks if picks else print_result)(result)
 
 
 def print_result(result: dict[str, Any]) -> None:
@@ -118,3 +147,33 @@ def print_result(result: dict[str, Any]) -> None:
     print("  specimens of the run, for film, walk and traverse:", *result["specimens"], sep="\n    ")
     for path in result["files"].values():
         print(Path(path))
+
+
+def print_picks(result: dict[str, Any]) -> None:
+    """Where the sheet is, and how to go on."""
+    from safelight.render.wording import plural
+
+    print(f"{result['name']}: sheet {result['sheet']}, {plural(len(result['specimens']), 'pick')} so far")
+    for path in result["files"].values():
+        print(Path(path))
+    print(f"the same command with --picked {result['sheet']}.NUMBER,... goes on; "
+          f"{result['sheet']}.none where none is good")  # fmt: skip
+
+
+def print_split(result: dict[str, Any]) -> None:
+    """A row for each split."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from safelight.render.wording import number
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("population", "generations", "evaluations", "best", "deviation over seeds"):
+        table.add_column(title, justify="right")
+    for row in result["rows"]:
+        spread = "" if row["spread"] is None else number(row["spread"])
+        counts = [f"{row[key]:,}" for key in ("population", "generations", "evaluations")]
+        table.add_row(*counts, number(row["best"]), spread)
+    print(f"{result['name']}: by {result['method']}, {len(row['by seed'])} seeds")
+    Console().print(table)
+    print(Path(result["files"]["curve"]))

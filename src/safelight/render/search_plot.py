@@ -15,6 +15,7 @@ from safelight.render.palette import BANDS, INK, PENCIL, SAFELIGHT
 from safelight.render.plot import SMALL, WIDTH
 from safelight.render.wording import count, number, plural
 
+SUMMED = "deviations above usual samples, summed"  # what several objectives are in one number
 PLACES = 300  # of a line that are drawn
 
 

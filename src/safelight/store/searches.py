@@ -27,7 +27,7 @@ from safelight.store import lock, sealed
 from safelight.store.durable import mendable, sweep, write_bytes
 
 FOLDER = "searches"
-NAME = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*)*")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,79}")
 SETTINGS, JOURNAL, STATE, RESULT = "search.json", "journal.jsonl", "state.safetensors", "result.json"
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -121,5 +121,5 @@ class SearchDirectory:
 def directory(run: Path, name: str) -> SearchDirectory:
     """The search of a name, whether or not it is there. Raises UserError for a name that is none."""
     if not NAME.fullmatch(name):
-        raise UserError(f"--name {name}: use small letters, digits and hyphens")
+        raise UserError(f"--name {name}: use small letters, digits and hyphens, a letter first")
     return SearchDirectory(run / FOLDER / name)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from safelight.explore.front import order
 from safelight.explore.optimisers import Asked, Told
+from safelight.types import Draw
 
 FIRST, LAST = 0.4, 0.05  # sines of the angle of a child's turn, from the first generation to the last
 
@@ -37,9 +38,8 @@ class Breeding:
         drawn = draw.integers("parents", len(self.parents), 4)
         mother = self.parents[drawn[:, :2].min(1).values]  # the better of two: the best come first
         father = self.parents[drawn[:, 2:].min(1).values]
-        child = torch.where(draw.uniform("from", self.asked.space.size) < 0.5, mother, father)
         sine = turn(self.generation, self.asked.generations)
-        return self.asked.space.inside(math.sqrt(1 - sine**2) * child + sine * fresh)
+        return self.asked.space.inside(children(draw, mother, father, fresh, sine))
 
     def tell(self, told: Told) -> None:
         points = torch.cat([self.parents, self.ask()])
@@ -58,6 +58,12 @@ class Breeding:
     def load(self, state: Mapping[str, Tensor]) -> None:
         self.generation = int(state["generation"])
         self.parents, self.scores = state["parents"], state["parent_scores"]
+
+
+def children(draw: Draw, mother: Tensor, father: Tensor, fresh: Tensor, sine: float) -> Tensor:
+    """Points (n, d), each coordinate of one of two parents, turned by an angle towards fresh samples."""
+    child = torch.where(draw.uniform("from", fresh.shape[1]) < 0.5, mother, father)
+    return math.sqrt(1 - sine**2) * child + sine * fresh
 
 
 def turn(generation: int, generations: int) -> float:

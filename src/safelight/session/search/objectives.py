@@ -27,7 +27,8 @@ from safelight.evaluate.real import reference_items
 from safelight.session.eyes import Eye, open_eye
 from safelight.session.studio import Made, Studio
 
-NAMES = ("text", "realism", "reference=IMAGE", "FILE.py:FUNCTION")
+NAMES = ("text", "realism", "reference=IMAGE", "FILE.py:FUNCTION", "pick")
+PICK = "pick"  # a person judges: see picking.py
 REAL, NEAREST = 1000, 5  # real images whose nearest few realism is measured from
 
 
@@ -52,7 +53,9 @@ def check(names: Sequence[str], prompt: str | None) -> None:
             path = name.rpartition(":")[0]
             if not Path(path).is_file():
                 raise UserError(f"--objective {name}: there is no such file")
-        elif name not in ("text", "realism"):
+        elif name == PICK and len(names) > 1:
+            raise UserError("--objective pick: a person judges alone; leave out the others")
+        elif name not in ("text", "realism", PICK):
             raise UserError(f"--objective {name}: not one of {', '.join(NAMES)}{nearest(name, NAMES)}")
     if "text" in names and not prompt:
         raise UserError('--objective text: needs --prompt "WORDS"')

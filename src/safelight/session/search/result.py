@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safelight.explore.front import order
 from safelight.explore.record import Points
 from safelight.explore.specimen import Specimen
 from safelight.render.figure_file import to_png, to_svg
-from safelight.render.search_plot import Plane, front_figure, search_figure
+from safelight.render.search_plot import SUMMED, Plane, front_figure, search_figure
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
 from safelight.session import found
@@ -46,7 +46,10 @@ def conclude(
     best = record.best
     if len(own) > 1:  # the front first: the best of each trade
         best = record.front.at_rows(order(record.front.scores)[: asked.keep])
-    ids = keep(directory, studio, best, own)
+    names = [Specimen(studio.reached.step, 0, f"{directory.name}-{place + 1}") for place in range(len(best))]
+    told = [{"search": directory.name, "scores": dict(zip((one.name for one in own), scores, strict=True))}
+            for scores in best.scores.tolist()]  # fmt: skip
+    ids = keep(studio, best.x, names, told)
     files = {
         "best": _sheet(directory, studio, best, ids, record_words(best, own), "best.png", asked.prompt),
         "through": _through(directory, studio, outcome, asked.prompt),
@@ -82,16 +85,15 @@ def conclude(
     return result
 
 
-def keep(directory: SearchDirectory, studio: Studio, points: Points, own: Sequence[Objective]) -> list[str]:
-    """Keep points as specimens of the run, the best first. Returns their ids."""
-    ids = []
-    for place, x in enumerate(points.x):
-        one = Specimen(studio.reached.step, 0, f"{directory.path.name}-{place + 1}")
-        scores = {own[k].name: float(value) for k, value in enumerate(points.scores[place])}
-        told = {"search": directory.name, "scores": scores, "sample": studio.how.model_dump(mode="json")}
-        latent = studio.space.latents(x[None].to(studio.device))
-        found.write(studio.directory, one, studio.start(latent), studio.seed, told)
-        ids.append(str(one))
+def keep(
+    studio: Studio, points: Tensor, names: Sequence[Specimen], told: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Keep points (n, d) as specimens of the run. told: by what each was found. Returns their ids."""
+    sampled = studio.how.model_dump(mode="json")
+    for x, one, words in zip(points.to(studio.device), names, told, strict=True):
+        start = studio.start(studio.space.latents(x[None]))
+        found.write(studio.directory, one, start, studio.seed, {**words, "sample": sampled})
+    ids = [str(one) for one in names]
     keep_specimens(studio.directory, ids, studio.tell)
     return ids
 
@@ -149,7 +151,7 @@ def _curves(
     directory: SearchDirectory, own: Sequence[Objective], usual: Tensor, outcome: Outcome, way: str
 ) -> dict[str, Path]:
     standard = outcome.record.standard
-    name = own[0].name if len(own) == 1 else "deviations above usual samples, summed"
+    name = own[0].name if len(own) == 1 else SUMMED
     figure = search_figure({way: [outcome.best_so_far]}, name, float(standard.total(usual).max()))
     write_bytes(directory.path / "curve.png", to_png(figure))
     write_text(directory.path / "curve.svg", to_svg(figure))

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 from safelight.config import UserError, nearest
-from safelight.explore.optimisers import WAYS, Way
+from safelight.explore.optimisers import WAYS
 from safelight.language.words import SILENT
 from safelight.session.search.objectives import Objective
 from safelight.session.studio import Studio
@@ -83,7 +83,7 @@ class Wish:
         ).checked()  # fmt: skip
 
 
-def settings_of(asked: Search, way: Way, studio: Studio, own: Sequence[Objective]) -> dict[str, Any]:
+def settings_of(asked: Search, way: str, studio: Studio, own: Sequence[Objective]) -> dict[str, Any]:
     """All that decides what a search finds, for search.json."""
     stated = {**asdict(asked), "method": way, "encoder": None}
     return {
