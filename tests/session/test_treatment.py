@@ -26,6 +26,7 @@ from safelight.session.show import Show
 from safelight.session.stages import finish
 from safelight.session.train import begin, resume
 from safelight.store import keep, manifest, metrics, pins
+from safelight.store.lineage import verdicts
 from safelight.store.listing import list_runs, summary
 from safelight.store.run import RunDirectory, find
 
@@ -237,6 +238,17 @@ def test_switched_on_while_a_verdict_holds_it_acts(tmp_path):
     inbox.drop(run.path, {"monitor.act": True}, "cli")
     resume(run, World(), Show())
     assert decided(find("city", tmp_path)) == []  # there was no step left to leave it at
+
+
+def test_a_verdict_that_a_fork_began_with_holds_there_until_it_ends(tmp_path):
+    run = trained(tmp_path, FIRST | {"monitor.act": False, "train.steps": 30})
+    assert verdicts(run) == ["discriminator wins"]
+    ill = fork(run, 20, {"optim.discriminator.lr": 1e-4}, tmp_path, "ill")
+    assert verdicts(resume(ill, World(), Show())) == ["discriminator wins"]
+    well = fork(run, 20, {"loss.weights.r1": 0.5}, tmp_path, "well")
+    assert verdicts(well) == ["discriminator wins"]
+    assert verdicts(resume(well, World(), Show())) == []
+    assert verdicts(well, 20) == ["discriminator wins"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

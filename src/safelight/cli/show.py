@@ -59,7 +59,7 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
 
     from safelight.monitor.trial import told
     from safelight.store import keep, manifest, metrics, retention
-    from safelight.store.journal import holding
+    from safelight.store.lineage import verdicts
     from safelight.store.listing import summary
 
     info = directory.info()
@@ -85,7 +85,7 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
         "data": dict(info.facts.data),
         "environment": dict(info.facts.environment),
         "execution": dict(info.facts.execution),
-        "verdicts": holding(directory.journal()),
+        "verdicts": verdicts(directory),
         "remedies": [told(entry.fields) for entry in directory.journal().of_kind("remedy")],
         "checkpoints": steps,
         "longest_replay": asdict(bound),

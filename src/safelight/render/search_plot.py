@@ -57,7 +57,7 @@ def search_figure(
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         ax.set_xlabel("evaluations")
         ax.set_ylabel(score)
-        ax.legend(loc="lower right", title="best so far", alignment="left")
+        ax.legend(loc="upper left", title="best so far", alignment="left")
         notes = [f"mean and range of {plural(seeds, 'seed')}"] if seeds > 1 else []
         if usual is not None:
             notes.append("dotted: the best of 128 samples")

@@ -26,8 +26,8 @@ from safelight.session.prepare import Prepared, Tell
 from safelight.session.treatment import Treatment
 from safelight.session.watch import Autocast
 from safelight.store import keep, metrics, pins
-from safelight.store.journal import Entry, JournalWriter, holding
-from safelight.store.lineage import owner_of, parent_of
+from safelight.store.journal import Entry, JournalWriter
+from safelight.store.lineage import owner_of, parent_of, verdicts
 from safelight.store.metrics import Row
 from safelight.store.pins import Pin
 from safelight.store.run import RECIPE, RunDirectory
@@ -60,7 +60,7 @@ class Health:
         self.treatment = Treatment(directory, writer, recipe_at, steps, tell)
         recorded = _recorded(directory, start, TAIL)
         if len(recorded) == TAIL:  # what held before them; nothing did before the first step
-            holds = holding(owner_of(directory, recorded[0].step).journal(), recorded[0].step)
+            holds = verdicts(owner_of(directory, recorded[0].step), recorded[0].step)
             for name, course in self.judge.courses.items():
                 course.holds = name in holds
         for row in recorded:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -133,9 +133,9 @@ class Journal:
                 )
 
 
-def holding(journal: Journal, step: float = math.inf) -> list[str]:
-    """Names of the verdicts of the monitors in force after so many steps."""
-    names: dict[str, bool] = {}
+def holding(journal: Journal, step: float = math.inf, before: Iterable[str] = ()) -> list[str]:
+    """Names of the verdicts of the monitors in force after so many steps; before: when the journal began."""
+    names = dict.fromkeys(before, True)
     for entry in journal.of_kind("verdict"):
         if entry.fields["step"] <= step:
             names[entry.fields["name"]] = entry.fields["begins"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from safelight.config import UserError
+from safelight.store.journal import holding
 from safelight.store.run import RunDirectory, names
 
 
@@ -36,3 +39,10 @@ def owner_of(directory: RunDirectory, step: int) -> RunDirectory:
             )
         directory = found
     return directory
+
+
+def verdicts(directory: RunDirectory, step: float = math.inf) -> list[str]:
+    """Names of the verdicts in force after so many steps, those that a fork began with among them."""
+    parent, found = directory.info().parent, parent_of(directory)
+    before = verdicts(found, min(step, parent.step)) if parent and found else []
+    return holding(directory.journal(), step, before)
