@@ -22,7 +22,7 @@ from safelight.types import Batch, Condition, DataSpec, Moment
 
 SPEC = DataSpec((1, 8, 8), {"text": Condition("text", 5)})
 ALL = ("d", "con_d", "mismatch", "g", "con_g_d", "image_d", "con_g_encoder", "image_encoder", "perceptual",
-       "r1", "path")  # fmt: skip
+       "r1", "path", "variety")  # fmt: skip
 
 
 class Means(nn.Module):
@@ -166,10 +166,26 @@ def test_the_contrastive_and_image_terms_by_their_definitions():
     torch.testing.assert_close(losses["perceptual"], (maps[0] + maps[1]) / 2)
 
 
-@pytest.mark.parametrize("component", ["d", "g", "perceptual", "r1", "path"])
+def test_variety_is_the_distance_of_two_samples_of_one_text_up_to_a_reach():
+    method, nets, own = setup(reach=0.5)
+    now = moment("generate", method, **dict.fromkeys(ALL, 1.0))
+    losses, _ = method.generator(nets, own, now)
+    given, present = method.told(nets, own, now)
+    generator, noise = nets["generator"], now.draw.normal("noise", 2, 8, 8)
+    other = generator(now.draw.normal("second z", 8), given, present, noise)
+    apart = (method.make(nets, given, present, now.draw) - other).abs().mean((1, 2, 3))
+    torch.testing.assert_close(losses["variety"], (1 - apart / 0.5).clamp(min=0))
+    assert 0 < float(losses["variety"].detach().mean()) < 1
+    (gradient,) = torch.autograd.grad(losses["variety"].sum(), generator.mapping.layers[0].weight)
+    assert float(gradient.abs().sum()) > 0
+    far, _ = setup(reach=1e-3)[0].generator(nets, own, now)
+    assert float(far["variety"].detach().max()) == 0  # far enough: no more is asked for
+
+
+@pytest.mark.parametrize("component", ["d", "g", "perceptual", "r1", "path", "variety"])
 def test_no_sample_depends_on_another_but_through_contrast(component):
     """Of its own image and text alone; the double sum of the published text term would fail here."""
-    method, nets, own = setup()
+    method, nets, own = setup(reach=10.0)
     phase = next(p for p in method.phases if component in p.losses(
         nets, own, moment(p.name, method, **dict.fromkeys(ALL, 1.0)))[0])  # fmt: skip
     x = own.x.clone().requires_grad_()

@@ -13,6 +13,8 @@
     image_d         generator       C(f(G), f(x))
     image_encoder   generator       C(E(G), E(x))
     perceptual      generator       distance of the feature maps of G and x in a frozen network
+    variety         generator       max(0, 1 - |G(z, h) - G(z', h)| / reach), z' a second latent: the mode
+                                    seeking of Mao 2019, bounded as by Yang 2019
     path            generator       (|Jᵀ y| - a)² every `path_every`, a its running mean (Karras 2020)
 
 x is the image that the text h belongs to. A component of weight 0 is not computed.
@@ -58,6 +60,11 @@ class TextGanConfig(Section):
     )
     language_free_perturb: float = Field(0.75, ge=0, lt=1, description="share of unit noise in that")
     mixing: float = Field(0.9, ge=0, le=1, description="share of samples whose style is mixed of two latents")
+    reach: float = Field(
+        0.2,
+        gt=0,
+        description="mean difference of two samples' values up to which variety is rewarded; [-1, 1] is 2",
+    )
     penalty_every: int = Field(16, ge=0, description="steps between two evaluations of r1; 0 = never")
     path_every: int = Field(4, ge=0, description="steps between two evaluations of path; 0 = never")
     augment: Literal["none", "diffaugment", "ada"] = Field(
@@ -90,7 +97,8 @@ class TextGan:
         self.latent_size = int(networks["generator"].latent)  # type: ignore[attr-defined]
         self.shape: tuple[int, ...] = ()
         self.text_size = 0
-        components = {"d": 1.0, "con_d": 0.0, "mismatch": 0.0, "g": 1.0, "con_g_d": 0.0, "image_d": 0.0}
+        components = {"d": 1.0, "con_d": 0.0, "mismatch": 0.0, "g": 1.0, "con_g_d": 0.0, "image_d": 0.0,
+                      "variety": 0.0}  # fmt: skip
         phases = [
             Phase("discriminate", ("discriminator",), self.discriminator, whole=True),
             Phase("generate", ("generator",), self.generator, whole=True),
@@ -168,11 +176,20 @@ class TextGan:
                 with torch.no_grad():
                     real = nets["encoder"](batch.x).float()
                 losses["image_encoder"] = self.contrast(moment, seen, real, everywhere)
+        if weights["variety"]:
+            losses["variety"] = self.variety(nets, fake, given, present, moment.draw)
         if weights.get("perceptual"):
             with torch.no_grad():
                 maps = nets["perceptual"](batch.x)
             losses["perceptual"] = distance(nets["perceptual"](fake), maps)
         return losses, {}
+
+    def variety(self, nets: Nets, fake: Tensor, given: Values, present: Tensor, draw: Draw) -> Tensor:
+        """How much a sample is like another of its text (b,): 0 from `reach` on, 1 where they are the same."""
+        w = styles.styles(nets["generator"], draw.normal("second z", self.latent_size))
+        other = nets["generator"].synthesis(w, given, present, self.noise(draw))  # type: ignore[operator]
+        apart = (fake.float() - other.float()).abs().mean((1, 2, 3))
+        return F.relu(1 - apart / self.config.reach)
 
     def penalty(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
         """r1 in fp32: second derivatives under bf16 are noise."""
