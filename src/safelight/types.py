@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 from torch import Tensor, nn
@@ -54,6 +54,7 @@ class Batch:
     present: Tensor  # (b,) bool; False = no condition; never a magic label
     rows: range  # positions in the global batch
     total: int  # size of the global batch
+    features: Tensor | None = None  # (b, T) of x, by the network that the method names; see `Looks`
 
 
 class Draw(Protocol):
@@ -106,8 +107,8 @@ class Method(Protocol):
     configurations of the recipe. `components` names every loss component with its default weight.
     Roles that a recipe may leave out are in `optional_roles`, where there are any. An encoder, which draws no
     images, says `draws = False`.
-    A method may add any of the optional hooks of `Remembers`, `Encodes`, `Styled`, `Measures`, `Balances`
-    and `Draws` below.
+    A method may add any of the optional hooks of `Remembers`, `Encodes`, `Styled`, `Measures`, `Looks`,
+    `Balances` and `Draws` below.
     """
 
     Config: type[BaseModel]
@@ -171,6 +172,15 @@ class Measures(Protocol):
     """
 
     def measure(self, nets: Nets, batch: Batch, draw: Draw) -> Values: ...
+
+
+@runtime_checkable
+class Looks(Protocol):
+    """Optional: asks for features of real images by a frozen network, which are computed once and kept."""
+
+    def looks_with(self, weights: Mapping[str, Any]) -> str | None:
+        """The role of the network (b, C, H, W) -> (b, T); None where no component of these weights asks."""
+        ...
 
 
 @runtime_checkable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import tomli_w
@@ -10,16 +12,20 @@ from torch.nn import functional as F
 
 from safelight.config import UserError
 from safelight.data.drawn import shapes
+from safelight.draw import RowDraw
 from safelight.engine.distributed import World
+from safelight.engine.gather import alone
 from safelight.evaluate import scenes
 from safelight.language.opening import open_encoder
 from safelight.recipes.recipe import load
 from safelight.run import Run
 from safelight.session.encoders import folder
+from safelight.session.prepare import prepare
 from safelight.session.products import products_of
 from safelight.session.show import Show
 from safelight.session.stages import begin
 from safelight.store import metrics
+from safelight.types import Moment
 
 SMALL = {
     "data.source": "shapes",
@@ -79,6 +85,35 @@ def test_frozen_weights_are_those_of_the_encoders_averages_and_are_not_saved(run
     with torch.no_grad():
         own = F.normalize(stage.nets["text"](torch.from_numpy(open_encoder("words").encode(texts))), dim=1)
     np.testing.assert_allclose(told, own.numpy(), atol=1e-6)
+
+
+def test_features_of_real_images_are_computed_once_and_change_no_loss(run, monkeypatch):
+    asked = {"method.language_free": 0.5, "loss.weights.image_encoder": 1.0, "data.flip": True}
+    products = products_of(run.directory)
+    assert prepare(run.recipe, World(), products=products).stream.features is None  # nothing asks for them
+    recipe = run.recipe.with_changes(asked)
+    prepare(recipe, World(), products=products)
+    monkeypatch.setattr("safelight.data.by_view._compute", None)  # a second time it is not called
+    ready = prepare(recipe, World(), products=products)
+    state, weights = ready.state("contiguous"), {**recipe.weights, "image_encoder": 1.0}
+    batches = [stream.batch(2, range(4)) for stream in (ready.stream, ready.stream.with_features(None))]
+    kept, bare = batches
+    torch.testing.assert_close(kept.features, state.nets["encoder"](bare.x))
+    assert bare.features is None
+    straight = recipe.with_changes({"data.flip": False})
+    other = prepare(straight, World(), products=products).stream.batch(2, range(4))
+    assert not torch.equal(other.features, kept.features)  # some are mirrored
+    for phase in ready.method.phases:
+        found = [
+            phase.losses(
+                state.nets, batch,
+                Moment(2, RowDraw(0, 2, phase.name, range(4)), state.memory, weights, alone, nullcontext),
+            )[0]
+            for batch in batches
+        ]  # fmt: skip
+        assert found[0].keys() == found[1].keys()
+        for name, values in found[0].items():
+            torch.testing.assert_close(values, found[1][name], rtol=1e-4, atol=1e-5)
 
 
 def test_words_are_a_condition_and_the_same_words_the_same_image(run):

@@ -1,25 +1,21 @@
 """Latents of every item, encoded once: mean and standard deviation of the posterior, in every view.
 
 <cache>/latents/<key>/<view>.bin holds a row (2, c, h, w) of bfloat16 for each item of a pack: mean, then std.
-The key hashes the pack's fingerprint and the codec's digest, so that another encoder makes other files. A row
-is written once and in order: what was killed goes on behind the last whole block.
+The key hashes the pack's fingerprint and the codec's digest, so that another encoder makes other files.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from math import prod
-from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
 from safelight.config import UserError
-from safelight.data.cache import cache_dir, move_into_place
+from safelight.data.by_view import BLOCK, Rows, read, rows_by_view
+from safelight.data.cache import cache_dir
 from safelight.data.config import Measured
 from safelight.data.pack import Pack
 from safelight.data.source import Progress, key
@@ -27,8 +23,6 @@ from safelight.data.space import Codec, Space
 from safelight.data.view import STRAIGHT, View
 
 FORMAT = 1
-BLOCK = 64  # items encoded and written at once, at most
-PIXELS = 1 << 22  # of a block, at most
 MEASURED = 4096  # items the mean and deviation of the latents are measured on
 SMALLEST = 1e-3  # of a standard deviation that is divided by: a channel that says nothing stays finite
 
@@ -38,14 +32,11 @@ class Latents:
     """The latents of a pack, by view."""
 
     views: tuple[View, ...]
-    rows: tuple[NDArray[np.uint16], ...]  # by view (N, 2, c, h, w): memory maps of the bits of bfloat16
+    rows: Rows  # by view (N, 2, c, h, w): the bits of bfloat16
 
     def read(self, items: NDArray[np.int64], which: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Mean and std (b, c, h, w) of items, each in its own view: which (b,), places in `views`."""
-        bits = np.empty((len(items), *self.rows[0].shape[1:]), np.uint16)
-        for place in np.unique(which):
-            own = which == place
-            bits[own] = self.rows[place][items[own]]
+        bits = read(self.rows, items, which)
         mean, std = torch.from_numpy(bits).view(torch.bfloat16).float().unbind(1)
         return mean, std
 
@@ -63,50 +54,17 @@ def open_latents(
         raise UserError(
             f"data.size: {height}x{width} images do not divide by {codec.factor}, as {codec.name} needs"
         )
+
+    def compute(x: Tensor) -> NDArray[np.uint16]:
+        bits = torch.stack([*codec.encode(x)], 1).to(torch.bfloat16).cpu().contiguous().view(torch.int16)
+        return bits.numpy().view(np.uint16)
+
     folder = cache_dir("latents", key(FORMAT, pack.fingerprint, codec.digest)[:24])
-    with FileLock(folder.with_suffix(".lock")):
-        rows = tuple(_rows(folder, pack, codec, view, device, progress) for view in views)
-    return Latents(views, rows)
 
+    def shape(height: int, width: int) -> tuple[int, ...]:
+        return (2, *codec.shape(height, width))
 
-def _rows(
-    folder: Path, pack: Pack, codec: Codec, view: View, device: torch.device, progress: Progress | None
-) -> NDArray[np.uint16]:
-    """The rows of one view, mapped into memory."""
-    height, width = pack.images.shape[1:3]
-    size = (width, height) if view.quarters % 2 else (height, width)
-    shape = (2, *codec.shape(*size))
-    path, partial = folder / f"{view.name}.bin", folder / f"{view.name}.partial"
-    if not path.exists():
-        try:
-            _encode(partial, pack, codec, view, device, 2 * prod(shape), progress)
-        except OSError as error:
-            raise UserError(
-                f"{partial}: cannot be written ({error.strerror}); make room, or set SAFELIGHT_CACHE"
-            ) from error
-        move_into_place(partial, path)
-    return np.memmap(path, np.uint16, "r", shape=(len(pack), *shape))
-
-
-@torch.no_grad()
-def _encode(
-    partial: Path, pack: Pack, codec: Codec, view: View, device: torch.device, row: int,
-    progress: Progress | None,
-) -> None:  # fmt: skip
-    """Append the rows that are not there yet, a block at a time. row: bytes of one."""
-    block = max(1, min(BLOCK, PIXELS // prod(pack.images.shape[1:3])))
-    with partial.open("ab") as file:
-        done = file.tell() // (row * block) * block
-        file.truncate(done * row)
-        for start in range(done, len(pack), block):
-            pixels = torch.from_numpy(np.array(pack.images[start : start + block])).to(device)
-            mean, std = codec.encode(Space().from_pixels(view.of(pixels, 1, 2)))
-            bits = torch.stack([mean, std], 1).to(torch.bfloat16).cpu().contiguous().view(torch.int16)
-            file.write(bits.numpy().tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-            if progress:
-                progress(f"encoding {pack.name}, {view.name}", start + len(pixels), len(pack))
+    return Latents(views, rows_by_view(folder, pack, views, shape, np.uint16, compute, device, progress))
 
 
 def space_of(pack: Pack, latents: Latents, codec: Codec, shift: Measured, scale: Measured) -> Space:

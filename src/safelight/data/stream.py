@@ -24,10 +24,11 @@ from torch import Tensor
 
 from safelight.config import UserError
 from safelight.data.classes import Balance
+from safelight.data.image_features import ImageFeatures
 from safelight.data.latents import Latents
 from safelight.data.pack import Pack
 from safelight.data.space import Space
-from safelight.data.view import STRAIGHT, Views, seen
+from safelight.data.view import STRAIGHT, View, Views, seen
 from safelight.draw import RowDraw, permutation
 from safelight.types import Batch, DataSpec
 
@@ -55,6 +56,7 @@ class Stream:
             raise UserError(f"batch size {batch_size}: should be 1 or more")
         self.pack, self.seed, self.batch_size, self.views = pack, seed, batch_size, views
         self.device, self.space, self.latents = torch.device(device), space, latents
+        self.features: ImageFeatures | None = None
         self._balance = Balance(pack, balance) if balance else None
         self._images = np.asarray(pack.images)  # memmap's own indexing costs more than the copy
         self._given = {name: np.asarray(values) for name, values in pack.given.items()}
@@ -71,6 +73,12 @@ class Stream:
         """The same images in the same order, in batches of another size."""
         other = copy(self)
         other.batch_size = batch_size
+        return other
+
+    def with_features(self, features: ImageFeatures | None) -> Stream:
+        """The same batches with what a network makes of their images, or without."""
+        other = copy(self)
+        other.features = features
         return other
 
     def images_seen(self, step: int) -> int:
@@ -157,7 +165,7 @@ class Stream:
             x = self._latent(self.latents, items, which, draw)
         else:
             x = self.space.from_pixels(self._seen(self._send(self._images[items]), which))
-        return Batch(x, given, present, rows, total)
+        return Batch(x, given, present, rows, total, self._features(items, which))
 
     def _seen(self, rows: Tensor, which: Tensor | None) -> Tensor:
         return rows if which is None else seen(rows, self.views.all, self._send(which))
@@ -166,10 +174,15 @@ class Stream:
         self, latents: Latents, items: NDArray[np.int64], which: Tensor | None, draw: RowDraw | None
     ) -> Tensor:
         """Normalised latents (b, c, h, w) of items, of the views they are seen in."""
-        straight = np.full(len(items), latents.views.index(STRAIGHT))
-        mean, std = latents.read(items, straight if which is None else which.numpy())
+        mean, std = latents.read(items, places(latents.views, len(items), which))
         z = mean if draw is None else mean + std * draw.normal("posterior", *mean.shape[1:])
         return self.space.normalised(self._send(z))
+
+    def _features(self, items: NDArray[np.int64], which: Tensor | None) -> Tensor | None:
+        """Features (b, T) of items, of the views they are seen in, where they are kept."""
+        if self.features is None:
+            return None
+        return self._send(self.features.read(items, places(self.features.views, len(items), which)))
 
     def _rows(
         self, name: str, items: NDArray[np.int64], caption: NDArray[np.float32] | float
@@ -203,6 +216,11 @@ def examples(stream: Stream, count: int) -> Batch:
         items[stream.pack.present[items]] for items in (stream.pack.held_out, stream.pack.train)
     )
     return stream.pick((held_out if len(held_out) else train)[:count])
+
+
+def places(views: Sequence[View], count: int, which: Tensor | None) -> NDArray[np.int64]:
+    """Of each row its view's place, (count,): the straight one's where none was drawn."""
+    return np.full(count, views.index(STRAIGHT)) if which is None else np.asarray(which)
 
 
 def one_hot(ids: Tensor, classes: int, factor: int = 1) -> Tensor:

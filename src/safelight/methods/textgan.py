@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, Field
@@ -173,9 +173,7 @@ class TextGan:
             if weights["con_g_encoder"] and "text" in given:
                 losses["con_g_encoder"] = self.contrast(moment, seen, given["text"], present, texts=True)
             if weights["image_encoder"]:
-                with torch.no_grad():
-                    real = nets["encoder"](batch.x).float()
-                losses["image_encoder"] = self.contrast(moment, seen, real, everywhere)
+                losses["image_encoder"] = self.contrast(moment, seen, self.seen(nets, batch), everywhere)
         if weights["variety"]:
             losses["variety"] = self.variety(nets, fake, given, present, moment.draw)
         if weights.get("perceptual"):
@@ -185,7 +183,7 @@ class TextGan:
         return losses, {}
 
     def variety(self, nets: Nets, fake: Tensor, given: Values, present: Tensor, draw: Draw) -> Tensor:
-        """How much a sample is like another of its text (b,): 0 from `reach` on, 1 where they are the same."""
+        """How much a sample is like another of its text (b,): 0 from `reach` on, 1 if they are the same."""
         w = styles.styles(nets["generator"], draw.normal("second z", self.latent_size))
         other = nets["generator"].synthesis(w, given, present, self.noise(draw))  # type: ignore[operator]
         apart = (fake.float() - other.float()).abs().mean((1, 2, 3))
@@ -223,12 +221,23 @@ class TextGan:
         h = perturbed(F.normalize(given["text"].float(), dim=1), self.config.perturb, moment.draw)
         if self.config.language_free:
             free = moment.draw.uniform("language free") < self.config.language_free
-            with torch.no_grad():
-                own = nets["encoder"](batch.x).float()
-            own = perturbed(own, self.config.language_free_perturb, moment.draw)
+            own = perturbed(self.seen(nets, batch), self.config.language_free_perturb, moment.draw)
             h, present = torch.where(free[:, None], own, h), present | free
         given["text"] = h
         return given, present
+
+    def looks_with(self, weights: Mapping[str, Any]) -> str | None:
+        """The encoder, where its features of real images are compared with or told."""
+        asked = self.config.language_free or weights.get("image_encoder")
+        return "encoder" if asked and "encoder" in self.configs else None
+
+    def seen(self, nets: Nets, batch: Batch) -> Tensor:
+        """What the encoder makes of the real images (b, T): kept, or computed now."""
+        if batch.features is not None:
+            return batch.features
+        with torch.no_grad():
+            features: Tensor = nets["encoder"](batch.x).float()
+        return features
 
     def make(self, nets: Nets, given: Values, present: Tensor, draw: Draw) -> Tensor:
         """G(z, h) for fresh latents."""

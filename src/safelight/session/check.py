@@ -88,10 +88,11 @@ def refusal(checked: Checked) -> str:
 def subject(ready: Prepared, execution: Execution) -> Subject:
     """What the checks look at."""
     streams: dict[int, Stream] = {}
+    images = ready.stream.with_features(None)  # which belong to images that checks change
 
     def stream(batch_size: int) -> Stream:
         if batch_size not in streams:
-            streams[batch_size] = ready.stream.of(batch_size)
+            streams[batch_size] = images.of(batch_size)
         return streams[batch_size]
 
     return Subject(

@@ -16,6 +16,7 @@ import torch
 from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.cache import cache_dir
+from safelight.data.image_features import ImageFeatures, open_features
 from safelight.data.latents import open_latents, space_of, told
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
@@ -34,7 +35,7 @@ from safelight.session.codec import KEY as CODEC
 from safelight.session.codec import open_codec
 from safelight.session.encoders import used
 from safelight.session.products import Products, references
-from safelight.types import Method
+from safelight.types import Looks, Method
 
 Tell = Callable[[str], None]  # takes one line for the user
 PATIENCE = 30.0  # seconds between two lines about the same long work
@@ -85,9 +86,10 @@ def prepare(
         pack = open_data(opened.data)
     if world.share(pack.fingerprint) != pack.fingerprint:
         raise UserError(f"{pack.name}: {socket.gethostname()} has other data than the first machine; copy it")
-    stream = open_stream(recipe, pack, world, device, products, tell, work)
+    stream, method = open_stream(recipe, pack, world, device, products, tell, work), opened.method()
+    stream = stream.with_features(open_looks(opened, method, stream, world, products, work))
     stream.parts(0, recipe.train.accumulate, world.rank, world.size)  # refuse sizes that do not divide
-    return Prepared(recipe, pack, stream, opened.method(), device, world, products)
+    return Prepared(recipe, pack, stream, method, device, world, products)
 
 
 def open_stream(
@@ -118,6 +120,25 @@ def open_stream(
         space=space,
         latents=latents,
     )
+
+
+def open_looks(
+    opened: Recipe, method: Method, stream: Stream, world: World, products: Products,
+    progress: Progress | None,
+) -> ImageFeatures | None:  # fmt: skip
+    """Features of real images that training asks for, computed now if they are not in the cache.
+
+    None where it asks for none, sees latents, or the network is not known by a digest.
+    """
+    role = method.looks_with(opened.weights) if isinstance(method, Looks) else None
+    product = products.get(f"network.{role}.path")
+    if role is None or product is None or stream.latents:
+        return None
+    network = opened.networks[role].build(stream.spec).to(stream.device).eval().requires_grad_(False)
+    own = stream.pack, network, product.digest, stream.views.all, stream.device
+    found = open_features(*own, progress) if world.local == 0 else None
+    world.wait()
+    return found or open_features(*own)
 
 
 def open_device(name: str, processes: int = 1) -> torch.device:
