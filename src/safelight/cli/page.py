@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 PIPED = 160  # columns where no terminal says how many it has
+GAP = 2  # between columns
 
 
 def print_page(page: Page, without: Collection[str] = ()) -> None:
@@ -53,6 +55,7 @@ def _print_table(console: Console, table: Table) -> None:
     from rich.table import Table as Drawn
     from rich.text import Text
 
+    table = _fitting(table, console.width)
     drawn = Drawn(box=None, pad_edge=False)
     for place, title in enumerate(table.head):
         justify: Literal["left", "right"] = "right" if place >= table.numeric else "left"
@@ -60,3 +63,13 @@ def _print_table(console: Console, table: Table) -> None:
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
     console.print(drawn)
+
+
+def _fitting(table: Table, width: int) -> Table:
+    """The table, on its side where it is wider than the terminal and a column of few rows is not."""
+    lines = [table.head, *table.rows]
+    wide = sum(max(map(len, column)) + GAP for column in zip(*lines, strict=True)) - GAP
+    if wide <= width or len(table.head) <= len(lines):
+        return table
+    head, *rows = zip(*lines, strict=True)
+    return replace(table, head=head, rows=tuple(rows), numeric=1)
