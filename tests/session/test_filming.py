@@ -13,10 +13,11 @@ from safelight.engine.distributed import World
 from safelight.engine.loop import Signals
 from safelight.explore.specimen import Specimen
 from safelight.recipes.recipe import load
-from safelight.session import session, shooting
-from safelight.session.camera import Camera, Subject
-from safelight.session.film import Making, through_training, walk
-from safelight.session.shooting import Shot, pictures_of
+from safelight.session import session
+from safelight.session.films import shooting
+from safelight.session.films.camera import Camera, Subject
+from safelight.session.films.film import Making, through_training, walk
+from safelight.session.films.shooting import Shot, pictures_of
 from safelight.session.show import Show
 from safelight.session.specimens import collection, contact_sheet, keep_specimens
 from safelight.session.train import begin, resume
@@ -181,7 +182,9 @@ def test_a_damaged_live_picture_is_told_and_taken_again(run, tmp_path):
 
 def test_a_walk_meets_its_stops(run, tmp_path, monkeypatch):
     kept: list[np.ndarray] = []
-    monkeypatch.setattr("safelight.session.film.save_film", lambda frames, out, fps: kept.extend(frames))
+    monkeypatch.setattr(
+        "safelight.session.films.film.save_film", lambda frames, out, fps: kept.extend(frames)
+    )
     walk(run, ["6.1", "6.2", "6.3"], Making(tmp_path / "walk"), frames=5, step=6)
     camera = Camera(run)
     reached = camera.at(6)

@@ -13,10 +13,10 @@ import safelight.cli
 from safelight.config import UserError
 from safelight.engine.precision import Execution
 from safelight.recipes.recipe import load
-from safelight.session import devices
-from safelight.session.measure import Bench, Cost, Operations, storages
-from safelight.session.plan import _fits, _line, _memory, plan
-from safelight.session.planned import Planned
+from safelight.session.planning import devices
+from safelight.session.planning.measure import Bench, Cost, Operations, storages
+from safelight.session.planning.plan import _fits, _line, _memory, plan
+from safelight.session.planning.planned import Planned
 from subjects import plain, subject
 
 PLAIN = Execution("fp32", "contiguous")

@@ -14,8 +14,8 @@ from safelight.engine.distributed import World
 from safelight.generate import conditions, generate
 from safelight.recipes.recipe import load
 from safelight.run import Run
+from safelight.session.films.reach import Reach
 from safelight.session.fork import fork
-from safelight.session.reach import Reach
 from safelight.session.show import Show
 from safelight.session.train import begin, resume
 from safelight.store import keep, metrics, segment

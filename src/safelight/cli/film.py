@@ -12,7 +12,7 @@ import typer
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
 
 if TYPE_CHECKING:
-    from safelight.session.film import Film, Making
+    from safelight.session.films.film import Film, Making
 
 IdsArgument = Annotated[
     list[str] | None,
@@ -54,7 +54,7 @@ def film(
     as_json: JsonOption = False,
 ) -> None:
     """Film samples through training: live frames, tape, checkpoints or replay. Cut off, it goes on."""
-    from safelight.session.film import through_training
+    from safelight.session.films.film import through_training
     from safelight.store.run import find, runs_directory
 
     directory = find(run, runs_directory(runs))
@@ -68,7 +68,7 @@ def making(out: Path, fps: float, words: bool, settings: list[str] | None, worke
     """How a film is made, as the options say; a bar shows how far it is."""
     from safelight.cli.bar import bar
     from safelight.cli.options import sample_changes
-    from safelight.session.film import Making
+    from safelight.session.films.film import Making
 
     with bar() as (tell, progress):
         yield Making(out, fps, words, sample_changes(settings), workers, tell, progress)

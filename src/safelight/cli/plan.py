@@ -9,7 +9,7 @@ import typer
 from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, examples, print_json
 
 if TYPE_CHECKING:
-    from safelight.session.planned import Planned
+    from safelight.session.planning.planned import Planned
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,8 +34,8 @@ def plan(
     """Tell parameters, operations, memory, hours and disk of a training, from a few steps of it."""
     from safelight.cli.bar import bar
     from safelight.recipes.recipe import load
-    from safelight.session import devices
-    from safelight.session.plan import plan as measure
+    from safelight.session.planning import devices
+    from safelight.session.planning.plan import plan as measure
     from safelight.store.run import runs_directory
 
     wanted = changes_of(changes) | ({"train.device": device} if device else {})

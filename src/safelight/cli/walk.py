@@ -34,7 +34,7 @@ def walk(
     as_json: JsonOption = False,
 ) -> None:
     """Walk from sample to sample, on the sphere of latents."""
-    from safelight.session.film import walk as make
+    from safelight.session.films.film import walk as make
     from safelight.store.run import find, runs_directory
 
     directory = find(run, runs_directory(runs))

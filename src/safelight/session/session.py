@@ -23,11 +23,11 @@ from safelight.session.audit import Audit
 from safelight.session.code import code_facts
 from safelight.session.encoders import used
 from safelight.session.evaluator import Evaluator, columns, pin_if_best
+from safelight.session.films.live import LiveFilm
 from safelight.session.forecast import Forecast, forecast
 from safelight.session.health import Health, every_network, trained_on
 from safelight.session.inforce import InForce, shared_interventions, take_edits
 from safelight.session.interrupts import interrupts
-from safelight.session.live import LiveFilm
 from safelight.session.prepare import Prepared, environment_of
 from safelight.session.show import Show
 from safelight.store import checkpoint, inbox, keep, manifest, metrics, retention

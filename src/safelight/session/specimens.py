@@ -15,9 +15,9 @@ from safelight.explore.specimen import Specimen, specimen
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
 from safelight.session import found
-from safelight.session.camera import Camera, Subject
+from safelight.session.films.camera import Camera, Subject
+from safelight.session.films.reach import Reached
 from safelight.session.prepare import Tell
-from safelight.session.reach import Reached
 from safelight.store import keep, sealed
 from safelight.store.durable import mendable, write_bytes
 from safelight.store.journal import utc_now

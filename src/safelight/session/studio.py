@@ -23,9 +23,9 @@ from safelight.explore.specimen import Start
 from safelight.generate import conditions
 from safelight.session import found
 from safelight.session.asked import wanted_of
-from safelight.session.camera import Camera, picture_of
 from safelight.session.encoders import used
 from safelight.session.eyes import Sight
+from safelight.session.films.camera import Camera, picture_of
 from safelight.session.prepare import Tell
 from safelight.session.products import products_of
 from safelight.session.recorded import data_of, pixel_spec_of

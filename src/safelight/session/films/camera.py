@@ -19,9 +19,9 @@ from safelight.explore.specimen import Specimen, Start, develop, start_of
 from safelight.session import found
 from safelight.session.codec import open_space
 from safelight.session.encoders import used
+from safelight.session.films.reach import Reach, Reached
 from safelight.session.prepare import Tell
 from safelight.session.products import products_of
-from safelight.session.reach import Reach, Reached
 from safelight.session.recorded import data_of
 from safelight.session.watch import Autocast
 from safelight.store.run import RunDirectory

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from safelight.engine.precision import Execution
 from safelight.session.forecast import Forecast
-from safelight.session.measure import Cost
+from safelight.session.planning.measure import Cost
 
 How = Literal["measured", "estimated"]
 

@@ -16,7 +16,7 @@ from safelight.data.stream import examples
 from safelight.engine.state import State
 from safelight.explore.specimen import Start, specimen, start_of
 from safelight.recipes.recipe import Recipe
-from safelight.session.camera import picture_of
+from safelight.session.films.camera import picture_of
 from safelight.session.prepare import Prepared
 from safelight.session.watch import Autocast, evaluated
 from safelight.store.reel import ReelWriter

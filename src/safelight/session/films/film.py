@@ -15,10 +15,10 @@ from safelight.config import UserError
 from safelight.explore.path import eased, places
 from safelight.explore.specimen import Specimen, specimen
 from safelight.render.film import check_ending, frame, save_film
-from safelight.session.camera import Subject
+from safelight.session.films.camera import Subject
+from safelight.session.films.shooting import Progress, Shot, Sources, pictures_of, shoot
 from safelight.session.prepare import Tell
 from safelight.session.recorded import recipe_of
-from safelight.session.shooting import Progress, Shot, Sources, pictures_of, shoot
 from safelight.store import keep, metrics
 from safelight.store.reel import ReelReader
 from safelight.store.run import RunDirectory

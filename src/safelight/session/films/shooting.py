@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from safelight.config import UserError
 from safelight.render.sheet_file import open_picture
-from safelight.session.camera import Camera, Picture, Subject
+from safelight.session.films.camera import Camera, Picture, Subject
 from safelight.session.prepare import Tell
 from safelight.store import keep, sealed
 from safelight.store.durable import mendable, sweep, write_bytes

@@ -19,12 +19,12 @@ from safelight.engine import precision
 from safelight.engine.distributed import World
 from safelight.engine.precision import Execution
 from safelight.recipes.recipe import Recipe
-from safelight.session import devices, standin
-from safelight.session.devices import Accelerator
 from safelight.session.encoders import used
 from safelight.session.forecast import forecast
-from safelight.session.measure import Bench, Cost
-from safelight.session.planned import How, Memory, Planned
+from safelight.session.planning import devices, standin
+from safelight.session.planning.devices import Accelerator
+from safelight.session.planning.measure import Bench, Cost
+from safelight.session.planning.planned import How, Memory, Planned
 from safelight.session.prepare import Prepared, Tell, choose_execution, open_device
 from safelight.session.products import references
 from safelight.session.stages import made
