@@ -54,12 +54,25 @@ def rates(generator: float, discriminator: float) -> Changes:
 
 
 STEADY: Changes = {"loss.weights.kl": 1.0}  # the recipe's ramp is longer than these runs
+UNTOLD: Changes = {"data.attributes": [], "data.need_attributes": False}  # no conditions: all is said by z
 FALLING: Changes = {
     "loss.weights.kl": {"begin": 1.0, "end": 0.0, "after": 100, "over": 50, "shape": "linear"}
 }
 ALONE: Changes = {"loss.weights.r1": 0.0, "loss.weights.mismatch": 0.0}  # nothing holds it back
 ADA: Changes = {"method.augment": "ada", "method.ada_kimg": 5.0}
 BLOWN: Changes = {"optim.lr": 0.3, "optim.clip": 0.0}
+NOISY: Changes = {  # the error of a prediction of noise is multiplied in the image, most in its mean colour
+    "method.process": "ddpm",
+    "method.prediction": "epsilon",
+    "method.betas": "cosine",
+    "optim.lr": 5e-3,
+    "optim.schedule": "constant",
+    "train.ema": 0.95,
+    "train.ema_lengths": [],
+    "train.steps": 400,
+    "watch.every": 20,
+    "checkpoint.every": 400,
+}
 FEW: Changes = {"data.held_out": 0.98, "train.steps": 1500, "watch.every": 75}
 WINS = ("discriminator wins",)
 NEVER = ("mode collapse", "discriminator dead", "not finite or spike")  # what an over-trained generator shows
@@ -82,6 +95,7 @@ CASES = {
     "healthy, ADA": Case(GAN, ADA),
     "healthy, diffusion": Case("digits", SMALL),
     "healthy, VAE": Case("faces-small", FACES | STEADY),
+    "healthy, VAE without conditions": Case("faces-small", FACES | STEADY | UNTOLD),
     "healthy, text GAN": Case(TEXT, {}),
     "runaway discriminator": Case(GAN, FREE | rates(2e-5, 3e-3), WINS),
     "runaway, relativistic": Case(GAN, PAIRED | FREE | rates(2e-5, 3e-3), WINS),
@@ -94,8 +108,8 @@ CASES = {
         "digits", SMALL | BLOWN, ("not finite or spike", "condition ignored")
     ),
     "diffusion of 36 images": Case("digits", SMALL | FEW, ("memorising",), by=1.0),
-    "diffusion, guidance 30 halfway": Case(
-        "digits", SMALL, ("colour drift",), {"sample.guidance": 30.0}, by=0.5 + IN_TIME
+    "diffusion, learning rate x 5 halfway": Case(
+        "digits", SMALL | NOISY, ("colour drift",), {"optim.lr": 2.5e-2}, by=0.5 + IN_TIME
     ),
     "VAE, weight 1": Case("faces-small", FACES | STEADY | {"loss.weights.mse": 1.0}, ("KL collapse",)),
     "VAE, KL weight gone halfway": Case("faces-small", FACES | FALLING, ("KL explosion",), by=0.5 + IN_TIME),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -151,3 +151,51 @@ def test_modulated_convolutions_are_the_same_two_ways(monkeypatch, capsys):
     monkeypatch.setattr(module, "grouped", lambda *layer_x_w: right(*layer_x_w) + 0.1)
     with pytest.raises(AssertionError):
         module.main()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "outcome"),
+    [
+        ("healthy, relativistic", "well"),
+        ("healthy, diffusion", "well"),
+        ("healthy, VAE", "well"),
+        ("runaway discriminator", "right"),
+        ("collapsed, relativistic", "right"),
+        ("over-trained generator", "right"),
+        ("VAE, weight 1", "right"),
+    ],
+)
+def test_monitors_say_what_is_wrong_with_a_small_run(case, outcome, monkeypatch, tmp_path):
+    """The cheapest rows of the table of health.py; the other seeds and rows are in docs/log.md."""
+    module = opened("health", monkeypatch)
+    run = module.trained(tmp_path, case, seed=31)
+    assert module.judged(run, module.CASES[case])[0] == outcome
+
+
+def test_a_verdict_is_right_by_its_name_and_in_time(monkeypatch):
+    module = opened("health", monkeypatch)
+    case = module.Case("digits", {}, ("mode collapse",), by=0.25)
+
+    class Ended:
+        """A run of 100 steps with some verdicts begun."""
+
+        def __init__(self, **begun):
+            self.begun = begun
+
+        def journal(self):
+            return self
+
+        def of_kind(self, kind):
+            return [SimpleNamespace(fields={"begins": True, "name": name.replace("_", " "), "step": step})
+                    for name, step in self.begun.items()]  # fmt: skip
+
+        def info(self):
+            return SimpleNamespace(steps=100)
+
+    assert module.judged(Ended(mode_collapse=25), case)[0] == "right"
+    assert module.judged(Ended(mode_collapse=26), case)[0] == "late"
+    assert module.judged(Ended(memorising=9), case)[0] == "missed"
+    assert module.judged(Ended(), case) == ("missed", "none")
+    assert module.judged(Ended(), module.Case("digits", {})) == ("well", "none")
+    assert module.judged(Ended(memorising=9), module.Case("digits", {})) == ("false alarm", "memorising at 9")

@@ -158,6 +158,27 @@ def test_a_loss_that_is_not_finite_or_far_above_its_beginning_diverges():
     assert told(story(risen)) == [("not finite or spike", True)]
 
 
+def test_norms_that_grow_with_what_is_learned_are_no_spikes():
+    """As an encoder's do, once its latent is used: from 1 to 1,000 in 120 steps, then steady, and noisy."""
+
+    def norm(step):
+        return 10 ** min(step / 40, 3.0) * (1.0 + 0.4 * (step % 3))
+
+    assert story([row(step, {"mse": 0.1}, grad_norm__encoder=norm(step)) for step in range(STEPS)]) == []
+
+
+def test_a_kl_that_rises_while_the_prior_covers_less_is_an_explosion_and_alone_is_none():
+    def rows(kl_to, coverage_to):
+        for step in range(STEPS):
+            late = max(0.0, (step - 200) / 200)
+            seen = {"monitor__coverage": 0.75 + (coverage_to - 0.75) * late} if step % 10 == 0 else {}
+            yield row(step, {"mse": 0.04, "kl": 40.0 + (kl_to - 40.0) * late}, **seen)
+
+    assert told(story(rows(400.0, 0.5))) == [("KL explosion", True)]
+    assert story(rows(400.0, 0.7)) == []  # more than .8 of what it was
+    assert story(rows(60.0, 0.2)) == []
+
+
 def test_a_kl_of_nothing_is_a_collapse_and_one_that_grows_is_none():
     collapsed = [row(step, {"mse": 0.04, "kl": 3.0 * 0.9**step}) for step in range(STEPS)]
     assert told(story(collapsed)) == [("KL collapse", True)]

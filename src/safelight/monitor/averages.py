@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
+LATEST = 10  # values
+
 
 @dataclass
 class Average:
@@ -42,15 +44,22 @@ class Typical:
     def above(self, value: float) -> float:
         """How many deviations a value lies above the median; 0 while fewer than a quarter are known.
 
-        A deviation counts as at least a tenth of the median: norms that hardly vary make no spike.
+        Of all known values or of the LATEST, whichever is less: norms that grow with what a network learns
+        make no spike. A deviation counts as at least a tenth of the median: nor do norms that hardly vary.
         """
         if 4 * len(self.values) < self.length:
             return 0.0
-        middle = median(self.values)
-        deviation = max(median(abs(one - middle) for one in self.values), 0.1 * abs(middle))
-        return (value - middle) / deviation if deviation else 0.0
+        known = list(self.values)
+        return min(_deviations(value, known), _deviations(value, known[-LATEST:]))
 
     def add(self, value: float) -> None:
         """Take one more value; one that is not finite is passed over."""
         if math.isfinite(value):
             self.values.append(value)
+
+
+def _deviations(value: float, among: list[float]) -> float:
+    """How many median absolute deviations a value lies above the median of others."""
+    middle = median(among)
+    deviation = max(median(abs(one - middle) for one in among), 0.1 * abs(middle))
+    return (value - middle) / deviation if deviation else 0.0

@@ -26,7 +26,7 @@ COPIED = 0.1  # share of samples that are training images
 COVERED = 0.8  # coverage of samples that may be alike, as a share of real against real
 CLASSES = 0.5  # share of the classes asked for that are made
 NATS = 0.1  # KL of a posterior that says nothing
-EXPLODED = 5.0  # times the smallest KL since samples meant something
+EXPLODED, FALLEN = 3.0, 0.8  # times the smallest KL since a quarter of the run; of the best coverage
 RELEASE = 0.9  # of the way to a threshold at which a verdict that holds is let go
 
 
@@ -147,15 +147,16 @@ def kl_collapse(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
 
 
 def kl_explosion(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
-    """KL rises while what is decoded from the prior looks like no data."""
+    """KL rises, and what is decoded from the prior looks like no data, or like less of it than it did."""
     kl, coverage = v.average("raw/kl"), v.last("monitor/coverage")
     risen = kl > max(EXPLODED * v.smallest_kl, 100 * NATS)
-    if not risen or not coverage < s.coverage:
+    least = max(s.coverage, FALLEN * v.best_coverage)
+    if not risen or not coverage < least:
         return None
     return Finding(
         f"KL {kl:.3g} nats, {kl / max(v.smallest_kl, 1e-9):.3g} times its smallest; "
         f"samples from the prior cover {coverage:.2f} of what real images do",
-        f"coverage of {s.coverage:g} or more",
+        f"coverage of {least:.2g} or more",
     )
 
 

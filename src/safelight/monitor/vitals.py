@@ -42,7 +42,8 @@ class Vitals:
     broken: deque[int] = field(default_factory=deque)  # steps at which something was not finite, lately
     watched: dict[str, float] = field(default_factory=dict)  # the last of each value that few steps have
     began: list[float] = field(default_factory=list)  # the first totals
-    smallest_kl: float = math.inf
+    smallest_kl: float = math.inf  # since a quarter of the run
+    best_coverage: float = 0.0
     smallest_colour: float = math.inf  # distance of the samples' channels from the data's
     worst: float = 0.0  # the highest of the spikes lately, in deviations
 
@@ -61,6 +62,7 @@ class Vitals:
         for name, value in row.extra.items():
             if name not in every_step and not name.startswith(("verdict/", "remedy/")):
                 self.watched[name] = value
+        self.best_coverage = max(self.best_coverage, row.extra.get("monitor/coverage", 0.0))
         self.smallest_colour = min(self.smallest_colour, row.extra.get("monitor/colour", math.inf))
         if len(self.began) < FIRST and math.isfinite(every_step["loss"]):
             self.began.append(every_step["loss"])
@@ -76,7 +78,7 @@ class Vitals:
         for steps in (self.broken, *self.spiked.values()):
             while steps and steps[0] <= self.step - LATELY:
                 steps.popleft()
-        if "raw/kl" in self.averages and self.step > self.steps / 8:
+        if "raw/kl" in self.averages and self.step > self.steps / 4:
             self.smallest_kl = min(self.smallest_kl, self.averages["raw/kl"].value)
         if not any(self.spiked.values()):
             self.worst = 0.0
