@@ -9,46 +9,25 @@ import pytest
 from PIL import Image
 
 import tiny
+from city import SHRUNK, city, few, quiet
 from command_line import run
 
-SHRUNK = [
-    "network.generator.widths=[8,8]",
-    "network.discriminator.widths=[8,8]",
-    "train.steps=4",
-    "train.batch_size=4",
-    "train.precision=fp32",
-    "train.memory_format=contiguous",
-    "watch.images=4",
-    "watch.every=4",
-]
-FACES = {
-    "network.encoder.widths": [4, 4, 4, 4],
-    "network.decoder.widths": [4, 4, 4, 4],
-    "train.steps": 4,
-    "train.batch_size": 4,
-    "train.precision": "fp32",
-    "train.memory_format": "contiguous",
-    "watch.images": 4,
-    "watch.every": 4,
-}
+WIDTHS = {"network.encoder.widths": [4, 4, 4, 4], "network.decoder.widths": [4, 4, 4, 4]}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Where the runs "city", of a GAN, "faces", of a VAE, and "digits", a diffusion model, are in runs/."""
-    from safelight.cli.options import changes_of
     from safelight.engine.distributed import World
     from safelight.recipes.recipe import load
     from safelight.session.show import Show
     from safelight.session.train import begin
 
     place = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("safelight.data.drawn.skylines.COUNT", 24)
-        patch.setattr("safelight.session.train.write_report", lambda directory: directory.path)
-        begin(load("skylines-small", changes_of(SHRUNK)), place / "runs", "city", World(), Show())
-        patch.setattr("safelight.data.drawn.faces.COUNT", 24)
-        begin(load("faces-small", FACES), place / "runs", "faces", World(), Show())
+    city(place / "runs")
+    faces = {key: value for key, value in SHRUNK.items() if not key.startswith("network")}
+    with quiet():
+        begin(load("faces-small", {**faces, **WIDTHS}), place / "runs", "faces", World(), Show())
         digits = load("digits-class", {**tiny.TINY, "train.steps": 2, "watch.every": 2})
         begin(digits, place / "runs", "digits", World(), Show())
     return place
@@ -57,8 +36,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _here(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("safelight.data.drawn.skylines.COUNT", 24)
-    monkeypatch.setattr("safelight.data.drawn.faces.COUNT", 24)
+    few(monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from city import city, few
 from command_line import run
 
 JUDGE = """
@@ -21,40 +22,21 @@ def blue(images):
 def broken(images):
     return images
 """
-SHRUNK = [
-    "network.generator.widths=[8,8]",
-    "network.discriminator.widths=[8,8]",
-    "train.steps=4",
-    "train.batch_size=4",
-    "train.precision=fp32",
-    "train.memory_format=contiguous",
-    "watch.images=4",
-    "watch.every=4",
-]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Where the run "city" is in runs/, and judge.py beside it."""
-    from safelight.cli.options import changes_of
-    from safelight.engine.distributed import World
-    from safelight.recipes.recipe import load
-    from safelight.session.show import Show
-    from safelight.session.train import begin
-
     place = tmp_path_factory.mktemp("work")
     (place / "judge.py").write_text(JUDGE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("safelight.data.drawn.skylines.COUNT", 24)
-        patch.setattr("safelight.session.train.write_report", lambda directory: directory.path)
-        begin(load("skylines-small", changes_of(SHRUNK)), place / "runs", "city", World(), Show())
+    city(place / "runs")
     return place
 
 
 @pytest.fixture(autouse=True)
 def _here(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("safelight.data.drawn.skylines.COUNT", 24)
+    few(monkeypatch)
 
 
 def search(monkeypatch, capsys, *words: str) -> dict:

@@ -8,21 +8,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from city import city, few
 from command_line import run
 
-SHRUNK = [
-    "network.generator.widths=[8,8]",
-    "network.discriminator.widths=[8,8]",
-    "train.steps=12",
-    "train.batch_size=4",
-    "train.precision=fp32",
-    "train.memory_format=contiguous",
-    "watch.images=4",
-    "watch.every=12",
-    "watch.film=[\"0.3\"]",
-    "watch.film_every=2",
-    "checkpoint.every=6",
-]  # fmt: skip
+FILMED = {
+    "train.steps": 12,
+    "watch.every": 12,
+    "watch.film": ["0.3"],
+    "watch.film_every": 2,
+    "checkpoint.every": 6,
+}
 
 
 def size(path: str) -> tuple[int, int]:
@@ -33,25 +28,16 @@ def size(path: str) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where the run "city" is in runs/: skylines-small, shrunk, on 24 skylines."""
-    from safelight.cli.options import changes_of
-    from safelight.engine.distributed import World
-    from safelight.recipes.recipe import load
-    from safelight.session.show import Show
-    from safelight.session.train import begin
-
+    """Where the run "city" is in runs/."""
     place = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("safelight.data.drawn.skylines.COUNT", 24)
-        patch.setattr("safelight.session.train.write_report", lambda directory: directory.path)
-        begin(load("skylines-small", changes_of(SHRUNK)), place / "runs", "city", World(), Show())
+    city(place / "runs", FILMED)
     return place
 
 
 @pytest.fixture(autouse=True)
 def _here(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("safelight.data.drawn.skylines.COUNT", 24)
+    few(monkeypatch)
 
 
 def test_what_the_tour_promises(monkeypatch, capsys):
