@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from safelight.checks import augmentation, images
+from safelight.checks import augmentation, images, noise
 from safelight.checks.bench.clock import Clock, OutOfTime
 from safelight.checks.bench.oracle import asked, targets
 from safelight.checks.bench.reach import reach
@@ -320,3 +320,20 @@ def test_what_is_left_out_for_time_is_told():
     clock.begin(1.0)
     with pytest.raises(OutOfTime, match="further rows: would take 50 s, 1 s are left"):
         clock.afford(50, "further rows")
+
+
+def test_few_noise_levels_are_not_said_to_end_too_early_but_those_that_do_are():
+    """341 levels, as of 64x64x3 images: α / σ = (1 - t) / t of a logit-normal t is e^-z, which goes to 0."""
+    dice = torch.Generator().manual_seed(0)
+    told = short = missed = 0
+    for _ in range(400):
+        tail = (-torch.randn(341, generator=dice, dtype=torch.float64)).exp()
+        told += noise.end(tail) > noise.MOST
+        short += float(tail.min()) > noise.MOST
+        t = 0.8 * torch.rand(341, generator=dice, dtype=torch.float64)  # ends at α / σ = 1 / 4
+        missed += not noise.end((1 - t) / t) > noise.MOST
+    assert short > 200  # which is most of them: the smallest draw says nothing by itself
+    assert told <= 2 * noise.DOUBT * 400
+    assert missed <= 2 * noise.DOUBT * 400
+    few = torch.linspace(0.2, 3.0, 50, dtype=torch.float64).repeat(7)  # a schedule of 50 steps
+    assert noise.end(few * (1 + 0.003 * torch.randn(350, generator=dice))) > noise.MOST

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.subject import Subject
@@ -13,6 +14,7 @@ from safelight.checks.bench.watching import Call, watching
 SECONDS = 10.0
 FAST = True
 LEAST, MOST = 0.15, 0.05  # σ / α of the cleanest level, α / σ of the noisiest
+DOUBT = 0.05  # chance of a range that is said to end too early
 BATCHES = 4
 
 ONE_TIME = Code(
@@ -44,17 +46,29 @@ def check(subject: Subject) -> Iterator[Finding]:
     if not own.levels:
         return  # a denoiser of one level
     sigma_over = own.sigma / own.alpha.abs().clamp(min=1e-12)
-    clean, noisy = float(sigma_over.min()), float((own.alpha.abs() / own.sigma.clamp(min=1e-12)).min())
-    if noisy > MOST:
+    alpha_over = own.alpha.abs() / own.sigma.clamp(min=1e-12)
+    if end(alpha_over) > MOST:
+        noisy = float(alpha_over.min())
         yield SIGNAL_LEFT.found(
             f"at the noisiest level (t = {float(own.time[sigma_over.argmax()]):.3g}) x_t holds "
             f"{noisy:.3f} times as much image as noise, a signal-to-noise ratio of {noisy**2:.2g}",
             f"at most {MOST:g}",
         )
-    if clean > LEAST:
+    if end(sigma_over) > LEAST:
         yield NOISE_AT_START.found(
-            f"at the cleanest level x_t holds {clean:.3f} times as much noise as image", f"at most {LEAST:g}"
+            f"at the cleanest level x_t holds {float(sigma_over.min()):.3f} times as much noise as image",
+            f"at most {LEAST:g}",
         )
+
+
+def end(drawn: Tensor) -> float:
+    """Where a range ends below at the least, by two draws or more from it (Robson and Whitlock 1964).
+
+    The smallest draw, less 1 / DOUBT - 1 times its distance from the next: few draws do not reach the end of
+    a thin tail, where they lie far apart, but crowd at an end that cuts one off.
+    """
+    first, second = drawn.sort().values[:2].tolist()
+    return float(first - (1 / DOUBT - 1) * (second - first))
 
 
 def _in_a_batch(subject: Subject, calls: list[Call]) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from safelight.store.metrics import Row
 
 WINDOW = 200  # steps: what a gradient norm is compared with
 FIRST = 10  # steps whose median is the loss a run began with
+SETTLED = 1 / 4  # share of a run in which what is learned first swings: the KL, the mean colour
 LATELY = 50  # steps in which skips and spikes are counted
 
 
@@ -42,9 +43,9 @@ class Vitals:
     broken: deque[int] = field(default_factory=deque)  # steps at which something was not finite, lately
     watched: dict[str, float] = field(default_factory=dict)  # the last of each value that few steps have
     began: list[float] = field(default_factory=list)  # the first totals
-    smallest_kl: float = math.inf  # since a quarter of the run
+    smallest_kl: float = math.inf  # since SETTLED
     best_coverage: float = 0.0
-    smallest_colour: float = math.inf  # distance of the samples' channels from the data's
+    smallest_colour: float = math.inf  # distance of the samples' channels from the data's, since SETTLED
     worst: float = 0.0  # the highest of the spikes lately, in deviations
 
     def add(self, row: Row, spike: float) -> None:
@@ -63,7 +64,9 @@ class Vitals:
             if name not in every_step and not name.startswith(("verdict/", "remedy/")):
                 self.watched[name] = value
         self.best_coverage = max(self.best_coverage, row.extra.get("monitor/coverage", 0.0))
-        self.smallest_colour = min(self.smallest_colour, row.extra.get("monitor/colour", math.inf))
+        settled = self.step > self.steps * SETTLED
+        if settled:
+            self.smallest_colour = min(self.smallest_colour, row.extra.get("monitor/colour", math.inf))
         if len(self.began) < FIRST and math.isfinite(every_step["loss"]):
             self.began.append(every_step["loss"])
         if not all(map(math.isfinite, [*row.components.values(), *norms.values()])):
@@ -78,7 +81,7 @@ class Vitals:
         for steps in (self.broken, *self.spiked.values()):
             while steps and steps[0] <= self.step - LATELY:
                 steps.popleft()
-        if "raw/kl" in self.averages and self.step > self.steps / 4:
+        if "raw/kl" in self.averages and settled:
             self.smallest_kl = min(self.smallest_kl, self.averages["raw/kl"].value)
         if not any(self.spiked.values()):
             self.worst = 0.0
