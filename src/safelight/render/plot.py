@@ -53,8 +53,9 @@ def loss_figure(history: History) -> Figure:
         events = [event for event in history.events if first <= event.step <= last]
         unnamed = _draw_events(axes, events, first, last)
         if components:
-            half_life = number(max(default_half_life(curve.steps) for curve in components))
-            notes = ["faint: raw values", f"line: two-sided exponential average, half-life {half_life} steps"]
+            half_life = max(default_half_life(curve.steps) for curve in components)
+            told = f"{number(half_life)} {'step' if half_life == 1 else 'steps'}"
+            notes = ["faint: raw values", f"line: two-sided exponential average, half-life {told}"]
             if any(event.kind == "checkpoint" for event in events):
                 notes.append("ticks: checkpoints")
             if unnamed:
