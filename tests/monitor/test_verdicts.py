@@ -141,6 +141,18 @@ def test_colours_that_were_never_right_have_not_drifted():
     assert story(rows(0.4)) == []
 
 
+def test_what_colours_were_in_the_first_quarter_does_not_count():
+    """A young network's mean colour swings through that of the data."""
+
+    def rows(right_until: int):
+        for step in range(STEPS):
+            watched = {"monitor__colour": 0.02 if step < right_until else 0.4} if step % 20 == 19 else {}
+            yield row(step, {"mse": 0.1}, **watched)
+
+    assert story(rows(STEPS // 4)) == []
+    assert told(story(rows(STEPS // 2))) == [("colour drift", True)]
+
+
 def test_a_few_spikes_are_nothing_and_many_are_a_verdict():
     def rows(every: int):
         for step in range(STEPS):
