@@ -291,6 +291,24 @@ def test_remedies_come_in_the_order_of_the_table_and_those_of_a_new_run_are_pass
     assert "a batch twice as large" in [one.words for one in passed]
 
 
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "verdict", "rate"),
+    [
+        (2e-5, 3e-3, "discriminator wins", 2.4e-4),
+        (1e-2, 1e-5, "discriminator dead", 3.2e-4),
+        (1e-2, 1e-5, "mode collapse", 3.2e-4),
+        (1e-2, 1e-5, "discriminator wins", None),  # it wins although it is the slow one
+        (1e-3, 4e-3, "discriminator wins", None),
+    ],
+)
+def test_learning_rates_far_apart_are_brought_together_first(generator, discriminator, verdict, rate):
+    recipe = load("fashion-gan", {"optim.generator.lr": generator, "optim.discriminator.lr": discriminator})
+    trial, _ = first_trial(trouble(verdict), recipe.tree, 0)
+    assert trial is not None
+    both = {"optim.generator.lr": rate, "optim.discriminator.lr": rate}
+    assert (dict(trial.changes) == both) == (rate is not None)
+
+
 def test_tries_are_bounded_along_the_lineage():
     tree = load("fashion-gan").tree
     assert first_trial(trouble(), tree, MOST - 1)[0] is not None

@@ -6,6 +6,7 @@ A remedy is offered where the recipe has its keys, whatever family they belong t
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from safelight.config import Tree
 from safelight.monitor.config import Name
 
+UNEVEN = 8.0  # times another's learning rate: TTUR (Heusel 2017) takes 4
 GAMMA = 0.5  # weight of a gradient penalty that was none: gamma = 1
 
 
@@ -45,6 +47,7 @@ def command(remedy: Remedy, run: str, recipe: str, at: int) -> str:
 
 
 def _discriminator_wins(tree: Tree) -> Iterator[Remedy]:
+    yield from _evened(tree, "discriminator", "generator")
     yield from _penalty(tree, 4.0, "a stronger gradient penalty")
     yield from _rate(tree, "discriminator", 0.5)
     yield from _augmented(tree)
@@ -59,6 +62,7 @@ def _discriminator_overfits(tree: Tree) -> Iterator[Remedy]:
 
 
 def _mode_collapse(tree: Tree) -> Iterator[Remedy]:
+    yield from _evened(tree, "generator", "discriminator")
     yield from _rate(tree, "generator", 0.5)
     yield from _penalty(tree, 4.0, "a stronger gradient penalty")
     if tree["method"].get("loss") == "non-saturating":
@@ -69,6 +73,7 @@ def _mode_collapse(tree: Tree) -> Iterator[Remedy]:
 
 
 def _discriminator_dead(tree: Tree) -> Iterator[Remedy]:
+    yield from _evened(tree, "generator", "discriminator")
     yield from _penalty(tree, 0.25, "a weaker gradient penalty", only_there=True)
     yield from _rate(tree, "discriminator", 4.0)
     yield from _rate(tree, "generator", 0.25)
@@ -159,6 +164,15 @@ def _rate(tree: Tree, network: str, factor: float) -> Iterator[Remedy]:
     if isinstance(own := tree["optim"].get(network), dict):
         change = f"{factor:g} times" if factor > 1 else f"1/{1 / factor:g} of"
         yield Remedy(f"{change} the {network}'s learning rate", {f"optim.{network}.lr": own["lr"] * factor})
+
+
+def _evened(tree: Tree, fast: str, slow: str) -> Iterator[Remedy]:
+    """Equal learning rates, the geometric mean of both, where one network's is many times the other's."""
+    own, other = tree["optim"].get(fast), tree["optim"].get(slow)
+    if isinstance(own, dict) and isinstance(other, dict) and own["lr"] > UNEVEN * other["lr"]:
+        rate = float(f"{math.sqrt(own['lr'] * other['lr']):.2g}")
+        changes = {f"optim.{name}.lr": rate for name in (fast, slow)}
+        yield Remedy("equal learning rates, between the two", changes)
 
 
 def _augmented(tree: Tree) -> Iterator[Remedy]:
