@@ -80,15 +80,11 @@ def _discriminator_dead(tree: Tree) -> Iterator[Remedy]:
 
 
 def _not_finite(tree: Tree) -> Iterator[Remedy]:
-    sections = {f"optim.{name}": own for name, own in tree["optim"].items() if isinstance(own, dict)}
-    sections = sections or {"optim": tree["optim"]}
-    yield Remedy("half the learning rate", {f"{key}.lr": own["lr"] / 2 for key, own in sections.items()})
-    clipped = {f"{key}.clip": 1.0 for key, own in sections.items() if not own["clip"]}
+    yield _slower(tree, 2)
+    clipped = {f"{key}.clip": 1.0 for key, own in _optims(tree).items() if not own["clip"]}
     if clipped:
         yield Remedy("clipped gradients", clipped)
-    yield Remedy(
-        "a tenth of the learning rate", {f"{key}.lr": own["lr"] / 10 for key, own in sections.items()}
-    )
+    yield _slower(tree, 10)
     if tree["train"]["precision"] != "fp32":
         yield Remedy("32-bit arithmetic", {"train.precision": "fp32"}, live=False)
 
@@ -164,6 +160,18 @@ def _rate(tree: Tree, network: str, factor: float) -> Iterator[Remedy]:
     if isinstance(own := tree["optim"].get(network), dict):
         change = f"{factor:g} times" if factor > 1 else f"1/{1 / factor:g} of"
         yield Remedy(f"{change} the {network}'s learning rate", {f"optim.{network}.lr": own["lr"] * factor})
+
+
+def _optims(tree: Tree) -> dict[str, Tree]:
+    """The sections that state a learning rate, by dotted key."""
+    sections = {f"optim.{name}": own for name, own in tree["optim"].items() if isinstance(own, dict)}
+    return sections or {"optim": tree["optim"]}
+
+
+def _slower(tree: Tree, times: int) -> Remedy:
+    """All learning rates divided alike."""
+    changes = {f"{key}.lr": own["lr"] / times for key, own in _optims(tree).items()}
+    return Remedy({2: "half the learning rate", 10: "a tenth of the learning rate"}[times], changes)
 
 
 def _evened(tree: Tree, fast: str, slow: str) -> Iterator[Remedy]:
