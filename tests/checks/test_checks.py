@@ -13,6 +13,7 @@ from safelight.checks import augmentation, images, noise
 from safelight.checks.bench.clock import Clock, OutOfTime
 from safelight.checks.bench.oracle import asked, targets
 from safelight.checks.bench.reach import reach
+from safelight.checks.bench.trial import FEW, STEPS
 from safelight.checks.bench.world import between
 from safelight.data.space import Codec, Space
 from safelight.data.stream import Stream
@@ -320,6 +321,20 @@ def test_what_is_left_out_for_time_is_told():
     clock.begin(1.0)
     with pytest.raises(OutOfTime, match="further rows: would take 50 s, 1 s are left"):
         clock.afford(50, "further rows")
+
+
+def test_fewer_images_are_looked_at_where_steps_take_too_long(monkeypatch):
+    monkeypatch.setattr("safelight.checks.bench.trial.PATIENCE", 600.0)
+    whole = subject()
+    assert (whole.rows, len(whole.batch(whole.rows).x), whole.trial.plan.train.batch_size) == (16, 16, 16)
+    assert len(whole.trial.records) == STEPS
+    before, again = whole.trial.before, subject().trial.before  # judging the time leaves the networks alone
+    assert all(torch.equal(before[name], again[name]) for name in before)
+    monkeypatch.setattr("safelight.checks.bench.trial.PATIENCE", 1e-9)
+    hurried = subject()
+    assert (hurried.rows, hurried.trial.plan.train.batch_size) == (FEW, FEW)
+    assert len(hurried.trial.records) >= 1
+    assert subject(batch_size=2).rows == 2
 
 
 def test_few_noise_levels_are_not_said_to_end_too_early_but_those_that_do_are():

@@ -21,7 +21,8 @@ from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.oracle import Asked, asked, targets
 from safelight.checks.bench.reach import reach
-from safelight.checks.bench.subject import FEW, Subject
+from safelight.checks.bench.subject import Subject
+from safelight.checks.bench.trial import FEW
 from safelight.checks.bench.watching import Call, Stand, first_rows, watching
 from safelight.engine.schedule import weight_at
 from safelight.types import Batch, Remembers

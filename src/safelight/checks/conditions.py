@@ -15,7 +15,8 @@ from torch import Tensor
 from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.oracle import Asked
-from safelight.checks.bench.subject import FEW, Subject
+from safelight.checks.bench.subject import Subject
+from safelight.checks.bench.trial import FEW
 from safelight.checks.bench.watching import Call, Stand, watching
 from safelight.types import Batch, Nets, Phase, Values
 

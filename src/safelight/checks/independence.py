@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from safelight.checks.bench.clock import OutOfTime
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.subject import FEW, Subject, exchanged
+from safelight.checks.bench.subject import Subject, exchanged
+from safelight.checks.bench.trial import FEW
 from safelight.checks.bench.watching import Call, OneByOne, watching
 from safelight.types import Batch, Phase
 

@@ -27,9 +27,6 @@ from safelight.types import Batch, DataSpec, Method, Moment, Nets, Phase, Values
 if TYPE_CHECKING:
     from safelight.checks.bench.world import World
 
-ROWS = 16  # images of a probe's batch, at most
-FEW = 4  # images where every one is looked at by itself
-
 
 @dataclass
 class Subject:
@@ -51,10 +48,10 @@ class Subject:
     def pack(self) -> Pack:
         return self.streams(1).pack
 
-    @cached_property
+    @property
     def rows(self) -> int:
         """Images of a probe's batch."""
-        return min(ROWS, self.plan.train.batch_size)
+        return self.trial.rows
 
     @cached_property
     def trial(self) -> Trial:
@@ -111,14 +108,20 @@ class Subject:
         items = items[present] if present.any() else items
         return stream.pick(np.resize(items, count))
 
-    def losses(self, nets: Nets, phase: Phase, batch: Batch, step: int = 0, seen: bool = False) -> Values:
-        """Components of a phase, as the engine would ask for them, in one part; or what it has seen."""
+    def losses(
+        self, nets: Nets, phase: Phase, batch: Batch, step: int = 0, seen: bool = False,
+        memory: Values | None = None,
+    ) -> Values:  # fmt: skip
+        """Components of a phase, as the engine would ask for them, in one part; or what it has seen.
+
+        memory: of the method; else as the trial left it.
+        """
         reseed(self.plan.train.seed, step, phase.name, batch.rows.start)
         draw = RowDraw(self.plan.train.seed, step, phase.name, batch.rows, self.device)
         moment = Moment(
             step,
             draw,
-            self.trial.state.memory,
+            self.trial.state.memory if memory is None else memory,
             self.weights,
             alone if phase.whole else refused,
             lambda: torch.autocast(self.device.type, enabled=False),

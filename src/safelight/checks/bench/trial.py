@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 STEPS = 6
 PATIENCE = 20.0  # seconds after which no further step is begun
+ROWS = 16  # images of a probe's batch, at most
+FEW = 4  # images where every one is looked at by itself
+BACKWARD = 3  # forward passes that a step takes as long as
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Trial:
     before: Mapping[str, Tensor]  # parameters and buffers as they were built, by "network.name"
     trainable: frozenset[str]  # parameters that could be trained, as they were built, by "network.name"
     plan: Plan  # with which it was trained
+    rows: int  # images of a batch
     records: list[StepRecord] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)  # of networks in the first step, inputs only
     seconds_an_image: float = 0.0
@@ -39,15 +43,17 @@ class Trial:
 
 def trial(subject: Subject) -> Trial:
     """Train a fresh state for a few steps, at the peak learning rate, without ramps."""
-    plan = short(subject)
-    state = subject.build(plan)
+    most = min(ROWS, subject.plan.train.batch_size)
+    state = subject.build(short(subject, most))
+    rows = fitting(subject, state, most)
+    plan = short(subject, rows)
     trainable = frozenset(
         f"{name}.{key}"
         for name, net in state.nets.items()
         for key, value in net.named_parameters()
         if value.requires_grad
     )
-    made = Trial(state, everything(state), trainable, plan)
+    made = Trial(state, everything(state), trainable, plan, rows)
     times: list[float] = []
     began = time.perf_counter()
 
@@ -59,7 +65,7 @@ def trial(subject: Subject) -> Trial:
     job = Job(
         subject.method,
         state,
-        subject.streams(subject.rows),
+        subject.streams(rows),
         lambda step: plan,
         made.records.append,
         boundary,
@@ -72,20 +78,39 @@ def trial(subject: Subject) -> Trial:
     _to(job, STEPS)
     if len(times) > 2:
         durations = [after - before for before, after in pairwise(times[1:])]
-        made.seconds_an_image = sorted(durations)[len(durations) // 2] / subject.rows
+        made.seconds_an_image = sorted(durations)[len(durations) // 2] / rows
     else:
-        made.seconds_an_image = (times[-1] - began) / len(times) / subject.rows
+        made.seconds_an_image = (times[-1] - began) / len(times) / rows
     return made
 
 
-def short(subject: Subject) -> Plan:
+def fitting(subject: Subject, state: State, most: int) -> int:
+    """How many images the steps of a trial can be made on within its patience: FEW or more, if there are.
+
+    Judged by one forward pass on FEW, which changes nothing.
+    """
+    if most <= FEW:
+        return most
+    modes = {name: net.training for name, net in state.nets.items()}
+    for net in state.nets.values():
+        net.eval()
+    began = time.perf_counter()
+    with torch.no_grad():
+        subject.losses(state.nets, subject.method.phases[0], subject.batch(FEW), memory=state.memory)
+    seconds = (time.perf_counter() - began) / FEW * BACKWARD * len(subject.method.phases) * STEPS
+    for name, net in state.nets.items():
+        net.train(modes[name])
+    return max(FEW, min(most, int(PATIENCE / seconds)))
+
+
+def short(subject: Subject, rows: int) -> Plan:
     """The plan, of a few steps at the learning rates' peaks and the weights' largest."""
     whole = subject.plan
     optim = {
         name: own.model_copy(update={"warmup": 0, "schedule": "constant"})
         for name, own in whole.optim.items()
     }
-    stated = {"accumulate": 1, "batch_size": subject.rows, "ema_lengths": ()}
+    stated = {"accumulate": 1, "batch_size": rows, "ema_lengths": ()}
     return replace(
         whole,
         steps=STEPS,
