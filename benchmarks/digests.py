@@ -1,4 +1,4 @@
-"""Fingerprints of the weights after a short run of every recipe: equal where a change should change no number.
+"""Fingerprints of weights after a short run of every recipe: equal where a change should change no number.
 
     python benchmarks/digests.py [RECIPE ...] [--out digests.json]
     python benchmarks/digests.py --against digests.json
