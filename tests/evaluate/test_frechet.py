@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from safelight.evaluate.frechet import Moments, frechet, moments
+from safelight.evaluate.frechet import Moments, fitted, floor, frechet, moments
 
 
 def gaussian(mean, covariance, count=1000) -> Moments:
@@ -86,3 +86,27 @@ def test_moments_need_two_features():
         moments([torch.zeros(1, 3)])
     with pytest.raises(ValueError, match="two features, not 0"):
         moments([])
+
+
+@pytest.mark.parametrize(
+    ("size", "real", "n", "m"),
+    [(24, 1617, 1000, 1617), (24, 1617, 100, 1617), (100, 250, 200, 250)],  # few features, few samples, many
+)
+def test_the_floor_is_what_a_perfect_generator_gets_from_as_many_images(size, real, n, m):
+    """Simulated: everything is drawn from one Gaussian, the generator's samples too."""
+    random = torch.Generator().manual_seed(3)
+    mixing = torch.randn(size, size, generator=random) / torch.arange(1.0, size + 1).sqrt()
+
+    def drawn(count: int) -> torch.Tensor:
+        return torch.randn(count, size, generator=random) @ mixing
+
+    perfect = [frechet(fitted(drawn(n)), fitted(drawn(m))) for _ in range(30)]
+    expected = sum(perfect) / len(perfect)
+    floors = [floor(drawn(real), n, m) for _ in range(6)]
+    assert sum(floors) / len(floors) == pytest.approx(expected, rel=0.06)
+    data = drawn(real)
+    assert floor(data, n, m) == floor(data, n, m)
+
+
+def test_the_floor_of_images_that_are_all_alike_is_nothing():
+    assert floor(torch.ones(40, 3), 30, 40) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Iterator
+from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from safelight.evaluate.evaluation import Evaluation
 from safelight.evaluate.extractors import open_extractor
 from safelight.evaluate.features import Extractor, extract
 from safelight.evaluate.floor import classes_of, floor, sides
+from safelight.evaluate.frechet import floor as frechet_floor
 from safelight.evaluate.frechet import frechet, moments
 from safelight.evaluate.measure import Drawn, measure
 from safelight.evaluate.real import real_features, reference_items
@@ -89,7 +91,7 @@ def test_growing_noise_and_blur_are_ranked_by_efficientnet(digits):
 def test_real_images_in_the_place_of_samples_give_the_floor(classifier, digits):
     """The very images of the floor, against their own reference: every metric is its floor."""
     images, against, told = sides(digits, 400, 10_000)
-    assert told == "two disjoint halves of the training images, 400 against 812"
+    assert told == "two disjoint parts of the training images, 400 against 1,224"
     found = scores(
         classifier,
         real_features(classifier, digits, against),
@@ -97,9 +99,12 @@ def test_real_images_in_the_place_of_samples_give_the_floor(classifier, digits):
         classes_of(digits, images),
     )
     lowest = floor(classifier, digits, 400, 10_000, by_class=True)
-    assert lowest.told == told
+    assert lowest.told == f"{told}, the Fréchet distance brought to 400 against 1,624"
     for name in found:
-        if name != "class accuracy":
+        if name == "FD-classifier":
+            every = real_features(classifier, digits, reference_items(digits, 10_000)).values
+            assert lowest.scores[name].value == pytest.approx(frechet_floor(every, 400, 1624), rel=1e-6)
+        elif name != "class accuracy":
             assert lowest.scores[name].value == pytest.approx(found[name].value, rel=1e-5, abs=1e-7)
     assert lowest.scores["class accuracy"].value == classifier.accuracy  # of images it has not learned
 
@@ -162,13 +167,34 @@ def test_the_floor_is_held_out_against_training_where_enough_are_held_out():
     assert np.array_equal(images, pack.held_out[:300])
     assert np.array_equal(against, reference_items(pack, 500))
     assert told == "held-out images against training images, 300 against 500"
-    images, against, told = sides(pack, count + 1, 10_000)
-    assert told.startswith(
-        "held-out images against training images" if count >= len(pack.train) // 2 else "two"
-    )
-    halves = sides(open_data(Data(source="digits", held_out=0.0)), 5000, 600)
-    assert not set(halves[0].tolist()) & set(halves[1].tolist())
-    assert halves[2] == "two disjoint halves of the training images, 898 against 600"
+    assert sides(pack, count + 1, 10_000)[2].startswith("two disjoint parts of the training images")
+    parts = sides(open_data(Data(source="digits", held_out=0.0)), 5000, 600)
+    assert not set(parts[0].tolist()) & set(parts[1].tolist())
+    assert parts[2] == "two disjoint parts of the training images, 898 against 600"
+
+
+@pytest.mark.parametrize(("n", "reference"), [(1000, 10_000), (400, 300)])
+def test_both_distances_of_a_perfect_generator_are_their_floors(digits, n, reference):
+    """Features are Gaussian noise that an image's bytes decide, so that noise is drawn from the data."""
+
+    def noise(pixels):
+        seeds = [int.from_bytes(blake2b(own.numpy().tobytes()).digest()[:8], "little") for own in pixels]
+        values = [np.random.default_rng(seed).standard_normal(16) for seed in seeds]
+        return torch.tensor(np.array(values), dtype=torch.float32), None
+
+    extractor = Extractor("noise", "simulated", "as they are", noise, CPU)
+    random = np.random.default_rng(5)
+    real = real_features(extractor, digits, reference_items(digits, reference))
+    none = torch.full((n,), -1)
+    found = []
+    for _ in range(8):
+        images = random.integers(0, 256, (n, 28, 28, 1), dtype=np.uint8)
+        found.append(scores(extractor, real, extract(extractor, [images]), none))
+    lowest = floor(extractor, digits, n, reference, by_class=False)
+    distance, kernel = ([own[name].value for own in found] for name in ("FD-noise", "KID-noise"))
+    chance = np.std(distance) + 0.1 * np.mean(distance)  # of one reference, and of the floor
+    assert abs(np.mean(distance) - lowest.scores["FD-noise"].value) < 2 * chance
+    assert abs(np.mean(kernel) - lowest.scores["KID-noise"].value) < found[0]["KID-noise"].spread
 
 
 def test_features_and_floors_are_computed_once(drawn_from, digits, monkeypatch):
@@ -224,7 +250,7 @@ def test_images_are_not_kept(drawn_from, digits):
     assert max(alive) <= 2
 
 
-def test_frechet_distance_of_the_halves_agrees_with_the_metric_itself(drawn_from, digits):
+def test_frechet_distance_of_enough_images_is_the_metric_itself(drawn_from, digits):
     images, against, _ = sides(digits, 300, 600)
     a, b = (extract(drawn_from, [digits.images[items]]).values for items in (against, images))
     told = floor(drawn_from, digits, 300, 600, by_class=False).scores["FD-program"].value

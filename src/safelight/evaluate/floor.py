@@ -1,9 +1,9 @@
 """The floor of every metric: real images in the place of the generated ones.
 
 No generator is expected to do better, and one that does has learned its reference by heart. The floor of n
-samples is n held-out images against the very reference of the samples. Where fewer than n are held out and
-the training images offer more, they are cut in two halves, of which one (n of it at most) is measured
-against the other. The Fréchet distance grows as images get fewer, so a floor says how many it had.
+samples is n held-out images against the very reference of the samples. Where fewer than n are held out, it is
+n of the training images, half of them at most, against others of them. The Fréchet distance grows as images
+get fewer: where there are too few, its floor is brought to the numbers of the samples and their reference.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from safelight.data.cache import cache_dir, move_into_place
 from safelight.data.pack import Pack
 from safelight.data.source import Progress, key
 from safelight.evaluate.features import Extractor
+from safelight.evaluate.frechet import floor as frechet_floor
 from safelight.evaluate.real import real_features, reference_items
 from safelight.evaluate.scores import Score, scores
 
-VERSION = 2  # of the metrics: another number measures every floor anew
+VERSION = 3  # of the metrics: another number measures every floor anew
 Items = NDArray[np.int64]
 
 
@@ -64,16 +65,13 @@ def floor(
 def sides(pack: Pack, n: int, reference: int) -> tuple[Items, Items, str]:
     """Images in the place of samples, the images they are measured against, and both in words."""
     training = reference_items(pack, len(pack.train))
-    if len(pack.held_out) >= min(n, len(training) // 2):
-        images, against, what = (
-            pack.held_out[:n],
-            training[:reference],
-            "held-out images against training images",
-        )
+    if len(pack.held_out) >= n:
+        images, against = pack.held_out[:n], training[:reference]
+        what = "held-out images against training images"
     else:
-        half = len(training) // 2
-        images, against = training[:half][:n], training[half:][:reference]
-        what = "two disjoint halves of the training images"
+        part = min(n, len(training) // 2)
+        images, against = training[:part], training[part:][:reference]
+        what = "two disjoint parts of the training images"
     return images, against, f"{what}, {len(images):,} against {len(against):,}"
 
 
@@ -88,6 +86,11 @@ def _measured(
         real_features(extractor, pack, images, progress),
         wanted,
     )
+    m = min(reference, len(pack.train))
+    if (len(images), len(against)) != (n, m):
+        training = real_features(extractor, pack, reference_items(pack, len(pack.train)), progress)
+        found[extractor.frechet] = Score(frechet_floor(training.values, n, m))
+        told += f", the Fréchet distance brought to {n:,} against {m:,}"
     if "class accuracy" in found and extractor.accuracy is not None and not math.isnan(extractor.accuracy):
         # The classifier has learned its training images: how often it is right is known from the others.
         found["class accuracy"] = Score(extractor.accuracy)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from safelight.config import UserError
 from safelight.evaluate.class_accuracy import class_accuracy
 from safelight.evaluate.diversity import diversity
 from safelight.evaluate.features import Extractor, Features
-from safelight.evaluate.frechet import Moments, frechet, moments
+from safelight.evaluate.frechet import fitted, frechet
 from safelight.evaluate.kid import kid
 from safelight.evaluate.prdc import NEIGHBOURS, prdc
 
 FEWEST = 2 * (NEIGHBOURS + 1)  # images on either side
-CHUNK = 4096  # features at once in float64
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def scores(extractor: Extractor, real: Features, images: Features, wanted: Tenso
     distance, spread = kid(real.values, images.values)
     shares = prdc(real.values[:fewer], images.values[:fewer])
     found = {
-        extractor.frechet: Score(frechet(_moments(real), _moments(images))),
+        extractor.frechet: Score(frechet(fitted(real.values), fitted(images.values))),
         extractor.kernel: Score(distance, spread),
         "precision": Score(shares.precision),
         "recall": Score(shares.recall),
@@ -51,7 +49,3 @@ def scores(extractor: Extractor, real: Features, images: Features, wanted: Tenso
     if images.classes is not None and bool((asked := wanted >= 0).any()):
         found["class accuracy"] = Score(class_accuracy(images.classes[asked], wanted[asked]))
     return found
-
-
-def _moments(features: Features) -> Moments:
-    return moments(torch.split(features.values, CHUNK))
