@@ -70,13 +70,14 @@ class RowDraw:
         np.cos(angle, out=normals[:, 0])
         np.sin(angle, out=normals[:, 1])
         normals *= radius[:, None]
-        return self._tensor(normals.reshape(len(self.rows), -1)[:, :size], shape)
+        return self._tensor(normals.reshape(len(self.rows), -1)[:, :size], shape, self.device)
 
-    def uniform(self, name: str, *shape: int) -> Tensor:
-        """Uniform in [0, 1) float32 (b, *shape), on a grid of 2**-24."""
+    def uniform(self, name: str, *shape: int, host: bool = False) -> Tensor:
+        """Uniform in [0, 1) float32 (b, *shape), on a grid of 2**-24. host: on the CPU."""
         size = math.prod(shape)
         words = self._words(name, size)[:, :size]
-        return self._tensor((words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24), shape)
+        values = (words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+        return self._tensor(values, shape, "cpu" if host else self.device)
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:
         """Uniform int64 in [0, high) (b, *shape). The bias is below high / 2**53.
@@ -87,7 +88,7 @@ class RowDraw:
             raise ValueError(f"integers({name!r}): high is {high}, not in 1..2**31")
         size = math.prod(shape)
         fraction = (self._words(name, size)[:, :size] >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        return self._tensor((fraction * high).astype(np.int64), shape)
+        return self._tensor((fraction * high).astype(np.int64), shape, self.device)
 
     def _words(self, name: str, size: int) -> NDArray[np.uint64]:
         """At least `size` random words for each row, (b, words)."""
@@ -97,6 +98,16 @@ class RowDraw:
         words = stream.random_raw(len(self.rows) * counts * WORDS_PER_COUNT)
         return words.reshape(len(self.rows), counts * WORDS_PER_COUNT)
 
-    def _tensor(self, values: NDArray[np.generic], shape: tuple[int, ...]) -> Tensor:
+    def _tensor(
+        self, values: NDArray[np.generic], shape: tuple[int, ...], device: torch.device | str
+    ) -> Tensor:
         rows = np.ascontiguousarray(values.reshape(len(self.rows), *shape))
-        return torch.from_numpy(rows).to(self.device, non_blocking=True)
+        return sent(torch.from_numpy(rows), device)
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A host's tensor on a device, without waiting for it on CUDA alone.
+
+    A copy to Apple's MPS would read the host's memory after it was given back (pytorch issue 189690).
+    """
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")

@@ -35,9 +35,8 @@ def gaussian_nll(mse: Tensor, variance: Tensor | float, values: int) -> Tensor:
 
 
 def bits_per_value(mse: Tensor | float, nats: Tensor | float, values: int) -> Tensor:
-    """bpd*: bits a pixel value of the bound, at the σ that makes it best."""
-    mse = torch.as_tensor(mse, dtype=torch.float64)
-    return (2 * math.pi * math.e * mse).log2() / 2 + torch.as_tensor(nats) / (values * math.log(2))
+    """bpd*: bits a pixel value of the bound, at the σ that makes it best; on the CPU, in float64."""
+    return (2 * math.pi * math.e * _on_cpu(mse)).log2() / 2 + _on_cpu(nats) / (values * math.log(2))
 
 
 def implied_sigma(mse_weight: float, values: int, kl_weight: float = 1.0) -> float:
@@ -60,11 +59,12 @@ def covariance_eigenvalues(x: Tensor, given: Tensor | None = None) -> Tensor:
 
     What a linear function of the conditions tells of an image needs no latent, and is taken out first.
     Of n images there are n - 1 - K eigenvalues above zero at most; the largest come out a little too large.
+    On the CPU, in float64.
     """
-    x = x.double()
-    known = torch.ones(len(x), 1, dtype=torch.float64, device=x.device)
+    x = _on_cpu(x)
+    known = torch.ones(len(x), 1, dtype=torch.float64)
     if given is not None:
-        known = torch.cat([known, given.double().flatten(1)], 1)
+        known = torch.cat([known, _on_cpu(given).flatten(1)], 1)
     basis, singular, _ = torch.linalg.svd(known, full_matrices=False)
     basis = basis[:, singular > singular[0] * 1e-9]  # one-hot classes sum to the constant
     x = x - basis @ (basis.T @ x)
@@ -77,3 +77,9 @@ def covariance_eigenvalues(x: Tensor, given: Tensor | None = None) -> Tensor:
 def predicted_active(eigenvalues: Tensor, sigma: float) -> int:
     """Latents the best linear decoder uses: eigenvalues above σ² (probabilistic PCA). 0 = it collapses."""
     return int((eigenvalues > sigma**2).sum())
+
+
+def _on_cpu(value: Tensor | float) -> Tensor:
+    """In float64, which not every device has: Apple's GPUs can not even convert to it."""
+    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    return tensor.cpu().double()

@@ -64,8 +64,8 @@ class Draw(Protocol):
         """Standard normal float32, (b, *shape)."""
         ...
 
-    def uniform(self, name: str, *shape: int) -> Tensor:
-        """Uniform in [0, 1) float32, (b, *shape)."""
+    def uniform(self, name: str, *shape: int, host: bool = False) -> Tensor:
+        """Uniform in [0, 1) float32, (b, *shape). host: on the CPU, for what is computed in float64 there."""
         ...
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:

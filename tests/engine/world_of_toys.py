@@ -103,8 +103,8 @@ class Witness:
     def normal(self, name: str, *shape: int) -> Tensor:
         return self._seen(name, self.draw.normal(name, *shape))
 
-    def uniform(self, name: str, *shape: int) -> Tensor:
-        return self._seen(name, self.draw.uniform(name, *shape))
+    def uniform(self, name: str, *shape: int, host: bool = False) -> Tensor:
+        return self._seen(name, self.draw.uniform(name, *shape, host=host))
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:
         return self._seen(name, self.draw.integers(name, high, *shape))

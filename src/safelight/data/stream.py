@@ -29,7 +29,7 @@ from safelight.data.latents import Latents
 from safelight.data.pack import Pack
 from safelight.data.space import Space
 from safelight.data.view import STRAIGHT, View, Views, seen
-from safelight.draw import RowDraw, permutation
+from safelight.draw import RowDraw, permutation, sent
 from safelight.types import Batch, DataSpec
 
 ORDERS_KEPT = 2  # permutations in memory; a batch rarely meets more than two epochs
@@ -198,7 +198,7 @@ class Stream:
         tensor = values if isinstance(values, Tensor) else torch.from_numpy(values)
         if self.device.type == "cuda":  # only pinned memory is copied while the device computes
             tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        return sent(tensor, self.device)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """The permutation of an epoch. The dictionary is never changed in place: threads may share it."""

@@ -107,9 +107,9 @@ class Repeated:
         """Standard normal float32 (rows, *shape)."""
         return self._all(self.draw.normal(name, *shape))
 
-    def uniform(self, name: str, *shape: int) -> Tensor:
+    def uniform(self, name: str, *shape: int, host: bool = False) -> Tensor:
         """Uniform in [0, 1) float32 (rows, *shape)."""
-        return self._all(self.draw.uniform(name, *shape))
+        return self._all(self.draw.uniform(name, *shape, host=host))
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:
         """Uniform int64 in [0, high) (rows, *shape)."""

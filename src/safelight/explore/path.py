@@ -93,9 +93,9 @@ class Between:
         """Standard normal float32 (b, *shape)."""
         return slerp(self.a.normal(name, *shape), self.b.normal(name, *shape), self.share)
 
-    def uniform(self, name: str, *shape: int) -> Tensor:
+    def uniform(self, name: str, *shape: int, host: bool = False) -> Tensor:
         """Uniform in [0, 1) float32 (b, *shape)."""
-        return self._nearer.uniform(name, *shape)
+        return self._nearer.uniform(name, *shape, host=host)
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:
         """Uniform int64 in [0, high) (b, *shape)."""

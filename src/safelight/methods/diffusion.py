@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from safelight import samplers
 from safelight.config import Section
+from safelight.draw import sent
 from safelight.methods import NetworkConfig
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
@@ -77,6 +78,10 @@ class Level:
     alpha: Tensor
     sigma: Tensor
 
+    def to(self, device: torch.device) -> Level:
+        """Levels are computed in float64 on the CPU, as not every device has it, and leave it in float32."""
+        return Level(sent(self.t, device), sent(self.alpha, device), sent(self.sigma, device))
+
 
 class Diffusion:
     """One network, one phase, one component: the mean squared error of the prediction."""
@@ -110,14 +115,14 @@ class Diffusion:
 
     def loss(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
         """mse = w |out - (a x + s ε)|² at a random t, a share of the conditions dropped."""
-        row = torch.arange(batch.rows.start, batch.rows.stop, device=batch.x.device)
-        u = (row + moment.draw.uniform("time")) / batch.total
+        row = torch.arange(batch.rows.start, batch.rows.stop)
+        u = (row + moment.draw.uniform("time", host=True)) / batch.total
         kept = moment.draw.uniform("condition") >= self.config.condition_dropout
         return {"mse": self.error(nets, batch, batch.present & kept, self.level(u), moment.draw)}, {}
 
     def error(self, nets: Nets, batch: Batch, present: Tensor, level: Level, draw: Draw) -> Tensor:
         """Weighted squared error of the prediction, mean over C, H, W: (b,)."""
-        ε = draw.normal("noise", *batch.x.shape[1:])
+        ε, level = draw.normal("noise", *batch.x.shape[1:]), level.to(batch.x.device)
         x_t = level.alpha * batch.x + level.sigma * ε
         a, s = self.target(level)
         out = nets["denoiser"](x_t, level.t, batch.given, present)
@@ -125,7 +130,7 @@ class Diffusion:
         return error * self.weight(level) if self.config.min_snr else error
 
     def level(self, u: Tensor) -> Level:
-        """Noise levels for u uniform in [0, 1): stratified over the batch, so that t varies within it."""
+        """Noise levels on the CPU, for u (b,) uniform in [0, 1) there, stratified over the batch."""
         if self.config.process == "ddpm":
             return self.discrete((u * self.config.timesteps).long())
         if self.config.times == "logit-normal":  # Esser 2024
@@ -135,7 +140,7 @@ class Diffusion:
 
     def discrete(self, index: Tensor) -> Level:
         """Noise levels of DDPM's timesteps 1..T, given as 0..T-1."""
-        cumprod = self.alphas_cumprod.to(index.device)[index].float()[:, None, None, None]
+        cumprod = self.alphas_cumprod[index].float()[:, None, None, None]
         return Level((index + 1).float() / self.config.timesteps, cumprod.sqrt(), (1 - cumprod).sqrt())
 
     def target(self, level: Level) -> tuple[Tensor | float, Tensor | float]:
@@ -173,10 +178,10 @@ class Diffusion:
     ) -> Tensor:
         """Images from noise. The samplers work on x_t / α, where every process is x + σ ε."""
         assert isinstance(how, DiffusionSampling)
-        sigmas = self.sigmas(how.steps).to(latent.device)
+        sigmas = self.sigmas(how.steps)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            level = self.at(sigma, len(x))
+            level = self.at(sigma, len(x)).to(x.device)
             x_t = level.alpha * x
             out = guided(nets["denoiser"], x_t, level.t, given, present, how.guidance).float()
             estimate = self.estimate(x_t, out, level)
@@ -186,7 +191,7 @@ class Diffusion:
             return draw.normal(f"sampler {step}", *latent.shape[1:])
 
         top = sigmas[0] if self.config.process == "flow" else (1 + sigmas[0].square()).sqrt()
-        return samplers.sample(how.sampler, denoise, latent * top.float(), sigmas, noise, how.eta)
+        return samplers.sample(how.sampler, denoise, latent * float(top), sigmas, noise, how.eta)
 
     def sigmas(self, steps: int) -> Tensor:
         """Descending σ / α, from pure noise to 0: (steps + 1,)."""
@@ -195,12 +200,12 @@ class Diffusion:
         return samplers.ddpm_sigmas(self.alphas_cumprod, steps)
 
     def at(self, sigma: Tensor, length: int) -> Level:
-        """Noise levels for σ / α of a batch of a given length."""
+        """Noise levels for σ / α of a batch of a given length, on the CPU."""
         if self.config.process == "flow":
             t = (sigma / (1 + sigma)).float().expand(length)
             return Level(t, 1 - t[:, None, None, None], t[:, None, None, None])
         alpha = (1 + sigma.square()).rsqrt().float().expand(length)[:, None, None, None]
-        timestep = samplers.timestep_of_sigma(sigma, self.alphas_cumprod).to(sigma.device) + 1
+        timestep = samplers.timestep_of_sigma(sigma, self.alphas_cumprod) + 1
         t = (timestep / self.config.timesteps).float().expand(length)
         return Level(t, alpha, (1 - alpha.square()).sqrt())
 
@@ -210,7 +215,7 @@ class Diffusion:
         """Held-out loss (b,) in each band of t: a signal of quality that needs no sampling."""
         losses = {}
         for band in range(BANDS):
-            u = (band + draw.uniform(f"band {band}")) / BANDS
+            u = (band + draw.uniform(f"band {band}", host=True)) / BANDS
             if self.config.process == "flow":
                 level = Level(u, 1 - u[:, None, None, None], u[:, None, None, None])
             else:
@@ -221,14 +226,14 @@ class Diffusion:
 
     def panels(self, nets: Nets, batch: Batch, draw: Draw) -> Mapping[str, Panel]:
         """Held-out images at rising noise, and what one evaluation makes of them."""
-        times = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], device=batch.x.device)
+        times = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])
         count = min(4, len(batch.x))
         x, present = batch.x[:count], batch.present[:count]
         given = {name: value[:count] for name, value in batch.given.items()}
         ε = draw.normal("noise", *x.shape[1:])[:count]
         columns = []
         for t in times:
-            level = self.at(self.sigma_at(t), count)
+            level = self.at(self.sigma_at(t), count).to(x.device)
             x_t = level.alpha * x + level.sigma * ε
             out = nets["denoiser"](x_t, level.t, given, present).float()
             columns.append(torch.stack([x_t, self.estimate(x_t, out, level)], dim=1).flatten(0, 1))

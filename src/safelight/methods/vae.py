@@ -224,7 +224,7 @@ class Vae:
             "mse": mse,
             "kl": nats,
             "active units": elbo.active_units(mean).float(),
-            "bpd*": elbo.bits_per_value(mse.mean(), nats.mean().double(), batch.x[0].numel()),
+            "bpd*": elbo.bits_per_value(mse.mean(), nats.mean(), batch.x[0].numel()),
         }
 
     def panels(self, nets: Nets, batch: Batch, draw: Draw) -> Mapping[str, Panel]:

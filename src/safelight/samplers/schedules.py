@@ -6,7 +6,8 @@ x_t = (1 - t) x0 + t n is (1 - t) * x with sigma = t / (1 - t), so t = sigma / (
 x = sigma * n.
 
 A schedule `sigmas` (n + 1,) is float64, strictly descending, and ends in 0, a level at which the network is
-never asked. It is best left on the CPU, whatever the device of x: its values are read on the host.
+never asked. It stays on the CPU, whatever the device of x: its values are read there, and not every device
+has float64.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def ddpm_sigmas(alphas_cumprod: Tensor, n: int, spacing: Spacing = "trailing") -
 
 
 def timestep_of_sigma(sigma: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """The training timestep at a noise level, float64 of sigma's shape, in 0..steps-1.
+    """The training timestep at a noise level on the CPU, float64 of sigma's shape, in 0..steps-1.
 
     Linear in log sigma between timesteps: a whole number, up to rounding, for a level of `ddpm_sigmas`.
     """

@@ -38,9 +38,9 @@ class Still:
         """Zeros (rows, *shape)."""
         return torch.zeros(self.rows, *shape, device=self.device)
 
-    def uniform(self, name: str, *shape: int) -> Tensor:
+    def uniform(self, name: str, *shape: int, host: bool = False) -> Tensor:
         """A half everywhere (rows, *shape)."""
-        return torch.full((self.rows, *shape), 0.5, device=self.device)
+        return torch.full((self.rows, *shape), 0.5, device="cpu" if host else self.device)
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:
         """Zeros (rows, *shape)."""
