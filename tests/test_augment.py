@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import pytest
 import torch
 
 from safelight.augment import adaptive, colour, differentiable, warp
@@ -74,3 +76,13 @@ def test_gradient_penalties_can_go_through_them():
     step = 1e-4
     difference = (penalty(x + step * direction) - penalty(x - step * direction)) / (2 * step)
     torch.testing.assert_close((gradient * direction).sum(), difference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("word", [0, 2**64 - 1])
+def test_half_open_draws_augment_at_their_ends(word, monkeypatch):
+    draw, x = RowDraw(0, 0, "p", range(3)), image().repeat(1, 1, 1, 2)[..., :8]
+    words = np.full((3, 64), word, np.uint64)
+    monkeypatch.setattr(RowDraw, "_words", lambda self, name, size: words)
+    for made in (adaptive(x, draw, "a", torch.tensor(1.0)), differentiable(x, draw, "d")):
+        assert made.shape == x.shape
+        assert made.isfinite().all()

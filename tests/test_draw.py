@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safelight.draw import RowDraw, key, permutation, reseed
+from safelight.draw import LEAST, MOST, RowDraw, interior, key, permutation, reseed, stratified
 
 
 @settings(max_examples=60, deadline=None)
@@ -79,3 +80,55 @@ def test_reseeding_keys_the_global_generator_as_torch_does():
     assert torch.equal(own, torch.rand(4))
     reseed(0, 3, "phase", 8)
     assert not torch.equal(own, torch.rand(4))
+
+
+@pytest.mark.parametrize("word", [0, 2**31, 2**63, 2**64 - 1])
+def test_half_open_whatever_the_words_of_a_draw(word, monkeypatch):
+    """All bits 0, all 1, and the ends of the signed halves that normals are made from."""
+    words = np.full((3, 8), word, np.uint64)
+    monkeypatch.setattr(RowDraw, "_words", lambda self, name, size: words)
+    draw = RowDraw(0, 0, "p", range(3))
+    assert 0 <= float(draw.uniform("u", 8).min()) <= float(draw.uniform("u", 8).max()) <= MOST
+    assert draw.normal("n", 8).isfinite().all()
+    for high in (1, 3, 1000, 2**31):
+        assert 0 <= int(draw.integers("i", high, 8).min()) <= int(draw.integers("i", high, 8).max()) < high
+
+
+def test_half_open_an_index_of_the_largest_number_is_the_last():
+    u = interior(torch.tensor([0.0, 1.0]))
+    assert u.tolist() == [LEAST, MOST]
+    counts = torch.cat([torch.arange(1, 5000), 2 ** torch.arange(13, 25), 2 ** torch.arange(13, 24) + 1])
+    assert torch.equal((u[1] * counts.float()).long(), counts - 1)
+    assert not (u[0] * counts.float()).long().any()
+    assert (2 * u - 1).abs().max() <= 1
+    assert torch.special.ndtri(u).isfinite().all()
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 7, 48, 128, 1000, 100_003])
+def test_half_open_strata(total):
+    """(row + u) / total in float32 was 1 for the last rows of 128 at u = 1 - 2**-24."""
+    for u in (0.0, 2.0**-24, 0.5, MOST):
+        drawn = stratified(torch.full((total,), u), range(total), total)
+        assert 0 < float(drawn.min()) <= float(drawn.max()) < 1
+    middle = stratified(torch.full((total,), 0.5), range(total), total)
+    assert torch.equal((middle * total).long().sort().values, torch.arange(total))  # a row in each
+
+
+def test_strata_of_every_part_cover_all_times():
+    """Of any number of equal parts: no part has a gap twice as wide as an even one would leave."""
+    for total in (*range(2, 65), 96, 128, 256, 1000):
+        for parts in (n for n in range(1, total // 2 + 1) if total % n == 0):
+            size = total // parts
+            for part in range(parts):
+                rows = range(part * size, (part + 1) * size)
+                times = stratified(torch.full((size,), 0.5), rows, total).sort().values
+                gaps = torch.cat([times, torch.ones(1)]) - torch.cat([torch.zeros(1), times])
+                assert float(gaps.max()) < 2 / size, (total, parts, part)
+
+
+def test_strata_do_not_depend_on_the_parts():
+    u = RowDraw(0, 0, "p", range(24)).uniform("time")
+    whole = stratified(u, range(24), 24)
+    for size in (1, 2, 3, 8, 12):
+        parts = [stratified(u[k : k + size], range(k, k + size), 24) for k in range(0, 24, size)]
+        assert torch.equal(torch.cat(parts), whole)

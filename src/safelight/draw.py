@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+LEAST, MOST = 2.0**-32, 1 - 2.0**-24  # of `interior`; 1 - 2**-24 is the largest float32 below 1
 WORDS_PER_COUNT = 4  # a Philox counter yields four 64-bit words; rows start on a whole counter
 
 
@@ -41,6 +43,31 @@ def reseed(*parts: object) -> None:
         torch.cuda.manual_seed_all(seed)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(seed)
+
+
+def interior(u: Tensor) -> Tensor:
+    """Float32 numbers of [0, 1], kept within (0, 1): rounding may have made one of them 0 or 1.
+
+    MOST times T rounds below T for every T up to 2**24, so (u * T).long() is at most T - 1.
+    """
+    return u.clamp(LEAST, MOST)
+
+
+def stratified(u: Tensor, rows: range, total: int) -> Tensor:
+    """Uniform in (0, 1) of u uniform in [0, 1), (b,): of `total` rows one in each stratum of 1 / total.
+
+    Neighbouring rows have strata far apart, dealt by the golden ratio: a part of a batch, or the share of a
+    process, covers all of (0, 1) nearly as evenly as the whole does.
+    """
+    stratum = sent(torch.from_numpy(_strata(total)[rows.start : rows.stop]), u.device)
+    return interior((stratum + u) / total)
+
+
+@lru_cache(maxsize=64)
+def _strata(total: int) -> NDArray[np.float32]:
+    """The stratum of every row: the rank of row / golden ratio, modulo 1 (Fibonacci hashing)."""
+    hashed = np.arange(total, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return hashed.argsort().argsort().astype(np.float32)
 
 
 @dataclass(frozen=True)

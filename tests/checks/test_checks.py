@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from safelight.checks import augmentation, images, noise
+from safelight.checks import augmentation, images, noise, times
 from safelight.checks.bench.clock import Clock, OutOfTime
 from safelight.checks.bench.oracle import asked, targets
 from safelight.checks.bench.reach import reach
@@ -352,3 +352,21 @@ def test_few_noise_levels_are_not_said_to_end_too_early_but_those_that_do_are():
     assert missed <= 2 * noise.DOUBT * 400
     few = torch.linspace(0.2, 3.0, 50, dtype=torch.float64).repeat(7)  # a schedule of 50 steps
     assert noise.end(few * (1 + 0.003 * torch.randn(350, generator=dice))) > noise.MOST
+
+
+def test_a_time_of_the_sampler_that_training_practically_never_draws_is_told():
+    """Logit-normal t: 1 in 20,000 above .98, the sampler's first; a tenth of even ones is enough."""
+    z = torch.randn(8192, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    normal, even = z.sigmoid().sort().values, (torch.arange(8192).double() + 0.5) / 8192
+    asked = 0.999 * torch.arange(10, 0, -1).double() / 10
+    (finding,) = times.gap(asked, normal)
+    assert (
+        finding.measured
+        == "samples ask at t = 0.999; of 8,192 times of training 0 lie between 0.9794 and 0.999"
+    )
+    assert finding.expected == "at least 8, a twentieth of an even share"
+    assert not [*times.gap(asked, even), *times.gap(0.95 * asked, normal)]
+    assert not [*times.gap(asked, torch.cat([even[::10], normal[::10].repeat(9)]).sort().values)]
+    backwards = 1000 * (1 - asked)  # whatever the convention
+    assert [*times.gap(backwards, 1000 * (1 - normal.flip(0)))]
+    assert not [*times.gap(backwards, 1000 * (1 - even.flip(0)))]

@@ -12,6 +12,7 @@ from safelight.data import Data, open_data
 from safelight.data.classes import mask_pixels, mask_shares
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
+from safelight.draw import RowDraw
 
 N = 300
 
@@ -43,6 +44,14 @@ def test_classes_are_drawn_by_their_shares(pack):
     assert some.mean() == pytest.approx(0.5 + 0.5 * 0.1, abs=0.02)
     counts = np.bincount(items, minlength=N)[::100]
     assert counts.min() > 0.8 * counts.max()  # its three images equally often
+
+
+@pytest.mark.parametrize("word", [0, 2**64 - 1])
+def test_half_open_draws_find_a_class_and_an_item_at_their_ends(pack, word, monkeypatch):
+    words = np.full((8, 4), word, np.uint64)
+    monkeypatch.setattr(RowDraw, "_words", lambda self, name, size: words)
+    stream = Stream(pack, 4, 8, balance=[0.1, 0.3, 0.6, 0.0, 0.0])  # edges that do not add up to 1
+    assert set(stream.items(0, range(8))) == {200 if word else 0}
 
 
 def test_images_without_a_mask_have_the_share_after_the_last_class(tmp_path):

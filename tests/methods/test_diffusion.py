@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from safelight import samplers
-from safelight.draw import RowDraw
+from safelight.draw import LEAST, MOST, RowDraw, interior
 from safelight.methods.diffusion import Diffusion, DiffusionConfig, DiffusionSampling, guided
 from safelight.types import Batch, Condition, DataSpec, Moment
 
@@ -119,8 +119,85 @@ def test_times_are_stratified_and_conditions_are_dropped_at_their_rate():
     made.loss(
         {"denoiser": spy}, own, Moment(0, RowDraw(0, 0, "d", own.rows), {}, {}, lambda t: t, lambda: None)
     )
-    assert torch.equal((spy.t * 2000).long(), torch.arange(2000))  # one t in each stratum: never one for all
+    assert torch.equal((spy.t * 2000).long().sort().values, torch.arange(2000))  # one t in each stratum
     assert abs(float(spy.present.float().mean()) - 0.75) < 0.05
+
+
+class Ends(RowDraw):
+    """Draws whose uniforms are all the same number."""
+
+    u = 0.0
+
+    def uniform(self, name, *shape, host=False):
+        return torch.full((len(self.rows), *shape), self.u)
+
+
+@pytest.mark.parametrize("u", [0.0, 2.0**-24, MOST])
+@pytest.mark.parametrize(("process", "prediction"), KINDS)
+@pytest.mark.parametrize("times", ["logit-normal", "uniform"])
+def test_half_open_times_are_trained_and_measured_at_the_ends_of_a_draw(process, prediction, times, u):
+    """128 rows: the last stratum's largest number used to round to 1, an index past the table."""
+    made = method(process=process, prediction=prediction, times=times, min_snr=5.0)
+    own, draw = batch(128), Ends(0, 0, "d", range(128))
+    object.__setattr__(draw, "u", u)
+    moment = Moment(0, draw, {}, {}, lambda t: t, lambda: None)
+    assert made.loss({"denoiser": Constant(0.0)}, own, moment)[0]["mse"].isfinite().all()
+    for values in made.measure({"denoiser": Constant(0.0)}, own, draw).values():
+        assert values.isfinite().all()
+
+
+@pytest.mark.parametrize(("prediction", "expected"), [("epsilon", [0, 1]), ("x0", [5, 0]), ("v", [0, 0])])
+def test_half_open_min_snr_weights_of_flow_have_their_limits_at_both_ends(prediction, expected):
+    """min(SNR, 5) on the error of x: SNR is infinite at t = 0 and 0 at t = 1, where ε's is 0 x infinity."""
+    made = method(process="flow", prediction=prediction, min_snr=5.0)
+    for t in ([0.0, 1.0], [LEAST, MOST]):
+        weights = made.weight(made.continuous(torch.tensor(t)))
+        torch.testing.assert_close(weights, torch.tensor(expected).float(), rtol=1e-6, atol=1e-6)
+
+
+def test_times_have_the_distribution_they_state():
+    """A share of uniform t; the others' logit has the stated mean and spread; the shift multiplies σ / α."""
+    u = interior((torch.arange(100_000) + 0.5) / 100_000)
+    t = method(uniform_share=0.25, logit_mean=0.5, logit_std=0.7).time(u)
+    uniform, logit = t[:25_000], t[25_000:].double().logit()
+    torch.testing.assert_close(uniform, torch.linspace(0, 1, 25_000), rtol=0, atol=1e-4)
+    assert float(logit.mean()) == pytest.approx(0.5, abs=1e-3)
+    assert float(logit.std()) == pytest.approx(0.7, abs=1e-3)
+    assert torch.equal(method(times="uniform").time(u), u)
+    assert torch.equal(method(uniform_share=1.0).time(u[:-1]), u[:-1])
+    shifted = method(uniform_share=0.0, shift=3.0).time(u).logit() - method(uniform_share=0.0).time(u).logit()
+    torch.testing.assert_close(shifted, torch.full_like(u, 3.0).log(), rtol=0, atol=1e-3)
+
+
+def test_the_shift_and_the_first_time_are_those_of_the_sampler_too():
+    made = method(shift=3.0)
+    t = 0.98 * torch.arange(4, -1, -1) / 4
+    expected = (3 * t / (1 + 2 * t)).double()
+    sigmas = made.sigmas(4, 0.98)
+    torch.testing.assert_close(sigmas / (1 + sigmas), expected)
+    with pytest.raises(ValidationError, match="shift = 3 is of process"):
+        DiffusionConfig(process="ddpm", shift=3.0)
+
+
+def test_strata_give_every_part_the_same_statistics():
+    """The mean of x_t², what a batch norm sees, of four parts; contiguous strata of times had .4 to 1.9."""
+    made = method(process="flow", times="uniform")
+
+    class Power(Constant):
+        def forward(self, x_t, t, given, present):
+            self.power = float(x_t.square().mean())
+            return super().forward(x_t, t, given, present)
+
+    whole, powers = batch(256), []
+    for first in range(0, 256, 64):
+        rows = range(first, first + 64)
+        part = Batch(0.1 * whole.x[first : first + 64], {}, whole.present[first : first + 64], rows, 256)
+        spy = Power(0.0)
+        made.loss(
+            {"denoiser": spy}, part, Moment(0, RowDraw(0, 0, "d", rows), {}, {}, lambda t: t, lambda: None)
+        )
+        powers.append(spy.power)
+    assert max(powers) < 1.3 * min(powers)
 
 
 def test_guidance_is_linear_between_none_and_conditional():

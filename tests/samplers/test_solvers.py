@@ -183,6 +183,34 @@ def test_samplers_that_are_the_same_by_algebra() -> None:
     )
 
 
+def test_the_larger_variance_is_beta_and_keeps_data_of_unit_variance() -> None:
+    """Ho 2020, section 3.2: sqrt(beta_t) noise is what x_0 ~ N(0, 1) asks for, whatever the intervals."""
+    betas = samplers.linear_betas(300)
+    signal = samplers.alphas_cumprod(betas)
+    sigmas = samplers.ddpm_sigmas(signal, 300)
+    x, zero = torch.zeros_like(NOISE), torch.zeros_like(NOISE)
+    for i in (0, 150, 298):
+        pair = sigmas[i : i + 2]
+        noise = samplers.sample_ancestral(lambda *_: zero, x, pair, unit_noise, variance="beta") / unit_noise(
+            0
+        )
+        assert torch.allclose(
+            noise.square() * signal[298 - i], betas[299 - i].expand_as(noise)
+        )  # of x_t = α x
+
+    one = torch.full((20_000, 1, 1, 1), 1.0, dtype=torch.float64)
+    draws = torch.Generator().manual_seed(0)
+    start = torch.randn(one.shape, generator=draws, dtype=torch.float64) * math.sqrt(1 + 20**2)
+    sample = samplers.sample_ancestral(
+        lambda x, s: x / (1 + s**2),
+        start,
+        torch.tensor([20.0, 3.0, 0.5], dtype=torch.float64),
+        lambda i: torch.randn(one.shape, generator=draws, dtype=torch.float64),
+        variance="beta",
+    )
+    assert float(sample.var()) == pytest.approx(1 + 0.5**2, rel=0.03)  # exact in two intervals
+
+
 def test_heun_is_sane_where_a_flow_begins() -> None:
     """In sigma the trapezoid's weight in the first interval of a flow is about 70; in its own time 0.6."""
     sigmas = samplers.flow_sigmas(8)

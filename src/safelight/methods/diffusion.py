@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from safelight import samplers
 from safelight.config import Section
-from safelight.draw import sent
+from safelight.draw import interior, sent, stratified
 from safelight.methods import NetworkConfig
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
+TINY = 2.0**-24  # least α and σ that weights are computed from; α is 0 in pure noise, σ in an image
 BANDS = 5  # noise bands of the held-out loss, of equal width in t
 
 
@@ -35,6 +36,12 @@ class DiffusionConfig(Section):
     process: Literal["flow", "ddpm"] = Field("flow", description="how images turn into noise")
     prediction: Literal["v", "epsilon", "x0"] = Field("v", description="what the network predicts")
     times: Literal["logit-normal", "uniform"] = Field("logit-normal", description="which t are trained most")
+    uniform_share: float = Field(0.1, ge=0, le=1, description="share of t drawn evenly all the same")
+    logit_mean: float = Field(0.0, description="mean of log t / (1 - t), where logit-normal")
+    logit_std: float = Field(1.0, gt=0, description="standard deviation of log t / (1 - t)")
+    shift: float = Field(
+        1.0, gt=0, description="moves t of training and sampling towards noise (> 1), for large images"
+    )
     condition_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained unconditionally")
     min_snr: float = Field(0.0, ge=0, description="gamma of min-SNR weighting (Hang 2023); 0 = none")
     timesteps: int = Field(1000, ge=2, description="T of DDPM")
@@ -45,6 +52,8 @@ class DiffusionConfig(Section):
     def _checked(self) -> DiffusionConfig:
         if not 0 < self.beta_range[0] <= self.beta_range[1] < 1:
             raise ValueError(f"beta_range {list(self.beta_range)} must rise within (0, 1)")
+        if self.process == "ddpm" and self.shift != 1:
+            raise ValueError(f'shift = {self.shift:g} is of process = "flow" only; set shift = 1')
         return self
 
 
@@ -59,6 +68,10 @@ class DiffusionSampling(Section):
     eta: float = Field(
         0.0, ge=0, le=1, description="fresh noise of ddim; 1 = as much as the ancestral sampler"
     )
+    variance: Literal["posterior", "beta"] = Field(
+        "posterior", description="of the ancestral sampler's noise: beta is larger, as in Ho 2020's samples"
+    )
+    t_max: float = Field(0.999, gt=0, lt=1, description="t of a flow's first evaluation, before shift")
     clip: bool = Field(True, description="keep every estimate of the image within [-1, 1]")
 
     @model_validator(mode="after")
@@ -115,8 +128,7 @@ class Diffusion:
 
     def loss(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
         """mse = w |out - (a x + s ε)|² at a random t, a share of the conditions dropped."""
-        row = torch.arange(batch.rows.start, batch.rows.stop)
-        u = (row + moment.draw.uniform("time", host=True)) / batch.total
+        u = stratified(moment.draw.uniform("time", host=True), batch.rows, batch.total)
         kept = moment.draw.uniform("condition") >= self.config.condition_dropout
         return {"mse": self.error(nets, batch, batch.present & kept, self.level(u), moment.draw)}, {}
 
@@ -130,13 +142,28 @@ class Diffusion:
         return error * self.weight(level) if self.config.min_snr else error
 
     def level(self, u: Tensor) -> Level:
-        """Noise levels on the CPU, for u (b,) uniform in [0, 1) there, stratified over the batch."""
+        """Noise levels of training on the CPU, for u (b,) uniform in (0, 1) there."""
         if self.config.process == "ddpm":
             return self.discrete((u * self.config.timesteps).long())
-        if self.config.times == "logit-normal":  # Esser 2024
-            u = torch.special.ndtri(u.double().clamp(1e-6, 1 - 1e-6)).sigmoid().float()
-        t = u[:, None, None, None]
-        return Level(u, 1 - t, t)
+        return self.continuous(self.time(u))
+
+    def time(self, u: Tensor) -> Tensor:
+        """Flow's t of training for u uniform in (0, 1): logit-normal but for a uniform share, then shifted.
+
+        Esser 2024, eq. 19 and 23.
+        """
+        config, t = self.config, u
+        if config.times == "logit-normal":
+            even = config.uniform_share
+            z = torch.special.ndtri(interior((u - even) / max(1 - even, TINY)))
+            normal = (config.logit_mean + config.logit_std * z).sigmoid()
+            t = torch.where(u < even, u / max(even, TINY), normal)
+        return interior(config.shift * t / (1 + (config.shift - 1) * t))
+
+    def continuous(self, t: Tensor) -> Level:
+        """Noise levels of flow at t (b,)."""
+        σ = t[:, None, None, None]
+        return Level(t, 1 - σ, σ)
 
     def discrete(self, index: Tensor) -> Level:
         """Noise levels of DDPM's timesteps 1..T, given as 0..T-1."""
@@ -163,9 +190,9 @@ class Diffusion:
     def weight(self, level: Level) -> Tensor:
         """min-SNR weight of the squared error: min(SNR, γ) on the error of x, carried over to the output."""
         a, s = self.target(level)
-        snr = (level.alpha / level.sigma).square()
-        error_of_x = (level.sigma / (level.alpha * s - level.sigma * a)).square()
-        return (snr.clamp(max=self.config.min_snr) * error_of_x).flatten()
+        alpha, sigma = level.alpha.clamp(min=TINY), level.sigma.clamp(min=TINY)
+        least = torch.minimum(alpha.square(), self.config.min_snr * sigma.square())
+        return (least / (alpha * s - sigma * a).square()).flatten()
 
     # --- sampling ---------------------------------------------------------------------------------
 
@@ -178,7 +205,7 @@ class Diffusion:
     ) -> Tensor:
         """Images from noise. The samplers work on x_t / α, where every process is x + σ ε."""
         assert isinstance(how, DiffusionSampling)
-        sigmas = self.sigmas(how.steps)
+        sigmas = self.sigmas(how.steps, how.t_max)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             level = self.at(sigma, len(x)).to(x.device)
@@ -191,19 +218,19 @@ class Diffusion:
             return draw.normal(f"sampler {step}", *latent.shape[1:])
 
         top = sigmas[0] if self.config.process == "flow" else (1 + sigmas[0].square()).sqrt()
-        return samplers.sample(how.sampler, denoise, latent * float(top), sigmas, noise, how.eta)
+        start = latent * float(top)
+        return samplers.sample(how.sampler, denoise, start, sigmas, noise, how.eta, how.variance)
 
-    def sigmas(self, steps: int) -> Tensor:
-        """Descending σ / α, from pure noise to 0: (steps + 1,)."""
+    def sigmas(self, steps: int, t_max: float) -> Tensor:
+        """Descending σ / α, from pure noise, or flow's t_max, to 0: (steps + 1,)."""
         if self.config.process == "flow":
-            return samplers.flow_sigmas(steps)
+            return samplers.flow_sigmas(steps, self.config.shift, t_max)
         return samplers.ddpm_sigmas(self.alphas_cumprod, steps)
 
     def at(self, sigma: Tensor, length: int) -> Level:
         """Noise levels for σ / α of a batch of a given length, on the CPU."""
         if self.config.process == "flow":
-            t = (sigma / (1 + sigma)).float().expand(length)
-            return Level(t, 1 - t[:, None, None, None], t[:, None, None, None])
+            return self.continuous((sigma / (1 + sigma)).float().expand(length))
         alpha = (1 + sigma.square()).rsqrt().float().expand(length)[:, None, None, None]
         timestep = samplers.timestep_of_sigma(sigma, self.alphas_cumprod) + 1
         t = (timestep / self.config.timesteps).float().expand(length)
@@ -215,11 +242,9 @@ class Diffusion:
         """Held-out loss (b,) in each band of t: a signal of quality that needs no sampling."""
         losses = {}
         for band in range(BANDS):
-            u = (band + draw.uniform(f"band {band}", host=True)) / BANDS
-            if self.config.process == "flow":
-                level = Level(u, 1 - u[:, None, None, None], u[:, None, None, None])
-            else:
-                level = self.discrete((u * self.config.timesteps).long())
+            u = interior((band + draw.uniform(f"band {band}", host=True)) / BANDS)
+            flow = self.config.process == "flow"
+            level = self.continuous(u) if flow else self.discrete((u * self.config.timesteps).long())
             name = f"t {band / BANDS:.1f}-{(band + 1) / BANDS:.1f}"
             losses[name] = self.error(nets, batch, batch.present, level, draw)
         return losses

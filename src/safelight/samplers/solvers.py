@@ -28,6 +28,7 @@ from torch import Tensor
 from safelight.config import UserError, nearest
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (x (B, C, H, W), sigma ()) -> E[x0 | x] (B, C, H, W)
+Variance = Literal["posterior", "beta"]
 Noise = Callable[[int], Tensor]  # interval -> standard normal (B, C, H, W)
 
 
@@ -92,17 +93,26 @@ def sample_ddim(
     return x
 
 
-def sample_ancestral(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise | None = None) -> Tensor:
+def sample_ancestral(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: Noise | None = None,
+    *,
+    variance: Variance = "posterior",
+) -> Tensor:
     """DDPM's ancestral sampling (Ho 2020, eq. 6, 7): each interval draws from q(x' | x, x0 = D).
 
-    The variance is that of this posterior, "beta tilde". Raises ValueError without `noise`.
+    variance: "posterior" is that of q, "beta tilde"; "beta" that of q(x' | x) for x0 of unit variance, which
+    for DDPM is beta_t (Ho 2020, section 3.2). Raises ValueError without `noise`.
     """
     for i, (sigma, sigma_next) in enumerate(_intervals(sigmas)):
         x0 = denoise(x, sigmas[i])
         kept = (sigma_next / sigma) ** 2
         x = x0 + kept * (x - x0)
         if sigma_next > 0:
-            x = x + sigma_next * math.sqrt(1 - kept) * _drawn(noise, i)
+            widest = math.sqrt((1 + sigma_next**2) / (1 + sigma**-2)) if variance == "beta" else sigma_next
+            x = x + widest * math.sqrt(1 - kept) * _drawn(noise, i)
     return x
 
 
@@ -241,14 +251,25 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 
 
 def sample(
-    name: str, denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise | None = None, eta: float = 0.0
+    name: str,
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: Noise | None = None,
+    eta: float = 0.0,
+    variance: Variance = "posterior",
 ) -> Tensor:
-    """Sample by name. Raises UserError for an unknown name, or an eta the sampler has no use for."""
+    """Sample by name. variance: of "ancestral" only.
+
+    Raises UserError for an unknown name, or an eta the sampler has no use for.
+    """
     sampler = _known(name)
     if name == "ddim":
         return sample_ddim(denoise, x, sigmas, noise, eta=eta)
     if eta != 0:
         raise UserError(f"eta: {eta} means nothing to sampler {name!r}; leave it out or choose 'ddim'")
+    if name == "ancestral":
+        return sample_ancestral(denoise, x, sigmas, noise, variance=variance)
     return sampler(denoise, x, sigmas, noise)
 
 
