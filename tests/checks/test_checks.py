@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from safelight.checks.bench.world import between
 from safelight.data.space import Codec, Space
 from safelight.data.stream import Stream
 from safelight.engine.schedule import Ramp
-from subjects import Small, codes, digits, found, plain, plain_class, subject
+from safelight.types import Method
+from subjects import Builds, Small, codes, digits, found, plain, plain_class, subject
 
 
 def test_the_faultless_method_has_no_fault():
@@ -127,6 +129,69 @@ class Infinite(Small):
 )
 def test_a_fault_of_a_network(network, names, expected):
     assert codes(subject(plain(network)), *names) >= expected
+
+
+class Absent(Small):
+    """Has a matrix of its own for an absent label; `used` says whether it looks there."""
+
+    used = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.absent = nn.Linear(1, 1)
+
+    def forward(self, x, t, given, present):
+        none = self.absent(t[:, None]) if self.used else 0
+        known = self.label(given["label"]) + self.time(t[:, None])
+        return self.image(x) + torch.where(present[:, None], known, none)[:, :, None, None]
+
+
+class Unlooked(Absent):
+    used = False
+
+
+def annotated(network) -> Method:
+    """The plain method with all conditions as they are: none is dropped."""
+    kind = plain_class()
+    return kind(kind.Config(dropped=0.0), {"denoiser": Builds(network)})
+
+
+def test_what_stands_for_absent_conditions_need_not_move_where_all_are_there():
+    assert codes(subject(annotated(Absent)), "parameters") == set()
+    assert codes(subject(annotated(Unlooked)), "parameters") == {"parameter-unmoved"}
+
+
+def test_a_network_of_learning_rate_0_is_meant_to_stay():
+    assert codes(subject(optim={"lr": 0.0}), "parameters") == set()
+
+
+class Ignoring(Blind):
+    ignored = ("label",)
+
+
+def test_a_condition_that_the_recipe_has_ignored_may_be_without_effect():
+    assert codes(subject(plain(Ignoring)), "conditions") == set()
+
+
+@pytest.mark.parametrize(
+    ("network", "changes", "ignored"),
+    [
+        ("digits_unet", {}, ("label",)),
+        ("digits_unet", {"classes": True}, ()),
+        ("unet", {"ignore": ["label"]}, ("label",)),
+        ("residual_decoder", {"conditional": False}, ("label", "attributes", "text")),
+        ("residual_encoder", {"conditional": True}, ()),
+    ],
+)
+def test_networks_say_which_conditions_they_ignore(network, changes, ignored):
+    config = import_module(f"safelight.networks.{network}").Config(**changes)
+    assert tuple(config.build(digits().spec).ignored) == ignored
+
+
+def test_conditions_that_no_image_has_may_be_without_effect():
+    stream = digits()
+    bare = with_pack(stream, covered={"label": np.zeros(len(stream.pack.images), bool)})
+    assert codes(subject(stream=bare), "conditions", "parameters") == set()
 
 
 class Together(Small):

@@ -9,6 +9,8 @@ import pytest
 
 import safelight.cli
 from safelight import recipes
+from safelight.checks import conditions, schedule
+from safelight.checks.bench.finding import Checked
 from safelight.checks.bench.runner import run
 from safelight.engine.distributed import World
 from safelight.engine.precision import Execution
@@ -26,7 +28,7 @@ CAUGHT = {
     "one-cycle": {"hours-exceeded"},
     "warm-up": {"schedule-unfinished"},
     "null-class": {"null-is-real", "parameter-unmoved"},  # its vector for no condition is never used
-    "label-zero": {"null-is-real", "parameter-unmoved"},
+    "label-zero": {"null-is-real"},
     "stops-early": {"sampler-unfinished"},
     "one-time": {"one-time-a-batch"},
     "training-mode": {"sampling-in-training-mode"},
@@ -90,6 +92,28 @@ def test_the_command_exits_1_with_the_code_and_0_once_it_is_declared(monkeypatch
     assert code == 0
     assert "declared: a trial of the warm-up alone" in " ".join(out.split())
     assert "1 declared" in out
+
+
+def test_a_run_of_half_a_minute_is_told_no_error_after_which_it_goes_on(monkeypatch):
+    """Errors are warnings there, and that it is short is a note; a longer one is refused."""
+    ready = prepare(load(str(FAULTS / "warm-up.toml")), World())
+    short, fault = schedule.UNFINISHED.found("a", "b"), conditions.NULL_IS_REAL.found("c", "d")
+    told, warned = [], []
+
+    def checked(planned, *findings):
+        looked = Checked(findings, ["schedule"], {}, 1.0, True, planned)
+        monkeypatch.setattr(session, "check", lambda *args, **kwargs: looked)
+        return session.before_training(ready, Execution("fp32", "contiguous"), told.append, warned.append)
+
+    found = checked(29.0, short, fault)
+    assert [(one.code, one.severity) for one in found.findings] == [
+        ("null-is-real", "warning"),
+        ("schedule-unfinished", "note"),
+    ]
+    assert told == ["checked in 1.0 s: 1 warning, 1 note"]
+    assert [line.split(":")[0] for line in warned] == ["null-is-real"]
+    with pytest.raises(safelight.config.UserError, match="schedule-unfinished"):
+        checked(31.0, short)
 
 
 def test_a_mistake_in_the_recipe_is_one_line_and_exit_2(monkeypatch, capsys):

@@ -1,7 +1,8 @@
 """Whether conditions reach the loss and the samples, the same kind of them, and none of them is "none".
 
 Networks are watched from outside in training and in sampling: what they are given, which rows are present,
-and what they answer. The answer without a condition is compared with that on every real one.
+and what they answer. The answer without a condition is compared with that on every real one. A condition that
+a network of the recipe is not to see, as its `ignored` says, may be without effect.
 """
 
 from __future__ import annotations
@@ -128,7 +129,10 @@ def _used(subject: Subject) -> Iterator[Finding]:
     real = subject.real(subject.rows)
     real = replace(real, x=subject.batch(subject.rows).x[: len(real.x)])
     samples = subject.sample(subject.sampling_nets, real.given, real.present, subject.quick_how)
+    ignored = {name for net in subject.nets.values() for name in getattr(net, "ignored", ())}
     for name in subject.spec.conditions:
+        if name in ignored or not bool(real.present.any()):
+            continue
         other = replace(real, given={**real.given, name: _others(real.given[name])})
         if torch.equal(other.given[name], real.given[name]):
             continue  # all of these items have the same

@@ -1,8 +1,13 @@
-"""Whether every trained parameter gets a gradient and moves, and everything else stays."""
+"""Whether every trained parameter gets a gradient and moves, and everything else stays.
+
+What stands for absent conditions need not move where all images have theirs, nor a network whose learning
+rate is 0.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -61,7 +66,10 @@ def check(subject: Subject) -> Iterator[Finding]:
         if kept:
             yield FROZEN_INSIDE.found(f"{name}: {_some(kept)}", "all of a trained network is trained")
         still = [key for key in own if key not in moved and key not in kept]
-        if still:
+        if still and subject.plan.optim[name].lr:
+            reached = _on_other_rows(subject, name, still)
+            still = [key for key in still if key not in reached]
+        if still and subject.plan.optim[name].lr:
             total = sum(value.numel() for value in own.values())
             share = sum(own[key].numel() for key in still) / total
             small = share < FEW and all(own[key].ndim < 2 for key in still)
@@ -71,6 +79,25 @@ def check(subject: Subject) -> Iterator[Finding]:
                 "every parameter moves",
                 severity="note" if small else None,
             )
+
+
+def _on_other_rows(subject: Subject, network: str, keys: list[str]) -> set[str]:
+    """Which parameters get a gradient from rows without conditions, or with them where images have some."""
+    parameters = [subject.nets[network].get_parameter(key) for key in keys]
+    batch, reached = subject.batch(subject.rows), set()
+    for there in (False, True)[: 1 + bool(subject.pack.present.any())]:
+        rows = replace(batch, present=torch.full_like(batch.present, there))
+        for phase, trains in subject.phases():
+            if network in trains:
+                losses = subject.losses(subject.nets, phase, rows)
+                total = torch.stack([values.float().sum() for values in losses.values()]).sum()
+                if not total.requires_grad:
+                    continue
+                found = torch.autograd.grad(total, parameters, allow_unused=True)
+                reached |= {
+                    key for key, own in zip(keys, found, strict=True) if own is not None and own.any()
+                }
+    return reached
 
 
 def _trainable(subject: Subject, network: str, key: str) -> bool:

@@ -47,6 +47,7 @@ class DigitsUNet(nn.Module):
         super().__init__()
         d = width
         self.classes = classes
+        self.ignored = () if classes else ("label",)  # conditions not to be seen
         self.enter = conv_block(channels, d)
         self.down1 = nn.Sequential(down(d, d), conv_block(d, d))
         self.down2 = nn.Sequential(down(d, 2 * d), conv_block(2 * d, 2 * d))

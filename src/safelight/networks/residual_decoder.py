@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from safelight.config import Section, UserError
-from safelight.networks.conv_encoder import Given
+from safelight.networks.conv_encoder import VECTORS, Given
 from safelight.networks.residual_encoder import FilmBlock, divisible, smallest
 from safelight.types import DataSpec, Values
 
@@ -55,6 +55,7 @@ class ResidualDecoder(nn.Module):
         super().__init__()
         widths = config.widths
         self.given = Given(spec, config.conditional)
+        self.ignored = () if config.conditional else VECTORS
         self.spatial = len(latent) == 3
         size = self.given.size + (0 if self.spatial else latent[0])
         self.seed = (widths[0], *seed)

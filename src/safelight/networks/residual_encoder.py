@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from safelight.config import Section, UserError
-from safelight.networks.conv_encoder import Given
+from safelight.networks.conv_encoder import VECTORS, Given
 from safelight.types import DataSpec, Values
 
 
@@ -49,6 +49,7 @@ class ResidualEncoder(nn.Module):
         widths = config.widths
         height, width = smallest(spec, len(widths), "encoder")
         self.given = Given(spec, config.conditional)
+        self.ignored = () if config.conditional else VECTORS
         self.enter = nn.Conv2d(spec.shape[0], widths[0], 3, padding=1)
         self.stages = nn.ModuleList(
             nn.ModuleList(

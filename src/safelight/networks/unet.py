@@ -84,6 +84,7 @@ class UNet(nn.Module):
         super().__init__()
         channels = spec.shape[0]
         masks = spec.conditions["mask"].size if "mask" in spec.conditions else 0
+        self.ignored = config.ignore
         self.masked = masks > 0 and "mask" not in config.ignore
         self.spade = self.masked and config.spade is not None
         laid = masks if self.spade else 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from safelight.checks.bench.finding import SEVERITIES, Checked
+from safelight.checks.bench.finding import SEVERITIES, Checked, Finding, ordered
 from safelight.checks.bench.runner import run
 from safelight.checks.bench.subject import Subject
 from safelight.config import UserError, flatten
@@ -20,6 +21,9 @@ from safelight.session.prepare import Prepared, Tell
 
 Progress = Callable[[str, int, int], None]
 SHORT = 30.0  # seconds of a run that is not worth refusing
+LENGTH = {  # findings that say that a run is short, which a trial is on purpose
+    "schedule-unfinished", "decay-never-begins", "ramp-unfinished", "data-not-seen", "average-too-long"
+}  # fmt: skip
 NO_MATTER = ("about", "check", "watch", "checkpoint", "evaluate")  # sections that change no finding
 
 
@@ -47,13 +51,15 @@ def before_training(ready: Prepared, execution: Execution, tell: Tell, warn: Tel
     """The quick checks; None where the recipe leaves them out. Raises UserError, on every process alike.
 
     tell: what was looked at. warn: everything above a note that the recipe does not expect. A run that is
-    over in half a minute is not refused: it tells by itself, and trying something out is no waste.
+    over in half a minute is not refused, as trying something out is no waste: its errors are warnings, and
+    that it is short is a note.
     """
     if not ready.recipe.check.before_training:
         return None
     found = check(ready, execution, fast=True) if ready.world.first else None
-    short = found is not None and found.planned is not None and found.planned < SHORT
-    if problem := ready.world.share(refusal(found) if found and not short else ""):
+    if found and found.planned is not None and found.planned < SHORT:
+        found = replace(found, findings=ordered([_of_a_trial(one) for one in found.findings]))
+    if problem := ready.world.share(refusal(found) if found else ""):
         raise UserError(str(problem))
     if found:
         for one in found.findings:
@@ -61,6 +67,13 @@ def before_training(ready: Prepared, execution: Execution, tell: Tell, warn: Tel
                 warn(f"{one.code}: {one.measured}; expected {one.expected}")
         tell(f"checked in {found.seconds:.1f} s: {said(found)}")
     return found
+
+
+def _of_a_trial(finding: Finding) -> Finding:
+    """A finding as a run is told that is over in half a minute."""
+    if finding.code in LENGTH:
+        return replace(finding, severity="note")
+    return replace(finding, severity="warning") if finding.severity == "error" else finding
 
 
 def said(checked: Checked) -> str:
