@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import traceback
 from typing import Any
 
 import typer
@@ -39,6 +41,7 @@ from safelight.cli import (
     tune,
     walk,
 )
+from safelight.terminal import say
 
 WRONG_USE: Any = typer.BadParameter.__mro__[2]  # of an unknown option, a missing argument; not exported
 app = typer.Typer(
@@ -70,6 +73,9 @@ for title, commands in COMMANDS.items():
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a log in ASCII takes names that are not
     try:
         sys.exit(app(prog_name="safelight", standalone_mode=False))  # None, or the code of a typer.Exit
     except typer.Abort:
@@ -77,9 +83,10 @@ def main() -> None:
     except Exception as error:
         message = mistake(error)
         if message is None:
-            raise
+            say(*traceback.format_exc().splitlines(), err=True)
+            sys.exit(1)
         if message:
-            print(f"safelight: {message}", file=sys.stderr, flush=True)
+            say(f"safelight: {message}", err=True)
         sys.exit(2)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,8 +18,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from safelight.terminal import console, plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from safelight.terminal import Console
 
 
 class Rate(ProgressColumn):
@@ -35,7 +38,7 @@ class Bar:
 
     def __init__(self, console: Console) -> None:
         self.shown = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             Rate(),
@@ -50,14 +53,14 @@ class Bar:
     def progress(self, what: str, done: int, total: int) -> None:
         """What is being done, how much of it is done, and of how much."""
         if what not in self._tasks:
-            self._tasks[what] = self.shown.add_task(what, total=total, completed=done)
+            self._tasks[what] = self.shown.add_task(plain(what), total=total, completed=done)
         self.shown.update(self._tasks[what], completed=done, total=total, visible=done < total)
 
 
 @contextmanager
 def bar() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
     """(tell, progress): one takes a line, the other what is being done, how much of it, and of how much."""
-    console = Console(stderr=True)
-    bars = Bar(console)
+    out = console(err=True)
+    bars = Bar(out)
     with bars.shown:
-        yield lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True), bars.progress
+        yield lambda line: out.print(line, soft_wrap=True), bars.progress

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, examples, print_json
+from safelight.terminal import console, plain
 
 if TYPE_CHECKING:
     from safelight.checks.bench.finding import Checked
@@ -51,27 +52,26 @@ def check(
 
 def print_checked(recipe: str, checked: Checked) -> None:
     """Every finding: what was measured, why it matters, how to mend it."""
-    from rich.console import Console
+    from rich.text import Text
 
     from safelight.checks.bench.finding import page
     from safelight.session.check import said
 
     colours = {"error": "red", "warning": "yellow", "note": "dim"}
-    console = Console(soft_wrap=True, highlight=False)
+    out = console(soft_wrap=True)
 
     def line(name: str, words: str) -> None:
-        console.print(f"  {name + ':':<10}{words}", markup=False)
+        out.print(f"  {name + ':':<10}{words}")
 
     for one in checked.findings:
-        console.print(f"[{colours[one.severity]}]{one.severity}[/] [bold]{one.code}[/]", end="")
-        console.print("  (declared)" if one.declared else "", style="dim")
+        title = Text.assemble((one.severity, colours[one.severity]), " ", (plain(one.code), "bold"))
+        out.print(title, end="")
+        out.print("  (declared)" if one.declared else "", style="dim")
         line("measured", one.measured)
         line("expected", one.expected)
         line("why", one.why)
         line("declared", one.declared) if one.declared else line("mend", one.mend)
         line("more", page(one.code))
     for name, reason in checked.skipped.items():
-        console.print(f"not looked at: {name}, {reason}", markup=False, style="dim")
-    console.print(
-        f"{recipe}: {len(checked.checks)} checks in {checked.seconds:.1f} s: {said(checked)}", markup=False
-    )
+        out.print(f"not looked at: {name}, {reason}", style="dim")
+    out.print(f"{recipe}: {len(checked.checks)} checks in {checked.seconds:.1f} s: {said(checked)}")

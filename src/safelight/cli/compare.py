@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from safelight.cli.options import JsonOption, RunsOption, examples, print_json
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,4 +43,4 @@ def compare(
         print_json(written.plain())
     else:
         print_page(written.page, without=("Side by side",))
-        print(f"\npage: {written.html}")
+        say("", f"page: {written.html}")

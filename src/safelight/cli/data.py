@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safelight.cli.options import JsonOption, changes_of, examples, print_json
+from safelight.terminal import say
 
 if TYPE_CHECKING:
     from safelight.data import Data
@@ -71,7 +72,7 @@ def inspect(
         print_json({"path": config.path, "source": config.source, **facts, "sheet": str(out)})
     else:
         print_found(found, facts, config)
-        print(f"sheet:       {out}")
+        say(f"sheet:       {out}")
 
 
 def pack(
@@ -102,12 +103,12 @@ def pack(
             }
         )
         return
-    print(f"{made.name}: {len(made):,} images of {height}x{width}x{channels} (height, width, channels)")
-    print(
+    say(f"{made.name}: {len(made):,} images of {height}x{width}x{channels} (height, width, channels)")
+    say(
         f"{len(made.train):,} to train on, {len(made.held_out):,} held out, {len(made.bad):,} left out as bad"
     )
-    print(f"pack: {made.folder}")
-    print(f"train on it: safelight train RECIPE{_train_words(config)}")
+    say(f"pack: {made.folder}")
+    say(f"train on it: safelight train RECIPE{_train_words(config)}")
 
 
 def data_of(path: str, keys: list[str] | None) -> Data:
@@ -143,10 +144,10 @@ def print_found(found: Inspection, facts: dict[str, Any], config: Data) -> None:
     """The facts in lines, each under its title."""
 
     def line(title: str, text: str) -> None:
-        print(f"{title + ':' if title else '':12} {text}")
+        say(f"{title + ':' if title else '':12} {text}")
 
     bad, total = facts["bad"], facts["images"]
-    print(f"{found.name}: {_count(total, 'image')}" + (f", {_count(len(bad), 'bad file')}" if bad else ""))
+    say(f"{found.name}: {_count(total, 'image')}" + (f", {_count(len(bad), 'bad file')}" if bad else ""))
     line("sizes", _sizes(facts["sizes"], config))
     kinds = ", ".join(f"{name} {count:,}" for name, count in facts["formats"].items())
     line("modes", _counts(facts["modes"]) + (f" ({kinds})" if kinds else ""))

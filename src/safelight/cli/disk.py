@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_json
+from safelight.terminal import say
 
 if TYPE_CHECKING:
     from safelight.store.retention import Held
@@ -41,15 +42,15 @@ def disk(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False)
             }
         )
         return
-    print(f"{directory.name}: {words(sum(kinds.values()))}")
+    say(f"{directory.name}: {words(sum(kinds.values()))}")
     for kind, size in kinds.items():
-        print(f"  {kind:20} {words(size):>8}")
-    print(f"checkpoints, with a budget of {words(section.budget)}:")
+        say(f"  {kind:20} {words(size):>8}")
+    say(f"checkpoints, with a budget of {words(section.budget)}:")
     for one in held:
-        print(line_of(one))
-    print(f"replay: {bound.told}")
+        say(line_of(one))
+    say(f"replay: {bound.told}")
     if freed := sum(one.bytes for one in held if one.surplus):
-        print(f"over the budget by {words(freed)}; free it with: safelight prune {directory.name}")
+        say(f"over the budget by {words(freed)}; free it with: safelight prune {directory.name}")
 
 
 def line_of(one: Held) -> str:

@@ -18,6 +18,7 @@ from safelight.cli.options import (
     sample_changes,
     step_of,
 )
+from safelight.terminal import console, say, table
 
 if TYPE_CHECKING:
     from safelight.evaluate.evaluation import Evaluation
@@ -68,24 +69,20 @@ def evaluate(
         print_json({"run": opened.name, "stored": str(path), **measured.plain()})
     else:
         print_evaluation(opened.name, measured)
-        print(f"stored: {path}")
+        say(f"stored: {path}")
 
 
 def print_evaluation(run: str, evaluation: Evaluation) -> None:
     """Each metric next to its floor, and everything the numbers rest on."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("metric", "value", "spread", "real against real"):
-        table.add_column(title, justify="left" if title == "metric" else "right")
-    for name, own in evaluation.results.items():
-        table.add_row(name, *(_number(value) for value in (own.value, own.spread, own.floor)))
-    print(f"{run} at step {evaluation.step:,}")
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(table)
+    titles = ("metric", "value", "spread", "real against real")
+    rows = [
+        (name, *(_number(value) for value in (own.value, own.spread, own.floor)))
+        for name, own in evaluation.results.items()
+    ]
+    say(f"{run} at step {evaluation.step:,}")
+    console(soft_wrap=True).print(table(titles, rows, titles[1:]))
     for name, words in {**evaluation.basis, "floor": evaluation.floor}.items():
-        console.print(f"{name + ':':<13}{words}")
+        say(f"{name + ':':<13}{words}")
 
 
 def _number(value: float | None) -> str:

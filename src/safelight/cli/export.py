@@ -17,6 +17,7 @@ from safelight.cli.options import (
     print_json,
     step_of,
 )
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,4 +43,4 @@ def export(
     if as_json:
         print_json({"out": str(out), "to": to, "step": opened.step, "told": told})
     else:
-        print(out, *told, sep="\n")
+        say(out, *told)

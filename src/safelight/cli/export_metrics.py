@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,4 +34,4 @@ def export_metrics(
     if as_json:
         print_json({"out": str(out), "columns": columns})
     else:
-        print(out)
+        say(out)

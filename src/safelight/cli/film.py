@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
+from safelight.terminal import say
 
 if TYPE_CHECKING:
     from safelight.session.films.film import Film, Making
@@ -84,4 +85,4 @@ def print_film(made: Film, as_json: bool) -> None:
         return
     words = ", ".join(f"{count:,} from {'the ' * (name != 'replay')}{name}{' film' * (name == 'live')}"
                       for name, count in sources.frames.items())  # fmt: skip
-    print(f"{made.out}: {len(made.shots):,} frames ({words}); {sources.verdict}")
+    say(f"{made.out}: {len(made.shots):,} frames ({words}); {sources.verdict}")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from safelight.cli.options import JsonOption, RunsOption, print_json
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,10 +29,10 @@ def log(
 
     folder = runs_directory(runs)
     if not names(folder):
-        print_json({"runs": [], "files": {}}) if as_json else print(f"no runs in {folder}")
+        print_json({"runs": [], "files": {}}) if as_json else say(f"no runs in {folder}")
         return
     entries, markdown, html = write_log(folder, full)
     if as_json:
         print_json({"runs": plain_log(entries), "files": {"markdown": str(markdown), "html": str(html)}})
     else:
-        print(f"{len(entries)} runs: {html}")
+        say(f"{len(entries)} runs: {html}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from safelight.cli.options import examples
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,4 +36,4 @@ def new(
         raise UserError(f"{path}: exists already; choose another name") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    print(f"{path}: edit it, then: safelight train {path}")
+    say(f"{path}: edit it, then: safelight train {path}")

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from safelight.terminal import say
+
 RunsOption = Annotated[
     Path | None,
     typer.Option("--runs", metavar="DIR", help="Where runs live; else $SAFELIGHT_RUNS, else ./runs."),
@@ -34,7 +36,8 @@ def examples(*lines: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON; a number that is not finite as null, which JSON has instead."""
-    print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False))
+    text = json.dumps(_finite(value), indent=2, default=str, allow_nan=False)  # in ASCII
+    say(*text.replace("\x7f", r"\u007f").split("\n"))
 
 
 def _finite(value: Any) -> Any:

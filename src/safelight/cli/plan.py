@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, examples, print_json
+from safelight.terminal import say
 
 if TYPE_CHECKING:
     from safelight.session.planning.planned import Planned
@@ -56,20 +57,20 @@ def print_plan(planned: Planned) -> None:
     rows = planned.batch_size // planned.accumulate
     seconds = planned.cost.seconds
     execution = planned.execution
-    print(f"{planned.recipe} on {planned.device}, {execution.precision} {execution.memory_format}")
+    say(f"{planned.recipe} on {planned.device}, {execution.precision} {execution.memory_format}")
     for name, count in planned.parameters.items():
-        print(f"  {name:<14}{count:,} parameters")
-    print(f"  a step        {planned.batch_size} images in {planned.accumulate} part(s), "
+        say(f"  {name:<14}{count:,} parameters")
+    say(f"  a step        {planned.batch_size} images in {planned.accumulate} part(s), "
           f"{planned.operations / 1e9:,.1f} GFLOP")  # fmt: skip
     kimg = duration(seconds / planned.batch_size * 1000)
-    print(f"  time          {seconds:.3g} s a step, {kimg} a kimg ({planned.cost_how})")
-    print(f"  the run       {planned.steps:,} steps: {duration(planned.hours * 3600)}")
-    print("  memory by images at once")
+    say(f"  time          {seconds:.3g} s a step, {kimg} a kimg ({planned.cost_how})")
+    say(f"  the run       {planned.steps:,} steps: {duration(planned.hours * 3600)}")
+    say("  memory by images at once")
     for one in planned.memory:
         own = "   the recipe's" if one.rows == rows else ""
-        print(f"    {one.rows:>8,}  {words(one.bytes):>8}  {one.how}{own}")
+        say(f"    {one.rows:>8,}  {words(one.bytes):>8}  {one.how}{own}")
     parts = f"train.accumulate={planned.suggested}" if planned.suggested else "not even one image"
-    print(f"  fits          {planned.fits:,} images at once in {words(planned.available)}: {parts}")
-    print(f"  disk          {planned.disk.told}")
+    say(f"  fits          {planned.fits:,} images at once in {words(planned.available)}: {parts}")
+    say(f"  disk          {planned.disk.told}")
     for note in planned.notes:
-        print(f"note: {note}")
+        say(f"note: {note}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from safelight.cli.bar import Bar
+from safelight.terminal import console, rewrite, say
 
 if TYPE_CHECKING:
     from safelight.session.show import Show
@@ -19,7 +19,7 @@ class TrainingProgress:
     """What a session shows; give `show` to the session."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = console(err=True)
         self._before: Bar | None = None  # of work before the first step
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -39,13 +39,13 @@ class TrainingProgress:
         if not first:
             return Show()
         if self.console.is_jupyter:
-            return Show(print, self._begin, self._line, print, print)
+            return Show(say, self._begin, self._line, say, say)
         if not self.console.is_terminal:
             return Show(warn=self._tell)
         return Show(self._tell, self._begin_bar, self._bar, self._end_bar, self._tell, self._work)
 
     def _tell(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(line, soft_wrap=True)
 
     def _begin(self, step: int, steps: int, batch_size: int) -> None:
         self._steps, self._batch_size = steps, batch_size
@@ -55,7 +55,7 @@ class TrainingProgress:
         """One line that is written over. (rich's bar in a notebook needs ipywidgets.)"""
         rate, loss = self._measure(rows)
         line = f"step {rows[-1].step + 1} of {self._steps}  {rate}  {loss}"
-        print(f"\r{line:60}", end="", flush=True)
+        rewrite(line)
 
     def _work(self, what: str, done: int, total: int) -> None:
         """A bar for each piece of work on the data; between two, lines have the terminal to themselves."""

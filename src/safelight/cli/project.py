@@ -16,6 +16,7 @@ from safelight.cli.options import (
     print_json,
     sample_changes,
 )
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,5 +59,5 @@ def project(
         print_json(told)
         return
     first, last = told["pixel mse"]["first"], told["pixel mse"]["last"]
-    print(f"{told['specimen']}: squared error of pixels {number(first)} at first, {number(last)} at last")
-    print(told["out"])
+    say(f"{told['specimen']}: squared error of pixels {number(first)} at first, {number(last)} at last")
+    say(told["out"])

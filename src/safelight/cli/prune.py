@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,13 +45,13 @@ def prune(
                     "dry_run": dry_run, "longest_replay": freed.bound.steps})  # fmt: skip
         return
     for one in freed.checkpoints:
-        print(line_of(one))
+        say(line_of(one))
     if freed.damaged:
-        print(f"  damaged ones    {words(freed.damaged):>8}")
-    print(f"{directory.name}: {words(total)} {'would be freed' if dry_run else 'freed'}")
+        say(f"  damaged ones    {words(freed.damaged):>8}")
+    say(f"{directory.name}: {words(total)} {'would be freed' if dry_run else 'freed'}")
     if freed.left > section.budget:
-        print(f"  {words(freed.left)} stay, for the reasons that safelight disk {directory.name} tells")
-    print(f"replay: {freed.bound.told}")
+        say(f"  {words(freed.left)} stay, for the reasons that safelight disk {directory.name} tells")
+    say(f"replay: {freed.bound.told}")
 
 
 def _size(text: str) -> int:

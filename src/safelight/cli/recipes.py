@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from safelight.cli.options import JsonOption, print_json
+from safelight.terminal import console, table
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,12 +22,5 @@ def recipes(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([{"name": name, **about} for name, about in abouts.items()])
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("recipe", "what", "size", "time"):
-        table.add_column(title)
-    for name, about in abouts.items():
-        table.add_row(name, about["title"], about["size"], about["time"])
-    Console().print(table)
+    rows = [(name, about["title"], about["size"], about["time"]) for name, about in abouts.items()]
+    console().print(table(("recipe", "what", "size", "time"), rows))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,8 +45,8 @@ def replay(
         print_json({**asdict(verdict), "export": str(export) if export else None})
         return
     reached = f"step {verdict.to}, {verdict.checked} steps recomputed from {verdict.start} and equal"
-    print(f"{verdict.verdict}: {reached}")
+    say(f"{verdict.verdict}: {reached}")
     if verdict.step is not None:
-        print(f"the first that differs: step {verdict.step}")
+        say(f"the first that differs: step {verdict.step}")
     for reason in verdict.why:
-        print(f"  {reason}")
+        say(f"  {reason}")

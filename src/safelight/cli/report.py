@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_json
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,4 +22,4 @@ def report(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = Fals
     if as_json:
         print_json({"html": str(path), "markdown": str(path.with_suffix(".md"))})
     else:
-        print(f"report: {path}")
+        say(f"report: {path}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from safelight.cli.options import ChangesArgument, JsonOption, RunArgument, RunsOption, changes_of, examples
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,7 +37,7 @@ def rollback(
 
     show = TrainingProgress().show()
     made, before = go_back(find(run, runs_directory(runs)), to, wanted, show.tell)
-    print(f"what {made.name} was is now {before.name}", file=sys.stderr)
+    say(f"what {made.name} was is now {before.name}", err=True)
     if train:
         resume(made, World(), show)
     print_run(made, as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from safelight.cli.options import JsonOption, RunsOption, print_json
+from safelight.terminal import console, say, table
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,16 +26,12 @@ def runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
         print_json([asdict(one) for one in found])
         return
     if not found:
-        print(f"no runs in {folder}; `safelight train digits` makes one")
+        say(f"no runs in {folder}; `safelight train digits` makes one")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("run", "status", "step", "loss", "recipe", "created"):
-        table.add_column(title, justify="right" if title in ("step", "loss") else "left")
+    rows = []
     for one in found:
         loss = f"{one.loss:.4g}" if one.loss is not None else ""
         created = one.created[:16].replace("T", " ")
-        table.add_row(one.name, one.status, f"{one.step:,} / {one.steps:,}", loss, one.recipe, created)
-    Console().print(table)
+        rows.append((one.name, one.status, f"{one.step:,} / {one.steps:,}", loss, one.recipe, created))
+    titles = ("run", "status", "step", "loss", "recipe", "created")
+    console().print(table(titles, rows, right=("step", "loss")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from safelight.cli.options import (
     sample_changes,
     step_of,
 )
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -81,14 +81,14 @@ def sample(
     opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, recompute=True, tell=tell)
     if opened.verdict.verdict != "exact":
         why = "; ".join([opened.verdict.verdict, *opened.verdict.why])
-        print(f"step {opened.step}: {why}", file=sys.stderr)
+        say(f"step {opened.step}: {why}", err=True)
     samples = opened.sample(count, seed=seed, asked=wanted, how=overrides, canvas=size_of(canvas))
     path = samples.save(out or Path(f"{opened.name}.png"))
     if as_json:
         print_json({"out": str(path), "n": count, "step": opened.step, "verdict": opened.verdict.verdict,
                     "seed": seed, "sample": samples.how})  # fmt: skip
     else:
-        print(path)
+        say(path)
 
 
 def size_of(text: str | None) -> tuple[int, int] | None:

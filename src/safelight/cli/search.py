@@ -16,6 +16,7 @@ from safelight.cli.options import (
     print_json,
     sample_changes,
 )
+from safelight.terminal import console, say, table
 
 
 def add_to(app: typer.Typer) -> None:
@@ -135,45 +136,40 @@ def print_result(result: dict[str, Any]) -> None:
     from safelight.render.wording import number
 
     usual = result["usual"]
-    print(
+    say(
         f"{result['name']}: {number(result['score'])} after {result['evaluations']:,} evaluations by "
         f"{result['method']}; {usual['n']} samples: {number(usual['mean'])}, at best {number(usual['best'])}"
     )
     for title, own in result["objectives"].items():
-        print(f"  {title + ':':<10} {number(own['best'])}, samples {number(own['usual'])} ± "
+        say(f"  {title + ':':<10} {number(own['best'])}, samples {number(own['usual'])} ± "
               f"{number(own['usual deviation'])}; {own['told']}")  # fmt: skip
     if "front" in result:
-        print(f"  front:     {len(result['front'])} that no other beats in all")
-    print("  specimens of the run, for film, walk and traverse:", *result["specimens"], sep="\n    ")
+        say(f"  front:     {len(result['front'])} that no other beats in all")
+    say("  specimens of the run, for film, walk and traverse:")
+    say(*(f"    {own}" for own in result["specimens"]))
     for path in result["files"].values():
-        print(Path(path))
+        say(Path(path))
 
 
 def print_picks(result: dict[str, Any]) -> None:
     """Where the sheet is, and how to go on."""
     from safelight.render.wording import plural
 
-    print(f"{result['name']}: sheet {result['sheet']}, {plural(len(result['specimens']), 'pick')} so far")
+    say(f"{result['name']}: sheet {result['sheet']}, {plural(len(result['specimens']), 'pick')} so far")
     for path in result["files"].values():
-        print(Path(path))
-    print(f"the same command with --picked {result['sheet']}.NUMBER,... goes on; "
+        say(Path(path))
+    say(f"the same command with --picked {result['sheet']}.NUMBER,... goes on; "
           f"{result['sheet']}.none where none is good")  # fmt: skip
 
 
 def print_split(result: dict[str, Any]) -> None:
     """A row for each split."""
-    from rich.console import Console
-    from rich.table import Table
-
     from safelight.render.wording import number
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("population", "generations", "evaluations", "best", "deviation over seeds"):
-        table.add_column(title, justify="right")
+    titles, rows = ("population", "generations", "evaluations", "best", "deviation over seeds"), []
     for row in result["rows"]:
         spread = "" if row["spread"] is None else number(row["spread"])
-        counts = [f"{row[key]:,}" for key in ("population", "generations", "evaluations")]
-        table.add_row(*counts, number(row["best"]), spread)
-    print(f"{result['name']}: by {result['method']}, {len(row['by seed'])} seeds")
-    Console().print(table)
-    print(Path(result["files"]["curve"]))
+        rows.append([*(f"{row[key]:,}" for key in titles[:3]), number(row["best"]), spread])
+    say(f"{result['name']}: by {result['method']}, {len(row['by seed'])} seeds")
+    console().print(table(titles, rows, titles))
+    say(Path(result["files"]["curve"]))

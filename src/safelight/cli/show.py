@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_json
+from safelight.terminal import say
 
 if TYPE_CHECKING:
     from safelight.store.run import RunDirectory
@@ -42,15 +43,15 @@ def print_run(directory: RunDirectory, as_json: bool) -> None:
         return
     losses = ", ".join(f"{name} {value:.4g}" for name, value in facts["components"].items())
     progress = f"step {facts['step']:,} of {facts['steps']:,}"
-    print(f"{facts['name']}: {facts['status']}, {progress} ({facts['recipe']})")
-    print(f"data:    {facts['data']['train']:,} images of {facts['data']['name']}, {facts['images']:,} seen")
-    print(f"losses:  {losses or 'none yet'}")
-    print(f"weights: {facts['weights'] or 'no checkpoint yet'}")
-    print(f"health:  {'; '.join(facts['verdicts']) or 'no verdict against it'}")
+    say(f"{facts['name']}: {facts['status']}, {progress} ({facts['recipe']})")
+    say(f"data:    {facts['data']['train']:,} images of {facts['data']['name']}, {facts['images']:,} seen")
+    say(f"losses:  {losses or 'none yet'}")
+    say(f"weights: {facts['weights'] or 'no checkpoint yet'}")
+    say(f"health:  {'; '.join(facts['verdicts']) or 'no verdict against it'}")
     for sentence in facts["remedies"]:
-        print(f"remedy:  {sentence}")
-    print(f"replay:  {facts['replay']}")
-    print(f"report:  {facts['report'] or 'not written yet'}")
+        say(f"remedy:  {sentence}")
+    say(f"replay:  {facts['replay']}")
+    say(f"report:  {facts['report'] or 'not written yet'}")
 
 
 def facts_of(directory: RunDirectory) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def print_journal(directory: RunDirectory, as_json: bool) -> None:
         )
         return
     for one in entries:
-        print(f"{one.time[:19]} {one.kind:12} {_words(one.fields)}")
+        say(f"{one.time[:19]} {one.kind:12} {_words(one.fields)}")
 
 
 def _words(fields: Mapping[str, Any]) -> str:

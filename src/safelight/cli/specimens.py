@@ -17,6 +17,7 @@ from safelight.cli.options import (
     print_json,
     sample_changes,
 )
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -70,13 +71,13 @@ def specimens(
     if sheet:
         facts = {"out": str(path), "step": reached.step, "ids": ids, "source": reached.source,
                  "verdict": reached.verdict.verdict}  # fmt: skip
-        print_json(facts) if as_json else print(path)
+        print_json(facts) if as_json else say(path)
         return
     kept = session.collection(directory)
     if as_json:
         print_json([{**asdict(one), "picture": str(session.picture(directory, one.id))} for one in kept])
         return
     for one in kept:
-        print(f"{one.id:>14}  {one.kept[:19]}  {one.verdict}  {session.picture(directory, one.id)}")
+        say(f"{one.id:>14}  {one.kept[:19]}  {one.verdict}  {session.picture(directory, one.id)}")
     if not kept:
-        print(f"nothing kept yet; draw a sheet with: safelight specimens {directory.name} -n 30")
+        say(f"nothing kept yet; draw a sheet with: safelight specimens {directory.name} -n 30")

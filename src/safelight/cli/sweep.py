@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safelight.cli.options import JsonOption, RunsOption, examples, print_json
+from safelight.terminal import console, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,21 +64,19 @@ def sweep(
     elif done.stopped:
         options = [*(["--seeds", str(seeds)] if seeds > 1 else []), *(["--runs", str(runs)] if runs else [])]
         command = shlex.join(["safelight", "sweep", recipe, *words, *options])
-        print(f"stopped; what was trained is kept. Go on with: {command}")
+        say(f"stopped; what was trained is kept. Go on with: {command}")
     elif written:
         print_page(written.page, without=("Side by side", "Loss", "Held-out"))
-        print(f"\npage: {written.html}")
+        say("", f"page: {written.html}")
     if done.stopped or done.problems:
         raise typer.Exit(INTERRUPTED if done.stopped else 1)
 
 
 def _teller(as_json: bool) -> Callable[[Sweep, Cell], None]:
     """Tells of each cell as it begins and ends; on stderr, and only to a terminal, beside JSON."""
-    from rich.console import Console
-
     from safelight.render.wording import duration
 
-    console = Console(stderr=as_json, quiet=as_json and not Console(stderr=True).is_terminal)
+    out = console(as_json, quiet=as_json and not sys.stderr.isatty())
     spent: list[float] = []  # seconds of each cell that was trained from its beginning
     begun = 0.0
 
@@ -98,7 +98,7 @@ def _teller(as_json: bool) -> Callable[[Sweep, Cell], None]:
             words += f"; {left} to come, about {duration(left * sum(spent) / len(spent))}"
         if cell.name in done.problems:
             words += f" ({done.problems[cell.name]})"
-        console.print(words, markup=False, highlight=False, soft_wrap=True)
+        out.print(words, soft_wrap=True)
 
     return tell
 

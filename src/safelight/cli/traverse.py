@@ -19,6 +19,7 @@ from safelight.cli.options import (
     sample_changes,
     step_of,
 )
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -102,4 +103,4 @@ def traverse(
         height, width = made.images.shape[:2]
         print_json({"out": str(path), "step": opened.step, "seed": seed, "rows": height, "columns": width})
     else:
-        print(path)
+        say(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from safelight.cli.options import JsonOption, RunsOption, print_json
+from safelight.terminal import console, plain
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -40,17 +41,16 @@ def tree(runs: RunsOption = None, as_json: JsonOption = False) -> None:
             ]
         )
         return
-    from rich.console import Console
     from rich.tree import Tree
 
     def grow(above: Tree, parent: str | None) -> None:
         for one in found:
             if parents[one.name] == parent:
-                grow(above.add(_line(one)), one.name)
+                grow(above.add(plain(_line(one))), one.name)
 
-    root = Tree(str(runs_directory(runs)))
+    root = Tree(plain(runs_directory(runs)))
     grow(root, None)
-    Console().print(root)
+    console().print(root)
 
 
 def _line(one: Summary) -> str:

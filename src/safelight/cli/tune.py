@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, changes_of, examples, print_json
+from safelight.terminal import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,4 +40,4 @@ def tune(
             {"run": directory.name, "edit": edit.id, "changes": wanted, "running": directory.is_locked()}
         )
     else:
-        print(f"{directory.name}: {', '.join(changes)}, {when}")
+        say(f"{directory.name}: {', '.join(changes)}, {when}")

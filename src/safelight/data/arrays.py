@@ -23,7 +23,8 @@ from safelight.data.entries import split_by_name
 from safelight.data.features import text_column
 from safelight.data.image import decode_mask, eight_bits, fit
 from safelight.data.npz import Array, open_arrays
-from safelight.data.source import BadItem, Items, Masks, Pixels, Source, key, shown, stamp
+from safelight.data.source import BadItem, Items, Masks, Pixels, Source, key, stamp
+from safelight.terminal import plain
 
 IMAGES = ("images", "x", "data", "image", "arr_0", "")
 LABELS = ("labels", "label", "y", "targets")
@@ -131,7 +132,7 @@ def _items(config: Data) -> Items:
         held = ", ".join(
             f"{name or 'one array'} {array.dtype} {array.shape}" for name, array in known.items()
         )
-        raise UserError(f"data.path: {config.path} holds no images, only {shown(held)[:300] or 'nothing'}")
+        raise UserError(f"data.path: {config.path} holds no images, only {plain(held)[:300] or 'nothing'}")
     shape = shape_of(parts[0].images, config)
     if len({part.images.shape[1:] for part in parts}) > 1 and not config.height_width:
         raise UserError(

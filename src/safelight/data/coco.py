@@ -21,8 +21,9 @@ from safelight.data.config import Data
 from safelight.data.entries import Entries, classes_by_folder
 from safelight.data.jsonstream import elements
 from safelight.data.reader import blamed
-from safelight.data.source import HELD_OUT, TRAIN, BadItem, shown
+from safelight.data.source import HELD_OUT, TRAIN, BadItem
 from safelight.data.tree import Listing, Tree
+from safelight.terminal import plain
 
 Id = int | str
 SPLIT = re.compile(r"(train|val|test)\w*$")  # in captions_train2014.json: train2014
@@ -47,7 +48,7 @@ def by_coco(tree: Tree, listing: Listing, config: Data) -> Entries:
         _read(tree, name, known, images, categories, missing)
     if not images:
         where = ", ".join(listing.annotations) or "annotations/*.json"
-        raise UserError(f"{shown(where)[:200]}: lists no image that is there; expected COCO's annotations")
+        raise UserError(f"{plain(where)[:200]}: lists no image that is there; expected COCO's annotations")
     files = sorted(images)
     found = [images[file] for file in files]
     sides = [TRAIN if image.split.startswith("train") else HELD_OUT for image in found]
@@ -63,7 +64,7 @@ def by_coco(tree: Tree, listing: Listing, config: Data) -> Entries:
         label=label if config.labels else None,
         texts=[[text for _, text in sorted(image.captions)] for image in found],
         official=np.array(sides, np.int8) if official else None,
-        bad=[*listing.bad, *(f"{shown(file)} ({reason})" for file, reason in sorted(missing.items()))],
+        bad=[*listing.bad, *(f"{file} ({reason})" for file, reason in sorted(missing.items()))],
         passed_over=listing.passed_over + unlisted,
     )
 
@@ -105,12 +106,12 @@ def _read(
                                 f"an element of {section} lacks its id or file name: {element!r}"[:120]
                             )
     except Exception as error:  # of the disk, of an archive, or of what is no JSON
-        raise UserError(f"{shown(name)}: is not COCO's annotations ({blamed(error, name)})") from error
+        raise UserError(f"{plain(name)}: is not COCO's annotations ({blamed(error, name)})") from error
     by_number = {}
     for number, file_name in files.items():
         path = _find(file_name, split, root, known)
         if path is None:
-            missing[file_name] = f"{shown(name)} lists it, but it is not there"
+            missing[file_name] = f"{name} lists it, but it is not there"
         else:
             by_number[number] = images.setdefault(path, _Image(split))
     for number, own, caption in captions:

@@ -13,8 +13,9 @@ from safelight.config import UserError
 from safelight.data import condition
 from safelight.data.condition import Column
 from safelight.data.npz import Array, open_arrays
-from safelight.data.source import Items, Progress, Source, key, shown, stamp
+from safelight.data.source import Items, Progress, Source, key, stamp
 from safelight.language.encoder import TextEncoder
+from safelight.terminal import plain
 
 ENCODED = 256  # texts at once
 
@@ -45,7 +46,7 @@ def with_encoder(source: Source, encoder: TextEncoder, progress: Progress | None
         captions = [text for own in found.texts for text in own]
         if not captions:
             raise UserError(
-                f"data.text_encoder: {shown(source.name)} has no captions; take it out of the recipe"
+                f"data.text_encoder: {plain(source.name)} has no captions; take it out of the recipe"
             )
         features = np.zeros((len(captions), encoder.size), np.float32)
         places: dict[str, list[int]] = {}  # captions that come again are encoded once
@@ -97,7 +98,7 @@ def check_features(where: str, arrays: Mapping[str, Array]) -> Array:
     if features.dtype.kind != "f" or features.ndim not in (2, 3) or 0 in features.shape:
         held = ", ".join(f"{name or 'array'} {array.dtype} {array.shape}" for name, array in arrays.items())
         raise UserError(
-            f"{where} holds {shown(held)[:200] or 'nothing'}; expected floating-point features of "
+            f"{where} holds {plain(held)[:200] or 'nothing'}; expected floating-point features of "
             "(images, T), (captions, T) or (images, K, T)"
         )
     if not np.isfinite(features).all():
@@ -112,7 +113,7 @@ def _places(where: str, listed: Array, count: int, names: Sequence[str]) -> NDAr
         raise UserError(f"{where} has {len(rows)} different names for {count} features")
     places = np.array([rows.get(name, -1) for name in names], np.int64)
     if places.max() < 0:
-        raise UserError(f"{where} names none of the images; they are called {shown(names[0])} and so on")
+        raise UserError(f"{where} names none of the images; they are called {plain(names[0])} and so on")
     return places
 
 

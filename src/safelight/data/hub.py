@@ -21,8 +21,9 @@ from safelight.data.condition import Column
 from safelight.data.config import Data
 from safelight.data.entries import Entries, items_of, split_by_name
 from safelight.data.hub_tree import HubTree
-from safelight.data.source import Items, Source, key, shown
+from safelight.data.source import Items, Source, key
 from safelight.data.table import Roles, Table
+from safelight.terminal import plain
 
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped, unused-ignore]
@@ -60,7 +61,7 @@ def _load(config: Data) -> dict[str, Dataset]:
         else:
             loaded = load_dataset(path, config.subset, revision=config.revision)
     except Exception as error:  # of the library, of the network, and of whatever the files hold
-        reason = shown(" ".join(str(error).split()))[:200] or type(error).__name__
+        reason = plain(" ".join(str(error).split()))[:200] or type(error).__name__
         raise UserError(f"data.path: {path} cannot be loaded from the Hub ({reason})") from error
     splits = (
         {"all": loaded} if isinstance(loaded, Dataset) else {str(name): own for name, own in loaded.items()}

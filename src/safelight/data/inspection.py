@@ -23,7 +23,8 @@ from safelight.data.jobs import Plan, results
 from safelight.data.look import Look
 from safelight.data.reader import FileReader
 from safelight.data.slots import Slots
-from safelight.data.source import HELD_OUT, NOT_MASKED, TRAIN, BadItem, Items, Pixels, Progress, shown
+from safelight.data.source import HELD_OUT, NOT_MASKED, TRAIN, BadItem, Items, Pixels, Progress
+from safelight.terminal import plain
 
 COPIES_NAMED = 5
 LARGEST_CELL = 128  # pixels: images alike and no larger are shown as they are ...
@@ -62,7 +63,7 @@ class Inspection:
             "captions": {"captions": sum(texts), "images": sum(count > 0 for count in texts)},
             "split": self._split(usable),
             "copies": self._copies(usable),
-            "bad": [*map(shown, self.items.bad), *map(shown, bad)],
+            "bad": [*self.items.bad, *bad],
             "passed_over": {kind: count for kind, count in self.items.passed_over.items() if count},
         }
 
@@ -94,7 +95,7 @@ class Inspection:
         for item in usable.tolist():
             alike[self.looks[item].digest].append(item)
         sets = [own for own in alike.values() if len(own) > 1]
-        names = [[shown(self.items.names[item]) for item in own] for own in sets[:COPIES_NAMED]]
+        names = [[self.items.names[item] for item in own] for own in sets[:COPIES_NAMED]]
         return {"images": sum(len(own) - 1 for own in sets), "of": len(sets), "first": names}
 
     def examples(self, count: int) -> tuple[NDArray[np.uint8], list[str]]:
@@ -123,7 +124,7 @@ class Inspection:
             if self.items.masks:
                 images.append(_mask_picture(pixels))
                 words.append("mask" if pixels.mask is not None else "no mask")
-        return np.stack(images), [shown(word) for word in words] if any(words) else []
+        return np.stack(images), [plain(word) for word in words] if any(words) else []
 
     def _cell(self, reader: FileReader) -> tuple[int, int]:
         """(H, W) to show images at."""
@@ -145,7 +146,7 @@ def inspect(config: Data, progress: Progress | None = None, processes: int | Non
         nonlocal done
         done += more
         if progress:
-            progress(f"looking at {shown(source.name)}", done, len(looks))
+            progress(f"looking at {plain(source.name)}", done, len(looks))
 
     with TemporaryDirectory(prefix="safelight-") as folder:
         slots = Slots(Path(folder), len(looks), (*items.shape[:2], 3), items.masks is not None)

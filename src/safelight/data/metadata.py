@@ -19,9 +19,9 @@ from safelight.data import condition, table
 from safelight.data.config import Data
 from safelight.data.entries import Entries, classes_by_folder, split_by_folder, split_by_name
 from safelight.data.reader import blamed
-from safelight.data.source import shown
 from safelight.data.table import Table
 from safelight.data.tree import Listing, Tree
+from safelight.terminal import plain
 
 FILE_NAME = ("file_name", "image_file_name", "file", "image")
 
@@ -31,7 +31,7 @@ def by_metadata(tree: Tree, listing: Listing, config: Data) -> Entries:
     folders = [posixpath.dirname(name) for name in listing.metadata]
     for folder in folders:
         if folders.count(folder) > 1:
-            raise UserError(f"{shown(folder) or '.'}: has metadata.csv and metadata.jsonl; keep one of them")
+            raise UserError(f"{plain(folder) or '.'}: has metadata.csv and metadata.jsonl; keep one of them")
     rows = table.joined([_read(tree, name) for name in listing.metadata])
     file_column = _file_column(rows, listing.metadata[0])
     roles = table.roles(rows, config, file_column)
@@ -43,7 +43,7 @@ def by_metadata(tree: Tree, listing: Listing, config: Data) -> Entries:
             for row, mask in enumerate(masks)]  # fmt: skip
     labels = table.class_names(rows, roles.label) if roles.label else [None] * len(images)
     faults = table.attribute_faults(rows, roles.attributes, config)
-    wrong = [f"{shown(str(image))} ({shown(faults[row])})" for row, image in enumerate(images)
+    wrong = [f"{image} ({faults[row]})" for row, image in enumerate(images)
              if image is not None and row in faults]  # fmt: skip
     numbers = table.numbers(_without(rows, roles.attributes, faults), roles.attributes)
     captions = table.captions(rows, roles.texts)
@@ -60,7 +60,7 @@ def by_metadata(tree: Tree, listing: Listing, config: Data) -> Entries:
             alike = labels[row] == labels[first] and masks[row] == masks[first]
             if not (alike and np.array_equal(numbers[row], numbers[first], equal_nan=True)):
                 raise UserError(
-                    f"{shown(rows.where[row])}: disagrees with {shown(rows.where[first])} on {shown(image)}"
+                    f"{plain(rows.where[row])}: disagrees with {plain(rows.where[first])} on {plain(image)}"
                 )
 
     below, sides = split_by_folder(files)
@@ -100,7 +100,7 @@ def _read(tree: Tree, name: str) -> Table:
         with tree.open(name) as file:
             content = file.read()
     except Exception as error:  # of the disk or of an archive
-        raise UserError(f"{shown(name)}: cannot be read ({blamed(error, name)})") from error
+        raise UserError(f"{plain(name)}: cannot be read ({blamed(error, name)})") from error
     read = table.read_csv if name.lower().endswith(".csv") else table.read_jsonl
     return read(name, content)
 
@@ -111,7 +111,7 @@ def _file_column(rows: Table, metadata: str) -> str:
             if column.lower() == name:
                 return column
     known = ", ".join(repr(column) for column in rows.columns) or "none"
-    raise UserError(f"{shown(metadata)}: has no column file_name, only {known[:200]}; name the images in it")
+    raise UserError(f"{plain(metadata)}: has no column file_name, only {known[:200]}; name the images in it")
 
 
 class _Images:
@@ -128,7 +128,7 @@ class _Images:
         for cell, where in zip(rows.columns[column], rows.where, strict=True):
             if cell is not None and not isinstance(cell, str):
                 raise UserError(
-                    f"{shown(where)}: {column} is {shown(repr(cell))[:40]}; expected the name of a file"
+                    f"{plain(where)}: {column} is {plain(repr(cell))[:40]}; expected the name of a file"
                 )
             named = (cell or "").strip()
             images.append(self._find(posixpath.dirname(where), cell or "", where) if named else None)
@@ -146,5 +146,5 @@ class _Images:
                 return composed
         outside = posixpath.isabs(path) or path.startswith("../")
         reason = "leads out of the folder" if outside else "is not there, or no image by its ending"
-        self.missing.append(f"{shown(name)} ({shown(where)}: {reason})")
+        self.missing.append(f"{name} ({where}: {reason})")
         return None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from safelight.config import UserError
 from safelight.data.cache import cache_dir
-from safelight.data.source import shown
+from safelight.terminal import plain
 
 Array = NDArray[Any]
 
@@ -38,9 +38,9 @@ def open_arrays(path: str) -> Mapping[str, Array]:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or shown(str(error))})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror or plain(str(error))})") from error
     except Exception as error:  # damage makes zip, zlib, NumPy's headers and the memory map raise all sorts
-        reason = shown(str(error)) or type(error).__name__
+        reason = plain(str(error)) or type(error).__name__
         raise UserError(f"{path}: is not a whole .npz or .npy of plain arrays ({reason[:200]})") from error
 
 

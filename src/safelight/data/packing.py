@@ -20,7 +20,8 @@ from safelight.data.finish import finish, mask_classes
 from safelight.data.jobs import PLAN, Plan, results
 from safelight.data.pack import FORMAT, Pack, load
 from safelight.data.slots import Record, Slots
-from safelight.data.source import Items, Progress, Source, key, shown
+from safelight.data.source import Items, Progress, Source, key
+from safelight.terminal import plain
 
 NAMED = 5  # bad items an error names; it counts the others
 RECORDS = "blocks.jsonl"
@@ -45,7 +46,7 @@ def open_pack(
             pack = load(folder, held_out) or _pack(source, folder, held_out, progress, processes)
     if pack.bad and not skip_bad:
         raise UserError(
-            f"{shown(source.name)}: {len(pack.bad)} of {len(pack) + len(pack.bad)} images cannot be used: "
+            f"{plain(source.name)}: {len(pack.bad)} of {len(pack) + len(pack.bad)} images cannot be used: "
             f"{_some(pack.bad)}; mend or remove them, or set data.skip_bad=true"
         )
     return pack
@@ -73,7 +74,7 @@ def _pack(
         if len(bad) == len(items.names):
             shutil.rmtree(partial)
             raise UserError(
-                f"{shown(source.name)}: none of its {len(bad)} images can be decoded: {_some(bad)}; mend them"
+                f"{plain(source.name)}: none of its {len(bad)} images can be decoded: {_some(bad)}; mend them"
             )
         finish(source.name, items, slots, records)
         for scaffold in (partial / RECORDS, partial / PLAN):
@@ -108,7 +109,7 @@ def _decode(
         nonlocal count
         count += more
         if progress:
-            progress(f"packing {shown(name)}", count, slots.count)
+            progress(f"packing {plain(name)}", count, slots.count)
 
     tell(0)
     with ExitStack() as stack:
@@ -154,4 +155,4 @@ def _too_full(folder: Path, needed: int) -> UserError:
 
 def _some(bad: Sequence[str]) -> str:
     rest = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    return ", ".join(shown(one) for one in bad[:NAMED]) + rest
+    return ", ".join(plain(one) for one in bad[:NAMED]) + rest

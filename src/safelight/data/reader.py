@@ -12,8 +12,9 @@ from PIL import Image, UnidentifiedImageError
 
 from safelight.config import UserError
 from safelight.data.image import decode, decode_mask, height_width, open_image, orientation
-from safelight.data.source import BadItem, Pixels, shown
+from safelight.data.source import BadItem, Pixels
 from safelight.data.tree import Tree, tree_of
+from safelight.terminal import plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +64,8 @@ class FileReader:
     def _differ(self, name: str, whole: tuple[int, int]) -> UserError:
         height, width = self.size
         return UserError(
-            f"data.size: is needed, as images differ: {shown(self.like or '')} is {height}x{width} "
-            f"(height x width), {shown(name)} is {whole[0]}x{whole[1]}; "
+            f"data.size: is needed, as images differ: {plain(self.like or '')} is {height}x{width} "
+            f"(height x width), {plain(name)} is {whole[0]}x{whole[1]}; "
             f"for example data.size={min(*self.size, *whole)}"
         )
 
@@ -80,7 +81,7 @@ def blamed(error: Exception, name: str, what: str = "") -> Exception:
     if isinstance(error, UserError):
         return error
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, PermissionError):
-        return UserError(f"{shown(name)}: cannot be read ({error.strerror})")
+        return UserError(f"{plain(name)}: cannot be read ({error.strerror})")
     if isinstance(error, UnidentifiedImageError):
         reason = "not an image"
     elif isinstance(error, Image.DecompressionBombError):
@@ -88,5 +89,5 @@ def blamed(error: Exception, name: str, what: str = "") -> Exception:
     elif isinstance(error, PermissionError):
         reason = "permission denied"
     else:  # decoders raise anything at all for broken content
-        reason = shown(str(error).partition("\n")[0]) or type(error).__name__
+        reason = plain(str(error).partition("\n")[0]) or type(error).__name__
     return BadItem(f"{what}{reason}")

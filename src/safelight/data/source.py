@@ -79,10 +79,3 @@ def stamp(path: Path) -> tuple[str, int, int]:
     """What tells one state of a file from the next without reading it: path, bytes, time of change (ns)."""
     stat = path.stat()
     return str(path), stat.st_size, stat.st_mtime_ns
-
-
-def shown(name: str) -> str:
-    """A file's name as it can be printed on one line: what has no glyph is escaped."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in name
-    )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safelight.config import UserError, nearest
 from safelight.data import condition
 from safelight.data.config import Data
-from safelight.data.source import shown
+from safelight.terminal import plain
 
 LABEL = ("label", "class")
 MASK = ("mask_file_name", "mask")
@@ -45,13 +45,13 @@ def read_csv(name: str, content: bytes) -> Table:
             if row:
                 if len(row) > len(header):
                     raise UserError(
-                        f"{shown(name)}:{reader.line_num}: has {len(row)} values for {len(header)} columns; "
+                        f"{plain(name)}:{reader.line_num}: has {len(row)} values for {len(header)} columns; "
                         "put quotes about a value with a comma in it"
                     )
                 rows.append(row + [""] * (len(header) - len(row)))
                 where.append(f"{name}:{reader.line_num}")
     except csv.Error as error:
-        raise UserError(f"{shown(name)}:{reader.line_num}: is not CSV ({error})") from error
+        raise UserError(f"{plain(name)}:{reader.line_num}: is not CSV ({error})") from error
     return Table({column: [row[place] for row in rows] for place, column in enumerate(header)}, where)
 
 
@@ -62,7 +62,7 @@ def read_jsonl(name: str, content: bytes) -> Table:
         if line.strip():
             row = parse_json(f"{name}:{number}", line)
             if not isinstance(row, dict):
-                raise UserError(f'{shown(name)}:{number}: is not an object such as {{"file_name": "a.png"}}')
+                raise UserError(f'{plain(name)}:{number}: is not an object such as {{"file_name": "a.png"}}')
             rows.append(row)
             where.append(f"{name}:{number}")
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -74,7 +74,7 @@ def parse_json(where: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{shown(where)}: is not JSON ({shown(str(error))})") from error
+        raise UserError(f"{plain(where)}: is not JSON ({plain(str(error))})") from error
 
 
 def joined(tables: Sequence[Table]) -> Table:
@@ -138,7 +138,7 @@ def class_names(table: Table, column: str) -> list[str | None]:
     names: list[str | None] = []
     for place, value in zip(table.where, table.columns[column], strict=True):
         if value is not None and not isinstance(value, str | int | float):
-            raise UserError(f"{shown(place)}: {column} is {shown(repr(value))[:40]}; expected one class")
+            raise UserError(f"{plain(place)}: {column} is {plain(repr(value))[:40]}; expected one class")
         if value is None or value != value:
             names.append(None)
         else:
@@ -155,7 +155,7 @@ def captions(table: Table, columns: Sequence[str]) -> list[list[str]]:
         for texts, place, cell in zip(found, table.where, table.columns[column], strict=True):
             for value in cell if isinstance(cell, list) else [cell]:
                 if value is not None and not isinstance(value, str | int | float):
-                    raise UserError(f"{shown(place)}: {column} is {shown(repr(value))[:40]}; expected text")
+                    raise UserError(f"{plain(place)}: {column} is {plain(repr(value))[:40]}; expected text")
                 if value is not None and (text := _clean(value)):
                     texts.append(text)
     return found
@@ -174,7 +174,7 @@ def attribute_faults(table: Table, columns: Sequence[str], config: Data) -> dict
             except ValueError:
                 why = "expected a number"
             if why:
-                faults.setdefault(row, f"{place}: attribute {column} is {shown(repr(cell))[:40]}; {why}")
+                faults.setdefault(row, f"{place}: attribute {column} is {plain(repr(cell))[:40]}; {why}")
             elif config.need_attributes and math.isnan(value):
                 faults.setdefault(row, f"{place}: attribute {column} is missing")
     return faults
@@ -189,7 +189,7 @@ def numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float32]:
                 values[row, index] = condition.number(cell)
             except ValueError as error:
                 raise UserError(
-                    f"{shown(place)}: attribute {column} is {shown(repr(cell))[:40]}; expected a number"
+                    f"{plain(place)}: attribute {column} is {plain(repr(cell))[:40]}; expected a number"
                 ) from error
     return values
 
@@ -214,7 +214,7 @@ def _utf8(name: str, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{shown(name)}: is not UTF-8 text; save it as UTF-8") from error
+        raise UserError(f"{plain(name)}: is not UTF-8 text; save it as UTF-8") from error
 
 
 def _distinct(header: list[str]) -> list[str]:

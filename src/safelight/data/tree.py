@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from safelight.config import UserError
-from safelight.data.source import BadItem, shown
+from safelight.data.source import BadItem
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
@@ -104,7 +104,7 @@ class FolderTree:
             status = os.stat(f"{self.root}/{below}")
             entries = list(os.scandir(f"{self.root}/{below}"))
         except OSError as error:
-            found.bad.append(f"{shown(below)} ({error.strerror})")
+            found.bad.append(f"{below} ({error.strerror})")
             return
         above |= {(status.st_dev, status.st_ino)}
         for entry in entries:
@@ -116,12 +116,12 @@ class FolderTree:
                 link = entry.is_symlink()
                 status = entry.stat()
             except OSError as error:
-                found.bad.append(f"{shown(name)} ({'a link to nothing' if link else error.strerror})")
+                found.bad.append(f"{name} ({'a link to nothing' if link else error.strerror})")
                 continue
             directory = stat.S_ISDIR(status.st_mode)
             if link and not self.follow_links and not self._within(name):
                 if directory or os.path.splitext(name)[1].lower() in SUFFIXES or entry.name in METADATA:
-                    found.bad.append(f"{shown(name)} ({LINK_OUT})")
+                    found.bad.append(f"{name} ({LINK_OUT})")
             elif directory:
                 if (status.st_dev, status.st_ino) not in above:
                     yield from self._files(f"{name}/", above, found)
@@ -158,7 +158,7 @@ class ZipTree:
             if any(part.startswith(NOT_DATA) and part != ".." for part in parts):
                 found.passed_over["hidden file"] += 1
             elif ".." in parts:
-                found.bad.append(f"{shown(name)} (lies outside the archive)")
+                found.bad.append(f"{name} (lies outside the archive)")
             elif found.take(name, info.file_size):
                 lines.append(f"{name}\0{info.file_size}\0{info.CRC}\n")
         return _settled(found, sorted(lines))

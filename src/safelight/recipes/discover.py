@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from safelight.config import Tree, UserError, nearest
+from safelight.terminal import say
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _own_file(path: Path, key: str) -> Outside:
     name = f"safelight_own_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{digest[:12]}"
     if name not in sys.modules:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes on a machine, one speaks
-            print(f"safelight: runs the code of {path} (sha256 {digest[:12]})", file=sys.stderr, flush=True)
+            say(f"safelight: runs the code of {path} (sha256 {digest[:12]})", err=True)
         made = ModuleType(name)
         made.__file__ = str(path)
         sys.modules[name] = made  # where dataclasses and pydantic look a class's module up

@@ -1,0 +1,76 @@
+"""The door to the terminal. Names, classes, captions and recipes come from strangers: nothing passes raw."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from unicodedata import category
+
+if TYPE_CHECKING:
+    from rich.console import Console as Console
+    from rich.console import RenderableType
+    from rich.table import Table
+
+HIDING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats (bidirectional ones too), surrogates, separators
+JOINERS = "\u200c\u200d"  # Persian and Devanagari are spelt with them, and emoji
+
+
+def plain(text: object) -> str:
+    r"""One line of visible text: what would move, hide or reorder it is spelt out, as \x1b or \u202e."""
+    words = str(text)
+    return words if words.isprintable() else "".join(map(_visible, words))
+
+
+def _visible(character: str) -> str:
+    if category(character) not in HIDING or character in JOINERS:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def say(*lines: object, err: bool = False) -> None:
+    """Print each on one line of its own, whatever it holds."""
+    print(*map(plain, lines), sep="\n", file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def rewrite(line: str) -> None:
+    """Write over the line that was written last, in a notebook."""
+    print(f"\r{plain(line):60}", end="", flush=True)
+
+
+def console(err: bool = False, **options: Any) -> Console:
+    """rich's console, which prints a string as one line of plain text, without markup and emoji."""
+    return _door()(stderr=err, markup=False, emoji=False, highlight=False, **options)
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[str] = ()) -> Table:
+    """A table without lines. right: titles of the columns of numbers."""
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False)
+    for title in titles:
+        drawn.add_column(plain(title), justify="right" if title in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*map(plain, row))
+    return drawn
+
+
+@cache
+def _door() -> type[Console]:
+    """rich is imported by those who need it: --help stays instant."""
+    from rich import console, segment
+
+    class Door(console.Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(*(plain(one) if isinstance(one, str) else one for one in objects), **options)
+
+        def render(
+            self, renderable: RenderableType, options: console.ConsoleOptions | None = None
+        ) -> Iterable[segment.Segment]:
+            """Styles are added to segments after this, so that an escape in one was in the text."""
+            for one in super().render(renderable, options):
+                text = one.text if one.control else "\n".join(map(plain, one.text.split("\n")))
+                yield one if text == one.text else segment.Segment(text, one.style)
+
+    return Door
