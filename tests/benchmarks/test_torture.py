@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches its processes by pidfd_open, of Linux")
 def test_promises_hold_where_runs_are_killed_and_disks_fail():
-    words = "--families denoise --only kills,moments,faults --scale 0.004".split()
+    words = ["--families", "denoise", "--only", "kills,moments,faults", "--scale", "0.004"]
     ended = subprocess.run(
         [sys.executable, BENCHMARKS / "torture.py", *words], capture_output=True, text=True, check=False
     )
