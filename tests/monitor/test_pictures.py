@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from safelight.monitor.beside import reaction
-from safelight.monitor.pictures import copies, coverage, drift, features, nearest_class, spread
+from safelight.monitor.pictures import copies, coverage, drift, features, nearest_class, noise, spread
 
 
 @pytest.fixture
@@ -54,3 +54,31 @@ def test_the_nearest_class_of_an_image_is_its_own(real):
 def test_images_that_do_not_change_with_their_condition_do_not_react(real):
     assert reaction(real[:8], real[:8]) == 0.0
     assert reaction(real[:8], real[8:16]) == pytest.approx(1.0, abs=0.2)  # unrelated ones
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("factor", [1, 4])
+def test_noise_is_its_share_in_how_images_differ(share, factor):
+    """Smooth images plus white noise of a share of the variance; or both as a latent's pixels are decoded."""
+    random = np.random.default_rng(2)
+
+    def smooth(seed):
+        x = np.random.default_rng(seed).normal(size=(200, 6, 6, 1))
+        x = x.repeat(4, axis=1).repeat(4, axis=2)
+        return x / x.std()
+
+    def picture(x):
+        x = x.repeat(factor, axis=1).repeat(factor, axis=2)
+        return np.clip(128 + 30 * x, 0, 255).astype(np.uint8)
+
+    white = random.normal(size=(200, 24, 24, 1))
+    mixed = picture(np.sqrt(1 - share) * smooth(1) + np.sqrt(share) * white)
+    assert noise(mixed, picture(smooth(0)), factor) == pytest.approx(share, abs=0.04)
+
+
+def test_images_that_are_alike_but_for_rounding_are_no_noise(real):
+    smooth = real[:40, :4, :4].repeat(4, axis=1).repeat(4, axis=2)
+    alike = 100 + np.random.default_rng(3).integers(0, 2, smooth.shape, dtype=np.uint8)
+    assert noise(alike, smooth) < 0.05
+    assert noise(np.full_like(smooth, 7), smooth) == 0.0
+    assert np.isnan(noise(real, np.full_like(real, 7)))

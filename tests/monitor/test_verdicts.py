@@ -121,6 +121,27 @@ def test_samples_are_judged_when_two_watches_agree(watched, name):
     assert changes[0].step == 120  # the first watch past an eighth of the run is at 80, the next at 120
 
 
+@pytest.mark.parametrize(
+    ("watched", "name"),
+    [
+        ({"monitor__diversity": 0.2}, "mode collapse"),
+        ({"monitor__classes": 0.3}, "mode collapse"),
+        ({"monitor__condition": 0.001}, "condition ignored"),
+    ],
+)
+def test_samples_that_are_noise_yet_are_not_judged(watched, name):
+    """However long it takes; once they have left it, two watches agree."""
+
+    def rows():
+        for step in range(STEPS):
+            grain = {"monitor__noise": 0.6 if step < 250 else 0.4}
+            yield row(step, {"mse": 0.1}, **(watched | grain if step % 40 == 39 else {}))
+
+    changes = story(rows())
+    assert told(changes) == [(name, True)]
+    assert changes[0].step == 320  # 280 is the first watch past 250
+
+
 def test_samples_that_cover_the_data_may_be_alike():
     def rows(coverage: float):
         for step in range(STEPS):

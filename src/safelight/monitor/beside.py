@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from safelight.data.pack import Pack
 from safelight.draw import permutation
-from safelight.monitor.pictures import Images, copies, coverage, drift, features, nearest_class, spread
+from safelight.monitor.pictures import Images, copies, coverage, drift, features, nearest_class, noise, spread
 
 MOST, MOST_BYTES = 20_000, 2**30  # training images searched for copies, and their pixels
 BLOCK = 2**26  # bytes of pixels at once
@@ -20,11 +20,15 @@ class Beside:
     """Real images for samples of given conditions.
 
     labels: (n,) the class of each sample, None where there are none; then samples are one group. flip:
-    whether training mirrors images, so that a mirrored copy is one.
+    whether training mirrors images, so that a mirrored copy is one. factor: pixels a side of a latent's
+    pixel.
     """
 
-    def __init__(self, pack: Pack, count: int, labels: NDArray[np.int64] | None, flip: bool) -> None:
+    def __init__(
+        self, pack: Pack, count: int, labels: NDArray[np.int64] | None, flip: bool, factor: int = 1
+    ) -> None:
         order = pack.train[permutation(len(pack.train), "monitor")]
+        self._factor = factor
         self.groups = torch.zeros(count, dtype=torch.int64) if labels is None else torch.from_numpy(labels)
         known = None if labels is None else np.asarray(pack.given["label"])
         self._images = [pack.images[_alike(order, known, labels, count, turn)] for turn in range(2)]
@@ -43,12 +47,13 @@ class Beside:
 
         colour: how far channels are from those of real images, past what real images differ by. copies:
         share of samples that are training images, past that of held-out images. classes: distinct ones,
-        by the nearest training image, of those asked for.
+        by the nearest training image, of those asked for. noise: share of white noise in how they differ.
         """
         x = features(images)
         found = {
             "diversity": spread(x, self.groups) / self._spread if self._spread else math.nan,
             "coverage": coverage(self._real[0], x) / self._coverage,
+            "noise": noise(images, self._images[0], self._factor),
             "colour": max(0.0, drift(np.concatenate(self._images), images) - self._drift),
             "copies": max(0.0, copies(x, self._training) - self._copies),
         }

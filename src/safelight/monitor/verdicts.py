@@ -24,6 +24,7 @@ BLIND = 0.02  # change with the condition, as a share of the variety of samples
 DRIFT = 0.12  # of the way from black to white, past what real images differ by
 COPIED = 0.1  # share of samples that are training images
 COVERED = 0.8  # coverage of samples that may be alike, as a share of real against real
+NOISY = 0.5  # share of white noise in how samples differ, above which they are noise yet
 CLASSES = 0.5  # share of the classes asked for that are made
 NATS = 0.1  # KL of a posterior that says nothing
 EXPLODED, FALLEN = 3.0, 0.8  # times the smallest KL since a quarter of the run; of the best coverage
@@ -90,10 +91,11 @@ def discriminator_overfits(v: Vitals, s: Monitor, holds: bool) -> Finding | None
 def mode_collapse(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
     """Samples are alike and miss much of the data, or do not make all the classes.
 
-    Not of a method with a KL term: what its prior draws is blurred and alike while all is well, and KL
-    collapse and KL explosion say what is not.
+    Not while they are noise, which is alike once it is averaged as samples are compared. Not of a method
+    with a KL term: what its prior draws is blurred and alike while all is well, and KL collapse and KL
+    explosion say what is not.
     """
-    if not math.isnan(v.average("raw/kl")):
+    if not math.isnan(v.average("raw/kl")) or v.last("monitor/noise") > NOISY:
         return None
     slack = 1 / RELEASE if holds else 1.0
     diversity, classes = v.last("monitor/diversity"), v.last("monitor/classes")
@@ -161,9 +163,9 @@ def kl_explosion(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
 
 
 def condition_ignored(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
-    """The same noises under other conditions are the same images."""
+    """The same noises under other conditions are the same images, and no longer noise."""
     change = v.last("monitor/condition")
-    if not change < BLIND / (RELEASE if holds else 1.0):
+    if v.last("monitor/noise") > NOISY or not change < BLIND / (RELEASE if holds else 1.0):
         return None
     return Finding(
         f"samples change {change:.1%} with their condition", f"at least {BLIND:.0%} of their variety"

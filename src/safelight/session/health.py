@@ -101,7 +101,7 @@ class Health:
         if images.shape[1:] == stream.pack.images.shape[1:]:  # a decoder may draw them larger
             if self._beside is None or len(self._beside.groups) != len(images):
                 labels = given["label"].cpu().numpy() if "label" in given and bool(present.all()) else None
-                self._beside = Beside(stream.pack, len(images), labels, recipe.data.flip)
+                self._beside = Beside(stream.pack, len(images), labels, recipe.data.flip, stream.space.factor)
             found = self._beside.columns(images)
         few = min(REACTING, len(images))
         if few > 1 and bool(present[:few].all()):
