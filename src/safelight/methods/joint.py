@@ -61,14 +61,11 @@ class Joint:
         """Both directions, from images that are moved a little."""
         if "text" not in batch.given:
             raise UserError("method joint: the data have no captions; state data.text_encoder")
-        jitter = self.config.jitter
-        draw = moment.draw
         with moment.fp32():
             x = batch.x
-            if jitter:
-                shift = (2 * draw.uniform("shift", 2) - 1) * jitter
-                scale = torch.exp((2 * draw.uniform("scale") - 1) * jitter)
-                x = augment.warp(x, shift[:, 0] * x.shape[2], shift[:, 1] * x.shape[3], scale, scale)
+            if self.config.jitter:
+                shift_y, shift_x, scale = moves(self.config, moment.draw).values()
+                x = augment.warp(x, shift_y * x.shape[2], shift_x * x.shape[3], scale, scale)
         image = nets["image"](x).float()
         text = nets["text"](batch.given["text"]).float()
         with moment.fp32():
@@ -119,3 +116,10 @@ class Joint:
         """Cosines of images (rows) and texts (columns), (b, b)."""
         a = F.normalize(nets["image"](batch.x).float(), dim=1)
         return a @ F.normalize(nets["text"](batch.given["text"]).float(), dim=1).T
+
+
+def moves(config: JointConfig, draw: Draw) -> dict[str, Tensor]:
+    """How images are moved, (b,): shifts as shares of the sides, and the scale."""
+    shift = (2 * draw.uniform("shift", 2) - 1) * config.jitter
+    scale = torch.exp((2 * draw.uniform("scale") - 1) * config.jitter)
+    return {"shift y": shift[:, 0], "shift x": shift[:, 1], "scale": scale}
