@@ -117,6 +117,9 @@ def test_adversarial_terms_are_as_written():
     fake_logit, fake_feature = nets["discriminator"].eye(fake)
     judged = fake_logit + (fake_feature * h).sum(1)
     torch.testing.assert_close(losses["d"], F.softplus(judged) + F.softplus(-real))
+    for name, logit, right in (("real", real, real > 0), ("fake", judged, judged < 0)):
+        torch.testing.assert_close(seen[f"logit_{name}"], logit)  # what d is about, the text term included
+        assert torch.equal(seen[f"accuracy_{name}"], right.float())
     torch.testing.assert_close(seen["sign"], real.sign())
     torch.testing.assert_close(nets["discriminator"](own.x, own.given, own.present), real)
 

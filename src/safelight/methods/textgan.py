@@ -109,10 +109,14 @@ class TextGan:
             components["perceptual"] = 0.0
         if config.penalty_every:
             components["r1"] = 0.0
-            phases.append(Phase("penalise", ("discriminator",), self.penalty, every=config.penalty_every))
+            phases.append(
+                Phase("penalise", ("discriminator",), self.penalty, config.penalty_every, components=("r1",))
+            )
         if config.path_every:
             components["path"] = 0.0
-            phases.append(Phase("straighten", ("generator",), self.path, every=config.path_every))
+            phases.append(
+                Phase("straighten", ("generator",), self.path, config.path_every, components=("path",))
+            )
         self.components: Mapping[str, float] = components
         self.equilibria: Mapping[str, float] = {"d": 2 * math.log(2), "g": math.log(2)}
         self.phases = tuple(phases)
@@ -134,7 +138,8 @@ class TextGan:
         real_logit, real_feature = self.look(nets, batch.x, moment, "real")
         fake_logit, fake_feature = self.look(nets, fake, moment, "fake")
         real = judged(real_logit, real_feature, given, present)
-        losses = {"d": softplus(judged(fake_logit, fake_feature, given, present)) + softplus(-real)}
+        fakes = judged(fake_logit, fake_feature, given, present)
+        losses = {"d": softplus(fakes) + softplus(-real)}
         if "text" in given:
             h, there = given["text"], present
             if moment.weights["con_d"]:
@@ -143,12 +148,12 @@ class TextGan:
                 other, is_other = contrast.of_the_next(moment, batch, h, there)
                 wrong = judged(real_logit, real_feature, {"text": other}, present)
                 losses["mismatch"] = softplus(wrong) * is_other
-        seen = {
+        seen = {  # of D(x, h) with its text term, the logits that d is about
             "accuracy_real": (real.detach() > 0).float(),
-            "accuracy_fake": (fake_logit.detach() < 0).float(),
+            "accuracy_fake": (fakes.detach() < 0).float(),
             "sign": real.detach().sign(),
             "logit_real": real.detach(),
-            "logit_fake": fake_logit.detach(),
+            "logit_fake": fakes.detach(),
         }
         if self.config.queue and "text" in given:
             seen["text"] = given["text"] * present[:, None]
