@@ -98,6 +98,9 @@ class Phase:
     losses: Losses
     every: int = 1  # lazy regularisation: evaluated every so many steps, its gradient times as many
     whole: bool = False  # may call moment.gather
+    components: tuple[
+        str, ...
+    ] = ()  # while all of these weigh 0 the phase makes no step; () = it always does
 
 
 class Method(Protocol):

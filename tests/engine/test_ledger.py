@@ -10,6 +10,7 @@ import torch
 from safelight.engine import ledger
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import StepRecord
+from safelight.engine.schedule import Rate
 
 
 def record(step: int, fingerprint: int = 7, **components: float) -> StepRecord:
@@ -18,7 +19,7 @@ def record(step: int, fingerprint: int = 7, **components: float) -> StepRecord:
         step=step,
         scalars={"grad_norm/net": torch.tensor(step + 0.5, dtype=torch.bfloat16), **scalars},
         weights={"mse": 2.0, "kl": 0.5, "lazy": 10.0},
-        lr={"net": 0.01 * step},
+        rates={"net": Rate(0.01 * step, (0.9, 0.99))},
         fingerprint=torch.tensor(fingerprint),
         seconds=0.25 * step,
     )
@@ -40,7 +41,7 @@ def test_a_row_holds_raw_components_and_their_weighted_total(clock):
     (row,) = rows
     assert row.components == {"mse": 0.125, "kl": 4.0}  # raw; the lazy one did not run
     assert row.total == 2.0 * 0.125 + 0.5 * 4.0
-    assert row.extra == {"grad_norm/net": 3.5}
+    assert row.extra == {"grad_norm/net": 3.5, "beta1/net": 0.9, "beta2/net": 0.99}
     assert (row.step, row.images, row.seconds) == (3, 32, 0.75)
     assert row.lr == {"net": 0.03}
     assert row.fingerprint == "fffffffffffffffe"
@@ -78,7 +79,7 @@ def test_a_note_is_of_the_newest_record(clock):
     own.add(record(2, mse=1.0))
     own.flush()
     assert ["held_out/t" in row.extra for row in rows] == [False, True, False]
-    assert rows[1].extra == {"grad_norm/net": 1.5, "held_out/t": 0.5}
+    assert rows[1].extra == {"grad_norm/net": 1.5, "beta1/net": 0.9, "beta2/net": 0.99, "held_out/t": 0.5}
     own.add(record(3, mse=1.0))
     own.flush()
     assert "held_out/t" not in rows[3].extra

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from safelight.engine.optim import NetworkOptimiser, lazy_correction
-from safelight.engine.schedule import Optim
+from safelight.engine.optim import NetworkOptimiser, lazy_correction, rates
+from safelight.engine.plan import Plan, Train
+from safelight.engine.schedule import Optim, Ramp, Rate
 from safelight.types import Phase
 
 
@@ -22,8 +23,8 @@ def gradients(net: nn.Module, step: int, scale: float = 1.0) -> None:
         parameter.grad = scale * torch.randn_like(parameter)
 
 
-def rates(step: int) -> float:
-    return 0.01 * (1 + step % 3)
+def rate(step: int, settings: Optim) -> Rate:
+    return Rate(0.01 * (1 + step % 3), settings.betas)
 
 
 def values(net: nn.Module) -> list[Tensor]:
@@ -36,7 +37,7 @@ def test_equal_to_torch_bit_for_bit_at_every_step(kind, theirs, clip):
     """With a rate that changes from step to step, decayed weights and clipped gradients."""
     settings = Optim(kind=kind, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1, clip=clip)
     net, reference = network(), network()
-    own = NetworkOptimiser(net, kind, lazy=1.0)
+    own = NetworkOptimiser(net, kind)
     other = theirs(reference.parameters(), lr=0.0, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1, fused=True)
     for step in range(8):
         gradients(net, step)
@@ -44,10 +45,10 @@ def test_equal_to_torch_bit_for_bit_at_every_step(kind, theirs, clip):
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in reference.parameters()])
         if clip:
             torch.nn.utils.clip_grad_norm_(reference.parameters(), clip)
-        other.param_groups[0]["lr"] = rates(step)
+        other.param_groups[0]["lr"] = rate(step, settings).lr
         other.step()
-        assert float(own.step(settings, rates(step))) == float(norm)
-        assert own.lr == rates(step)
+        assert float(own.step(settings, rate(step, settings))) == float(norm)
+        assert own.lr == rate(step, settings).lr
         assert all(map(torch.equal, values(net), values(reference)))
     assert all(parameter.grad is None for parameter in net.parameters())
 
@@ -55,9 +56,9 @@ def test_equal_to_torch_bit_for_bit_at_every_step(kind, theirs, clip):
 def test_a_clipped_gradient_has_the_norm_it_is_clipped_to():
     """Adam hides the size of a gradient; its first moment after one step is (1 - beta1) times it."""
     net = network()
-    own = NetworkOptimiser(net, "adam", lazy=1.0)
+    own = NetworkOptimiser(net, "adam")
     gradients(net, 0, scale=50.0)
-    norm = own.step(Optim(kind="adam", clip=0.25, betas=(0.9, 0.99)), 0.0)
+    norm = own.step(Optim(kind="adam", clip=0.25), Rate(0.0, (0.9, 0.99)))
     assert float(norm) > 100
     moments = [value for name, value in own.tensors().items() if name.endswith("exp_avg")]
     clipped = torch.nn.utils.get_total_norm(moments) / (1 - 0.9)
@@ -81,49 +82,65 @@ def phase(name: str, every: int = 1, *trains: str) -> Phase:
     ],
 )
 def test_lazy_correction(phases, factor):
-    assert lazy_correction("d", phases) == pytest.approx(factor, rel=1e-12)
+    assert lazy_correction("d", phases, {}) == pytest.approx(factor, rel=1e-12)
 
 
 def test_lazy_correction_is_on_the_rate_and_in_the_exponent_of_the_betas():
     """Karras 2020, appendix B: lr' = c lr, beta' = beta^c."""
     c = 16 / 17
+    settings = Optim(kind="adam", lr=0.0025, betas=(0.5, 0.99))
+    phases = [phase("d"), phase("r1", 16)]
+    plan = Plan(9, Train(steps=9), {"d": settings}, {})
     net, reference = network(), network()
-    own = NetworkOptimiser(net, "adam", lazy=c)
+    own = NetworkOptimiser(net, "adam")
     other = torch.optim.Adam(reference.parameters(), lr=c * 0.0025, betas=(0.5**c, 0.99**c), fused=True)
     for step in range(4):
         gradients(net, step)
         gradients(reference, step)
-        own.step(Optim(kind="adam", betas=(0.5, 0.99)), 0.0025)
+        own.step(settings, rates(plan, phases, step)["d"])
         other.step()
     assert own.lr == c * 0.0025
     assert all(map(torch.equal, values(net), values(reference)))
+
+
+def test_a_penalty_counts_while_its_weight_is_not_0():
+    """Two phases of every step and one of every 16: 32/33 from step 5 on, where a ramp begins to weigh."""
+    lazy = Phase("penalise", ("d",), phase("").losses, 16, components=("r1", "r2"))
+    optim = {"d": Optim(lr=5e-5, betas=(0.5, 0.999)), "g": Optim(lr=1e-4)}
+    weights = {"r1": 0.0, "r2": Ramp(begin=0.0, end=1.0, after=4, over=10)}
+    plan = Plan(20, Train(steps=20), optim, weights)
+    phases = [phase("d1"), phase("d2"), lazy, phase("g", 1, "g")]
+    assert rates(plan, phases, 4) == {"d": (5e-5, (0.5, 0.999)), "g": (1e-4, (0.9, 0.99))}
+    c = 32 / 33
+    assert rates(plan, phases, 5)["d"] == (pytest.approx(5e-5 * c), pytest.approx((0.5**c, 0.999**c)))
+    assert rates(plan, phases, 5)["g"] == (1e-4, (0.9, 0.99))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_a_step_that_is_not_finite_changes_nothing(bad, clip):
     net = network()
-    own = NetworkOptimiser(net, "adamw", lazy=1.0)
+    own = NetworkOptimiser(net, "adamw")
     settings = Optim(clip=clip, weight_decay=0.1)
     gradients(net, 0)
-    own.step(settings, 0.01)
+    own.step(settings, Rate(0.01, settings.betas))
     before = [*values(net), *(value.clone() for value in own.tensors().values())]
     gradients(net, 1)
     net[0].weight.grad[2, 3] = bad
-    assert not torch.isfinite(own.step(settings, 0.01))
+    assert not torch.isfinite(own.step(settings, Rate(0.01, settings.betas)))
     assert all(map(torch.equal, before, [*values(net), *own.tensors().values()]))
     gradients(net, 2)
-    own.step(settings, 0.01)  # and the next one is taken
+    own.step(settings, Rate(0.01, settings.betas))  # and the next one is taken
     assert not torch.equal(net[0].weight, before[0])
 
 
 def test_copied_state_goes_on_as_if_never_left():
     settings = Optim(clip=1.0)
     net, other = network(), network()
-    own, fresh = NetworkOptimiser(net, "adamw", 1.0), NetworkOptimiser(other, "adamw", 1.0)
+    own, fresh = NetworkOptimiser(net, "adamw"), NetworkOptimiser(other, "adamw")
     for step in range(3):
         gradients(net, step)
-        own.step(settings, 0.01)
+        own.step(settings, Rate(0.01, settings.betas))
     with torch.no_grad():
         for mine, theirs in zip(other.parameters(), net.parameters(), strict=True):
             mine.copy_(theirs)
@@ -131,5 +148,5 @@ def test_copied_state_goes_on_as_if_never_left():
             tensor.copy_(own.tensors()[name])
     for one, optimiser in ((net, own), (other, fresh)):
         gradients(one, 3)
-        optimiser.step(settings, 0.02)
+        optimiser.step(settings, Rate(0.02, settings.betas))
     assert all(map(torch.equal, values(net), values(other)))

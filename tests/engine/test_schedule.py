@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -34,6 +35,21 @@ def test_step_holds_then_drops_every_interval():
     assert [optim.lr_at(step, 99) for step in range(9)] == [1, 1, 1, 1, 1, 1, 0.5, 0.5, 0.25]
 
 
+def test_decay_by_the_epoch_agrees_with_torch():
+    """A tenth over 20 epochs of 12.5 steps; and constant for 4 epochs, then x 0.99 an epoch."""
+    epoch = Fraction(1600, 128)
+    adam = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    reference = torch.optim.lr_scheduler.ExponentialLR(adam, 0.1 ** (1 / 20))
+    exponential = Optim(lr=1.0, schedule="exponential", final=0.1, unit="epoch")
+    held = Optim(lr=1.0, schedule="step", hold=4, interval=1, factor=0.99, unit="epoch")
+    for number in range(20):
+        for step in range(math.ceil(number * epoch), math.ceil((number + 1) * epoch)):
+            assert exponential.lr_at(step, 250, epoch) == pytest.approx(adam.param_groups[0]["lr"])
+            assert held.lr_at(step, 250, epoch) == pytest.approx(0.99 ** max(number - 4, 0))
+        adam.step()
+        reference.step()
+
+
 def test_linear_and_constant():
     assert Optim(lr=1.0, schedule="linear", final=0.5).lr_at(50, 100) == 0.75
     assert Optim(lr=1.0).lr_at(99, 100) == 1.0
@@ -43,9 +59,11 @@ def test_one_cycle_agrees_with_torch():
     parameter = torch.nn.Parameter(torch.zeros(1))
     adam = torch.optim.Adam([parameter], lr=1.0)
     reference = torch.optim.lr_scheduler.OneCycleLR(adam, 1.0, total_steps=1000)
-    optim = Optim(lr=1.0, schedule="one-cycle")
+    optim = Optim(lr=1.0, schedule="one-cycle", betas=(0.5, 0.999), cycle_beta1=(0.85, 0.95))
+    assert Optim(schedule="one-cycle", betas=(0.8, 0.9)).betas_at(300, 1000) == (0.8, 0.9)
     for step in range(1000):
         assert optim.lr_at(step, 1000) == pytest.approx(adam.param_groups[0]["lr"], abs=6e-3)
+        assert optim.betas_at(step, 1000) == pytest.approx(adam.param_groups[0]["betas"], abs=6e-4)
         adam.step()
         reference.step() if step < 999 else None
 
@@ -57,7 +75,16 @@ def test_ramps():
     assert weight_at(0.5, 7) == 0.5
 
 
-@pytest.mark.parametrize("wrong", [{"schedule": "exponential"}, {"betas": [0.9, 1.0]}, {"lr": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"schedule": "exponential"},
+        {"betas": [0.9, 1.0]},
+        {"lr": -1.0},
+        {"cycle_beta1": [0.85, 0.95]},
+        {"schedule": "one-cycle", "cycle_beta1": [0.95, 0.85]},
+    ],
+)
 def test_settings_without_meaning_are_refused(wrong):
     with pytest.raises(ValidationError):
         Optim(**wrong)

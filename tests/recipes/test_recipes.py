@@ -143,8 +143,9 @@ def test_system_5_is_as_its_notes_say():
     for recipe in (time, class_):
         assert (recipe.method_config.timesteps, recipe.method_config.beta_range) == (300, (1e-4, 0.02))
         assert (recipe.train.batch_size, recipe.train.epochs) == (128, 20)
-        assert recipe.optim["denoiser"].lr_at(0, 100) == 1e-3
-        assert recipe.optim["denoiser"].lr_at(100, 100) == pytest.approx(1e-4)
+        plan, optim = recipe.plan(60_000), recipe.optim["denoiser"]
+        ends = [optim.lr_at(step, plan.steps, plan.epoch) for step in (0, 468, 469, 9374)]
+        assert ends == pytest.approx([1e-3, 1e-3, 1e-3 * 0.1 ** (1 / 20), 1e-3 * 0.1 ** (19 / 20)])
         assert recipe.watch.epochs == (5, 20)
     assert class_.method_config.condition_dropout == 0.1
     assert class_.sample.guidance == 5.0

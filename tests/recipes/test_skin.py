@@ -50,6 +50,7 @@ def test_its_schedule_is_completed():
     """The original planned 100,000 steps and stopped at 12,000, in its warm-up."""
     optim = load("skin").optim["denoiser"]
     assert optim.lr_at(11_999, 12_000) < 1e-8
+    assert [optim.betas_at(step, 12_000) for step in (3599, 11_999)] == [(0.85, 0.99), (0.95, 0.99)]
     assert max(optim.lr_at(step, 12_000) for step in range(0, 12_000, 100)) == pytest.approx(1e-4, rel=1e-3)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.subject import Subject
+from safelight.engine.plan import Plan
 from safelight.engine.schedule import Optim, Ramp
 
 SECONDS = 2.0
@@ -44,7 +46,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     """The plan alone; with check.hours also the time of a step."""
     plan = subject.plan
     for name, optim in plan.optim.items():
-        yield from _learning_rate(name, optim, plan.steps)
+        yield from _learning_rate(name, optim, plan)
     for name, weight in plan.weights.items():
         if (
             isinstance(weight, Ramp)
@@ -62,7 +64,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     seconds = subject.trial.seconds_an_image * plan.train.batch_size
     done = int(subject.hours * 3600 / seconds)
     if done < plan.steps:
-        rates = [optim.lr_at(done, plan.steps) / optim.lr for optim in plan.optim.values() if optim.lr]
+        rates = [
+            optim.lr_at(done, plan.steps, plan.epoch) / optim.lr for optim in plan.optim.values() if optim.lr
+        ]
         schedule = ", ".join(dict.fromkeys(optim.schedule for optim in plan.optim.values()))
         where = f" of {schedule}" if schedule else ""
         yield TOO_LONG.found(
@@ -72,21 +76,22 @@ def check(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _learning_rate(name: str, optim: Optim, steps: int) -> Iterator[Finding]:
+def _learning_rate(name: str, optim: Optim, plan: Plan) -> Iterator[Finding]:
     if not optim.lr:
         return
-    last = optim.lr_at(steps - 1, steps) / optim.lr
-    peak = (
-        max(optim.lr_at(step, steps) for step in (*range(0, steps, max(1, steps // 1000)), steps - 1))
-        / optim.lr
-    )
+    steps = plan.steps
+    looked = (*range(0, steps, max(1, steps // 1000)), steps - 1)
+    shares = [optim.lr_at(step, steps, plan.epoch) / optim.lr for step in looked]
+    last, peak = shares[-1], max(shares)
     if steps > 1 and peak < NEAR and last == peak:
         yield UNFINISHED.found(
             f"{name}: the learning rate is still rising at the last step, at {last:.0%} of optim.lr",
             f"a warm-up of {optim.warmup:,} steps is over before the {steps:,} of the run",
         )
     elif optim.schedule not in ("constant", "one-cycle") and last == 1 and steps > 1:
-        begin = max(optim.warmup, optim.hold) + (optim.interval if optim.schedule == "step" else 0)
+        unit = plan.epoch if optim.unit == "epoch" else 1
+        wait = optim.interval if optim.schedule == "step" else 0
+        begin = math.ceil(max(optim.warmup, optim.hold * unit) + wait * unit)
         if begin >= steps and (optim.schedule == "step" or optim.final != 1):
             yield NO_DECAY.found(
                 f"{name}: schedule {optim.schedule} begins at step {begin:,}",

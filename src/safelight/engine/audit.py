@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight.engine.plan import Plan
+from safelight.engine.schedule import Rate
 from safelight.engine.state import State
 
 NAMED = 3
@@ -42,18 +43,17 @@ def loaded(
     return [*_tensors(state, groups), *_trainable(state, was_trainable), *_parameters(state)]
 
 
-def in_force(state: State, plan: Plan, step: int) -> list[Difference]:
-    """What the optimisers used for `step` that differs from what was in force.
+def in_force(state: State, plan: Plan, used: Mapping[str, Rate]) -> list[Difference]:
+    """What the optimisers used for a step that differs from what was in force.
 
-    plan: in force at that step, the last one that was made.
+    plan, used: in force at that step, the last one that was made.
     """
-    rates = plan.lr_at(step)
     differences = []
     for name, optimiser in state.optimisers.items():
-        settings, lazy = plan.optim[name], optimiser.lazy
+        settings = plan.optim[name]
         expected = {
-            "lr": rates[name] * lazy,
-            "betas": tuple(beta**lazy for beta in settings.betas),
+            "lr": used[name].lr,
+            "betas": used[name].betas,
             "eps": settings.eps,
             "weight_decay": settings.weight_decay,
         }

@@ -60,13 +60,15 @@ class Ledger:
         scalars = {name: next(values) for name in record.scalars}
         components = {name: value for name, value in scalars.items() if name in record.weights}
         norms = {name: value for name, value in scalars.items() if name not in record.weights}
+        betas = {f"beta{number}/{network}": beta for network, rate in record.rates.items()
+                 for number, beta in enumerate(rate.betas, 1)}  # fmt: skip
         return Row(
             step=record.step,
             components=components,
             total=sum(record.weights[name] * value for name, value in components.items()),
-            lr=dict(record.lr),
+            lr={network: rate.lr for network, rate in record.rates.items()},
             images=(record.step + 1) * self._batch_size,
             seconds=record.seconds,
             fingerprint=fingerprint,
-            extra={**norms, **extra},
+            extra={**norms, **betas, **extra},
         )

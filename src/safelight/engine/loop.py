@@ -19,7 +19,9 @@ from safelight.draw import RowDraw, reseed
 from safelight.engine.distributed import World
 from safelight.engine.fingerprint import WeightFingerprint
 from safelight.engine.gather import Gather, Recording, alone, refused, replaying
+from safelight.engine.optim import rates
 from safelight.engine.plan import Plan
+from safelight.engine.schedule import Rate
 from safelight.engine.state import State
 from safelight.types import Batch, Method, Moment, Phase, Remembers, Values
 
@@ -46,7 +48,7 @@ class StepRecord:
     step: int
     scalars: Mapping[str, Tensor]  # raw components by name, "grad_norm/<network>", "seen/<name>"
     weights: Mapping[str, float]  # of the components, as in force
-    lr: Mapping[str, float]  # by network, as in force
+    rates: Mapping[str, Rate]  # by network, as its optimiser used them
     fingerprint: Tensor  # of the weights after the step
     seconds: float
 
@@ -78,7 +80,7 @@ def train(job: Job) -> None:
     while state.step < (plan := job.plan_at(state.step)).steps:
         began = time.perf_counter()
         step = state.step
-        weights, lr = plan.weights_at(step), plan.lr_at(step)
+        weights, used = plan.weights_at(step), rates(plan, method.phases, step)
         parts = job.stream.parts(step, plan.train.accumulate, world.rank, world.size)
         scalars: dict[str, Tensor] = {}
         agreed = Signals()  # a step without a phase agrees on nothing
@@ -92,14 +94,14 @@ def train(job: Job) -> None:
                 continue
             agreed = _reduce(job, phase, [*components.values(), *seen.values()], before)
             for name in phase.trains:
-                scalars[f"grad_norm/{name}"] = state.optimisers[name].step(plan.optim[name], lr[name])
+                scalars[f"grad_norm/{name}"] = state.optimisers[name].step(plan.optim[name], used[name])
             scalars |= {name: values.mean() for name, values in components.items()}
             scalars |= {f"seen/{name}": values.mean() for name, values in seen.items() if values.ndim == 1}
             if isinstance(method, Remembers):
                 state.memory |= method.remember(phase.name, state.memory, seen)
         state.averages.update(step)
         state.step += 1
-        job.record(StepRecord(step, scalars, weights, lr, fingerprint(), time.perf_counter() - began))
+        job.record(StepRecord(step, scalars, weights, used, fingerprint(), time.perf_counter() - began))
         job.boundary(agreed)
 
 

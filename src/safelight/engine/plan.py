@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -52,11 +53,8 @@ class Plan:
     train: Train
     optim: Mapping[str, Optim]  # by network
     weights: Mapping[str, Weight]  # by loss component
+    epoch: Fraction = Fraction(1)  # steps of one
 
     def weights_at(self, step: int) -> dict[str, float]:
         """The weight of every loss component at a step."""
         return {name: weight_at(weight, step) for name, weight in self.weights.items()}
-
-    def lr_at(self, step: int) -> dict[str, float]:
-        """The learning rate of every network at a step, before the correction for lazy phases."""
-        return {name: optim.lr_at(step, self.steps) for name, optim in self.optim.items()}

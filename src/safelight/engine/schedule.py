@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from fractions import Fraction
+from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -35,6 +36,13 @@ def weight_at(weight: Weight, step: int) -> float:
     return weight.at(step) if isinstance(weight, Ramp) else weight
 
 
+class Rate(NamedTuple):
+    """What an optimiser uses at a step."""
+
+    lr: float
+    betas: tuple[float, float]
+
+
 class Optim(Section):
     """How one network is optimised. Every key can be edited while the run goes on, but `kind`."""
 
@@ -46,12 +54,17 @@ class Optim(Section):
     clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = no clipping")
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
     schedule: Literal["constant", "linear", "cosine", "exponential", "step", "one-cycle"] = "constant"
-    hold: int = Field(0, ge=0, description="steps before the decay begins")
+    unit: Literal["step", "epoch"] = Field("step", description="lr decays with every one; of hold, interval")
+    hold: int = Field(0, ge=0, description="units before the decay begins")
     final: float = Field(
         0.0, ge=0, description="fraction of lr at the last step; for linear, cosine, exponential"
     )
-    interval: int = Field(1, ge=1, description="steps between two drops (step)")
+    interval: int = Field(1, ge=1, description="units between two drops (step)")
     factor: float = Field(0.99, gt=0, description="what a drop multiplies by (step)")
+
+    cycle_beta1: tuple[float, float] | None = Field(
+        None, description="beta1 of one-cycle: lowest, at the peak of lr, and highest; else as in betas"
+    )
 
     @model_validator(mode="after")
     def _checked(self) -> Optim:
@@ -59,15 +72,30 @@ class Optim(Section):
             raise ValueError('schedule = "exponential" needs final above 0, for example final = 0.1')
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
+        if self.cycle_beta1:
+            if self.schedule != "one-cycle":
+                raise ValueError('cycle_beta1 needs schedule = "one-cycle"; remove the key')
+            if not 0 <= self.cycle_beta1[0] <= self.cycle_beta1[1] < 1:
+                raise ValueError(f"cycle_beta1 {list(self.cycle_beta1)} must rise within [0, 1)")
         return self
 
-    def lr_at(self, step: int, steps: int) -> float:
-        """Learning rate in force at a step of a run of `steps` steps."""
+    def betas_at(self, step: int, steps: int) -> tuple[float, float]:
+        """Adam's betas in force at a step; with cycle_beta1 the first goes against the learning rate."""
+        if self.cycle_beta1 is None:
+            return self.betas
+        low, high = self.cycle_beta1
+        progress = (step + 1) / steps
+        return _one_cycle(progress, high, low, high), self.betas[1]
+
+    def lr_at(self, step: int, steps: float, epoch: Fraction = Fraction(1)) -> float:
+        """Learning rate in force at a step of a run of `steps` steps. epoch: steps of one."""
         if self.schedule == "one-cycle":
             return self.lr * _one_cycle((step + 1) / steps)
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
-        begin = max(self.warmup, self.hold)
+        epoch = epoch if self.unit == "epoch" else Fraction(1)
+        begin = max(float(self.warmup / epoch), self.hold)
+        step, steps = step // epoch, float(steps / epoch)
         progress = min(max((step - begin) / max(steps - begin, 1), 0.0), 1.0)
         match self.schedule:
             case "linear":
@@ -82,12 +110,14 @@ class Optim(Section):
                 return self.lr
 
 
-def _one_cycle(progress: float, rise: float = 0.3, start: float = 1 / 25, end: float = 1e-4 / 25) -> float:
-    """Fraction of the peak (Smith and Topin 2018), cosine up for 30 % of the run, then down."""
+def _one_cycle(
+    progress: float, start: float = 1 / 25, peak: float = 1.0, end: float = 1e-4 / 25, rise: float = 0.3
+) -> float:
+    """From `start` to `peak` in 30 % of the run (Smith and Topin 2018), then to `end`, along cosines."""
 
     def between(a: float, b: float, p: float) -> float:
         return b + (a - b) * (1 + math.cos(math.pi * min(p, 1.0))) / 2
 
     if progress < rise:
-        return between(start, 1.0, progress / rise)
-    return between(1.0, end, (progress - rise) / (1 - rise))
+        return between(start, peak, progress / rise)
+    return between(peak, end, (progress - rise) / (1 - rise))

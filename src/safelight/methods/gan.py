@@ -75,7 +75,9 @@ class Gan:
         if self.config.separate:
             phases = [Phase("real", trains, self.real), Phase("fake", trains, self.fake)]
         if self.config.separate or self.config.penalty_every > 1:
-            phases.append(Phase("penalise", trains, self.penalty, every=self.config.penalty_every))
+            phases.append(
+                Phase("penalise", trains, self.penalty, self.config.penalty_every, components=("r1", "r2"))
+            )
         return tuple(phases)
 
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -78,7 +79,8 @@ class Recipe:
 
     def plan(self, images: int) -> Plan:
         """What the engine is asked to do, on a training set of `images` images."""
-        return Plan(self.train.steps_for(images), self.train, self.optim, self.weights)
+        epoch = Fraction(max(images, 1), self.train.batch_size)
+        return Plan(self.train.steps_for(images), self.train, self.optim, self.weights, epoch)
 
     @cached_property
     def tree(self) -> Tree:

@@ -10,9 +10,11 @@ from torch import Tensor
 from safelight.config import UserError
 from safelight.engine import audit
 from safelight.engine.audit import Difference
+from safelight.engine.optim import rates
 from safelight.engine.plan import Plan
 from safelight.engine.state import State
 from safelight.store.journal import JournalWriter
+from safelight.types import Phase
 
 
 class Audit:
@@ -26,12 +28,18 @@ class Audit:
         self.due = True
         _refuse(self.step, audit.loaded(state, groups, trainable), None)
 
-    def after_first_step(self, state: State, plan: Plan, writer: JournalWriter | None) -> None:
+    def after_first_step(
+        self, state: State, plan: Plan, phases: Sequence[Phase], writer: JournalWriter | None
+    ) -> None:
         """Settings that the optimisers used against those in force. Raises UserError where they differ."""
         self.due = False
-        _refuse(self.step, audit.in_force(state, plan, self.step), writer)
+        used = rates(plan, phases, self.step)
+        _refuse(self.step, audit.in_force(state, plan, used), writer)
         if writer:
-            facts = {"trainable": audit.trainable(state.nets), "lr": plan.lr_at(self.step)}
+            facts = {
+                "trainable": audit.trainable(state.nets),
+                "lr": {name: rate.lr for name, rate in used.items()},
+            }
             writer.append("audit", {"step": self.step, "differences": [], **facts})
 
 

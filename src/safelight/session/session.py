@@ -140,7 +140,9 @@ class Session:
         steps = self.in_force.plan_at(step).steps
         last = step >= steps
         if self.audit and self.audit.due:
-            self.audit.after_first_step(self.state, self.in_force.plan_at(step - 1), self.writer)
+            self.audit.after_first_step(
+                self.state, self.in_force.plan_at(step - 1), self.method.phases, self.writer
+            )
         if self.writer:
             self._tape(step, recipe, last)
             if self.film:
