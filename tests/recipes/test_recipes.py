@@ -66,7 +66,9 @@ def test_a_recipe_tells_its_size(name):
 
 @pytest.mark.parametrize("name", modules(networks))
 def test_every_network_file_has_a_config_that_names_it(name):
-    config = import_module(f"safelight.networks.{name}").Config()
+    module = import_module(f"safelight.networks.{name}")
+    assert "\nInitial weights" in (module.__doc__ or "")
+    config = module.Config()
     assert config.name == name
     spec = DataSpec((3, 256, 256), {"label": Condition("label", 10)})
     if not hasattr(config, "path"):  # of a frozen one, whose weights come from elsewhere

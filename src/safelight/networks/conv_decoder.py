@@ -1,4 +1,8 @@
-"""The decoder of a small convolutional VAE: conv_encoder in reverse, from z and the conditions."""
+"""The decoder of a small convolutional VAE: conv_encoder in reverse, from z and the conditions.
+
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output. First images hardly
+depend on z then; reconstructions soon show the decoder what it means.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 With the defaults at 120x120: 32, 48 and 64 channels at stride 2, 96 at stride 1 without padding, 12x12.
 The heads are linear: a tanh would cap each mean and log-variance at 1, and the KL near 0.86 nats a latent.
+
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output; the vector of no
+condition -1.
 """
 
 from __future__ import annotations

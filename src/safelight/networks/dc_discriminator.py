@@ -1,6 +1,8 @@
 """A discriminator of strided convolutions without normalisation, after DCGAN (Radford 2015).
 
 With the defaults at 1024x1024: eight halvings down to 4x4, 3,915,393 parameters.
+
+Initial weights: He's normal law (2015), biases 0.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from safelight.config import Section, UserError
+from safelight.networks.dc_generator import he
 from safelight.types import DataSpec, Values
 
 
@@ -48,6 +51,10 @@ class DCDiscriminator(nn.Module):
             inputs = outputs
         layers += [nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(inputs * pixels, 1), nn.Flatten(0)]
         self.layers = nn.Sequential(*layers)
+        enter, *others = (layer for layer in layers if hasattr(layer, "weight"))
+        he(enter)
+        for layer in others:
+            he(layer, slope=0.2)
 
     def forward(self, x: Tensor, given: Values, present: Tensor) -> Tensor:
         logits: Tensor = self.layers(x)

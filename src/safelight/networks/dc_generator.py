@@ -1,10 +1,14 @@
 """A generator of transposed convolutions without normalisation, after DCGAN (Radford 2015).
 
 With the defaults at 1024x1024: latent 100 -> 32x32x1024, five doublings, 117,515,843 parameters.
+
+Initial weights: He's normal law (2015), biases 0, so that the spread of images comes from z. With PyTorch's
+default, whose biases are not 0 and whose weights shrink what passes, .08 % did.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -57,7 +61,25 @@ class DCGenerator(nn.Module):
             nn.Tanh(),
         ]
         self.layers = nn.Sequential(*layers)
+        stem, *others = (layer for layer in layers if hasattr(layer, "weight"))
+        he(stem)
+        for layer in others:
+            he(layer, slope=0.2)
 
     def forward(self, z: Tensor, given: Values, present: Tensor) -> Tensor:
         images: Tensor = self.layers(z)
         return images
+
+
+def he(layer: nn.Module, slope: float = 1.0) -> None:
+    """N(0, 2 / ((1 + slope²) n)) for n numbers that an output is made of; biases 0.
+
+    slope: of the leaky ReLU that the layer's input went through; 1 where there was none.
+    """
+    assert isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+    count = layer.weight[0].numel()
+    if isinstance(layer, nn.ConvTranspose2d):  # (inputs, outputs, ...): each output sees one tap in stride²
+        count = layer.in_channels * layer.weight[0, 0].numel() // math.prod(layer.stride)
+    nn.init.normal_(layer.weight, std=math.sqrt(2 / ((1 + slope**2) * count)))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

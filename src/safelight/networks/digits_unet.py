@@ -3,6 +3,8 @@
 The network of the project "Diffusion models from scratch" of Berkeley's course CS 280A. Unconditional
 it denoises in one step; conditioned on time it predicts the noise of a DDPM; conditioned on classes as
 well it does so with classifier-free guidance.
+
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
 """
 
 from __future__ import annotations

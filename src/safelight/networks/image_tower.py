@@ -1,4 +1,7 @@
-"""The image side of a joint encoder: residual blocks that halve the picture, without batch statistics."""
+"""The image side of a joint encoder: residual blocks that halve the picture, without batch statistics.
+
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
+"""
 
 from __future__ import annotations
 

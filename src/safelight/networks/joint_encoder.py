@@ -1,6 +1,8 @@
 """A frozen encoder of images, beside whose features those of texts lie: trained here, or a CLIP.
 
 Its folder says which: encoder.json with encoder.safetensors, or what transformers saves of a CLIP.
+
+Initial weights: those of the file; it is never trained.
 """
 
 from __future__ import annotations

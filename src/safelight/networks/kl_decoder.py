@@ -1,4 +1,7 @@
-"""The decoder to kl_encoder, layer for layer and name for name that of diffusers' AutoencoderKL."""
+"""The decoder to kl_encoder, layer for layer and name for name that of diffusers' AutoencoderKL.
+
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
+"""
 
 from __future__ import annotations
 

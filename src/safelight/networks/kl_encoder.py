@@ -3,6 +3,8 @@ that of diffusers' AutoencoderKL, so that its weights can be opened there.
 
 Residual blocks of group norm, SiLU and 3x3 convolution; a strided convolution between levels; in the middle
 self-attention of one head between two blocks.
+
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 A latent vector enters twice, as the first, smallest picture and as scale and shift of every block, so that
 it is not forgotten on the way to full size.
+
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output, but 0 in
+the last layer of a branch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A residual discriminator without normalisation, classes by projection (Miyato and Koyama 2018)."""
+"""A residual discriminator without normalisation, classes by projection (Miyato and Koyama 2018).
+
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output, but 0 in
+the last layer of a branch.
+"""
 
 from __future__ import annotations
 

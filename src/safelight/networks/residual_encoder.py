@@ -1,6 +1,9 @@
 """A residual encoder for VAEs: SiLU, group norms, conditions as scale and shift of every block.
 
 The latent is a vector, or with spatial = true a small picture, as latent diffusion wants it.
+
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output, but 0 in
+the last layer of a branch.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Every branch ends in a convolution that starts at zero (fix-up initialisation, Zhang 2019), so that no
 normalisation is needed and no sample depends on another one.
+
+Initial weights of the others: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@
 
 The feature f has the size of the text feature h, so that the contrastive losses can compare them. There is no
 minibatch standard deviation unless it is asked for: with it, one sample's logit depends on the others.
+
+Initial weights: normal of variance 1, scaled when used; biases 0.
 """
 
 from __future__ import annotations

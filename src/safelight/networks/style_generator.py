@@ -7,6 +7,8 @@
 Scaling the input and then the output is the same as convolving each sample with its own weights, and needs
 no grouped convolution; benchmarks/modulated.py has both. Pictures of all sizes are summed (skip outputs).
 Learning rates are equalised: weights are stored at unit variance and scaled when used.
+
+Initial weights: normal of variance 1 so scaled; biases 0, those of styles 1; noise of strength 0.
 """
 
 from __future__ import annotations

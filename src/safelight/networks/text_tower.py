@@ -1,4 +1,7 @@
-"""The text side of a joint encoder: a few layers on the features of a frozen text encoder."""
+"""The text side of a joint encoder: a few layers on the features of a frozen text encoder.
+
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ Residual blocks take the noise level and the conditions as a scale and shift aft
 (Dhariwal and Nichol 2021); the last layer of every branch starts at zero, so that the network starts as
 its skip connections and outputs zero. Measured on a CPU in
 bfloat16: blocks of plain 3x3 convolutions train four times the images a second of depthwise 5x5 ones.
+
+Initial weights of the others: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Feature maps of VGG-16 (Simonyan and Zisserman 2015), of which perceptual distances are made.
 
 Weights by torchvision's names, such as those of timm/vgg16.tv_in1k on the Hub.
+
+Initial weights: those of the file; it is never trained.
 """
 
 from __future__ import annotations

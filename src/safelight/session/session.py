@@ -141,7 +141,7 @@ class Session:
         last = step >= steps
         if self.audit and self.audit.due:
             self.audit.after_first_step(
-                self.state, self.in_force.plan_at(step - 1), self.method.phases, self.writer
+                self.state, self.in_force.plan_at(step - 1), self.ready.method.phases, self.writer
             )
         if self.writer:
             self._tape(step, recipe, last)

@@ -95,8 +95,8 @@ def fitting(subject: Subject, state: State, most: int) -> int:
     for net in state.nets.values():
         net.eval()
     began = time.perf_counter()
-    with torch.no_grad():
-        subject.losses(state.nets, subject.method.phases[0], subject.batch(FEW), memory=state.memory)
+    # With gradients: a penalty is made of one.
+    subject.losses(state.nets, subject.method.phases[0], subject.batch(FEW), memory=state.memory)
     seconds = (time.perf_counter() - began) / FEW * BACKWARD * len(subject.method.phases) * STEPS
     for name, net in state.nets.items():
         net.train(modes[name])
