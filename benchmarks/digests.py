@@ -3,10 +3,10 @@
     python benchmarks/digests.py [RECIPE ...] [--out digests.json]
     python benchmarks/digests.py --against digests.json
 
-Every recipe trains for three steps through the command line, in fp32 on one thread: full-size ones narrow and in small
-batches, on pictures that are made here, and behind an autoencoder or an encoder that has trained for three
-steps, too. Prints a line a recipe; with --against, exits with 1 where a digest differs. Left out are
-`captions-image`, which needs the weights of a VGG, and `skylines`, the network of `skylines-small` at full size.
+Every recipe trains for three steps through the command line, in fp32 on one thread: full-size ones narrow and
+in small batches, on pictures that are made here, and behind an autoencoder or an encoder that has trained for
+three steps, too. Prints a line a recipe; with --against, exits with 1 where a digest differs. Left out are
+`captions-image`, which needs the weights of a VGG, and `skylines`, whose network is that of `skylines-small`.
 """
 
 from __future__ import annotations
