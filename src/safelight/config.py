@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
+from safelight import files
+
 Tree = dict[str, Any]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 LISTED = 20  # names that a line can take
@@ -67,12 +69,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def read_toml(path: Path) -> Tree:
     """The tree of a TOML file. Raises UserError naming the file and the line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(files.read(path).decode())
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{path}: is not valid TOML ({error})") from error
 
 

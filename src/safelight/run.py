@@ -65,7 +65,7 @@ class Run:
         self.directory = directory
         self.name = directory.name
         replay = Replay(directory, tell)
-        self.step = step if recompute and isinstance(step, int) else self._step(step)
+        self.step = step if recompute and isinstance(step, int) else self._step(step, tell)
         self.verdict = replay.go_to(self.step)
         self.recipe: Recipe = replay.in_force.recipe_at(self.step)
         self.spec, self.pixels = replay.spec, pixel_spec_of(directory)
@@ -265,9 +265,12 @@ class Run:
             raise UserError(f"{self.name}: keeps no averages to choose from; train with train.ema_lengths")
         return reconstruct(snapshots, length, self.step)
 
-    def _step(self, step: int | str | None) -> int:
+    def _step(self, step: int | str | None, tell: Tell) -> int:
         if step is None:
-            saved = keep.newest_good(self.directory.path)
+            bad: list[str] = []
+            saved = keep.newest_good(self.directory.path, self.directory.digests(), tell=bad.append)
+            for line in bad:
+                tell(f"{line}; goes on with step {saved.step}" if saved else line)
             if saved is None:
                 raise UserError(f"{self.name}: has no checkpoint yet; train it further first")
             return saved.step

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,7 +65,7 @@ def test_a_crash_at_any_stage_leaves_the_old_file_or_the_new_one(tmp_path: Path)
         with pytest.raises(Crash):
             write_bytes(path, b"new", crash)
         assert path.read_bytes() == (b"new" if number > order.index("file.rename") else b"old")
-        sweep(tmp_path)
+        sweep(tmp_path, locked=True)
         assert [left.name for left in tmp_path.iterdir()] == ["a"]
 
 
@@ -148,16 +151,27 @@ def test_a_tree_half_deleted_does_not_keep_its_name(tmp_path: Path, last: str) -
     with pytest.raises(Crash):
         remove_tree(tree, crash)
     assert tree.exists() == (last == "remove.rename")
-    sweep(tmp_path)
+    sweep(tmp_path, locked=True)
     assert tree.exists() == (last == "remove.rename")
     assert not list(tmp_path.glob(".tmp-*"))
 
 
-def test_sweeping_one_kind_leaves_the_others(tmp_path: Path) -> None:
-    for name in (".tmp-metrics-1", ".tmp-report"):
-        (tmp_path / name).touch()
-    sweep(tmp_path, "metrics-")
-    assert [left.name for left in tmp_path.iterdir()] == [".tmp-report"]
+def test_only_what_nobody_will_finish_is_swept(tmp_path: Path) -> None:
+    script = "import sys; from pathlib import Path; from safelight.store import durable; "
+    script += "durable.temporary_beside(Path(sys.argv[1])).touch()"
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "dead")], check=True)
+    durable.temporary_beside(tmp_path / "mine").mkdir()
+    for name, age in (("elsewhere-01234567-1-89abcdef", 3600), ("older", 2 * durable.DAY)):
+        path = tmp_path / f".tmp-{name}"
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+    assert len(list(tmp_path.iterdir())) == 4
+    sweep(tmp_path)
+    assert sorted(left.name.split("-")[1] for left in tmp_path.iterdir()) == ["elsewhere", "mine"]
+    sweep(tmp_path, locked=True)
+    assert [left.name.split("-")[1] for left in tmp_path.iterdir()] == ["elsewhere"]
+    sweep(tmp_path, alone=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_sealed_fields_come_back_and_any_flipped_bit_shows() -> None:

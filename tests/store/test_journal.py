@@ -48,7 +48,9 @@ def test_entries_come_back_in_order_with_their_session(path: Path) -> None:
         Intervention("aa", 300, {"optim.lr": 1e-4}, "cli"),
         Intervention("bb", 100, {"optim.lr": 1e-5, "loss.mse": 2}, "web"),
     ]
-    assert again.entries[0].fields == {"step": 0, "steps": 1000, "pid": 1, "environment": {"threads": 2}}
+    assert again.entries[0].fields == {
+        "step": 0, "steps": 1000, "format": sealed.FORMAT, "pid": 1, "environment": {"threads": 2},
+    }  # fmt: skip
 
 
 def test_changes_take_effect_at_their_step_whatever_the_order_of_writing(path: Path) -> None:
@@ -158,7 +160,7 @@ def test_a_damaged_line_that_was_no_intervention_is_named_once(path: Path) -> No
             assert len(writer.journal.interventions) == 2
 
 
-@pytest.mark.parametrize("number", [2, 4, 6])
+@pytest.mark.parametrize("number", [2, 4])
 def test_a_damaged_line_that_may_have_been_an_intervention_refuses_the_writer(
     path: Path, number: int
 ) -> None:

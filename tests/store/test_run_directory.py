@@ -186,10 +186,11 @@ with run.lock(), JournalWriter(run.journal_path) as writer:
 def test_the_lock_clears_what_a_crash_left_but_not_what_others_write(tmp_path: Path) -> None:
     run = make(tmp_path)
     (run.path / "checkpoints" / ".tmp-00000001-ab").mkdir(parents=True)
-    for name in (".tmp-metrics-0001.jsonl-ab", ".tmp-owner.json-ab", ".tmp-report.md-ab"):
-        (run.path / name).touch()
+    (run.path / "sheets").mkdir()
+    durable.temporary_beside(run.path / "sheets" / "00000001.png").touch()
+    (run.path / ".tmp-report.md-0badcafe-1-0badcafe").touch()  # of another machine
     with run.lock():
-        assert [path.name for path in run.path.rglob(".tmp-*")] == [".tmp-report.md-ab"]
+        assert [path.name for path in run.path.rglob(".tmp-*")] == [".tmp-report.md-0badcafe-1-0badcafe"]
 
 
 def train(run: RunDirectory, start: int, end: int) -> None:
@@ -209,7 +210,7 @@ def test_the_list_shows_where_every_run_stands(tmp_path: Path) -> None:
     for status in ("finished", "stopped", "failed"):
         with JournalWriter(run.journal_path) as writer:
             writer.end(status, 100, 500)
-            writer.append("verdict", {"text": "x" * 20_000})
+            writer.append("note", {"text": "x" * 20_000})
         assert (summary(run).status, summary(run).steps) == (status, 500)
     train(run, 90, 91)
     assert (summary(run).status, summary(run).step, summary(run).loss) == ("interrupted", 91, 9.0)

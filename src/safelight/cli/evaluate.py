@@ -60,7 +60,7 @@ def evaluate(
 
     how = sample_changes(changes)
     with bar() as (tell, progress):
-        opened = Run.open(run, runs_directory(runs), step_of(step), ema_length)
+        opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=tell)
         measured = opened.evaluate(
             n, features, seed=seed, reference=reference, how=how, tell=tell, progress=progress
         )

@@ -35,12 +35,15 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the weights that samples use: for diffusers, as safetensors with a loader, or as checked ONNX."""
+    from safelight.cli.progress import TrainingProgress
     from safelight.run import Run
     from safelight.store.run import runs_directory
 
-    opened = Run.open(run, runs_directory(runs), step_of(step), ema_length)
+    opened = Run.open(
+        run, runs_directory(runs), step_of(step), ema_length, tell=TrainingProgress().show().tell
+    )
     told = opened.export(to, out)
     if as_json:
         print_json({"out": str(out), "to": to, "step": opened.step, "told": told})
     else:
-        say(out, *told)
+        say(f"{out} (step {opened.step:,})", *told)

@@ -36,3 +36,6 @@ def log(
         print_json({"runs": plain_log(entries), "files": {"markdown": str(markdown), "html": str(html)}})
     else:
         say(f"{len(entries)} runs: {html}")
+        for entry in entries:
+            if not entry.run.readable:
+                say(f"{entry.run.name}: damaged: {'; '.join(entry.run.problems)}")

@@ -44,9 +44,13 @@ def replay(
     if as_json:
         print_json({**asdict(verdict), "export": str(export) if export else None})
         return
-    reached = f"step {verdict.to}, {verdict.checked} steps recomputed from {verdict.start} and equal"
-    say(f"{verdict.verdict}: {reached}")
+    if verdict.to == verdict.start:
+        say(f"{verdict.verdict}: step {verdict.to}, nothing recomputed")
+    else:
+        reached = f"step {verdict.to}, {verdict.checked} steps recomputed from {verdict.start} and equal"
+        say(f"{verdict.verdict}: {reached}")
     if verdict.step is not None:
-        say(f"the first that differs: step {verdict.step}")
+        first = "differs" if verdict.verdict == "diverged" else "is not proved"
+        say(f"the first that {first}: step {verdict.step}")
     for reason in verdict.why:
         say(f"  {reason}")

@@ -21,6 +21,8 @@ def resume(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = Fals
     from safelight.store.run import find, runs_directory
 
     with together() as world:
-        directory = go_on(find(run, runs_directory(runs)), world, TrainingProgress().show(world.first))
+        directory = go_on(
+            find(run, runs_directory(runs), write=True), world, TrainingProgress().show(world.first)
+        )
     if world.first:
         print_run(directory, as_json)

@@ -36,7 +36,7 @@ def rollback(
     from safelight.store.run import find, runs_directory
 
     show = TrainingProgress().show()
-    made, before = go_back(find(run, runs_directory(runs)), to, wanted, show.tell)
+    made, before = go_back(find(run, runs_directory(runs), write=True), to, wanted, show.tell)
     say(f"what {made.name} was is now {before.name}", err=True)
     if train:
         resume(made, World(), show)

@@ -79,7 +79,7 @@ def sample(
         wanted["mask"] = mask
     tell = TrainingProgress().show().tell
     opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, recompute=True, tell=tell)
-    if opened.verdict.verdict != "exact":
+    if not opened.verdict.sure:
         why = "; ".join([opened.verdict.verdict, *opened.verdict.why])
         say(f"step {opened.step}: {why}", err=True)
     samples = opened.sample(count, seed=seed, asked=wanted, how=overrides, canvas=size_of(canvas))
@@ -88,7 +88,7 @@ def sample(
         print_json({"out": str(path), "n": count, "step": opened.step, "verdict": opened.verdict.verdict,
                     "seed": seed, "sample": samples.how})  # fmt: skip
     else:
-        say(path)
+        say(f"{path} (step {opened.step:,})")
 
 
 def size_of(text: str | None) -> tuple[int, int] | None:

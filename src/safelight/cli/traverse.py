@@ -73,6 +73,7 @@ def traverse(
     as_json: JsonOption = False,
 ) -> None:
     """Draw sliders: a grid of one latent a row, moved along conditions, components or directions."""
+    from safelight.cli.progress import TrainingProgress
     from safelight.config import UserError
     from safelight.run import Run
     from safelight.store.run import runs_directory
@@ -85,7 +86,8 @@ def traverse(
     from safelight.render.sheet import panel
     from safelight.render.sheet_file import save_png
 
-    opened = Run.open(run, runs_directory(runs), step_of(step), ema_length)
+    tell = TrainingProgress().show().tell
+    opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=tell)
     places = columns or (7 if len(attribute or []) < 2 else 2)
     made = opened.traverse(
         attribute or [],

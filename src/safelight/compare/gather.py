@@ -6,7 +6,6 @@ Nothing here fails because of one bad run: what cannot be read is said in `probl
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from safelight.render.history import Series, Steps
 from safelight.store import metrics
 from safelight.store.journal import Intervention
 from safelight.store.listing import Status, summary
-from safelight.store.run import Parent, RunDirectory
+from safelight.store.run import Parent, RunDirectory, require_plain
 
 Axis = Literal["images", "hours"]  # what runs can be given equally much of
 
@@ -145,15 +144,16 @@ def gather(directory: RunDirectory) -> RunFacts:
         return _gather(directory)
     except UserError as error:
         problem = str(error)
-    except (LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         problem = f"{directory.path}: is not written as this version of safelight does it ({error!r})"
     return RunFacts(directory.name, directory.path, "damaged", problems=(problem,), readable=False)
 
 
 def _gather(directory: RunDirectory) -> RunFacts:
     short = summary(directory)
-    if short.status == "damaged":
+    if short.problem:
         raise UserError(short.problem)
+    require_plain(directory.path)
     info, journal = directory.info(), directory.journal()
     problems: list[str] = []
     interventions: Sequence[Intervention] = ()
@@ -172,7 +172,7 @@ def _gather(directory: RunDirectory) -> RunFacts:
         created=info.created,
         step=short.step,
         steps=int(short.steps),
-        tree=tomllib.loads(directory.recipe_text()),
+        tree=directory.recipe_tree(),
         interventions=tuple(interventions),
         data=info.facts.data,
         code=info.facts.code,

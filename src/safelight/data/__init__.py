@@ -5,8 +5,11 @@ Importing this is cheap; torch, Pillow and scikit-learn are imported where data 
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING
 
+from safelight import files
 from safelight.config import UserError
 from safelight.data.config import EMBEDDED, Data
 
@@ -51,6 +54,16 @@ def check_named(config: Data) -> None:
         raise UserError(f'data.source: "{config.source}" needs data.path, {needed}')
 
 
+def _require_file(path: str) -> None:
+    """Raises UserError for what is neither a file nor a folder: a pipe never answers, a device never ends."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # whoever opens it says what is wrong
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"data.path: {path} is {files.kind(mode)}; give a file or a folder")
+
+
 def _source(config: Data, progress: Progress | None) -> Source:
     from safelight.data import arrays, digits, folder, hub, idx, published
 
@@ -58,6 +71,8 @@ def _source(config: Data, progress: Progress | None) -> Source:
     if config.source in columnless and (column := config.column()):
         raise UserError(f"data.{column}: names a column, but {config.source} has none")
     check_named(config)
+    if config.path and config.source != "hub":
+        _require_file(config.path)
     match config.source:
         case "digits":
             return digits.digits(config)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 from safelight.data.source import BadItem
+from safelight.files import opened
 
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped, unused-ignore]
@@ -27,7 +28,7 @@ class HubTree:
             raise BadItem("no image there")
         if cell["bytes"] is not None:
             return io.BytesIO(cell["bytes"])
-        return open(cell["path"], "rb")
+        return opened(cell["path"])
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "hub", "files": self.files}

@@ -16,6 +16,7 @@ from safelight.data.arrays import ArrayReader, check_images, joined, shape_of
 from safelight.data.condition import Column
 from safelight.data.config import Data
 from safelight.data.source import HELD_OUT, TRAIN, Items, Source, key, stamp
+from safelight.files import opened
 
 UNSIGNED_BYTES = 0x08  # the only element type these files use
 MOST_DIMENSIONS = 4
@@ -80,7 +81,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     Raises UserError naming the file.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             packed = file.read(2) == b"\x1f\x8b"
         size = path.stat().st_size
         with gzip.open(path) if packed else path.open("rb") as file:

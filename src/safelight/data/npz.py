@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from safelight import files
 from safelight.config import UserError
 from safelight.data.cache import cache_dir
 from safelight.terminal import plain
@@ -29,8 +30,9 @@ def open_arrays(path: str) -> Mapping[str, Array]:
     Raises UserError where the file is damaged or holds Python objects.
     """
     try:
+        files.opened(path).close()  # before anything looks for the end of a device
         if not zipfile.is_zipfile(path):
-            with Path(path).open("rb") as file:
+            with files.opened(path) as file:
                 return {"": _map(file)}
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]

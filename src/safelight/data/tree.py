@@ -19,6 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from safelight import files
 from safelight.config import UserError
 from safelight.data.source import BadItem
 
@@ -82,7 +83,7 @@ class FolderTree:
     follow_links: bool = False
 
     def open(self, name: str) -> IO[bytes]:
-        return open(f"{self.root}/{name}", "rb")
+        return files.opened(f"{self.root}/{name}")
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "folder", "root": self.root, "follow_links": self.follow_links}

@@ -59,6 +59,10 @@ class State:
                         f"checkpoint {step}: {name} is {tuple(stored[name].shape)}, "
                         f"this recipe has {tuple(tensor.shape)}"
                     )
+                if tensor.dtype != stored[name].dtype:
+                    raise UserError(f"checkpoint {step}: {name} is {stored[name].dtype}, not {tensor.dtype}")
+                if tensor.is_floating_point() and not bool(stored[name].isfinite().all()):
+                    raise UserError(f"checkpoint {step}: {name} is not finite; go back to an earlier step")
                 tensor.copy_(stored[name])
         self.step = step
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from safelight import files
 from safelight.config import Tree, UserError, nearest
 from safelight.terminal import say
 
@@ -61,9 +62,9 @@ def _own_file(path: Path, key: str) -> Outside:
     It is compiled from the bytes that were hashed: an import might run an older copy from a cache.
     """
     try:
-        text = path.read_bytes()
+        text = files.read(path)
     except OSError as error:
-        raise UserError(f"{key}: {path} cannot be read ({error.strerror})") from error
+        raise UserError(f"{key}: {path} cannot be read ({error.strerror or error})") from error
     digest = hashlib.sha256(text).hexdigest()
     name = f"safelight_own_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{digest[:12]}"
     if name not in sys.modules:

@@ -65,9 +65,12 @@ def of_run(reference: str, name: str, runs: Path) -> Product:
     if (status := summary(directory).status) != "finished":
         raise UserError(f"{reference}: {directory.name} is {status}, not finished; go on with: "
                         f"safelight resume {directory.name}")  # fmt: skip
-    saved = keep.newest_good(directory.path)
-    if saved is None:
-        raise UserError(f"{reference}: {directory.name} has no checkpoint that is whole; train it again")
+    bad: list[str] = []
+    saved = keep.newest_good(directory.path, directory.digests(), tell=bad.append)
+    if saved is None or bad:
+        why = f" ({bad[0]})" if bad else ""
+        raise UserError(f"{reference}: {directory.name} has no good checkpoint of its last step{why}; make it "
+                        f"again with: safelight resume {directory.name}")  # fmt: skip
     return Product(reference, directory.name, str(directory.path.absolute()), saved.step, saved.digest)
 
 
@@ -112,7 +115,7 @@ def products_of(directory: RunDirectory) -> dict[str, Product]:
     """
     found = {}
     for key, plain in directory.info().facts.products.items():
-        was = Product(**plain)
+        was = _recorded(directory, key, plain)
         now = (
             of_run(was.reference, was.run, directory.path.parent)
             if was.run
@@ -125,6 +128,15 @@ def products_of(directory: RunDirectory) -> dict[str, Product]:
             )
         found[key] = now
     return found
+
+
+def _recorded(directory: RunDirectory, key: str, plain: Mapping[str, Any]) -> Product:
+    """A product as run.json has it. Raises UserError."""
+    texts = [plain.get(name) for name in ("reference", "path", "digest")]
+    run, step = plain.get("run"), plain.get("step")
+    if not all(isinstance(text, str) for text in texts) or not isinstance(run, str | None):
+        raise UserError(f"{directory.path}: run.json does not say what {key} was; restore it from a copy")
+    return Product(str(texts[0]), run, str(texts[1]), step, str(texts[2]))
 
 
 def plain(products: Products) -> dict[str, dict[str, Any]]:

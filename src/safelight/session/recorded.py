@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +18,7 @@ from safelight.types import Condition, DataSpec
 
 def recipe_of(directory: RunDirectory) -> Recipe:
     """The recipe a run was made with, before interventions. Raises UserError."""
-    return resolve(tomllib.loads(directory.recipe_text()), directory.info().recipe)
+    return resolve(directory.recipe_tree(), directory.info().recipe)
 
 
 def pixel_spec_of(directory: RunDirectory) -> DataSpec:

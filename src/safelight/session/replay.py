@@ -27,17 +27,26 @@ from safelight.store.environment import differences
 from safelight.store.lineage import owner_of
 from safelight.store.run import RunDirectory
 
+MATCHES = "checkpoint matches the journal"
+SURE = ("exact", MATCHES, "initial weights")
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What a replay proved.
 
     exact: every recomputed step has the recorded fingerprint, and the environment is the recorded one.
+    checkpoint matches the journal: nothing was recomputed; the state has the digest that was journalled.
+    initial weights: nothing was recomputed; they are what the recipe makes here.
+    not recorded: the fingerprint of the last step is lost, from `step` on nothing is proved.
     diverged: `step` is the first whose weights differ.
     environment differs: in `why`; equal bits would be luck.
     """
 
-    verdict: Literal["exact", "diverged", "environment differs"]
+    verdict: Literal[
+        "exact", "checkpoint matches the journal", "initial weights", "not recorded", "diverged",
+        "environment differs",
+    ]  # fmt: skip
     to: int  # steps behind the state that was reached
     start: int  # of the checkpoint it started from; 0 for none
     checked: int  # steps whose fingerprints agreed
@@ -48,6 +57,11 @@ class Verdict:
     def agreed(self) -> bool:
         """Whether every recomputed step has its recorded fingerprint, in whatever environment."""
         return self.checked == self.to - self.start
+
+    @property
+    def sure(self) -> bool:
+        """Whether the state is known to be the one that the run had."""
+        return self.verdict in SURE
 
 
 class Replay:
@@ -70,8 +84,9 @@ class Replay:
         self.spec = spec_of(directory)
         self.autocast = precision.autocast(self.device, self.execution.precision)
         self._state: State | None = None
+        self._saved = False  # whether it began as a checkpoint
         self._start = 0  # where the steps that were recomputed begin
-        self._agreed: list[bool] = []  # one for each of them
+        self._agreed: list[bool | None] = []  # one for each of them; None where no fingerprint is recorded
 
     def go_to(self, to: int) -> Verdict:
         """Bring the state to `to` steps, from where it is or from a checkpoint. Raises UserError.
@@ -86,13 +101,22 @@ class Replay:
             self._load_before(to)
         if self.state.step < to:
             self._recompute(to)
-        checked = self._agreed.index(False) if False in self._agreed else len(self._agreed)
-        why = tuple(self._differences(to)) if self._agreed else ()
-        if why:
+        if not self._agreed:
+            return Verdict(MATCHES if self._saved else "initial weights", to, self._start, 0)
+        # Equal weights after a step say that those before it were equal, whose row a power cut may have taken.
+        unproved = next(
+            (at for at, same in enumerate(reversed(self._agreed)) if same is not None), len(self._agreed)
+        )
+        first = self._agreed.index(False) if False in self._agreed else len(self._agreed)
+        checked = min(first, len(self._agreed) - unproved)
+        step = None if checked == len(self._agreed) else self._start + checked
+        if why := tuple(self._differences(to)):
             return Verdict("environment differs", to, self._start, checked, why=why)
-        if checked < len(self._agreed):
-            return Verdict("diverged", to, self._start, checked, self._start + checked)
-        return Verdict("exact", to, self._start, checked)
+        if step is None:
+            return Verdict("exact", to, self._start, checked)
+        return Verdict(
+            "diverged" if first < len(self._agreed) else "not recorded", to, self._start, checked, step
+        )
 
     @property
     def state(self) -> State:
@@ -108,9 +132,10 @@ class Replay:
     def _load_before(self, to: int) -> None:
         """Load the nearest good checkpoint up to a step, unless the state is nearer already."""
         here = self.state.step if self.first <= self.state.step <= to else None
-        found = good_before(self.directory, to, -1 if here is None else here)
+        found = good_before(self.directory, to, -1 if here is None else here, self.tell)
         if found is not None:
             self._start, groups = found
+            self._saved = True
             self.state.load(groups, self._start)
         elif here is not None:
             return
@@ -119,7 +144,7 @@ class Replay:
                 f"{self.directory.name}: has no good checkpoint up to step {to}, not even that of its fork"
             )
         else:
-            self._state, self._start = self._beginning(), 0
+            self._state, self._start, self._saved = self._beginning(), 0, False
         self._agreed = []
 
     def _recompute(self, to: int) -> None:
@@ -129,7 +154,8 @@ class Replay:
 
         def record(one: StepRecord) -> None:
             mine = fingerprint.as_hex(int(one.fingerprint))
-            self._agreed.append(mine == self.recorded.get(one.step))
+            recorded = self.recorded.get(one.step)
+            self._agreed.append(None if recorded is None else mine == recorded)
 
         def boundary(signals: Signals) -> None:
             if state.step == to:
@@ -171,7 +197,7 @@ class Replay:
         for number, session in enumerate(self._sessions):
             following = [int(later.fields["step"]) for later in self._sessions[number + 1 :]]
             if int(session.fields["step"]) < to and min(following, default=to) > self._start:
-                was = {**session.fields["environment"], **session.fields["code"]}
+                was = {**session.fields.get("environment", {}), **session.fields.get("code", {})}
                 phrases += differences(was, self._now)
         return list(dict.fromkeys(phrases))
 
@@ -186,12 +212,18 @@ def replay(directory: RunDirectory, to: int, tell: Tell = lambda line: None) -> 
     return run.state, verdict
 
 
-def good_before(directory: RunDirectory, to: int, above: int = -1) -> tuple[int, Groups] | None:
-    """The newest checkpoint that verifies, of the steps up to `to` and above `above`; None for none."""
+def good_before(
+    directory: RunDirectory, to: int, above: int = -1, tell: Tell = lambda line: None
+) -> tuple[int, Groups] | None:
+    """The newest checkpoint that verifies, of the steps up to `to` and above `above`; None for none.
+
+    tell: takes a line for each that does not.
+    """
+    known = directory.digests()
     for step in reversed(keep.list_steps(directory.path)):
         if above < step <= to:
             try:
-                return step, checkpoint.load(keep.directory(directory.path, step))
-            except UserError:
-                continue  # damaged, or just let go by its writer
+                return step, checkpoint.load(keep.directory(directory.path, step), known)
+            except UserError as error:  # damaged, or just let go by its writer
+                tell(f"checkpoint {step} is not taken: {error}")
     return None

@@ -240,7 +240,7 @@ class Session:
     def _load_newest(self) -> None:
         """The newest checkpoint that verifies, into the state of every process."""
         saved = self._newest_good() if self.writer else None
-        if saved and self.writer and saved.meta["edits"] > self.writer.journal.edits:
+        if saved and self.writer and saved.meta.get("edits", 0) > self.writer.journal.edits:
             raise UserError(f"{self.directory.journal_path}: has lost interventions; restore it from a copy")
         if self.writer and saved is None and self.directory.info().parent:
             raise UserError(f"{self.directory.path}: no checkpoint of this fork is good; fork it again")
@@ -254,10 +254,12 @@ class Session:
     def _newest_good(self) -> Saved | None:
         """The newest checkpoint that verifies. Damaged ones are put aside, and that is said."""
         there = keep.list_steps(self.directory.path)
-        saved = keep.newest_good(self.directory.path, move_bad=True)
-        if damaged := [step for step in there if saved is None or step > saved.step]:
+        saved = keep.newest_good(
+            self.directory.path, self.directory.digests(), move_bad=True, tell=self.show.warn
+        )
+        if bad := [step for step in there if saved is None or step > saved.step]:
             self._note(
-                f"damaged checkpoints put aside: {', '.join(map(str, damaged))}; "
+                f"checkpoints put aside, as damaged or another run's: {', '.join(map(str, bad))}; "
                 f"goes on from step {saved.step if saved else 0}"
             )
         return saved
@@ -272,7 +274,7 @@ class Session:
         facts = {"pid": os.getpid(), "host": socket.gethostname(), **now}
         self.writer.start_session(start, self.in_force.plan_at(start).steps, facts)
         for name in now:
-            if sessions and (changed := differences(sessions[-1].fields[name], now[name])):
+            if sessions and (changed := differences(sessions[-1].fields.get(name, {}), now[name])):
                 self._note(f"{name} differs from the session before: " + "; ".join(changed))
 
     def _note(self, text: str) -> None:

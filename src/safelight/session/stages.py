@@ -6,7 +6,6 @@ settings: what is finished is taken as it is, what was begun is resumed.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -137,6 +136,6 @@ def _found(directory: RunDirectory, recipe: Recipe) -> Status | None:
     one = summary(directory)
     if one.status == "damaged":
         raise UserError(f"{directory.path}: {one.problem}")
-    if said(tomllib.loads(untreated(directory).recipe_text())) != said(recipe.tree):
+    if said(untreated(directory).recipe_tree()) != said(recipe.tree):
         raise UserError(f"{directory.path}: holds another recipe; move it away, or use another --runs")
     return one.status

@@ -17,6 +17,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from safelight import files
 from safelight.config import UserError
 from safelight.store import manifest
 from safelight.store.durable import (
@@ -28,7 +29,7 @@ from safelight.store.durable import (
     temporary_beside,
     write_new,
 )
-from safelight.store.keep import directory, set_aside
+from safelight.store.keep import directory, require_own, set_aside
 from safelight.store.manifest import File, Saved
 
 Groups = Mapping[str, Mapping[str, Tensor]]
@@ -54,10 +55,10 @@ def save(
         try:
             announce("checkpoint.begin")
             temporary.mkdir()
-            files = [_write_group(temporary, group, groups[group], announce) for group in sorted(groups)]
-            text = manifest.compose(step, files, meta)
+            made = [_write_group(temporary, group, groups[group], announce) for group in sorted(groups)]
+            text = manifest.compose(step, made, meta)
             write_new(temporary / manifest.NAME, text, announce, "checkpoint.manifest")
-            if _already_there(path, step, manifest.digest(files)):
+            if _already_there(path, step, manifest.digest(made)):
                 shutil.rmtree(temporary)
             else:
                 publish(temporary, path, announce, "checkpoint")
@@ -70,28 +71,32 @@ def save(
 
 def digest(groups: Groups) -> str:
     """The digest that a checkpoint of this state has, or would have."""
-    files = []
+    made = []
     for group in sorted(groups):
         data = safetensors.torch.save(_plain(groups[group]))
-        files.append(File(_file_name(group), hashlib.sha256(data).hexdigest(), len(data)))
-    return manifest.digest(files)
+        made.append(File(_file_name(group), hashlib.sha256(data).hexdigest(), len(data)))
+    return manifest.digest(made)
 
 
-def load(path: Path) -> dict[str, dict[str, Tensor]]:
+def load(path: Path, known: Mapping[int, str] | None = None) -> dict[str, dict[str, Tensor]]:
     """The groups of a checkpoint as new tensors on the CPU, from bytes that were verified.
 
-    Raises UserError if a file is missing or damaged.
+    known: the digest that the journal has of each step. Raises UserError if a file is missing or damaged, or
+    if the checkpoint is not the one that the journal knows.
     """
     groups = {}
-    for file in manifest.read(path).files:
+    saved = manifest.read(path)
+    if known is not None:
+        require_own(saved, int(path.name), known)
+    for file in saved.files:
         place = path / file.name
         with mendable(place):
-            data = place.read_bytes()
+            data = files.read(place, file.bytes, links=False)
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise manifest.damaged(place)
         try:
             groups[file.name.removesuffix(".safetensors")] = safetensors.torch.load(data)
-        except safetensors.SafetensorError as error:
+        except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
             raise UserError(f"{place}: is no safetensors file ({error})") from error
     return groups
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safelight.config import UserError
 from safelight.store import journal, sealed
-from safelight.store.durable import Announce, mendable, publish, silence, temporary_beside, write_new
+from safelight.store.durable import Announce, mendable, publish, silence, sweep, temporary_beside, write_new
 from safelight.store.run import JOURNAL, RECIPE, RUN, Facts, Parent, RunDirectory, RunInfo
 
 
@@ -41,9 +41,10 @@ def create(
         raise _taken(runs / name)
     text = recipe_text.encode()
     sha256 = hashlib.sha256(text).hexdigest()
-    info = RunInfo(uuid.uuid4().hex, journal.utc_now(), recipe, sha256, steps, facts, parent)
+    info = RunInfo(uuid.uuid4().hex, journal.utc_now(), recipe, sha256, steps, facts, parent, sealed.FORMAT)
     with mendable(runs):
         runs.mkdir(parents=True, exist_ok=True)
+        sweep(runs)
         temporary = temporary_beside(runs / (name or recipe))
         try:
             temporary.mkdir()

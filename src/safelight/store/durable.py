@@ -12,18 +12,24 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from safelight import files
 from safelight.config import UserError
 
 Announce = Callable[[str], None]
 
 TEMPORARY = ".tmp-"  # what unfinished files and directories begin with; readers pass them over
+DAY = 24 * 60 * 60.0  # seconds
 
 MENDS = {
     errno.ENOSPC: "the disk is full; free some space, then resume",
@@ -48,13 +54,14 @@ def mendable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = MENDS.get(error.errno or 0, f"{error.strerror or error}; check the disk, then resume")
+        what = f"{error.strerror or error}; check the disk, then resume"
+        what = str(error) if isinstance(error, files.Refused) else MENDS.get(error.errno or 0, what)
         raise UserError(f"{path}: {what}") from error
 
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
+    with files.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -126,22 +133,57 @@ def remove_tree(path: Path, announce: Announce = silence, name: str = "remove") 
         shutil.rmtree(doomed)
 
 
-def sweep(directory: Path, prefix: str = "") -> None:
-    """Delete what a crashed writer left unfinished. Only for whoever holds the lock of the run.
+def sweep(directory: Path, *, alone: bool = False, locked: bool = False) -> None:
+    """Delete what killed processes left unfinished in a directory.
 
-    prefix: of the final names; by default everything temporary goes.
+    alone: nobody else writes there, so that all of it goes; otherwise what a living process of this machine
+    writes stays, and for a day what another machine may be writing. locked: it is a run whose lock is held
+    here, so that what this process itself gave up goes, too; its folders are swept alike.
     """
-    with mendable(directory):
-        for left in directory.glob(f"{TEMPORARY}{prefix}*"):
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
+    with mendable(directory), suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith(TEMPORARY) and (alone or _is_left(entry, locked)):
+                with suppress(FileNotFoundError):  # somebody else sweeps, too
+                    _delete(entry)
+            elif locked and entry.is_dir(follow_symlinks=False):
+                sweep(Path(entry.path), locked=True)
+
+
+def _is_left(entry: os.DirEntry[str], locked: bool) -> bool:
+    """Whether nobody will finish a temporary file: its name says which process began it."""
+    found = re.fullmatch(r".*-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{8}", entry.name)
+    try:
+        if found is None or found[1] != _machine():
+            return time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
+        if locked and int(found[2]) == os.getpid():
+            return True
+        os.kill(int(found[2]), 0)  # asks whether it lives
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's process, or gone meanwhile
+        pass
+    return False
+
+
+def _delete(entry: os.DirEntry[str]) -> None:
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry.path)
+    else:
+        os.unlink(entry.path)
 
 
 def temporary_beside(path: Path) -> Path:
     """A new name in the same directory, so that a rename never crosses a file system."""
-    return path.with_name(f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}")
+    return path.with_name(f"{TEMPORARY}{path.name}-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+@cache
+def _machine() -> str:
+    """8 digits for the machine, or the container, within which a process number means one process."""
+    space = ""
+    with suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")
+    return hashlib.blake2b(f"{socket.gethostname()} {space}".encode(), digest_size=4).hexdigest()
 
 
 def fsync_directory(path: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safelight import files
 from safelight.config import UserError
 from safelight.store import sealed
 from safelight.store.durable import Announce, mendable, silence, write_bytes
@@ -58,7 +59,7 @@ def take(run: Path, writer: JournalWriter) -> list[Edit]:
     edits = []
     for path in waiting(run):
         with mendable(path):
-            fields = sealed.unseal(path.read_bytes())
+            fields = _read(path)
             if fields is None:
                 refuse(path, "no edit, or a damaged one", writer)
             elif fields["id"] in settled:
@@ -66,6 +67,17 @@ def take(run: Path, writer: JournalWriter) -> list[Edit]:
             else:
                 edits.append(Edit(path, fields["id"], fields["changes"], fields["origin"]))
     return edits
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The fields of an edit; None for what is none. Raises OSError."""
+    try:
+        fields = sealed.unseal(files.read(path, links=False))
+    except files.Refused:
+        return None
+    types = {"id": str, "changes": dict, "origin": str}
+    whole = fields is not None and all(isinstance(fields.get(name), own) for name, own in types.items())
+    return fields if whole else None
 
 
 def settle(edit: Edit, step: int, writer: JournalWriter, announce: Announce = silence) -> None:

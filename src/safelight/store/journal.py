@@ -6,11 +6,14 @@ the fields of its kind. An entry is on disk when `append` returns.
 Damage, and what becomes of it:
 - A torn last line was never acknowledged, so nothing had acted on it: the next writer cuts it off and keeps
   the fragment in a "repair" entry. (If only its newline is missing, the line is completed instead.)
+- A whole last line that is damaged is treated alike. Had it been an intervention, a checkpoint that counts
+  it is refused, and steps that ran with it do not have their recorded fingerprints when they are recomputed.
 - A damaged line elsewhere is passed over, and named in a "repair" entry, if the edit counts of its
   neighbours prove that it was no intervention.
-- If it was one, or was the last so that nothing proves it was not, the run is not a known function of its
-  recipe any more: whoever asks for the interventions, or wants to write, is refused with a UserError.
-  Listing and watching go on.
+- If it was one, or was followed by damaged lines only, the run is not a known function of its recipe any
+  more: whoever asks for the interventions, or wants to write, is refused with a UserError. Listing goes on.
+A line whose checksum fits but which lacks what its kind has, or has it in another form, is damaged, too.
+Kinds and fields of a newer minor format are kept and passed over.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from safelight import files
 from safelight.config import UserError
 from safelight.store import sealed
 from safelight.store.durable import Announce, mendable, silence
@@ -45,6 +49,27 @@ Kind = Literal[
 ]
 End = Literal["finished", "stopped", "failed", "left"]  # left: for a fork, by its monitor
 RESERVED = ("time", "kind", "session", "edits", "check")
+NUMBERS = frozenset({"step", "steps", "at", "rescue", "since", "number", "until", "rank", "pid"})
+OTHERS: Mapping[str, type] = {
+    **dict.fromkeys(("environment", "code", "changes"), dict),
+    **dict.fromkeys(("findings", "checks", "advice", "damaged"), list),
+    **dict.fromkeys(("digest", "name", "id", "origin", "status", "words", "verdict", "event", "host"), str),
+    **dict.fromkeys(("measured", "expected", "why", "text", "torn", "run", "renamed", "message"), str),
+    "begins": bool,
+}
+NEEDED: Mapping[str, Sequence[str]] = {
+    "session": ("step", "steps"),
+    "intervention": ("id", "step", "changes", "origin"),
+    "checkpoint": ("step", "digest"),
+    "pin": ("name", "step"),
+    "verdict": ("name", "begins", "step"),
+    "remedy": ("event", "at"),
+    "check": ("findings", "checks"),
+    "fork": ("text",),
+    "end": ("status", "step", "steps"),
+}
+FRAGMENT = 10_000  # characters of a torn line that are kept
+LARGE = 1 << 28  # bytes of a journal, at most
 
 
 def utc_now() -> str:
@@ -145,7 +170,7 @@ def holding(journal: Journal, step: float = math.inf, before: Iterable[str] = ()
 def read(path: Path) -> Journal:
     """The journal in a file; a torn last line is passed over. Raises UserError if there is no such file."""
     with mendable(path):
-        data = path.read_bytes()
+        data = files.read(path, LARGE, links=False)
     return parse(path, data)
 
 
@@ -164,17 +189,37 @@ def parse(path: Path, data: bytes) -> Journal:
             entries.append(entry)
         elif number <= len(lines):
             unread.append(number)
-    damage += [Damage(line, True) for line in unread]
+    alone = len(unread) == 1 and not rest
+    damage += [Damage(line, not alone) for line in unread]
+    for entry in entries:
+        if entry.kind == "session":
+            sealed.require_known(path, entry.fields)
     return Journal(path, entries, damage)
 
 
 def parse_line(text: bytes) -> Entry | None:
     """One line as an entry; None if it is damaged."""
-    fields = sealed.unseal(text)
-    if fields is None:
+    found = sealed.unseal(text)
+    if found is None:
         return None
-    time, kind, session, edits = (fields.pop(name) for name in RESERVED[:4])
-    return Entry(kind, time, session, edits, fields)
+    time, kind, session, edits = (found.pop(name, None) for name in RESERVED[:4])
+    if not (isinstance(time, str) and isinstance(kind, str) and counts(session) and counts(edits)):
+        return None
+    if kind in NEEDED and not all(_fits(name, value) for name, value in found.items()):
+        return None
+    if any(name not in found for name in NEEDED.get(kind, ())):
+        return None
+    return Entry(kind, time, session, edits, sealed.Fields.of(found, f"journal.jsonl: an entry {kind!r}"))
+
+
+def counts(value: object) -> bool:
+    """Whether a value can be a number of steps."""
+    return type(value) is int and 0 <= value <= files.MOST
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether a field of a known kind is of its type."""
+    return counts(value) if name in NUMBERS else isinstance(value, OTHERS.get(name, object))
 
 
 def parse_last(text: bytes) -> tuple[Entry | None, int]:
@@ -185,7 +230,7 @@ def parse_last(text: bytes) -> tuple[Entry | None, int]:
     try:
         # Lines are ASCII; Latin-1 makes every other byte one character too, so that the length is in bytes.
         _, length = json.JSONDecoder().raw_decode(text.decode("latin-1"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, 0
     return parse_line(text[:length]), length
 
@@ -200,6 +245,7 @@ class JournalWriter:
         self._announce = announce
         self._journal = Journal(path, [])
         with mendable(path):
+            files.opened(path, links=False).close()
             self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
         try:
             with mendable(path):
@@ -219,7 +265,7 @@ class JournalWriter:
         facts: pid, host, environment fingerprint.
         """
         number = self._journal.session + 1
-        self._append("session", {"step": step, "steps": steps, **facts}, number)
+        self._append("session", {"step": step, "steps": steps, "format": sealed.FORMAT, **facts}, number)
         return number
 
     def intervene(self, id: str, step: int, changes: Mapping[str, Any], origin: str) -> None:
@@ -260,10 +306,10 @@ class JournalWriter:
         edits = (entries[-1].edits if entries else 0) + (kind == "intervention")
         head = {"time": utc_now(), "kind": kind, "session": session, "edits": edits}
         data = sealed.line({**head, **fields})
+        if (entry := parse_line(data)) is None:
+            raise ValueError(f"an entry {kind!r} needs {NEEDED.get(kind)}, in their types: {fields}")
         with mendable(self._journal.path):
             self._write(data)
-        entry = parse_line(data)
-        assert entry is not None
         self._journal = Journal(self._journal.path, [*entries, entry], self._journal.damage)
 
     def _write(self, data: bytes) -> None:
@@ -282,7 +328,7 @@ class JournalWriter:
         self._announce("journal.done")
 
     def _repair(self, path: Path) -> None:
-        data = path.read_bytes()
+        data = files.read(path, LARGE, links=False)
         self._journal = parse(path, data)
         self._journal.require_whole()
         last = data[data.rfind(b"\n") + 1 :]
@@ -290,11 +336,14 @@ class JournalWriter:
         if entry is not None:
             os.ftruncate(self._descriptor, len(data) - len(last) + length)
             self._write(b"\n")
-        elif last:
+        elif last or (self._journal.damage and self._journal.damage[-1].line == data.count(b"\n")):
+            last = last or data[data.rfind(b"\n", 0, -1) + 1 :]
             self._announce("journal.repair")
             os.ftruncate(self._descriptor, len(data) - len(last))
             os.fsync(self._descriptor)
-            self.append("repair", {"torn": last.decode(errors="backslashreplace")})
+            self._journal = parse(path, data[: -len(last)])
+            torn = last.decode(errors="backslashreplace").rstrip("\n")
+            self.append("repair", {"torn": torn[:FRAGMENT]})
         named = {
             line for entry in self._journal.of_kind("repair") for line in entry.fields.get("damaged", ())
         }

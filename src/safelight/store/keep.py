@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
@@ -39,25 +40,45 @@ def list_steps(run: Path) -> list[int]:
     folder = run / FOLDER
     with mendable(folder):
         names = os.listdir(folder) if folder.exists() else []
-    return sorted(int(name) for name in names if re.fullmatch(r"\d{8,}", name))
+    found = (int(name) for name in names if re.fullmatch(r"[0-9]{8,15}", name))
+    return sorted({step for step in found if f"{step:08d}" in names})
 
 
-def newest_good(run: Path, *, move_bad: bool = False) -> Saved | None:
+def newest_good(
+    run: Path,
+    known: Mapping[int, str] | None = None,
+    *,
+    most: float = math.inf,
+    move_bad: bool = False,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Saved | None:
     """The newest checkpoint whose hashes verify, or None. Reads every byte of it.
 
-    move_bad: put damaged ones aside as <step>.bad. Only for whoever holds the run's lock.
+    known: the digest that the journal has of each step; a checkpoint that has another, or none, is not taken.
+    most: steps. move_bad: put those that are not good aside as <step>.bad; only for whoever holds the run's
+    lock. tell: takes a line for each of them.
     """
-    for step in reversed(list_steps(run)):
+    for step in reversed([step for step in list_steps(run) if step <= most]):
         path = directory(run, step)
         try:
             saved = verify(path)
-        except UserError:
-            saved = None
-        if saved is not None and saved.step == step:
+            require_own(saved, step, known)
             return saved
+        except UserError as error:
+            tell(f"checkpoint {step} is not taken: {error}")
         if move_bad:
             set_aside(path)
     return None
+
+
+def require_own(saved: Saved, step: int, known: Mapping[int, str] | None) -> None:
+    """Raises UserError for a checkpoint that is of another step, or not the one that the journal knows."""
+    if saved.step != step:
+        raise UserError(f"{saved.path}: holds step {saved.step}; put its own back, or use another step")
+    if known is not None and saved.digest != known.get(step):
+        was = f"step {step} was {known[step][:12]}" if step in known else f"step {step} was not saved"
+        raise UserError(f"{saved.path}: is another than the run saved (it is {saved.digest[:12]}; by the "
+                        f"journal {was}); use another step")  # fmt: skip
 
 
 def set_aside(path: Path) -> Path:

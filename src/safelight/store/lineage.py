@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from safelight.config import UserError
 from safelight.store.journal import holding
@@ -25,13 +26,30 @@ def parent_of(directory: RunDirectory) -> RunDirectory | None:
     return None
 
 
+def ancestors(directory: RunDirectory) -> Iterator[RunDirectory]:
+    """The runs that a run came from, from its parent on, as far as they are here.
+
+    Raises UserError for a run that came from itself.
+    """
+    seen = {directory.info().id}
+    while (found := parent_of(directory)) is not None:
+        if (id := found.info().id) in seen:
+            raise UserError(
+                f"{directory.path}: is its own ancestor ({found.name}); remove the copy of run.json"
+            )
+        seen.add(id)
+        yield found
+        directory = found
+
+
 def owner_of(directory: RunDirectory, step: int) -> RunDirectory:
     """The run itself, or the one among those it came from, whose own steps lead to `step`.
 
     Raises UserError where that one is not there.
     """
+    above = ancestors(directory)
     while (parent := directory.info().parent) and step < parent.step:
-        found = parent_of(directory)
+        found = next(above, None)
         if found is None:
             raise UserError(
                 f"{directory.name}: begins at step {parent.step}, and the run it was forked from is not in "
@@ -43,6 +61,12 @@ def owner_of(directory: RunDirectory, step: int) -> RunDirectory:
 
 def verdicts(directory: RunDirectory, step: float = math.inf) -> list[str]:
     """Names of the verdicts in force after so many steps, those that a fork began with among them."""
-    parent, found = directory.info().parent, parent_of(directory)
-    before = verdicts(found, min(step, parent.step)) if parent and found else []
-    return holding(directory.journal(), step, before)
+    line = [directory, *ancestors(directory)]
+    limits = [step]
+    for one in line[:-1]:
+        parent = one.info().parent
+        limits.append(min(limits[-1], parent.step if parent else math.inf))
+    before: list[str] = []
+    for one, limit in zip(reversed(line), reversed(limits), strict=True):
+        before = holding(one.journal(), limit, before)
+    return before

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from safelight import files
 from safelight.config import UserError
-from safelight.store import journal, metrics, run
+from safelight.store import journal, metrics, run, sealed
 from safelight.store.durable import mendable
 from safelight.store.journal import Entry
 from safelight.store.run import RunDirectory
@@ -24,6 +25,7 @@ class Summary:
 
     name: str
     path: Path
+    id: str
     status: Status
     step: int  # steps behind it, by its metrics
     steps: int  # planned when its last session began or ended
@@ -42,12 +44,14 @@ def summary(directory: RunDirectory) -> Summary:
         row = metrics.last_row(directory.path)
         with mendable(directory.journal_path):
             last = _last_word(directory.journal_path)
+            sealed.require_known(directory.journal_path, last.fields if last else {})
             remedy = _remedy(directory.journal_path) if info.parent else ""
     except UserError as error:
-        return Summary(directory.name, directory.path, "damaged", 0, 0, "", "", None, None, str(error))
+        return Summary(directory.name, directory.path, "", "damaged", 0, 0, "", "", None, None, str(error))
     return Summary(
         name=directory.name,
         path=directory.path,
+        id=info.id,
         status="running" if directory.is_locked() else _status(last),
         step=row.step + 1 if row else info.parent.step if info.parent else 0,
         steps=last.fields["steps"] if last else info.steps,
@@ -67,8 +71,7 @@ def _last_word(path: Path) -> Entry | None:
 
 def _remedy(path: Path) -> str:
     """What a fork tries, by the first line of its journal; "" of another kind of fork. Raises OSError."""
-    with path.open("rb") as file:
-        first = journal.parse_line(file.readline())
+    first = journal.parse_line(next(files.lines(path, links=False), b""))
     if first is None or first.kind != "remedy":
         return ""
     return f"{first.fields['words']} against {first.fields['verdict']}"

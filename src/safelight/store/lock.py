@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from safelight import files
 from safelight.config import UserError
 from safelight.store.durable import mendable, write_json
 from safelight.store.journal import utc_now
@@ -35,6 +35,8 @@ def held(run: Path) -> Iterator[None]:
 
     lock = filelock.FileLock(run / LOCK, timeout=PATIENCE, thread_local=False)
     with mendable(run / LOCK):
+        if os.path.lexists(run / LOCK):
+            files.opened(run / LOCK, links=False).close()  # filelock would empty what a link leads to
         try:
             lock.acquire()
         except filelock.Timeout:
@@ -55,7 +57,7 @@ def is_held(run: Path) -> bool:
     except ImportError:  # Windows
         return _taken(run)
     try:
-        with (run / LOCK).open("rb") as file:
+        with files.opened(run / LOCK, links=False) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released by closing
     except BlockingIOError:
         return True
@@ -67,8 +69,8 @@ def is_held(run: Path) -> bool:
 def owner(run: Path) -> Owner | None:
     """Who holds the run, or held it last; None if nobody said."""
     try:
-        fields = json.loads((run / OWNER).read_bytes())
-        return Owner(fields["pid"], fields["host"], fields["since"])
+        fields = files.parse_json(files.read(run / OWNER, links=False))
+        return Owner(int(fields["pid"]), str(fields["host"]), str(fields["since"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -6,6 +6,7 @@ A checkpoint is good when its manifest is whole and every file hashes to what th
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from safelight.config import UserError
 from safelight.store import sealed
 from safelight.store.durable import sha256_of
+from safelight.store.journal import counts
 
 NAME = "manifest.json"
 
@@ -54,8 +56,19 @@ def digest(files: Sequence[File]) -> str:
 def read(path: Path) -> Saved:
     """A checkpoint's manifest, without reading its files. Raises UserError if it is missing or damaged."""
     fields = sealed.read(path / NAME)
-    files = [File(name, entry["sha256"], entry["bytes"]) for name, entry in fields["files"].items()]
-    return Saved(path, fields["step"], fields["digest"], files, fields["meta"])
+    try:
+        files = [File(name, entry["sha256"], entry["bytes"]) for name, entry in fields["files"].items()]
+        saved = Saved(path, fields["step"], fields["digest"], files, dict(fields["meta"]))
+        whole = counts(saved.step) and counts(saved.meta.get("edits", 0)) and saved.digest == digest(files)
+        if not whole or any(
+            not (re.fullmatch(r"[\w-]+\.safetensors", file.name) and counts(file.bytes)) for file in files
+        ):
+            raise ValueError
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path / NAME}: is not written as this safelight does it; use another step"
+        ) from error
+    return saved
 
 
 def digest_of(path: Path) -> str:
@@ -69,9 +82,11 @@ def verify(path: Path) -> Saved:
     for file in saved.files:
         place = path / file.name
         try:
-            found = sha256_of(place)
+            found = sha256_of(place) if place.lstat().st_size == file.bytes else None
         except OSError as error:
-            raise UserError(f"{place}: cannot be read ({error.strerror}); use another step") from error
+            raise UserError(
+                f"{place}: cannot be read ({error.strerror or error}); use another step"
+            ) from error
         if found != file.sha256:
             raise damaged(place)
     return saved

@@ -3,7 +3,9 @@
 step, images, seconds, total, fingerprint, raw/<component>, lr/<network>, and further scalars by their names.
 The first line says at which step the session starts: rows of earlier sessions from there on are superseded,
 because they are derived again. A row may be lost to a power cut (it is flushed, not fsynced), never half
-read. JSON has no NaN and no infinities: they are written as the strings "nan", "inf" and "-inf".
+read: every line ends with "check", the checksum of the bytes before it. Lines of format 1.0 have none; a file
+whose first line has one holds none of those. JSON has no NaN and no infinities: they are written as the
+strings "nan", "inf" and "-inf".
 """
 
 from __future__ import annotations
@@ -15,19 +17,25 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safelight import files
 from safelight.config import UserError
 from safelight.store.durable import Announce, mendable, silence, write_bytes
+from safelight.store.journal import counts
+from safelight.store.sealed import FORMAT, require_known
 from safelight.store.tail import last_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Line = dict[str, Any]
+CHECK = re.compile(rb',"check":"([0-9a-f]{16})"\}$')
 FIXED = frozenset({"step", "images", "seconds", "total", "fingerprint"})  # every row has them
+TAKEN = FIXED | {"start", "check"}
 INTEGERS = ("step", "images")
 SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -56,8 +64,8 @@ class MetricsWriter:
         self._path = run / f"metrics-{session:04d}.jsonl"
         if self._path.exists():
             raise UserError(f"{self._path}: exists, but the journal has no such session; move the file away")
-        header = json.dumps({"session": session, "start": start}) + "\n"
-        write_bytes(self._path, header.encode(), announce, "metrics")  # whole: it decides over other rows
+        header = _sealed({"session": session, "start": start, "format": FORMAT})
+        write_bytes(self._path, header, announce, "metrics")  # whole: it decides over other rows
         with mendable(self._path):
             self._file = self._path.open("ab", buffering=0)
         self._next = start
@@ -127,10 +135,17 @@ def merged(run: Path) -> list[Line]:
     lines: list[Line] = []
     for path in _files(run):
         with mendable(path):
-            parsed = [line for text in path.read_bytes().split(b"\n") if (line := _line(text)) is not None]
-        if parsed:
-            del lines[bisect_left(lines, _start(parsed[0]), key=lambda line: int(line["step"])) :]
-            lines += [line for line in parsed if "step" in line]
+            checked, start = _header(path)
+            parsed = [line for text in files.lines(path, links=False) if (line := _line(text, checked))]
+        if start is None and parsed:
+            start = parsed[0]["step"]
+        if start is not None:
+            del lines[bisect_left(lines, start, key=lambda line: int(line["step"])) :]
+        after = -1 if start is None else start
+        for line in parsed:
+            if line["step"] >= after:  # of a damaged or crafted file not all are
+                lines.append(line)
+                after = line["step"] + 1
     return lines
 
 
@@ -154,14 +169,14 @@ def _backwards(run: Path, before: float) -> Iterator[Row]:
     limit = before  # where the sessions that come later start
     for path in reversed(_files(run)):
         with mendable(path):
+            checked, start = _header(path)
             for text in last_lines(path):
-                line = _line(text)
-                if line is not None and "step" in line and line["step"] < limit:
+                line = _line(text, checked)
+                if line is not None and (start or 0) <= line["step"] < limit:
                     yield _row(line)
-            with path.open("rb") as file:
-                first = next((line for text in file if (line := _line(text)) is not None), None)
-        if first is not None:
-            limit = min(limit, _start(first))
+                    limit = line["step"]
+        if start is not None:
+            limit = min(limit, start)
 
 
 def reached(run: Path) -> int:
@@ -172,33 +187,70 @@ def reached(run: Path) -> int:
     steps = 0
     for path in _files(run):
         with mendable(path):
-            lines = (_line(text) for text in last_lines(path))
-            steps = max(steps, next((line["step"] + 1 for line in lines if line and "step" in line), 0))
+            checked, _ = _header(path)
+            lines = (_line(text, checked) for text in last_lines(path))
+            steps = max(steps, next((line["step"] + 1 for line in lines if line), 0))
     return steps
 
 
 def _files(run: Path) -> list[Path]:
     """Metrics files in the order of their sessions."""
     numbered = [(int(found[1]), path) for path in run.glob("metrics-*.jsonl")
-                if (found := re.fullmatch(r"metrics-(\d+)\.jsonl", path.name))]  # fmt: skip
+                if (found := re.fullmatch(r"metrics-(\d{1,15})\.jsonl", path.name))]  # fmt: skip
     return [path for _, path in sorted(numbered)]
 
 
-def _line(text: bytes) -> Line | None:
-    """A first line or a row; None for what is torn or damaged."""
+def _header(path: Path) -> tuple[bool, int | None]:
+    """Whether the rows of a file have checksums, and the first step of its session; None where that is lost.
+
+    Raises OSError, and UserError for a newer format.
+    """
+    text = next(files.lines(path, links=False), b"")
+    line = _parsed(text, checked=b'"check":' in text)
+    if line is None or not counts(line.get("start")):
+        return False, None
+    require_known(path, line)
+    return "check" in line, line["start"]
+
+
+def _line(text: bytes, checked: bool) -> Line | None:
+    """A row; None for a first line, and for what is torn or damaged. checked: it has to have a checksum."""
+    line = _parsed(text, checked)
+    if line is None or not line.keys() >= FIXED:
+        return None
+    line.pop("check", None)
+    sound = counts(line["step"]) and counts(line["images"]) and isinstance(line["fingerprint"], str)
+    return (
+        line
+        if sound and all(map(_is_number, (line[name] for name in line if name != "fingerprint")))
+        else None
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) or (isinstance(value, str) and value in SPECIAL)
+
+
+def _parsed(text: bytes, checked: bool) -> Line | None:
+    """The object of a line. A checksum that is there has to fit."""
+    found = CHECK.search(text)
+    if (checked and not found) or (found and found[1] != _checksum(text[: found.start()])):
+        return None
     try:
-        line = json.loads(text)
+        line = files.parse_json(text)
     except ValueError:
         return None
-    if not isinstance(line, dict):
-        return None
-    whole = "start" in line or line.keys() >= FIXED
-    return line if whole and isinstance(_start(line), int) else None
+    return line if isinstance(line, dict) else None
 
 
-def _start(line: Line) -> int:
-    """The first step of a session by its first line, or by its first row where that line is damaged."""
-    return line["start"] if "start" in line else line["step"]  # type: ignore[no-any-return]
+def _sealed(line: Line) -> bytes:
+    """A line with its checksum, and its newline."""
+    text = json.dumps(line, separators=(",", ":")).encode()[:-1]
+    return text + b',"check":"' + _checksum(text) + b'"}\n'
+
+
+def _checksum(text: bytes) -> bytes:
+    return blake2b(text, digest_size=8).hexdigest().encode()
 
 
 def _number(value: Any) -> float:
@@ -209,11 +261,13 @@ def _encode(row: Row) -> bytes:
     line: Line = {"step": row.step, "images": row.images, "seconds": row.seconds, "total": row.total}
     line |= {f"raw/{name}": value for name, value in row.components.items()}
     line |= {f"lr/{name}": value for name, value in row.lr.items()}
-    if taken := [name for name in row.extra if name in FIXED | {"start"} or name.startswith(("raw/", "lr/"))]:
+    if taken := [
+        name for name in row.extra if name in FIXED | {"start", "check"} or name.startswith(("raw/", "lr/"))
+    ]:
         raise ValueError(f"metrics {taken} have a meaning of their own")
     line |= row.extra
     strict = {name: value if math.isfinite(value) else str(float(value)) for name, value in line.items()}
-    return json.dumps({**strict, "fingerprint": row.fingerprint}, separators=(",", ":")).encode() + b"\n"
+    return _sealed({**strict, "fingerprint": row.fingerprint})
 
 
 def _row(line: Line) -> Row:

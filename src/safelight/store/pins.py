@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safelight.config import UserError
 from safelight.store import sealed
 from safelight.store.durable import Announce, silence, write_bytes
-from safelight.store.journal import JournalWriter
+from safelight.store.journal import JournalWriter, counts
 
 FILE = "pins.json"
 BEST = "best"
@@ -28,7 +29,11 @@ def read(run: Path) -> dict[str, Pin]:
     """The pins of a run by name; none where there is no file. Raises UserError if it is damaged."""
     if not (run / FILE).exists():
         return {}
-    return {name: Pin(**fields) for name, fields in sealed.read(run / FILE)["pins"].items()}
+    try:
+        return {name: Pin(own["step"], str(own["why"]), dict(own["facts"]))
+                for name, own in sealed.read(run / FILE)["pins"].items() if counts(own["step"])}  # fmt: skip
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{run / FILE}: is not written as this safelight does it; delete it") from error
 
 
 def pin(run: Path, name: str, to: Pin, writer: JournalWriter, announce: Announce = silence) -> None:

@@ -71,7 +71,10 @@ class ReelReader:
         if (step, one) not in self._places:
             raise UserError(f"{self.run.name}: its films have no picture of {one} at step {step}")
         place, number = self._places[step, one]
-        return _decoded(_split(segment.read_data(place))[number])
+        try:
+            return _decoded(_split(segment.read_data(place))[number])
+        except (UserError, IndexError) as error:
+            raise UserError(f"{place.path}: the frame of step {place.step} is damaged ({error})") from error
 
 
 def _split(data: bytes) -> Sequence[bytes]:
@@ -94,5 +97,8 @@ def _encoded(picture: Picture) -> bytes:
 
 
 def _decoded(data: bytes) -> Picture:
-    with Image.open(io.BytesIO(data[1:])) as image:
-        return np.asarray(image.convert("RGB"))[:, :, : data[0]].copy()
+    try:
+        with Image.open(io.BytesIO(data[1:]), formats=["WEBP"]) as image:
+            return np.asarray(image.convert("RGB"))[:, :, : data[0]].copy()
+    except (OSError, ValueError, IndexError, Image.DecompressionBombError) as error:
+        raise UserError("is no picture") from error

@@ -9,7 +9,6 @@ the shortest that so many checkpoints could have, and none that was let go is mi
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -141,7 +140,7 @@ def free(directory: RunDirectory, section: Checkpoint) -> Freed:
 
 def in_force(directory: RunDirectory) -> Checkpoint:
     """[checkpoint] of a run, with every intervention so far. Raises UserError."""
-    tree = tomllib.loads(directory.recipe_text()).get("checkpoint", {})
+    tree = directory.recipe_tree().get("checkpoint", {})
     changes = directory.journal().changes_at(sys.maxsize)
     mine = {
         name.partition(".")[2]: value for name, value in changes.items() if name.startswith("checkpoint.")

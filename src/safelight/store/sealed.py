@@ -12,8 +12,28 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from safelight import files
 from safelight.config import UserError
 from safelight.store.durable import mendable
+
+FORMAT = "1.1"  # of what is written now: before the dot rises what older versions cannot read
+
+
+class Fields(dict[str, Any]):
+    """Fields of a sealed object; raises UserError for one that is not there."""
+
+    path: Path | str = ""
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], path: Path | str) -> Fields:
+        """The fields, which are those of the file at `path`."""
+        made = cls(fields)
+        made.path = path
+        return made
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"{self.path}: lacks {name!r}, or holds it in a form that is not known; "
+                        "restore the file from a copy")  # fmt: skip
 
 
 def seal(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,13 +45,13 @@ def seal(fields: Mapping[str, Any]) -> dict[str, Any]:
 def unseal(text: str | bytes) -> dict[str, Any] | None:
     """The fields of a sealed text without "check"; None if the text is damaged."""
     try:
-        fields = json.loads(text)
-    except ValueError:  # not JSON, or not UTF-8
+        fields = files.parse_json(text)
+        if not isinstance(fields, dict):
+            return None
+        check = fields.pop("check", None)
+        return fields if check == _checksum(fields) else None
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, too deep
         return None
-    if not isinstance(fields, dict):
-        return None
-    check = fields.pop("check", None)
-    return fields if check == _checksum(fields) else None
 
 
 def line(fields: Mapping[str, Any]) -> bytes:
@@ -44,14 +64,22 @@ def pretty(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(seal(fields), indent=2).encode() + b"\n"
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The fields of a sealed file. Raises UserError if it is missing or damaged."""
+def read(path: Path) -> Fields:
+    """The fields of a sealed file. Raises UserError if it is missing, damaged, or of a newer format."""
     with mendable(path):
-        data = path.read_bytes()
-    fields = unseal(data)
-    if fields is None:
+        data = files.read(path, links=False)
+    if (found := unseal(data)) is None:
         raise UserError(f"{path}: is damaged (its checksum does not fit); restore it from a copy")
-    return fields
+    require_known(path, found)
+    return Fields.of(found, path)
+
+
+def require_known(path: Path, fields: Mapping[str, Any]) -> None:
+    """Raises UserError for a format whose major number is above that of `FORMAT`; 1.0 did not say it."""
+    said = fields.get("format", FORMAT)
+    if str(said).partition(".")[0] not in map(str, range(int(FORMAT.partition(".")[0]) + 1)):
+        raise UserError(f"{path}: has format {str(said)[:20]!r}, and this safelight reads {FORMAT}; "
+                        "install a newer one")  # fmt: skip
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ import safetensors
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
+from safelight import files
 from safelight.config import UserError
 from safelight.store import lock, sealed
 from safelight.store.durable import mendable, sweep, write_bytes
@@ -29,6 +30,7 @@ from safelight.store.durable import mendable, sweep, write_bytes
 FOLDER = "searches"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,79}")
 SETTINGS, JOURNAL, STATE, RESULT = "search.json", "journal.jsonl", "state.safetensors", "result.json"
+LARGE = 1 << 32  # bytes of a state
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -49,7 +51,7 @@ class SearchDirectory:
         with mendable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with lock.held(self.path):
-            sweep(self.path)
+            sweep(self.path, alone=True)
             plain = sealed.unseal(sealed.line(settings)) or {}
             if (self.path / SETTINGS).exists():
                 was = sealed.read(self.path / SETTINGS)
@@ -75,7 +77,7 @@ class SearchDirectory:
         """The lines that are whole, up to the first that is not."""
         path = self.path / JOURNAL
         with mendable(path):
-            texts = path.read_bytes().splitlines() if path.exists() else []
+            texts = list(files.lines(path, links=False)) if path.exists() else []
         found = []
         for text in texts:
             if (fields := sealed.unseal(text)) is None:
@@ -105,7 +107,7 @@ class SearchDirectory:
             return None
         try:
             with mendable(path):
-                return dict(load(path.read_bytes()))
+                return dict(load(files.read(path, LARGE, links=False)))
         except safetensors.SafetensorError as error:
             raise UserError(f"{path}: is damaged; delete {self.path} and search again") from error
 

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from safelight.config import UserError
+from safelight.files import opened
 from safelight.store import sealed
 from safelight.store.durable import Announce, fsync_directory, mendable, silence
 
 MAGIC = b"slfr"
 HEAD = struct.Struct("<4sQQ8s")  # magic, step, bytes of data, their checksum; a CRC-32 of these follows
 SIZE = HEAD.size + 4
+LONGEST = 1 << 26  # bytes of a first line
 
 
 @dataclass(frozen=True)
@@ -131,22 +133,28 @@ class Appender:
 def files(run: Path, kind: Kind = TAPE) -> list[Path]:
     """The files of a run's tape or films, in the order of their sessions and steps."""
     numbered = [(int(found[1]), int(found[2]), path) for path in (run / kind.folder).glob(f"*{kind.ending}")
-                if (found := re.fullmatch(r"(\d+)-(\d+)", path.stem))]  # fmt: skip
+                if (found := re.fullmatch(r"(\d{1,15})-(\d{1,15})", path.stem))]  # fmt: skip
     return [path for _, _, path in sorted(numbered)]
 
 
 def scan(path: Path) -> Segment:
     """A file's heads. Damage is told in the segment; raises UserError where it cannot be read at all."""
     step = int(path.stem.partition("-")[2])
-    with mendable(path), path.open("rb") as file:
+    with mendable(path), opened(path, links=False) as file:
         size = file.seek(0, 2)
         file.seek(0)
-        line = file.readline()
+        line = file.readline(LONGEST)
         fields = sealed.unseal(line) if line.endswith(b"\n") else {"holds": []}  # torn: nothing follows
-        if fields is None:
-            return Segment(path, step, [], [], f"{path}: its first line is damaged; its frames are lost")
+        if fields is None or not isinstance(fields.get("holds"), list):
+            return lost(path)
         places, damage = _places(path, file, size)
     return Segment(path, step, fields["holds"], places, damage)
+
+
+def lost(path: Path) -> Segment:
+    """A file of which no frame can be read, as nothing says what is in them."""
+    step = int(path.stem.partition("-")[2])
+    return Segment(path, step, [], [], f"{path}: its first line is damaged; its frames are lost")
 
 
 def _places(path: Path, file: IO[bytes], size: int) -> tuple[list[Place], str]:
@@ -167,7 +175,7 @@ def _places(path: Path, file: IO[bytes], size: int) -> tuple[list[Place], str]:
 
 def read_data(place: Place) -> bytes:
     """The data of a frame. Raises UserError naming the frame where they are not what was written."""
-    with mendable(place.path), place.path.open("rb") as file:
+    with mendable(place.path), opened(place.path, links=False) as file:
         file.seek(place.offset)
         data = file.read(place.length)
     if checksum(data) != place.check:

@@ -18,6 +18,7 @@ from safelight.config import Section, UserError
 from safelight.store import frame, segment
 from safelight.store.durable import Announce, silence
 from safelight.store.frame import Bits
+from safelight.store.journal import counts
 from safelight.store.segment import Place, Segment
 
 Weights = dict[str, dict[str, Tensor]]  # by network, as its state_dict has them
@@ -85,6 +86,10 @@ class TapeReader:
         self._places: dict[int, Place] = {}
         for path in segment.files(run):
             own = segment.scan(path)
+            if own.places and not all(map(_is_tensor, own.holds)):
+                own = Segment(
+                    path, own.step, [], [], f"{path}: its first line is damaged; its frames are lost"
+                )
             if own.places or own.damage:  # what earlier sessions have from here on is superseded
                 self._places = {step: place for step, place in self._places.items() if step < own.step}
             self._segments[path] = own
@@ -130,7 +135,10 @@ class TapeReader:
                 needs = "" if following == place else f", and that of step {step} needs it"
                 raise UserError(f"{error}{needs}") from None
         assert self._integers is not None
-        return _unpacked(own.holds, self._integers, self._rest)
+        try:
+            return _unpacked(own.holds, self._integers, self._rest)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{place.path}: the frame of step {step} is damaged ({error})") from error
 
     def _place(self, step: int) -> Place:
         if step not in self._places:
@@ -171,6 +179,14 @@ def _unpacked(tensors: Sequence[Any], integers: Bits, rest: bytes) -> Weights:
             offset += count * kind.itemsize
         weights.setdefault(network, {})[name] = tensor.reshape(shape)
     return weights
+
+
+def _is_tensor(held: Any) -> bool:
+    """Whether a first line says of something in its frames what a tensor is."""
+    match held:
+        case [str(), str(), str(dtype), list(shape)]:
+            return isinstance(getattr(torch, dtype, None), torch.dtype) and all(map(counts, shape))
+    return False
 
 
 def _is_floating(dtype: str) -> bool:

@@ -25,6 +25,7 @@ from safelight.config import UserError
 from safelight.render.sheet_file import open_picture
 from safelight.session.films.camera import Camera, Picture, Subject
 from safelight.session.prepare import Tell
+from safelight.session.replay import MATCHES, SURE
 from safelight.store import keep, sealed
 from safelight.store.durable import mendable, sweep, write_bytes
 from safelight.store.reel import ReelReader
@@ -172,7 +173,8 @@ def _sources(folder: Path, shots: Sequence[Shot]) -> Sources:
         info = open_picture(folder / shot.file).info
         frames[str(info.get("source"))] += 1
         verdicts[str(info.get("verdict"))] += 1
-    return Sources(dict(frames), next((one for one in verdicts if one != "exact"), "exact"))
+    doubt = next((one for one in verdicts if one not in SURE), None)
+    return Sources(dict(frames), doubt or (MATCHES if MATCHES in verdicts else "exact"))
 
 
 def _prepare(folder: Path, directory: RunDirectory, shots: Sequence[Shot], how: Mapping[str, Any]) -> None:
@@ -188,7 +190,7 @@ def _prepare(folder: Path, directory: RunDirectory, shots: Sequence[Shot], how: 
         there = list(folder.iterdir())
         if (folder / PLAN).exists():
             if sealed.read(folder / PLAN) == plan:
-                sweep(folder)
+                sweep(folder, alone=True)
                 return
             for own in there:
                 own.unlink()

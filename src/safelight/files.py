@@ -1,0 +1,81 @@
+"""The one door to files that somebody else may have made: regular files only, and no more than a limit.
+
+A pipe never answers, a device never ends, a link may lead to any file of this machine. Everything here raises
+OSError; whoever calls names the file, as `store.durable.mendable` does.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+SMALL = 64 << 20  # bytes of a file that is read whole: a recipe, a record
+LONGEST = 1 << 20  # bytes of a line
+MOST = 10**15  # steps and images: beyond it a number is damage, and counting to it never ends
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link"}
+
+
+class Refused(OSError):
+    """What is there is no file to be read; the message says why, without its path."""
+
+
+def opened(path: str | Path, links: bool = True) -> IO[bytes]:
+    """A regular file, for reading. links: whether the last part of the path may be a link.
+
+    Raises OSError: `Refused` for anything but a file, at once.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags | (0 if links else getattr(os, "O_NOFOLLOW", 0)))
+    except ValueError as error:
+        raise Refused(f"is no file name ({error})") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP and not links:
+            raise Refused(
+                "is a link, which is not followed here; put the file itself in its place"
+            ) from error
+        if error.errno == errno.ENXIO:
+            raise Refused("is a socket or device, not a file") from error
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise Refused(f"is {kind(mode)}, not a file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read(path: str | Path, limit: int = SMALL, links: bool = True) -> bytes:
+    """All bytes of a regular file. Raises OSError: `Refused` where there are more than `limit`."""
+    with opened(path, links) as file:
+        data = b"" if os.fstat(file.fileno()).st_size > limit else file.read(limit + 1)
+        if len(data) > limit or (not data and os.fstat(file.fileno()).st_size > limit):
+            raise Refused(f"is larger than the {limit:,} bytes that such a file may have")
+        return data
+
+
+def lines(path: str | Path, links: bool = True) -> Iterator[bytes]:
+    """The lines of a regular file, without their newlines; empty in place of one that is too long."""
+    with opened(path, links) as file:
+        while text := file.readline(LONGEST):
+            whole = len(text) < LONGEST or text.endswith(b"\n")
+            yield text.removesuffix(b"\n") if whole else b""
+            while len(text) == LONGEST and not text.endswith(b"\n"):
+                text = file.readline(LONGEST)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON as Python has it. Raises ValueError, also for what is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+def kind(mode: int) -> str:
+    """What a file's mode says it is, in words."""
+    return KINDS.get(stat.S_IFMT(mode), "a file" if stat.S_ISREG(mode) else "a device")
