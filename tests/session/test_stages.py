@@ -20,6 +20,7 @@ from safelight.session.show import Show
 from safelight.session.stages import begin, stage_recipe
 from safelight.session.train import resume
 from safelight.store import checkpoint, keep
+from safelight.store.journal import JournalWriter
 from safelight.store.listing import summary
 from safelight.store.run import RunDirectory, names
 
@@ -115,9 +116,13 @@ def test_a_changed_product_is_noticed(tmp_path, tiny, first):
     resume(run, World(), Show())
     (newest,) = (keep.directory(stage.path, step) for step in keep.list_steps(stage.path))
     newest.rename(tmp_path / "gone")
-    with pytest.raises(UserError, match="has no checkpoint that is whole"):
+    with pytest.raises(UserError, match="has no good last checkpoint; make it again with: safelight resume"):
         resume(run, World(), Show())
-    checkpoint.save(stage.path, 4, {"networks": {"x": torch.zeros(1)}}, {"edits": 0})
+    saved = checkpoint.save(stage.path, 4, {"networks": {"x": torch.zeros(1)}}, {"edits": 0})
+    with pytest.raises(UserError, match="00000004: is another than the run saved"):
+        resume(run, World(), Show())
+    with JournalWriter(stage.journal_path) as writer:
+        writer.checkpoint(4, saved.digest)
     with pytest.raises(UserError, match="has other weights than the run began with"):
         resume(run, World(), Show())
 

@@ -14,7 +14,7 @@ from safelight.engine.distributed import World
 from safelight.engine.precision import Execution
 from safelight.recipes.recipe import load
 from safelight.session.fork import fork
-from safelight.session.replay import Replay, replay
+from safelight.session.replay import MATCHES, Replay, replay
 from safelight.session.rollback import rollback
 from safelight.session.show import Show
 from safelight.session.train import begin, resume
@@ -44,7 +44,7 @@ def run(runs):
 
 def test_replay_reaches_any_step_exactly(run):
     state, verdict = replay(run, 30)
-    assert (verdict.verdict, verdict.start, verdict.checked) == ("exact", 30, 0)
+    assert (verdict.verdict, verdict.start, verdict.checked) == (MATCHES, 30, 0)
     for step in keep.list_steps(run.path)[1:]:
         keep.set_aside(keep.directory(run.path, step))
     again, verdict = replay(run, 30)
@@ -124,7 +124,7 @@ def test_a_fork_is_asked_for_the_steps_of_the_run_it_came_from(run, runs):
     state, verdict = replay(child, 12)
     assert (state.step, verdict.verdict, verdict.start) == (12, "exact", 10)
     state, verdict = replay(child, 30)
-    assert (state.step, verdict.verdict, verdict.start) == (30, "exact", 30)
+    assert (state.step, verdict.verdict, verdict.start) == (30, MATCHES, 30)
     grandchild = fork(child, 12, {}, runs, "sibling")
     assert grandchild.info().parent == Parent(run.info().id, 12, manifest.digest_of(
         keep.directory(grandchild.path, 12)))  # fmt: skip

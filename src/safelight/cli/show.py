@@ -83,7 +83,7 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
         "images": row.images if row else 0,
         "components": dict(row.components) if row else {},
         "lr": dict(row.lr) if row else {},
-        "data": dict(info.facts.data),
+        "data": info.facts.data,
         "environment": dict(info.facts.environment),
         "execution": dict(info.facts.execution),
         "verdicts": verdicts(directory),

@@ -69,8 +69,10 @@ def of_run(reference: str, name: str, runs: Path) -> Product:
     saved = keep.newest_good(directory.path, directory.digests(), tell=bad.append)
     if saved is None or bad:
         why = f" ({bad[0]})" if bad else ""
-        raise UserError(f"{reference}: {directory.name} has no good checkpoint of its last step{why}; make it "
-                        f"again with: safelight resume {directory.name}")  # fmt: skip
+        raise UserError(
+            f"{reference}: {directory.name} has no good last checkpoint{why}; make it again with: "
+            f"safelight resume {directory.name}"
+        )
     return Product(reference, directory.name, str(directory.path.absolute()), saved.step, saved.digest)
 
 

@@ -24,6 +24,7 @@ from safelight.session.products import products_of
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.store import checkpoint, keep, metrics
 from safelight.store.environment import differences
+from safelight.store.keep import Another
 from safelight.store.lineage import owner_of
 from safelight.store.run import RunDirectory
 
@@ -103,20 +104,17 @@ class Replay:
             self._recompute(to)
         if not self._agreed:
             return Verdict(MATCHES if self._saved else "initial weights", to, self._start, 0)
-        # Equal weights after a step say that those before it were equal, whose row a power cut may have taken.
-        unproved = next(
-            (at for at, same in enumerate(reversed(self._agreed)) if same is not None), len(self._agreed)
-        )
-        first = self._agreed.index(False) if False in self._agreed else len(self._agreed)
-        checked = min(first, len(self._agreed) - unproved)
-        step = None if checked == len(self._agreed) else self._start + checked
+        count = len(self._agreed)
+        # Equal weights after a step prove those before it, whose rows a power cut may have taken.
+        proved = max((at + 1 for at, same in enumerate(self._agreed) if same), default=0)
+        first = self._agreed.index(False) if False in self._agreed else count
+        checked = min(first, proved)
+        step = None if checked == count else self._start + checked
         if why := tuple(self._differences(to)):
             return Verdict("environment differs", to, self._start, checked, why=why)
         if step is None:
             return Verdict("exact", to, self._start, checked)
-        return Verdict(
-            "diverged" if first < len(self._agreed) else "not recorded", to, self._start, checked, step
-        )
+        return Verdict("diverged" if first < count else "not recorded", to, self._start, checked, step)
 
     @property
     def state(self) -> State:
@@ -217,13 +215,15 @@ def good_before(
 ) -> tuple[int, Groups] | None:
     """The newest checkpoint that verifies, of the steps up to `to` and above `above`; None for none.
 
-    tell: takes a line for each that does not.
+    tell: takes a line for each that does not. Raises UserError for another run's in the place of one's own.
     """
     known = directory.digests()
     for step in reversed(keep.list_steps(directory.path)):
         if above < step <= to:
             try:
                 return step, checkpoint.load(keep.directory(directory.path, step), known)
+            except Another:  # what it leads to would not be this run
+                raise
             except UserError as error:  # damaged, or just let go by its writer
                 tell(f"checkpoint {step} is not taken: {error}")
     return None

@@ -71,14 +71,22 @@ def newest_good(
     return None
 
 
+class Another(UserError):
+    """A whole checkpoint in the place of one that the journal knows."""
+
+
 def require_own(saved: Saved, step: int, known: Mapping[int, str] | None) -> None:
-    """Raises UserError for a checkpoint that is of another step, or not the one that the journal knows."""
+    """Raises UserError for a checkpoint that the journal does not know, `Another` in place of one it does."""
     if saved.step != step:
-        raise UserError(f"{saved.path}: holds step {saved.step}; put its own back, or use another step")
-    if known is not None and saved.digest != known.get(step):
-        was = f"step {step} was {known[step][:12]}" if step in known else f"step {step} was not saved"
-        raise UserError(f"{saved.path}: is another than the run saved (it is {saved.digest[:12]}; by the "
-                        f"journal {was}); use another step")  # fmt: skip
+        raise Another(f"{saved.path}: holds step {saved.step}; put its own back, or move it away")
+    if known is None or saved.digest == known.get(step):
+        return
+    if step not in known:
+        raise UserError(f"{saved.path}: is not in the journal; use another step")
+    raise Another(
+        f"{saved.path}: is another than the run saved (it is {saved.digest[:12]}, by the journal it was "
+        f"{known[step][:12]}); put its own back, or move it away"
+    )
 
 
 def set_aside(path: Path) -> Path:

@@ -34,9 +34,7 @@ def ancestors(directory: RunDirectory) -> Iterator[RunDirectory]:
     seen = {directory.info().id}
     while (found := parent_of(directory)) is not None:
         if (id := found.info().id) in seen:
-            raise UserError(
-                f"{directory.path}: is its own ancestor ({found.name}); remove the copy of run.json"
-            )
+            raise UserError(f"{directory.path}: came from itself (by {found.name}); a run.json is wrong")
         seen.add(id)
         yield found
         directory = found

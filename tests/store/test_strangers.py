@@ -1,0 +1,358 @@
+"""Runs that somebody else made, damaged or by intent: each is one line, and nothing outside it is touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from safelight import files
+from safelight.config import UserError
+from safelight.store import keep, metrics, rename, sealed
+from safelight.store.create import create
+from safelight.store.journal import JournalWriter
+from safelight.store.lineage import ancestors, owner_of, verdicts
+from safelight.store.listing import list_runs, summary
+from safelight.store.run import Facts, Parent, RunDirectory, find, names
+
+FACTS = Facts({"train": 5}, {}, {}, {"precision": "fp32"})
+
+
+def made(runs: Path, name: str, parent: Parent | None = None) -> RunDirectory:
+    run = create(runs, "x = 1\n", recipe="r", steps=9, facts=FACTS, name=name, parent=parent)
+    with JournalWriter(run.journal_path) as writer, metrics.MetricsWriter(run.path, 1, 0) as rows:
+        writer.start_session(0, 9, {})
+        rows.append([metrics.Row(step, {"mse": 1.0}, 1.0, {}, step + 1, 0.1, "") for step in range(3)])
+    return run
+
+
+def change(run: RunDirectory, **fields: object) -> None:
+    path = run.path / "run.json"
+    path.write_bytes(sealed.pretty({**(sealed.unseal(path.read_bytes()) or {}), **fields}))
+
+
+# --- the door -----------------------------------------------------------------------------------------
+
+
+def test_only_regular_files_are_opened_and_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    for name, why in (
+        ("pipe", "is a pipe"),
+        ("", "is a folder"),
+        ("/dev/zero", "is a device"),
+        ("a\0b", "no file"),
+    ):
+        with pytest.raises(files.Refused, match=why):
+            files.read(tmp_path / name)
+    assert files.read(tmp_path / "link") == b"12345"
+    with pytest.raises(files.Refused, match="is a link"):
+        files.read(tmp_path / "link", links=False)
+    assert files.read(tmp_path / "file", limit=5) == b"12345"
+    with pytest.raises(files.Refused, match="is larger than the 4 bytes"):
+        files.read(tmp_path / "file", limit=4)
+
+
+def test_a_line_that_is_too_long_is_empty_and_those_around_it_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    for length in (files.LONGEST - 1, files.LONGEST, files.LONGEST + 1, 3 * files.LONGEST):
+        path.write_bytes(b"first\n" + b"x" * length + b"\nlast")
+        first, middle, last = files.lines(path)
+        assert (first, last) == (b"first", b"last")
+        assert len(middle) == (length if length < files.LONGEST else 0)
+
+
+def test_json_that_is_nested_too_deeply_is_no_json() -> None:
+    with pytest.raises(ValueError, match="too deeply"):
+        files.parse_json("[" * 200_000)
+    assert sealed.unseal(b"[" * 200_000) is None
+
+
+# --- run.json and the journal -------------------------------------------------------------------------
+
+
+def test_fields_of_a_newer_minor_format_are_kept_and_passed_over(tmp_path: Path) -> None:
+    run = made(tmp_path, "a")
+    assert run.info().format == sealed.FORMAT
+    before = run.info()
+    change(run, format="1.9", later={"x": 1})
+    with JournalWriter(run.journal_path) as writer:
+        writer.append("pin", {"name": "best", "step": 2, "later": [1]})
+    line = sealed.line({"time": "2031", "kind": "dream", "session": 1, "edits": 0, "step": "seven"})
+    with run.journal_path.open("ab") as file:
+        file.write(line)
+    assert run.info().id == before.id
+    assert summary(run).status == "interrupted"
+    with JournalWriter(run.journal_path) as writer:
+        writer.append("note", {"text": "after"})
+    assert line in run.journal_path.read_bytes()
+    assert b"later" in (run.path / "run.json").read_bytes()
+
+
+def test_a_run_of_the_first_version_says_no_format_and_opens(tmp_path: Path) -> None:
+    run = made(tmp_path, "a")
+    fields = sealed.unseal((run.path / "run.json").read_bytes()) or {}
+    (run.path / "run.json").write_bytes(sealed.pretty({k: v for k, v in fields.items() if k != "format"}))
+    assert run.info().format == "1.0"
+
+
+def test_a_newer_major_format_is_one_clear_line(tmp_path: Path) -> None:
+    a, b, c = (made(tmp_path, name) for name in "abc")
+    change(a, format="2.0")
+    with JournalWriter(b.journal_path) as writer:
+        writer._append("session", {"step": 3, "steps": 9, "format": "3.1"}, 2)
+    _, _, rest = (c.path / "metrics-0001.jsonl").read_bytes().partition(b"\n")
+    line = metrics._sealed({"session": 1, "start": 0, "format": "2.0"})
+    (c.path / "metrics-0001.jsonl").write_bytes(line + rest)
+    for run, version in ((a, "2.0"), (b, "3.1"), (c, "2.0")):
+        assert summary(run).status == "damaged"
+        assert (
+            f"has format '{version}', and this safelight reads 1.1; install a newer" in summary(run).problem
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"created": 5}, "created"),
+        ({"facts": None}, "facts"),
+        ({"steps": -1}, "steps"),
+        ({"steps": 10**40}, "steps"),
+        ({"steps": True}, "steps"),
+        ({"parent": {"run": "x"}}, "parent.step"),
+        ({"facts": {"data": {"train": "5"}, "code": {}, "environment": {}, "execution": {}}}, "train"),
+        (
+            {"facts": {"data": {"shape": [1, 8, 10**9]}, "code": {}, "environment": {}, "execution": {}}},
+            "shape",
+        ),
+    ],
+)
+def test_a_run_json_of_another_form_is_one_line_that_names_the_field(
+    tmp_path: Path, fields: dict[str, object], where: str
+) -> None:
+    run = made(tmp_path, "odd")
+    change(run, **fields)
+    assert f"odd/run.json: is not written as this safelight does it ({where}" in summary(run).problem
+    assert "\n" not in summary(run).problem
+
+
+def test_a_fact_that_is_not_there_is_named_where_it_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run\.json: lacks 'fingerprint'"):
+        made(tmp_path, "a").info().facts.data["fingerprint"]
+
+
+def break_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+BREAK: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "deep": lambda path: path.write_bytes(b"[" * 200_000),
+    "pipe": break_pipe,
+    "device": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("name", ["run.json", "journal.jsonl", "metrics-0001.jsonl"])
+@pytest.mark.parametrize("how", BREAK)
+def test_one_bad_run_hides_no_other(tmp_path: Path, name: str, how: str) -> None:
+    made(tmp_path, "good")
+    bad = made(tmp_path, "bad")
+    BREAK[how](bad.path / name)
+    found = {one.name: one for one in list_runs(tmp_path)}
+    assert found["good"].status == "interrupted"
+    if name == "run.json" or how in ("pipe", "device", "folder"):
+        assert found["bad"].status == "damaged"
+        assert name in found["bad"].problem
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"a": 1},
+        {"time": "2026", "kind": "end", "session": 1, "edits": 0},
+        {"time": "2026", "kind": "end", "session": 1, "edits": 0, "status": "stopped", "step": "3", "steps": 9},
+        {"time": "2026", "kind": "session", "session": 1, "edits": 10**40, "step": 3, "steps": 9},
+        {"time": 2026, "kind": "note", "session": 1, "edits": 0},
+        {"time": "2026", "kind": "intervention", "session": 1, "edits": 1, "step": 3, "changes": [], "id": "",
+         "origin": ""},
+    ],
+)  # fmt: skip
+def test_a_line_that_lacks_what_its_kind_has_is_damaged(tmp_path: Path, fields: dict[str, object]) -> None:
+    run = made(tmp_path, "a")
+    with run.journal_path.open("ab") as file:
+        file.write(sealed.line(fields))
+    assert summary(run).status == "interrupted"
+    assert [entry.kind for entry in run.journal().entries] == ["session"]
+    with JournalWriter(run.journal_path) as writer:  # as a torn line
+        assert [entry.kind for entry in writer.journal.entries] == ["session", "repair"]
+
+
+def test_an_entry_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    run = made(tmp_path, "a")
+    before = run.journal_path.read_bytes()
+    with JournalWriter(run.journal_path) as writer, pytest.raises(ValueError, match="an entry 'pin' needs"):
+        writer.append("pin", {"name": "best", "step": "3"})
+    assert run.journal_path.read_bytes() == before
+
+
+def test_a_damaged_last_line_goes_on_as_a_torn_one(tmp_path: Path) -> None:
+    run = made(tmp_path, "a")
+    with JournalWriter(run.journal_path) as writer:
+        writer.intervene("aa", 3, {"optim.lr": 0.1}, "cli")
+        writer.checkpoint(4, "d" * 64)
+    whole = run.journal_path.read_bytes()
+    begin = whole[:-1].rfind(b"\n") + 1
+    for position in range(begin, len(whole) - 1, 7):
+        flipped = whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
+        run.journal_path.write_bytes(flipped)
+        assert len(run.journal().interventions) == 1
+        with JournalWriter(run.journal_path) as writer:
+            assert [entry.kind for entry in writer.journal.entries] == ["session", "intervention", "repair"]
+            assert writer.journal.entries[-1].fields["torn"].encode() == flipped[begin:-1]
+        assert run.journal_path.read_bytes().startswith(whole[:begin])
+        with JournalWriter(run.journal_path) as writer:
+            assert len(writer.journal.of_kind("repair")) == 1
+
+
+# --- links and names ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoints", "inbox", "journal.jsonl", "sheets/a.png", "report.html", "lock"]
+)
+def test_a_link_out_of_a_run_is_followed_by_nobody(tmp_path: Path, name: str) -> None:
+    run = made(tmp_path / "runs", "a")
+    outside = tmp_path / "home"
+    outside.mkdir()
+    (outside / "token").write_text("secret")
+    link = run.path / name
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(outside / "token" if "." in name or name == "lock" else outside)
+    for use in (lambda: find("a", tmp_path / "runs"), lambda: run.lock().__enter__()):
+        with pytest.raises(UserError, match=f"{name}: is a link out of the run, which is not followed"):
+            use()
+    assert (outside / "token").read_text() == "secret"
+    assert os.listdir(outside) == ["token"]
+
+
+def test_links_within_a_run_and_to_a_run_are_fine(tmp_path: Path) -> None:
+    run = made(tmp_path / "elsewhere", "a")
+    (run.path / "newest.json").symlink_to("run.json")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a").symlink_to(run.path)
+    with find("a", tmp_path / "runs").lock():
+        pass
+
+
+def test_folders_that_go_too_deep_and_pipes_are_refused(tmp_path: Path) -> None:
+    run = made(tmp_path, "a")
+    (run.path / Path(*"abcdefghijk")).mkdir(parents=True)
+    with pytest.raises(UserError, match="no run has folders as deep as this"):
+        find("a", tmp_path)
+    (run.path / "a").rename(tmp_path / "away")
+    os.mkfifo(run.path / "sheet.png")
+    with pytest.raises(UserError, match=r"sheet\.png: is a pipe, not a file"):
+        find("a", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "to", ["../home", "home/..", "/etc", "..", ".", "", 5, "a\0b", "linked", "empty", "none"]
+)
+def test_a_note_of_renaming_moves_nothing_but_a_run_of_its_folder(tmp_path: Path, to: object) -> None:
+    runs, outside = tmp_path / "runs", made(tmp_path / "home", "x").path.parent
+    for folder in (runs, runs / "empty"):
+        folder.mkdir()
+    (runs / "linked").symlink_to(outside / "x")
+    (runs / ".renaming-nice.json").write_bytes(sealed.pretty({"to": to}))
+    for write in (False, True):
+        with pytest.raises(UserError):
+            find("nice", runs, write=write)
+    assert not (runs / "nice").exists()
+    assert (outside / "x" / "run.json").is_file()
+    assert (runs / "empty").is_dir()
+    assert rename.waits(runs, "../runs/nice") is None
+
+
+def test_a_reader_finds_a_run_whose_renaming_was_cut_off_and_a_writer_finishes_it(tmp_path: Path) -> None:
+    made(tmp_path, "aside")
+    (tmp_path / ".renaming-nice.json").write_bytes(sealed.pretty({"to": "aside"}))
+    assert find("nice", tmp_path).name == "aside"
+    assert names(tmp_path) == ["aside"]
+    assert find("nice", tmp_path, write=True).name == "nice"
+    assert names(tmp_path) == ["nice"]
+
+
+def test_a_run_that_came_from_itself_is_one_line(tmp_path: Path) -> None:
+    run = made(tmp_path, "a")
+    change(run, parent={"run": run.info().id, "step": 5, "digest": "d"})
+    for use in (lambda: owner_of(run, 1), lambda: verdicts(run), lambda: list(ancestors(run))):
+        with pytest.raises(UserError, match=r"a: came from itself \(by a\)"):
+            use()
+    other = made(tmp_path, "b", Parent(run.info().id, 3, "d"))
+    change(run, parent={"run": other.info().id, "step": 4, "digest": "d"})
+    with pytest.raises(UserError, match="came from itself"):
+        owner_of(run, 1)
+
+
+# --- checkpoints and metrics --------------------------------------------------------------------------
+
+
+def test_folders_that_no_step_is_called_are_no_checkpoints(tmp_path: Path) -> None:
+    for name in ("00000020", "000000030", "9" * 40, "00000040x", "²0000000"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert keep.list_steps(tmp_path) == [20]
+
+
+def test_a_flipped_bit_in_metrics_loses_its_row_and_no_more(tmp_path: Path) -> None:
+    run = made(tmp_path, "a").path
+    path = run / "metrics-0001.jsonl"
+    whole, before = path.read_bytes(), metrics.rows(run)
+    assert [row.step for row in before] == [0, 1, 2]
+    begin, end = (whole.index(b"\n") + 1, whole.index(b"\n", whole.index(b"\n") + 1))
+    for position in range(begin, end):
+        for bit in range(8):
+            byte = whole[position] ^ (1 << bit)
+            if byte == 0x0A:
+                continue
+            path.write_bytes(whole[:position] + bytes([byte]) + whole[position + 1 :])
+            assert metrics.rows(run) == before[1:]
+            assert metrics.last_rows(run, 9) == before[1:]
+
+
+def test_metrics_of_the_first_version_are_read_and_go_on_with_checksums(tmp_path: Path) -> None:
+    run = tmp_path
+    old = b'{"session": 1, "start": 0}\n{"step":0,"images":4,"seconds":0.5,"total":2.0,"fingerprint":"aa"}\n'
+    (run / "metrics-0001.jsonl").write_bytes(old)
+    with metrics.MetricsWriter(run, 2, 1) as rows:
+        rows.append([metrics.Row(1, {}, 1.0, {}, 8, 0.5, "bb")])
+    assert [(row.step, row.total, row.fingerprint) for row in metrics.rows(run)] == [
+        (0, 2.0, "aa"),
+        (1, 1.0, "bb"),
+    ]
+    assert b"check" in (run / "metrics-0002.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("value", ["null", '"abc"', "[]", "{}", "true", '{"a": 1}'])
+def test_a_row_without_numbers_is_passed_over(tmp_path: Path, value: str) -> None:
+    rows = [f'{{"step":{step},"images":{step},"seconds":1,"total":{total},"fingerprint":"a"}}'
+            for step, total in ((0, 1.5), (1, value), (2, 2.5))]  # fmt: skip
+    (tmp_path / "metrics-0001.jsonl").write_text('{"start":0}\n' + "\n".join(rows) + "\n")
+    assert [row.step for row in metrics.rows(tmp_path)] == [0, 2]
+    assert metrics.read(tmp_path)["total"].tolist() == [1.5, 2.5]
+
+
+def test_rows_that_go_back_are_not_taken(tmp_path: Path) -> None:
+    rows = [
+        f'{{"step":{step},"images":1,"seconds":1,"total":1,"fingerprint":"a"}}'
+        for step in (5, 3, 6, 6, 10**40)
+    ]
+    (tmp_path / "metrics-0001.jsonl").write_text('{"start":4}\n' + "\n".join(rows) + "\n")
+    assert [row.step for row in metrics.rows(tmp_path)] == [5, 6]
+    assert [row.step for row in metrics.last_rows(tmp_path, 9)] == [5, 6]
