@@ -176,7 +176,8 @@ def test_one_bad_run_hides_no_other(tmp_path: Path, name: str, how: str) -> None
     [
         {"a": 1},
         {"time": "2026", "kind": "end", "session": 1, "edits": 0},
-        {"time": "2026", "kind": "end", "session": 1, "edits": 0, "status": "stopped", "step": "3", "steps": 9},
+        {"time": "2026", "kind": "end", "session": 1, "edits": 0, "status": "stopped", "step": "3",
+         "steps": 9},
         {"time": "2026", "kind": "session", "session": 1, "edits": 10**40, "step": 3, "steps": 9},
         {"time": 2026, "kind": "note", "session": 1, "edits": 0},
         {"time": "2026", "kind": "intervention", "session": 1, "edits": 1, "step": 3, "changes": [], "id": "",
