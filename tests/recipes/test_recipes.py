@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from safelight.engine.fingerprint import count
 from safelight.language import words
 from safelight.recipes.discover import modules
 from safelight.recipes.recipe import Recipe, load, resolve
+from safelight.session import watch
 from safelight.types import Condition, DataSpec, Method
 
 DIGITS = DataSpec((1, 28, 28), {"label": Condition("label", 10)})
@@ -185,6 +187,32 @@ def test_system_3_is_as_its_notes_say():
     assert recipe.plan(261).weights_at(0) == {"d1": 1.0, "d2": 1.0, "g": 1.0, "r1": 0.0, "r2": 0.0}
     for optim in recipe.optim.values():
         assert (optim.kind, optim.betas[0], optim.lr_at(19_000, 20_000)) == ("adam", 0.5, 5e-5)
+
+
+def test_sheets_may_have_a_sampler_and_steps_of_their_own(monkeypatch):
+    skin = load("skin")
+    assert skin.preview == skin.sample.model_copy(update={"sampler": "unipc", "steps": 10, "eta": 0.0})
+    assert (skin.sample.sampler, skin.sample.steps, skin.sample.eta) == ("ddim", 250, 1.0)
+    assert load("skin", {"watch.sampler": "ddim"}).preview == skin.sample.model_copy(update={"steps": 10})
+    assert load("digits").preview == load("digits").sample  # old recipes keep meaning what they did
+    assert "sampler" not in load("digits").tree["watch"]
+    drawn = []
+    monkeypatch.setattr(watch, "generate", lambda method, nets, how, *others: drawn.append(how))
+    stream = SimpleNamespace(space=SimpleNamespace(to_pixels=lambda x: x))
+    watch.watched_images(None, {}, skin, stream, None, ({}, None))
+    assert drawn == [skin.preview]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("fashion-gan", {"watch.steps": 4}, r"watch\.steps: samples of this method take no steps"),
+        ("digits", {"watch.sampler": "unipcc"}, r"watch\.sampler: .*'unipcc'"),
+    ],
+)
+def test_a_sampler_of_the_sheets_that_cannot_be(name, changes, message):
+    with pytest.raises(UserError, match=message):
+        load(name, changes)
 
 
 def test_weights_go_with_the_components_that_a_change_of_the_method_takes_away():

@@ -72,6 +72,11 @@ class Recipe:
         """The recipe with dotted keys changed; the code it runs stays the code that was run."""
         return resolve(changed(self.stated, changes), self.name, self.outside) if changes else self
 
+    @property
+    def preview(self) -> BaseModel:
+        """[sample] as the sheets of [watch] use it: by its sampler, in its steps, where it states them."""
+        return _preview(self.watch, self.sample)
+
     def _check(self) -> Tree:
         """[check] where it says anything: it is about one recipe's own peculiarities."""
         own = self.check.model_dump(mode="json", exclude_defaults=True)
@@ -165,6 +170,9 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
     outside = dict(known)
     method_class, method_config, network_configs, made = _method(tree, outside)
     trained = {name for phase in made.phases for name in phase.trains}
+    watch = check(Watch, _section(tree, "watch"), "watch")
+    sample = check(method_class.Sampling, _section(tree, "sample"), "sample")
+    _preview(watch, sample)
     return Recipe(
         name=name,
         about=check(About, _section(tree, "about"), "about"),
@@ -176,12 +184,12 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
         optim=_optim(_section(tree, "optim"), sorted(trained)),
         train=check(Train, _section(tree, "train"), "train"),
         check=check(Check, _section(tree, "check"), "check"),
-        watch=check(Watch, _section(tree, "watch"), "watch"),
+        watch=watch,
         monitor=check(Monitor, _section(tree, "monitor"), "monitor"),
         evaluate=_evaluate(_section(tree, "evaluate"), method_class.Sampling),
         checkpoint=check(Checkpoint, _section(tree, "checkpoint"), "checkpoint"),
         tape=_tape(_section(tree, "tape"), made.ema),
-        sample=check(method_class.Sampling, _section(tree, "sample"), "sample"),
+        sample=sample,
         stated=tree,
         outside=outside,
     )
@@ -260,6 +268,18 @@ def _evaluate(tree: Tree, sampling: type[BaseModel]) -> Evaluate:
     if section.steps and "steps" not in sampling.model_fields:
         raise UserError("evaluate.steps: samples of this method take no steps; remove the key")
     return section
+
+
+def _preview(watch: Watch, sample: BaseModel) -> BaseModel:
+    """[sample] by the sampler and the steps of [watch]; only ddim keeps its eta. Raises UserError."""
+    changes: Tree = watch.model_dump(include={"sampler", "steps"}, exclude_none=True)
+    fields = sample.model_dump()
+    for key in changes:
+        if key not in fields:
+            raise UserError(f"watch.{key}: samples of this method take no {key}; remove the key")
+    if changes.get("sampler", "ddim") != "ddim" and "eta" in fields:
+        changes["eta"] = 0.0
+    return check(type(sample), fields | changes, "watch") if changes else sample
 
 
 def _tape(tree: Tree, averaged: Sequence[str]) -> Tape:

@@ -26,6 +26,10 @@ class Watch(Section):
     prompts: tuple[str, ...] | None = Field(
         None, min_length=1, description="texts of the sheets, a row each, in place of held-out ones"
     )
+    sampler: str | None = Field(None, description="of the sheets; without it that of [sample]")
+    steps: int | None = Field(
+        None, ge=1, description="of that sampler, few so that looking is quick; without it sample.steps"
+    )
     seed: int = Field(0, ge=0, description="of the fixed noises and conditions")
     held_out: int = Field(256, ge=0, description="held-out images the losses are measured on; 0 = none")
     film: tuple[str, ...] = Field((), description='specimens that are filmed live, such as ["0.3", "0.5"]')

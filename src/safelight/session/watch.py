@@ -69,7 +69,7 @@ def watched_images(
     asked: given and present (N,), those of `watched_conditions`, or others for the same noises.
     """
     given, present = asked
-    x = generate(method, nets, recipe.sample, given, present, recipe.watch.seed, autocast)
+    x = generate(method, nets, recipe.preview, given, present, recipe.watch.seed, autocast)
     return stream.space.to_pixels(x)
 
 
@@ -151,7 +151,7 @@ def mask_rows(
     if "mask" not in pack.given or not len(items) or not getattr(method, "draws", True):
         return None
     real = stream.pick(items)
-    x = generate(method, nets, recipe.sample, real.given, real.present, recipe.watch.seed, autocast)
+    x = generate(method, nets, recipe.preview, real.given, real.present, recipe.watch.seed, autocast)
     samples, images = stream.space.to_pixels(x), np.asarray(pack.images[items])
     masks = coloured(np.asarray(pack.given["mask"][items]), pack.described["mask"][1])
     rows = [np.broadcast_to(own, masks.shape) for own in (images, masks, samples)]

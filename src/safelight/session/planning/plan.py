@@ -216,7 +216,7 @@ def _watching(
     ready: Prepared, bench: Bench, execution: Execution, expected: float, notes: list[str]
 ) -> float:
     """Seconds of all sheets, by one of them with a few samples."""
-    watch, steps = ready.recipe.watch, getattr(ready.recipe.sample, "steps", 1)
+    watch, steps = ready.recipe.watch, getattr(ready.recipe.preview, "steps", 1)
     sheets = -(-ready.plan.steps // watch.every) + len(watch.epochs)
     few = min(watch.images, 4)
     if expected / ready.recipe.train.batch_size * few * steps > AFFORDED:
