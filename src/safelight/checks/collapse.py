@@ -173,4 +173,4 @@ def _vectors(subject: Subject, batch: Batch) -> Tensor | None:
     if "label" in batch.given:
         parts.append(F.one_hot(batch.given["label"], subject.spec.classes))
     parts += [batch.given[name] for name in ("attributes",) if name in batch.given]
-    return torch.cat([part.double() for part in parts], 1) if parts else None
+    return torch.cat([part.cpu().double() for part in parts], 1) if parts else None

@@ -206,8 +206,8 @@ def _difference(training: Tensor | None, sampling: Tensor | None) -> str:
     if abs(whole[0] - whole[1]) > MOSTLY:
         return f"{whole[0]:.0%} of its numbers are 0 or 1 in training, {whole[1]:.0%} in sampling"
     means, spread = (
-        [float(own.double().mean()) for own in (training, sampling)],
-        float(training.double().std()),
+        [float(own.cpu().double().mean()) for own in (training, sampling)],
+        float(training.cpu().double().std()),
     )
     if abs(means[0] - means[1]) > APART * spread + 1e-6:
         return f"mean {means[0]:.3g} in training, {means[1]:.3g} in sampling"

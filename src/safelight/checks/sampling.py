@@ -79,8 +79,8 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 def against(samples: Tensor, image: Tensor) -> tuple[float, float, float]:
     """(slope, offset, spread of the rest) of samples against the image they should be."""
-    y = samples.double().flatten()
-    x = image.double().expand_as(samples).flatten()
+    y = samples.cpu().double().flatten()
+    x = image.cpu().double().expand_as(samples).flatten()
     slope = float(((x - x.mean()) * (y - y.mean())).mean() / x.var(unbiased=False))
     offset = float(y.mean() - slope * x.mean())
     return slope, offset, float((y - slope * x - offset).square().mean().sqrt())
@@ -89,7 +89,7 @@ def against(samples: Tensor, image: Tensor) -> tuple[float, float, float]:
 def _times(own: World, told: list[Tensor]) -> Iterator[Finding]:
     if not told:
         return
-    asked = torch.cat(told).double()
+    asked = torch.cat(told).cpu().double()
     low, high = float(own.time[0]), float(own.time[-1])
     room = NEAR_TIMES * max(high - low, 1e-6) + 1e-6
     if float(asked.min()) < low - room or float(asked.max()) > high + room:
@@ -101,9 +101,9 @@ def _times(own: World, told: list[Tensor]) -> Iterator[Finding]:
 
 def _start(own: World, image: Tensor | None, time: Tensor) -> Iterator[Finding]:
     assert image is not None
-    level = between(time[:1].double().cpu(), own.time, torch.stack([own.alpha, own.sigma], 1))[0]
-    expected = float((level[0] ** 2 * own.image.double().var().cpu() + level[1] ** 2).sqrt())
-    found = float(image.double().std())
+    level = between(time[:1].cpu().double(), own.time, torch.stack([own.alpha, own.sigma], 1))[0]
+    expected = float((level[0] ** 2 * own.image.cpu().double().var() + level[1] ** 2).sqrt())
+    found = float(image.cpu().double().std())
     if expected and abs(found / expected - 1) > START:
         yield OTHER_START.found(
             f"the first input of the sampler has standard deviation {found:.3f}",

@@ -74,4 +74,4 @@ def gradient_norm(total: Tensor, network: nn.Module | Sequence[Tensor]) -> float
     if not total.requires_grad or not parameters:
         return 0.0
     found = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
-    return math.sqrt(sum(float(own.double().square().sum()) for own in found if own is not None))
+    return float(torch.nn.utils.get_total_norm([own for own in found if own is not None]))

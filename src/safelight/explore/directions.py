@@ -60,7 +60,10 @@ def read(text: str) -> Wanted:
 
 @dataclass(frozen=True)
 class Directions:
-    """steps: (k, D), the most important first, the largest entry of each positive. shares: (k,), sum 1."""
+    """steps: (k, D), the most important first, the largest entry of each positive. shares: (k,), sum 1.
+
+    Both on the CPU, in float64, wherever the latents are.
+    """
 
     steps: Tensor
     shares: Tensor
@@ -81,18 +84,19 @@ def transferred(latents: Tensor, features: Tensor) -> Directions:
     axes = components(features)
     count = min(latents.shape[1], len(axes.directions))
     spread = axes.deviations[:count].clamp(min=1e-12)
-    coordinates = (features.double() - axes.mean) @ axes.directions[:count].T / spread
-    centred = latents.double() - latents.double().mean(0)
-    steps = coordinates.T @ centred / max(len(latents) - 1, 1)
+    coordinates = (features.cpu().double() - axes.mean) @ axes.directions[:count].T / spread
+    latents = latents.cpu().double()
+    steps = coordinates.T @ (latents - latents.mean(0)) / max(len(latents) - 1, 1)
     return Directions(signed(steps), axes.shares[:count])
 
 
 def closed_form(matrix: Tensor, points: Tensor) -> Directions:
     """Eigenvectors of AᵀA, A (m, D), each as long as points (n, D) deviate along it."""
-    values, vectors = torch.linalg.eigh(matrix.double().T @ matrix.double())
+    matrix, points = matrix.cpu().double(), points.cpu().double()
+    values, vectors = torch.linalg.eigh(matrix.T @ matrix)
     directions = signed(vectors.T.flip(0))
     values = values.flip(0).clamp(min=0)
-    spread = (points.double() @ directions.T).std(0)
+    spread = (points @ directions.T).std(0)
     return Directions(directions * spread[:, None], values / values.sum().clamp(min=1e-12))
 
 

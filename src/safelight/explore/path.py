@@ -45,7 +45,7 @@ def eased(share: float) -> float:
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     """Spherical interpolation of latents (b, ...), each as one vector; lengths go evenly from a's to b's."""
-    flat_a, flat_b = a.flatten(1).double(), b.flatten(1).double()
+    flat_a, flat_b = (end.flatten(1).cpu().double() for end in (a, b))  # not every device has float64
     norm_a, norm_b = flat_a.norm(dim=1, keepdim=True), flat_b.norm(dim=1, keepdim=True)
     unit_a, unit_b = flat_a / norm_a.clamp_min(1e-12), flat_b / norm_b.clamp_min(1e-12)
     apart, along = (unit_a - unit_b).norm(dim=1, keepdim=True), (unit_a + unit_b).norm(dim=1, keepdim=True)
@@ -57,7 +57,7 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     weight_b = torch.where(straight, torch.full_like(sine, share), (share * angle).sin() / safe)
     direction = weight_a * unit_a + weight_b * unit_b
     length = norm_a + (norm_b - norm_a) * share
-    turned: Tensor = (direction * length).to(a.dtype).reshape(a.shape)
+    turned: Tensor = (direction * length).to(a).reshape(a.shape)
     return turned
 
 

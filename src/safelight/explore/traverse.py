@@ -71,8 +71,11 @@ class Components:
 
 
 def components(latents: Tensor) -> Components:
-    """Of latents (n, ...). Every direction's largest entry is positive, so that its sign is settled."""
-    flat = latents.double().flatten(1)
+    """Of latents (n, ...). Every direction's largest entry is positive, so that its sign is settled.
+
+    On the CPU, in float64, wherever the latents are.
+    """
+    flat = latents.cpu().double().flatten(1)
     mean = flat.mean(0)
     _, singular, directions = torch.linalg.svd(flat - mean, full_matrices=False)
     largest = directions.abs().argmax(1, keepdim=True)
@@ -128,19 +131,17 @@ def along_components(
             _first(present, chosen),
         )
     draw = RowDraw(seed, 0, "sample", range(len(present)), present.device)
-    base = model.method.latent(draw).double().flatten(1)
+    base = model.method.latent(draw).cpu().double().flatten(1)
     base = _first(base, chosen) if several else base
-    index = torch.tensor([number - 1 for number in chosen], device=base.device)
+    index = torch.tensor([number - 1 for number in chosen])
     direction = axes.directions[index].expand(len(base), -1)
     deviation = axes.deviations[index][:, None].expand(len(base), 1)
     centred = base - axes.mean
     level = base - (centred * direction).sum(1, keepdim=True) * direction  # at the mean along the direction
     places = torch.linspace(-REACH, REACH, steps).tolist()
     made = [
-        model.images(
-            (level + place * deviation * direction).float().unflatten(1, axes.shape), given, present, draw
-        )
-        for place in places
+        model.images(moved.float().unflatten(1, axes.shape).to(present.device), given, present, draw)
+        for moved in (level + place * deviation * direction for place in places)
     ]
     shares = axes.shares[index].tolist()
     names = [f"{number}: {share:.0%}" for number, share in zip(chosen, shares, strict=True)]

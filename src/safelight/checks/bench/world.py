@@ -51,7 +51,7 @@ class World:
         x_t = call.image
         assert x_t is not None
         at = call.time if call.time is not None else x_t.new_zeros(len(x_t))
-        a, b, c = between(at.double().cpu(), self.time, self.answers).to(x_t).unbind(1)
+        a, b, c = between(at.cpu().double(), self.time, self.answers).to(x_t).unbind(1)
         x = self.image.to(x_t)
         wide = (slice(None), *[None] * x.ndim)
         return a[wide] * x_t + b[wide] * x + c[wide]
@@ -79,7 +79,7 @@ def world(subject: Subject) -> World:
         time, x_t, noise = found.call.time, found.call.image, other.image
         assert x_t is not None
         assert noise is not None
-        times.append(time.double().cpu() if time is not None else torch.zeros(chunk).double())
+        times.append(time.cpu().double() if time is not None else torch.zeros(chunk).double())
         levels.append(_levels(x_t, noise, image))
         answers.append(_fit(found.targets, noise, levels[-1][:, 0], image))
         subject.clock.afford(0, "noise levels")
@@ -132,10 +132,9 @@ def _levels_in(time: Tensor) -> int:
 
 def _levels(x_t: Tensor, noise: Tensor, image: Tensor) -> Tensor:
     """(n, 2): α, by which the image enters x_t, and σ, the spread of the rest."""
-    x = image.double().flatten()
-    shown = (x_t.double() - noise.double()).flatten(1)
-    rest = noise.double().flatten(1)
-    return torch.stack([shown @ x / (x @ x), rest.std(1)], 1).cpu()
+    x, x_t, noise = (own.cpu().double() for own in (image, x_t, noise))  # not every device has float64
+    x, rest = x.flatten(), noise.flatten(1)
+    return torch.stack([(x_t.flatten(1) - rest) @ x / (x @ x), rest.std(1)], 1)
 
 
 def _fit(target: Tensor, noise: Tensor, alpha: Tensor, image: Tensor) -> Tensor:
@@ -143,8 +142,8 @@ def _fit(target: Tensor, noise: Tensor, alpha: Tensor, image: Tensor) -> Tensor:
 
     Solved in the noise σ ε of x_t = α x + σ ε, which at low noise is lost in the rounding of x_t.
     """
-    y, noise = target.double().flatten(1).cpu(), noise.double().flatten(1).cpu()
-    x = image.double().flatten().cpu().expand_as(noise)
+    y, noise = (own.flatten(1).cpu().double() for own in (target, noise))
+    x = image.flatten().cpu().double().expand_as(noise)
     size = noise.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
     columns = torch.stack([noise / size, x, torch.ones_like(x)], 2)  # (n, numbers, 3)
     moments = columns.transpose(1, 2) @ columns

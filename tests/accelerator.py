@@ -1,0 +1,152 @@
+"""A device that has no float64, as Apple's GPUs have none, on any machine: what it refuses fails there.
+
+Its tensors say that they are on "meta", which every build of torch knows, and hold their numbers on the CPU.
+They mix with tensors of the CPU as those of an accelerator do: not at all, but for numbers (0-d), indices and
+copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.optim import optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from safelight.engine import optim
+
+DEVICE = torch.device("meta")
+REFUSED = (torch.float64, torch.complex128)
+MIXES = {
+    torch.ops.aten.copy_,
+    torch.ops.aten.index,
+    torch.ops.aten.index_put_,
+    torch.ops.aten._index_put_impl_,
+}
+
+
+class Float64(RuntimeError):
+    """What such a device says to a double."""
+
+
+class OnDevice(Tensor):
+    """A tensor of the device; `held` has its numbers."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> OnDevice:
+        if held.dtype in REFUSED:
+            raise Float64(f"the device has no {held.dtype}")
+        made = Tensor._make_wrapper_subclass(
+            cls, held.shape, held.stride(), held.storage_offset(), dtype=held.dtype, device=DEVICE
+        )
+        made.held = held
+        return made  # type: ignore[no-any-return]
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return run(func, args, kwargs or {})
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"OnDevice({self.held!r})"
+
+    def tolist(self) -> Any:  # torch has it for no class but its own
+        return self.cpu().tolist()
+
+    def numpy(self, **how: Any) -> Any:
+        raise TypeError("a tensor of the device has no array; .cpu() first")
+
+
+class Accelerator(TorchDispatchMode):
+    """Where tensors that are asked for on DEVICE are `OnDevice`, and autocast knows it."""
+
+    def __enter__(self) -> Accelerator:
+        self.patches = [
+            patch.object(torch, name, there(getattr(torch, name))) for name in ("tensor", "as_tensor")
+        ]
+        whole = torch.autocast
+        self.patches.append(patch.object(torch, "autocast", lambda kind, **how: whole(known(kind), **how)))
+        fused = [*optim.FUSED_DEVICES, DEVICE.type]
+        self.patches.append(patch.object(optim, "FUSED_DEVICES", fused))
+        self.patches.append(patch.object(optimizer, "_get_fused_kernels_supported_devices", lambda: fused))
+        for own in self.patches:
+            own.start()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for own in self.patches:
+            own.stop()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return run(func, args, kwargs or {})
+
+
+def known(kind: str) -> str:
+    """A kind of device that autocast has."""
+    return "cpu" if kind == DEVICE.type else kind
+
+
+def there(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """torch.tensor, which makes nothing but shapes on "meta"."""
+
+    def made(data: Any, dtype: torch.dtype | None = None, device: Any = None, **how: Any) -> Tensor:
+        if device is None or torch.device(device) != DEVICE:
+            return make(data, dtype=dtype, device=device, **how)
+        return make(data, dtype=dtype, **how).to(DEVICE)
+
+    return made
+
+
+def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """An operation, on the device if a tensor of it takes part or the result is asked for there."""
+    tensors: list[Tensor] = []
+    held = held_of((args, kwargs), tensors)
+    on_device = {id(own.held): own for own in tensors if isinstance(own, OnDevice)}
+    wanted = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
+    if not on_device and wanted != DEVICE:
+        return func(*args, **kwargs)
+    packet = func.overloadpacket
+    if kwargs.get("dtype") in REFUSED:  # also on the way to the CPU: the device converts first
+        raise Float64(f"{func}: the device has no {kwargs['dtype']}")
+    if on_device:
+        others = [own for own in tensors if not isinstance(own, OnDevice)]
+        if any(own.dtype in REFUSED for own in others):
+            raise Float64(f"{func}: a tensor of float64 meets one of the device")
+        if packet not in MIXES and any(own.ndim for own in others):
+            raise RuntimeError(f"{func}: a tensor is on the CPU, others are on the device")
+    if packet is torch.ops.aten._fused_sdp_choice:
+        return 0  # plain operations: the CPU's fused ones are not what a device is sent to
+    own_args, own_kwargs = held
+    if wanted is not None:
+        own_kwargs["device"] = torch.device("cpu")
+    out = func(*own_args, **own_kwargs)
+    if packet is torch.ops.aten.copy_:
+        return args[0]
+    return out if wanted is not None and wanted != DEVICE else back(out, on_device)
+
+
+def held_of(value: Any, tensors: list[Tensor]) -> Any:
+    """Arguments with what tensors of the device hold; all tensors are noted. (torch's pytrees are slow.)"""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return value.held if isinstance(value, OnDevice) else value
+    if isinstance(value, tuple | list):
+        return type(value)([held_of(own, tensors) for own in value])
+    if isinstance(value, dict):
+        return {name: held_of(own, tensors) for name, own in value.items()}
+    return value
+
+
+def back(value: Any, on_device: Mapping[int, OnDevice]) -> Any:
+    """What came of it, on the device; what was changed in place stays itself."""
+    if isinstance(value, Tensor):
+        return on_device[id(value)] if id(value) in on_device else OnDevice(value)
+    if isinstance(value, tuple | list):
+        return type(value)([back(own, on_device) for own in value])
+    return value
