@@ -46,7 +46,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     asked = [call.time[0] for call in stand.calls if call.time is not None]
     if not asked:
         return
-    yield from gap(torch.stack(asked).double().cpu(), drawn(subject, own))
+    yield from gap(torch.stack(asked).cpu().double(), drawn(subject, own))
 
 
 def drawn(subject: Subject, own: World) -> Tensor:
@@ -59,7 +59,7 @@ def drawn(subject: Subject, own: World) -> Tensor:
         while len(times) * chunk < DRAWN and subject.clock.left > 0:
             _, call = answered(subject, own.asked, batch, zero, len(times))
             assert call.time is not None
-            times.append(call.time.double().cpu())
+            times.append(call.time.cpu().double())
     if len(times) * chunk * NEAR * LEAST < EXPECTED:
         raise NotTold(f"{len(times) * chunk} times of training were drawn, too few to miss any")
     return torch.cat(times).sort().values
