@@ -1,12 +1,13 @@
-"""Arithmetic and memory layout: chosen by timing the user's own model for a few steps.
+"""Arithmetic and memory layout: of what the hardware can win with, what steps of the user's own model show.
 
-Neither is faster everywhere (measured: 3.0x for bf16 and channels_last on a wide convolutional U-Net,
-under 1.15x on a small one of group norms and attention), so "auto" measures and the run records.
+Neither is faster everywhere, so "auto" measures and the run records. Two runs on one machine have to choose
+alike: options that the hardware has no units for are not tried, the next in a stated order has to gain
+`REQUIRED_GAIN` on the one before it, and steps count by the fastest, which noise hardly touches.
 """
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +16,10 @@ from functools import partial
 
 import torch
 
-REQUIRED_GAIN = 1.15  # below this, timing noise decides: keep fp32 and contiguous
+REQUIRED_GAIN = 1.15  # below this an option is no better than the one before it
+LOST = 1.25  # times as long as the first option: not tried further
+ROUNDS = 3  # timed steps of each option
+BUDGET = 2.0  # seconds, after which no further round is begun
 
 
 @dataclass(frozen=True)
@@ -31,36 +35,88 @@ def autocast(device: torch.device, precision: str) -> Callable[[], AbstractConte
     return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def candidates(precision: str, memory_format: str) -> list[Execution]:
-    """The combinations that leave what the user stated as stated; the default comes first."""
-    precisions = ["fp32", "bf16"] if precision == "auto" else [precision]
-    formats = ["contiguous", "channels_last"] if memory_format == "auto" else [memory_format]
-    return [Execution(p, f) for p in precisions for f in formats]
+def candidates(device: torch.device, precision: str, memory_format: str) -> list[Execution]:
+    """The options that are worth a try on a device, in their order; what the user stated is as stated.
+
+    On a CPU format and precision go together: oneDNN orders what it convolves by itself, so that
+    channels_last alone gained 2 to 13 % where bf16 alone gained 50 to 66. On other devices nothing is tried.
+    """
+    both = _has_bf16(device)
+    default, fast = Execution("fp32", "contiguous"), Execution("bf16", "channels_last")
+    options = [default, fast] if both else [default]
+    if device.type == "cuda":
+        mixed = [Execution("bf16", "contiguous")] if both else []
+        options += [*mixed, Execution("fp32", "channels_last")]
+    if precision != "auto":
+        options = [own for own in options if own.precision == precision] or [
+            Execution(precision, "contiguous")
+        ]
+    if memory_format != "auto":
+        options = [Execution(own.precision, memory_format) for own in options]
+    return list(dict.fromkeys(options))
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bf16 faster than in fp32: it has units for it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    units = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # of x86 and ARM
+    known = torch.cpu.get_capabilities()
+    return any(known.get(unit) for unit in units) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Seconds by which steps are compared: on a CPU those of this process, as others may be busy too."""
+    return time.process_time if device.type == "cpu" else time.perf_counter
 
 
 def choose(
-    options: list[Execution], prepare: Callable[[Execution], Callable[[], object]], rounds: int = 3
+    options: list[Execution],
+    prepare: Callable[[Execution], Callable[[], object]],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Execution, dict[str, float]]:
-    """The fastest option, or the first unless another gains `REQUIRED_GAIN` over it.
+    """The first option, unless a later one gains `REQUIRED_GAIN` on the one chosen before it.
 
     prepare: makes a function that runs one training step with an option, on a model of its own.
-    Returns the choice and the median seconds a step of every option. Steps are interleaved, so that a
-    change of the machine's load falls on all options alike.
+    Returns the choice and the fastest seconds a step of every option. Steps are interleaved, so that a change
+    of the machine's load falls on all alike. An option that fails, or is `LOST` behind the first one in its
+    warm-up or in a timed step, makes no further step.
     """
+    first = options[0]
     if len(options) == 1:
-        return options[0], {}
-    steps = [prepare(option) for option in options]
-    for step in steps:
-        step()  # warm-up: first-touch memory, kernel selection
-    times: list[list[float]] = [[] for _ in options]
-    for _ in range(rounds):
-        for step, own in zip(steps, times, strict=True):
-            began = time.perf_counter()
-            step()
-            own.append(time.perf_counter() - began)
-    medians = [statistics.median(own) for own in times]
-    best = min(range(len(options)), key=medians.__getitem__)
-    if medians[0] < medians[best] * REQUIRED_GAIN:
-        best = 0
-    names = [f"{option.precision} {option.memory_format}" for option in options]
-    return options[best], dict(zip(names, medians, strict=True))
+        return first, {}
+    began = clock()
+    steps: dict[Execution, Callable[[], object]] = {}
+    fastest: dict[Execution, float] = {}
+
+    def timed(option: Execution, best: dict[Execution, float]) -> None:
+        start = clock()
+        try:
+            steps[option]()
+        except RuntimeError:
+            if option == first:
+                raise
+            del steps[option]  # what it cannot compute it cannot win with
+            return
+        best[option] = min(best.get(option, math.inf), clock() - start)
+        if best[option] > LOST * best[first]:
+            del steps[option]
+
+    warm: dict[Execution, float] = {}  # first-touch memory, kernel selection
+    for option in options:
+        steps[option] = prepare(option)
+        timed(option, warm)
+    for number in range(ROUNDS):
+        if len(steps) == 1 or (number and clock() - began > BUDGET):
+            break
+        for option in list(steps):
+            timed(option, fastest)
+    chosen = first
+    for option in options[1:]:
+        if option in fastest and fastest[option] * REQUIRED_GAIN <= fastest[chosen]:
+            chosen = option
+    return chosen, {
+        f"{own.precision} {own.memory_format}": seconds for own, seconds in (fastest or warm).items()
+    }

@@ -39,6 +39,8 @@ from safelight.types import Looks, Method
 
 Tell = Callable[[str], None]  # takes one line for the user
 PATIENCE = 30.0  # seconds between two lines about the same long work
+FEW = 2  # images of the first step of a probe
+SLOW = 1.5  # seconds of a probe's step, roughly, above which it is made on fewer images
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,8 @@ def choose_execution(ready: Prepared, tell: Tell = lambda line: None) -> Executi
 
     The first process decides for all.
     """
-    options = precision.candidates(ready.recipe.train.precision, ready.recipe.train.memory_format)
+    train = ready.recipe.train
+    options = precision.candidates(ready.device, train.precision, train.memory_format)
     if len(options) == 1:
         return options[0]
     chosen = _chosen(options, ready, tell) if ready.world.first else None
@@ -178,17 +181,36 @@ def choose_execution(ready: Prepared, tell: Tell = lambda line: None) -> Executi
 
 
 def _chosen(options: list[Execution], ready: Prepared, tell: Tell) -> Execution:
-    path = cache_dir("probes") / f"{_probe_key(ready)}.json"
+    path = cache_dir("probes") / f"{_probe_key(ready, options)}.json"
     try:
         return Execution(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         pass  # not there, or not ours: probe
     tell("probing precision and memory format, a few seconds")
-    chosen, medians = precision.choose(options, lambda option: _one_step(ready, option))
+    clock = precision.clock_of(ready.device)
+    chosen, fastest, rows = options[0], dict[str, float](), _probed_rows(ready, options[0], clock)
+    if rows:
+        chosen, fastest = precision.choose(options, lambda option: _one_step(ready, option, rows), clock)
     path.write_text(json.dumps(asdict(chosen)), encoding="utf-8")
-    for name, seconds in medians.items():
-        tell(f"  {name}: {ready.recipe.train.batch_size / seconds:.0f} images/s")
+    for name, seconds in fastest.items():
+        tell(f"  {name}: {rows / max(seconds, 1e-9):.0f} images/s")
     return chosen
+
+
+def _probed_rows(ready: Prepared, option: Execution, clock: Callable[[], float]) -> int:
+    """Images of a probe's step: as many as of a training step, or fewer; 0 where even FEW take too long.
+
+    Judged by a step on FEW.
+    """
+    train = ready.recipe.train
+    rows = max(1, train.batch_size // (train.accumulate * ready.world.size))
+    few = min(FEW, rows)
+    step, began = _one_step(ready, option, few), clock()
+    step()
+    seconds = clock() - began
+    while rows > few and seconds / few * rows > SLOW:
+        rows = max(few, rows // 2)
+    return rows if seconds < SLOW else 0
 
 
 def environment_of(ready: Prepared, execution: Execution) -> dict[str, str | int]:
@@ -196,16 +218,16 @@ def environment_of(ready: Prepared, execution: Execution) -> dict[str, str | int
     return environment(ready.device, execution.precision, execution.memory_format, ready.world.size)
 
 
-def _one_step(ready: Prepared, option: Execution) -> Callable[[], object]:
-    """A function that trains one step further each time, on a model of its own, alone."""
+def _one_step(ready: Prepared, option: Execution, rows: int) -> Callable[[], object]:
+    """A function that trains one step further each time, on a model of its own, alone, on so many images."""
     whole = ready.plan
-    parts = whole.train.accumulate * ready.world.size
-    plan = replace(whole, train=whole.train.model_copy(update={"accumulate": parts}))
+    section = whole.train.model_copy(update={"accumulate": 1, "batch_size": rows, "ema_lengths": ()})
+    plan = replace(whole, train=section)
     state = ready.state(option.memory_format, plan)
     job = Job(
         ready.method,
         state,
-        ready.stream,
+        ready.stream.of(rows),
         plan_at=lambda step: replace(plan, steps=target),
         record=lambda record: None,
         boundary=lambda signals: None,
@@ -224,9 +246,10 @@ def _one_step(ready: Prepared, option: Execution) -> Callable[[], object]:
     return step
 
 
-def _probe_key(ready: Prepared) -> str:
+def _probe_key(ready: Prepared, options: list[Execution]) -> str:
     tree = ready.recipe.tree
     facts = [
+        [asdict(option) for option in options],
         {name: tree[name] for name in ("network", "method", "optim")},
         [ready.recipe.train.batch_size, ready.recipe.train.accumulate, list(ready.stream.spec.shape)],
         environment(ready.device, "auto", "auto", ready.world.size),

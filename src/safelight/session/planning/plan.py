@@ -31,7 +31,6 @@ from safelight.session.stages import made
 from safelight.session.watch import watched_conditions, watched_images
 
 AFFORDED = 40.0  # seconds for the steps that are timed at full size
-PROBED = 4.0  # seconds of a step above which "auto" arithmetic is not probed
 
 
 def plan(
@@ -55,7 +54,7 @@ def plan(
     few = min(2, rows)
     operations = bench.operations(few) / few * recipe.train.batch_size
     expected = _expected(bench, recipe.train.batch_size, few, rows)
-    execution = _execution(ready, expected, notes, tell)
+    execution = choose_execution(ready, tell)
     if execution != Execution("fp32", "contiguous"):
         state = ready.state(execution.memory_format)
         bench = Bench(state, ready.method, stream, ready.plan, execution)
@@ -133,18 +132,6 @@ def _expected(bench: Bench, batch_size: int, few: int, rows: int) -> float:
         some = min(16, rows)
         expected = bench.steps(some, 1, 2)[-1].seconds / some * batch_size
     return expected
-
-
-def _execution(ready: Prepared, expected: float, notes: list[str], tell: Tell) -> Execution:
-    """Arithmetic as a run would choose it, where finding out takes seconds; otherwise plain."""
-    train = ready.recipe.train
-    if expected < PROBED or len(precision.candidates(train.precision, train.memory_format)) == 1:
-        return choose_execution(ready, tell)
-    plain = precision.candidates(train.precision, train.memory_format)[0]
-    notes.append(
-        f"measured in {plain.precision} and {plain.memory_format}: a run probes whether others are faster"
-    )
-    return plain
 
 
 def _cost(bench: Bench, recipe: Recipe, expected: float) -> tuple[Cost, How]:
