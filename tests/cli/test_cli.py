@@ -175,10 +175,9 @@ def test_disk_prune_rollback_and_tree(monkeypatch, capsys, runs, tmp_path):
         ("first-before-14", None, None), ("first", "first-before-14", 14)]  # fmt: skip
     _, out, _ = run(monkeypatch, capsys, "prune", "first", "--budget", "0", "--dry-run", *words, "--json")
     assert json.loads(out)["steps"] == []  # where it begins, and the newest three with it
-    _, out, _ = run(monkeypatch, capsys, "tune", "first", "checkpoint.keep=1", *words)
     _, out, _ = run(monkeypatch, capsys, "disk", "first", *words)
     assert "where it begins" in out
-    assert "replay: any step by recomputing at most 9" in out
+    assert "replay: any step from 14 on by recomputing at most 9 (" in out
     _, out, _ = run(monkeypatch, capsys, "replay", "first", "--to", "12", *words, "--json")
     assert (json.loads(out)["verdict"], json.loads(out)["start"]) == ("exact", 10)
 
@@ -198,6 +197,40 @@ def test_samples_of_any_step(monkeypatch, capsys, runs, tmp_path):
     assert (ten != seventeen).any()
 
 
+def test_a_fork_that_has_not_trained_is_what_its_parent_was_at_that_step(monkeypatch, capsys, runs, tmp_path):
+    import shutil
+
+    from safelight.store import metrics
+
+    folder = shutil.copytree(runs, tmp_path / "runs")
+    words = ["--runs", str(folder)]
+    fork = ["fork", "first", "--at", "20", "--name", "calmer", "--no-train", *words]
+    _, out, _ = run(monkeypatch, capsys, *fork)
+    row = metrics.rows(folder / "first")[19]
+    lines = dict(line.split(":", 1) for line in out.splitlines())
+    assert lines["calmer"] == " forked, step 20 of 30 (digits-class; forked from first at step 20)"
+    assert lines["data"].endswith(f", {row.images:,} seen")
+    assert lines["losses"] == f"  mse {row.components['mse']:.4g}"
+    assert lines["weights"].endswith(" (checkpoint of step 20)")
+    assert lines["replay"] == "  step 20, where it begins"
+    shutil.rmtree(folder / "first")
+    _, out, _ = run(monkeypatch, capsys, "show", "calmer", *words, "--json")
+    told = json.loads(out)
+    assert (told["step"], told["images"], told["parent"]["name"], told["components"]) == (20, 240, "", {})
+
+
+def test_a_learning_rate_a_hundred_times_too_high_warns(monkeypatch, capsys, runs, tmp_path):
+    import shutil
+
+    folder = str(shutil.copytree(runs, tmp_path / "runs"))
+    words = ["fork", "first", "--at", "20", "optim.lr=2", "--name", "high", "--no-train", "--runs", folder]
+    lr = "optim.lr=2 is 2,000 times the 0.001 it replaces; is that meant?"
+    code, _, err = run(monkeypatch, capsys, *words)
+    assert (code, err) == (0, f"{lr}\n")
+    _, _, err = run(monkeypatch, capsys, "tune", "high", "optim.lr=0.002", "--runs", folder)
+    assert err == ""
+
+
 def test_the_journal_tells_what_was_edited(monkeypatch, capsys, runs, tmp_path):
     import shutil
 
@@ -208,12 +241,25 @@ def test_the_journal_tells_what_was_edited(monkeypatch, capsys, runs, tmp_path):
 
     folder = shutil.copytree(runs, tmp_path / "runs")
     words = ["--runs", str(folder)]
-    code, out, _ = run(monkeypatch, capsys, "tune", "first", "optim.lr=1e-4", "watch.every=5", *words)
-    assert (code, out) == (0, "first: optim.lr=1e-4, watch.every=5, when it is resumed\n")
-    resume(find("first", folder), World(), Show())
-    _, out, _ = run(monkeypatch, capsys, "show", "first", "--journal", *words)
+    code, _, err = run(monkeypatch, capsys, "tune", "first", "optim.lr=1e-4", *words)
+    refused = (
+        "safelight: first: finished at step 30 of 30, so no step would run with the change; "
+        "fork an earlier step: safelight fork first --at STEP optim.lr=1e-4\n"
+    )
+    assert (code, err) == (2, refused)
+    fork = ["fork", "first", "--at", "20", "--name", "calmer", "--no-train", *words]
+    assert run(monkeypatch, capsys, *fork)[0] == 0
+    code, out, err = run(monkeypatch, capsys, "tune", "calmer", "optim.lr=1e-4", "watch.every=5", *words)
+    assert (code, out, err) == (0, "calmer: optim.lr=1e-4, watch.every=5, when it is resumed\n", "")
+    resume(find("calmer", folder), World(), Show())
+    _, out, _ = run(monkeypatch, capsys, "show", "calmer", "--journal", *words)
     (line,) = (line for line in out.splitlines() if " intervention " in line)
-    assert line.endswith("step=30 origin=command line optim.lr=0.0001 watch.every=5")
+    assert line.endswith("step=20 origin=command line optim.lr=0.0001 watch.every=5")
+    said = []
+    before = find("calmer", folder).journal().entries
+    resume(find("calmer", folder), World(), Show(tell=said.append))
+    assert "calmer is finished: 30 steps, none left to train" in said
+    assert find("calmer", folder).journal().entries == before
     for key in ("train.batch_size=4", "optim.kind=adam", "data.flip=true", "network.width=8"):
         code, _, err = run(monkeypatch, capsys, "tune", "first", key, *words)
         assert code == 2

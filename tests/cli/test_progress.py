@@ -10,7 +10,7 @@ from safelight.store.metrics import Row
 
 
 def rows(*steps: int) -> list[Row]:
-    return [Row(step, {"mse": 0.5}, 0.5, {}, (step + 1) * 8, 0.1, "") for step in steps]
+    return [Row(step, {"d": 0.75, "g": 0.5}, 1.25, {}, (step + 1) * 8, 0.1, "") for step in steps]
 
 
 def play(progress: TrainingProgress, first: bool = True) -> None:
@@ -47,9 +47,9 @@ def test_a_notebook_has_one_line_written_over(capsys):
     first, second, *lines = capsys.readouterr().out.split("\n")
     assert (first, second) == ("packing digits", "environment differs")
     before, after = lines[0].split("\r")[1:]
-    assert before.startswith("step 3 of 20  0 images/s  loss 0.5")
+    assert before.startswith("step 3 of 20  0 images/s  d 0.75, g 0.5")
     assert after.startswith("step 4 of 20")
-    assert after.rstrip().endswith("loss 0.5")
+    assert after.rstrip().endswith("d 0.75, g 0.5")
     assert len(before) == len(after)  # nothing of the longer one stays behind
     assert lines[1:] == [""]
 
@@ -86,4 +86,4 @@ def test_a_terminal_has_a_bar(capsys):
     said = capsys.readouterr().err
     assert "packing digits" in said
     assert "4/20" in said
-    assert "loss 0.5" in said
+    assert "d 0.75, g 0.5" in said

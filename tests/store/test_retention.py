@@ -84,12 +84,22 @@ def test_what_has_a_reason_is_never_thinned(steps, fixed, most):
 
 def test_the_bound_is_the_longest_replay_by_hand():
     seconds = dict.fromkeys(range(100), 0.5)
-    assert bound([10, 40, 60], seconds) == Bound(29, 14.5)  # step 39, from 10
-    assert bound([40, 60], seconds, first=30) == Bound(19, 9.5)
-    assert bound([1, 2, 3], seconds) == Bound(0, 0.0)
-    assert bound([], seconds) == bound([30], seconds, first=30) == Bound(0, 0.0)
-    slow = {**seconds, **dict.fromkeys(range(40, 60), 2.0)}
-    assert bound([10, 40, 60], slow) == Bound(29, 38.0)
+    assert bound([10, 40, 100], seconds) == Bound(59, 29.5, 0, 100)  # step 99, from 40
+    assert bound([40, 90], seconds, first=30) == Bound(49, 24.5, 30, 100)
+    assert bound([10, 40, 60], seconds) == Bound(40, 20.0, 0, 100)  # step 100 has none: from 60
+    assert bound([], seconds) == Bound(100, 50.0, 0, 100)  # from the recipe
+    assert bound([1, 2, 3], {}) == Bound(0, 0.0, 0, 3)
+    slow = {**seconds, **dict.fromkeys(range(10, 40), 2.0)}
+    assert bound([10, 40, 100], slow) == Bound(59, 58.0, 0, 100)
+
+
+def test_a_bound_says_from_where_on_it_holds():
+    assert bound([], {}).told == "no step recorded yet"
+    assert bound([20], {}, first=20).told == "step 20, where it begins"
+    assert bound([20, 21], {20: 0.1}, first=20).told == "every step from 20 on has a checkpoint"
+    assert bound([1, 2], {0: 0.1, 1: 0.1}).told == "every step has a checkpoint"
+    few = bound([], dict.fromkeys(range(18), 0.5))
+    assert few.told == "any step by recomputing at most 18 (9.00 s when they were trained)"
 
 
 # --- on disk ------------------------------------------------------------------------------------------
@@ -119,8 +129,8 @@ def test_every_checkpoint_has_its_reason(tmp_path):
 def test_a_fork_holds_what_it_began_with(tmp_path):
     run = made(tmp_path, "calmer", [33, 40, 50, 60], Parent("0" * 32, 33, ""))
     assert kept(run, Checkpoint(keep=1, budget=0), 1) == [33, 60]
-    assert bound_of(run) == Bound(9, 0.0)
-    assert bound_of(run, [33, 60]) == Bound(26, 0.0)
+    assert bound_of(run) == Bound(9, 0.0, 33, 60)
+    assert bound_of(run, [33, 60]) == Bound(26, 0.0, 33, 60)
 
 
 def test_freeing_lets_go_what_was_planned_and_what_was_damaged(tmp_path):

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from safelight.config import UserError
-from safelight.store import durable, journal, lock, metrics
+from safelight.store import durable, evaluations, journal, lineage, lock, metrics, pins
 from safelight.store.create import create
 from safelight.store.environment import differences
 from safelight.store.journal import JournalWriter
 from safelight.store.listing import list_runs, summary
+from safelight.store.pins import Pin
 from safelight.store.run import Facts, Parent, RunDirectory, find, runs_directory
 
 FACTS = Facts({"sha256": "00"}, {"version": "1"}, {"threads": 2}, {"precision": "bf16"})
@@ -197,25 +198,60 @@ def train(run: RunDirectory, start: int, end: int) -> None:
     with JournalWriter(run.journal_path) as writer:
         session = writer.start_session(start, 400, {})
         with metrics.MetricsWriter(run.path, session, start) as rows:
-            rows.append(metrics.Row(step, {}, step / 10, {}, 1, 0.1, "") for step in range(start, end))
+            rows.append(
+                metrics.Row(step, {"d": step / 10, "g": 0.5}, step / 10 + 0.5, {}, 1, 0.1, "")
+                for step in range(start, end)
+            )
 
 
 def test_the_list_shows_where_every_run_stands(tmp_path: Path) -> None:
     run = make(tmp_path, "a")
     assert (summary(run).status, summary(run).step, summary(run).steps) == ("new", 0, 300)
-    assert summary(run).loss is None
+    assert summary(run).headline == ""
     train(run, 0, 100)
     assert (summary(run).status, summary(run).step, summary(run).steps) == ("interrupted", 100, 400)
-    assert summary(run).loss == 9.9
+    assert summary(run).headline == "d 9.9, g 0.5"  # by name: the sum of what all networks lose ranks nothing
     for status in ("finished", "stopped", "failed"):
         with JournalWriter(run.journal_path) as writer:
             writer.end(status, 100, 500)
             writer.append("note", {"text": "x" * 20_000})
         assert (summary(run).status, summary(run).steps) == (status, 500)
     train(run, 90, 91)
-    assert (summary(run).status, summary(run).step, summary(run).loss) == ("interrupted", 91, 9.0)
+    assert (summary(run).status, summary(run).step, summary(run).headline) == (
+        "interrupted", 91, "d 9, g 0.5")  # fmt: skip
     with run.lock():
         assert summary(run).status == "running"
+
+
+def test_the_list_shows_what_was_measured_with_its_floor(tmp_path: Path) -> None:
+    run = make(tmp_path, "a")
+    with metrics.MetricsWriter(run.path, 1, 0) as rows:
+        rows.append(
+            [metrics.Row(0, {"nll": 900.0, "kl": 3.0}, 903.0, {}, 1, 0.1, "", {"held_out/bpd*": -2.5})]
+        )
+    assert summary(run).headline == "bpd* -2.5"
+    with JournalWriter(run.journal_path) as writer:
+        pins.pin(run.path, "best", Pin(20, "", {"metric": "FD", "value": 4.25, "floor": 0.5}), writer)
+    assert summary(run).headline == "FD 4.25 (real 0.5)"
+    results = {"KID": {"value": 0.25, "spread": None, "floor": None}, "precision": {"value": 1.0}}
+    evaluations.store(run.path, "00000030-x", {"step": 30, "results": results})
+    evaluations.store(run.path, "00000040-x", {"step": 40})  # of another version
+    assert summary(run).headline == "KID 0.25"
+
+
+def test_a_fork_shows_its_parents_numbers_until_it_trains(tmp_path: Path) -> None:
+    run = make(tmp_path, "a")
+    train(run, 0, 30)
+    child = make(tmp_path, "b", Parent(run.info().id, 20, ""))
+    assert (summary(child).status, summary(child).step, summary(child).headline) == (
+        "forked",
+        20,
+        "d 1.9, g 0.5",
+    )
+    assert [line["step"] for line in lineage.recorded(child)] == list(range(20))
+    train(child, 20, 25)
+    assert [line["step"] for line in lineage.recorded(child)] == list(range(25))
+    assert [row.step for row in lineage.last_rows(child, 7, 24)] == list(range(17, 24))
 
 
 def test_the_list_has_the_newest_first_and_says_what_is_damaged(

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import ChangesArgument, JsonOption, RunArgument, RunsOption, changes_of, examples
+from safelight.cli.options import (
+    ChangesArgument,
+    JsonOption,
+    RunArgument,
+    RunsOption,
+    changes_of,
+    examples,
+    warn_of,
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,12 +37,15 @@ def fork(
     from safelight.cli.show import print_run
     from safelight.engine.distributed import World
     from safelight.session.fork import fork as branch
+    from safelight.session.recorded import recipe_of
     from safelight.session.train import resume
     from safelight.store.run import find, runs_directory
 
     folder = runs_directory(runs)
     show = TrainingProgress().show()
-    made = branch(find(run, folder), at, wanted, folder, name, show.tell)
+    parent = find(run, folder)
+    warn_of(recipe_of(parent).with_changes(parent.journal().changes_at(at)), wanted)
+    made = branch(parent, at, wanted, folder, name, show.tell)
     if train:
         resume(made, World(), show)
     print_run(made, as_json)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from safelight.terminal import say
+
+if TYPE_CHECKING:
+    from safelight.recipes.recipe import Recipe
 
 RunsOption = Annotated[
     Path | None,
@@ -58,6 +62,15 @@ def changes_of(texts: list[str] | None) -> dict[str, Any]:
     from safelight.config import parse_override
 
     return dict(parse_override(text) for text in texts or [])
+
+
+def warn_of(recipe: Recipe, changes: Mapping[str, Any]) -> None:
+    """Print a line for each change that is doubtful, given the recipe in force before it."""
+    from safelight.config import flatten
+    from safelight.session.inforce import doubts
+
+    for line in doubts(flatten(recipe.tree), changes):
+        say(line, err=True)
 
 
 def sample_changes(texts: list[str] | None) -> dict[str, Any]:

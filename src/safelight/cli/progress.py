@@ -27,7 +27,7 @@ class TrainingProgress:
         self._batch_size = 0
         self._last: tuple[int, float] | None = None  # step and time of the newest row
         self._rate = 0.0
-        self._loss = 0.0
+        self._losses: dict[str, float] = {}  # components by name
 
     def show(self, first: bool = True) -> Show:
         """The callbacks of a session. Where stderr is a file, only what should not be missed.
@@ -49,7 +49,7 @@ class TrainingProgress:
 
     def _begin(self, step: int, steps: int, batch_size: int) -> None:
         self._steps, self._batch_size = steps, batch_size
-        self._last, self._rate, self._loss = None, 0.0, 0.0  # a fork goes on from an earlier step
+        self._last, self._rate, self._losses = None, 0.0, {}  # a fork goes on from an earlier step
 
     def _line(self, rows: list[Row]) -> None:
         """One line that is written over. (rich's bar in a notebook needs ipywidgets.)"""
@@ -98,15 +98,17 @@ class TrainingProgress:
             self._progress.stop()
 
     def _measure(self, rows: list[Row]) -> tuple[str, str]:
-        """Images a second and the loss, both smoothed, in words."""
+        """Images a second and the loss components by name, both smoothed, in words."""
         step, now = rows[-1].step + 1, time.monotonic()
         if self._last and now > self._last[1]:
             rate = (step - self._last[0]) * self._batch_size / (now - self._last[1])
             self._rate = 0.7 * self._rate + 0.3 * rate if self._rate else rate
         self._last = step, now
         for row in rows:
-            self._loss = 0.95 * self._loss + 0.05 * row.total if self._loss else row.total
+            for name, value in row.components.items():
+                self._losses[name] = 0.95 * self._losses.get(name, value) + 0.05 * value
+        losses = [f"{name} {value:.4g}" for name, value in self._losses.items()]
         extra = rows[-1].extra
         holding = [name.removeprefix("verdict/") for name in extra if name.startswith("verdict/")]
         tried = [f"tries {name.removeprefix('remedy/')}" for name in extra if name.startswith("remedy/")]
-        return f"{self._rate:.0f} images/s", ", ".join([f"loss {self._loss:.4g}", *holding, *tried])
+        return f"{self._rate:.0f} images/s", ", ".join([*losses, *holding, *tried])

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import ChangesArgument, JsonOption, RunArgument, RunsOption, changes_of, examples
+from safelight.cli.options import (
+    ChangesArgument,
+    JsonOption,
+    RunArgument,
+    RunsOption,
+    changes_of,
+    examples,
+    warn_of,
+)
 from safelight.terminal import say
 
 
@@ -31,12 +39,15 @@ def rollback(
     from safelight.cli.progress import TrainingProgress
     from safelight.cli.show import print_run
     from safelight.engine.distributed import World
+    from safelight.session.recorded import recipe_of
     from safelight.session.rollback import rollback as go_back
     from safelight.session.train import resume
     from safelight.store.run import find, runs_directory
 
     show = TrainingProgress().show()
-    made, before = go_back(find(run, runs_directory(runs), write=True), to, wanted, show.tell)
+    directory = find(run, runs_directory(runs), write=True)
+    warn_of(recipe_of(directory).with_changes(directory.journal().changes_at(to)), wanted)
+    made, before = go_back(directory, to, wanted, show.tell)
     say(f"what {made.name} was is now {before.name}", err=True)
     if train:
         resume(made, World(), show)

@@ -32,12 +32,12 @@ def runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     for one in found:
         if one.problem:
             continue
-        loss = f"{one.loss:.4g}" if one.loss is not None else ""
         created = one.created[:16].replace("T", " ")
-        rows.append((one.name, one.status, f"{one.step:,} / {one.steps:,}", loss, one.recipe, created))
-    titles = ("run", "status", "step", "loss", "recipe", "created")
+        step = f"{one.step:,} / {one.steps:,}"
+        rows.append((one.name, one.status, step, one.headline, one.recipe, created))
+    titles = ("run", "status", "step", "measured", "recipe", "created")
     if rows:
-        console().print(table(titles, rows, right=("step", "loss")))
+        console().print(table(titles, rows, right=("step",)))
     for one in found:
         if one.problem:
             say(f"{one.name}: damaged: {one.problem}")

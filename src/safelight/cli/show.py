@@ -43,11 +43,18 @@ def print_run(directory: RunDirectory, as_json: bool) -> None:
         return
     losses = ", ".join(f"{name} {value:.4g}" for name, value in facts["components"].items())
     progress = f"step {facts['step']:,} of {facts['steps']:,}"
-    say(f"{facts['name']}: {facts['status']}, {progress} ({facts['recipe']})")
+    origin = ""
+    if parent := facts["parent"]:
+        origin = f"; forked from {parent['name'] or parent['run'][:8]} at step {parent['step']:,}"
+    saved = facts["checkpoints"][-1] if facts["checkpoints"] else 0
+    say(f"{facts['name']}: {facts['status']}, {progress} ({facts['recipe']}{origin})")
     say(f"data:    {facts['data']['train']:,} images of {facts['data']['name']}, {facts['images']:,} seen")
     say(f"losses:  {losses or 'none yet'}")
-    say(f"weights: {facts['weights'] or 'no checkpoint yet'}")
-    say(f"health:  {'; '.join(facts['verdicts']) or 'no verdict against it'}")
+    weights = f"{facts['weights']} (checkpoint of step {saved:,})"
+    say(f"weights: {weights if saved else 'no checkpoint yet'}")
+    health = (f"{name}{' (since before the fork)' * (name in facts['inherited_verdicts'])}"
+              for name in facts["verdicts"])  # fmt: skip
+    say(f"health:  {'; '.join(health) or 'no verdict against it'}")
     for sentence in facts["remedies"]:
         say(f"remedy:  {sentence}")
     say(f"replay:  {facts['replay']}")
@@ -55,38 +62,47 @@ def print_run(directory: RunDirectory, as_json: bool) -> None:
 
 
 def facts_of(directory: RunDirectory) -> dict[str, Any]:
-    """What is told of a run. `step` and `weights` are those of its newest checkpoint."""
+    """Facts of a run.
+
+    `step`, `images` and `components` are those of the newest recorded step, `weights` are of the newest
+    checkpoint, the last of `checkpoints`. A fork that has not trained has its parent's losses.
+    """
+    import tomllib
     from dataclasses import asdict
 
     from safelight.monitor.trial import told
-    from safelight.store import keep, manifest, metrics, retention
-    from safelight.store.lineage import verdicts
+    from safelight.store import keep, manifest, retention
+    from safelight.store.lineage import last_rows, parent_of, verdicts
     from safelight.store.listing import summary
 
     info = directory.info()
-    row = metrics.last_row(directory.path)
+    row = next(iter(last_rows(directory, 1)), None)
+    short, parent = summary(directory), parent_of(directory)
     steps = keep.list_steps(directory.path)
     saved = manifest.read(keep.directory(directory.path, steps[-1])) if steps else None
     bound = retention.bound_of(directory)
     report = directory.path / "report.html"
+    batch_size = tomllib.loads(directory.recipe_text())["train"]["batch_size"] if short.step else 0
+    began = {entry.fields["name"] for entry in directory.journal().of_kind("verdict")}
     return {
         "name": directory.name,
         "path": str(directory.path),
         "id": info.id,
         "recipe": info.recipe,
-        "status": summary(directory).status,
-        "step": saved.step if saved else 0,
+        "status": short.status,
+        "step": short.step,
         "steps": info.steps,
         "weights": saved.digest if saved else "",
         "fingerprint": row.fingerprint if row else "",
-        "recorded_step": row.step + 1 if row else 0,
-        "images": row.images if row else 0,
+        "images": row.images if row else short.step * batch_size,
         "components": dict(row.components) if row else {},
         "lr": dict(row.lr) if row else {},
         "data": info.facts.data,
         "environment": dict(info.facts.environment),
         "execution": dict(info.facts.execution),
+        "parent": asdict(info.parent) | {"name": parent.name if parent else ""} if info.parent else None,
         "verdicts": verdicts(directory),
+        "inherited_verdicts": [name for name in verdicts(directory) if name not in began],
         "remedies": [told(entry.fields) for entry in directory.journal().of_kind("remedy")],
         "checkpoints": steps,
         "longest_replay": asdict(bound),

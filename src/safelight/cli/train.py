@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, examples
+from safelight.cli.options import (
+    ChangesArgument,
+    JsonOption,
+    RunsOption,
+    changes_of,
+    examples,
+    warn_of,
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,7 +49,10 @@ def train(
     from safelight.store.run import runs_directory
 
     with together() as world:
-        resolved = load(recipe, changes_of(changes))
+        wanted = changes_of(changes)
+        resolved = load(recipe, wanted)
+        if world.first and any(key.endswith(".lr") for key in wanted):
+            warn_of(load(recipe), wanted)
         directory = begin(
             resolved,
             runs_directory(runs),

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import JsonOption, RunArgument, RunsOption, changes_of, examples, print_json
+from safelight.cli.options import (
+    JsonOption,
+    RunArgument,
+    RunsOption,
+    changes_of,
+    examples,
+    print_json,
+    warn_of,
+)
 from safelight.terminal import say
 
 
@@ -24,15 +32,26 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Change values of a run's recipe from its next step on. The journal keeps what was changed, and when."""
+    from safelight.config import UserError
     from safelight.session.inforce import live_only
     from safelight.session.recorded import recipe_of
     from safelight.store import inbox
+    from safelight.store.listing import summary
     from safelight.store.run import find, runs_directory
 
     wanted = changes_of(changes)
     directory = find(run, runs_directory(runs))
     live_only(wanted)
-    recipe_of(directory).with_changes({**directory.journal().changes_at(2**62), **wanted})
+    now = recipe_of(directory).with_changes(directory.journal().changes_at(2**62))
+    now.with_changes(wanted)  # refused here rather than when it is taken
+    short = summary(directory)
+    if short.status == "finished":
+        raise UserError(
+            f"{directory.name}: finished at step {short.step:,} of {short.steps:,}, so no step would run "
+            "with the change; fork an earlier step: "
+            f"safelight fork {directory.name} --at STEP {' '.join(changes)}"
+        )
+    warn_of(now, wanted)
     edit = inbox.drop(directory.path, wanted, "command line")
     when = "at its next step" if directory.is_locked() else "when it is resumed"
     if as_json:

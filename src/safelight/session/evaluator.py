@@ -65,7 +65,8 @@ def pin_if_best(run: Path, evaluation: Evaluation, writer: JournalWriter) -> boo
     that is pinned already is so again: the run was killed before it saved it.
     """
     name, result = next(iter(evaluation.results.items()))
-    facts = {"metric": name, "value": result.value, "measured": evaluation.name.partition("-")[2]}
+    measured = evaluation.name.partition("-")[2]
+    facts = {"metric": name, "value": result.value, "floor": result.floor, "measured": measured}
     best = pins.read(run).get(BEST)
     comparable = best is not None and best.facts["measured"] == facts["measured"]
     if best and comparable and best.step != evaluation.step and result.value >= best.facts["value"]:

@@ -25,9 +25,9 @@ from safelight.session import watch
 from safelight.session.prepare import Prepared, Tell
 from safelight.session.treatment import Treatment
 from safelight.session.watch import Autocast
-from safelight.store import keep, metrics, pins
+from safelight.store import keep, pins
 from safelight.store.journal import Entry, JournalWriter
-from safelight.store.lineage import owner_of, parent_of, verdicts
+from safelight.store.lineage import last_rows, owner_of, verdicts
 from safelight.store.metrics import Row
 from safelight.store.pins import Pin
 from safelight.store.run import RECIPE, RunDirectory
@@ -58,7 +58,7 @@ class Health:
         vitals = Vitals(steps, isinstance(ready.method, Balances))
         self.judge = Judge(vitals, lambda step: recipe_at(step).monitor)
         self.treatment = Treatment(directory, writer, recipe_at, steps, tell)
-        recorded = _recorded(directory, start, TAIL)
+        recorded = last_rows(directory, TAIL, start)
         if len(recorded) == TAIL:  # what held before them; nothing did before the first step
             holds = verdicts(owner_of(directory, recorded[0].step), recorded[0].step)
             for name, course in self.judge.courses.items():
@@ -149,15 +149,6 @@ class Health:
         self.tell(f"step {change.step}: {change.name}: {found.measured}; expected {found.expected}")
         if advice and not self.recipe_at(change.step).monitor.act:
             self.tell(f"  {advice[0]['words']}: {advice[0]['command']}")
-
-
-def _recorded(directory: RunDirectory, before: int, count: int) -> list[Row]:
-    """The last rows before a step, a fork's own and those of the run that it came from."""
-    own = metrics.last_rows(directory.path, count, before)
-    parent = directory.info().parent
-    if parent and len(own) < count and (found := parent_of(directory)):
-        return [*_recorded(found, min(before, parent.step), count - len(own)), *own]
-    return own
 
 
 def _same(entry: Entry, change: Change) -> bool:

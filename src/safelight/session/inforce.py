@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,16 @@ class InForce:
         return self.recipe_at(step).plan(self._images)
 
 
-def take_edits(run: Path, writer: JournalWriter, recipe: Recipe, step: int, tell: Tell) -> None:
+def take_edits(run: Path, writer: JournalWriter, recipe: Recipe, step: int, steps: int, tell: Tell) -> None:
     """Journal the edits that wait in the inbox, to take effect at `step`, which has never run.
 
-    recipe: as the run was made with. An edit that cannot be applied is put aside, the reason journalled.
+    recipe: as the run was made with. steps: of the plan. An edit that cannot be applied, or comes after the
+    last step, is put aside, the reason journalled.
     """
     for edit in inbox.take(run, writer):
         try:
+            if step >= steps:
+                raise UserError(f"the run is finished: no step would run with {', '.join(edit.changes)}")
             live_only(edit.changes)
             recipe.with_changes({**writer.journal.changes_at(step), **edit.changes})
         except UserError as error:
@@ -62,6 +65,14 @@ def shared_interventions(world: World, writer: JournalWriter | None) -> list[Int
     shared = world.share(own)
     assert isinstance(shared, list)
     return [Intervention(**fields) for fields in shared]
+
+
+def doubts(before: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterator[str]:
+    """A line for every learning rate that grows a hundredfold: 2 in place of 2e-3. before: dotted keys."""
+    for key, value in changes.items():
+        now = before.get(key)
+        if key.endswith(".lr") and isinstance(value, int | float) and now and value >= 100 * now:
+            yield f"{key}={value:g} is {value / now:,.0f} times the {now:g} it replaces; is that meant?"
 
 
 def live_only(changes: Mapping[str, Any]) -> None:

@@ -78,6 +78,9 @@ class Session:
         Returns whether a monitor ended it: another run goes on under this one's name (see treatment.py).
         """
         world, start = self.ready.world, self.state.step
+        if world.share(self.writer is not None and self._is_finished()):
+            self.show.tell(f"{self.directory.name} is finished: {start:,} steps, none left to train")
+            return False
         if self.writer and (recipe := self.in_force.recipe_at(start)).evaluate.every:
             self.evaluator.judge(recipe)  # whatever is missing is told before the hours are spent
         if self.writer:
@@ -160,11 +163,19 @@ class Session:
         if agreed.leave:
             raise Leave
 
+    def _is_finished(self) -> bool:
+        """Whether the last session came to the end, and its checkpoint is there."""
+        assert self.writer is not None
+        if self.state.step < self.ready.plan.steps:
+            return False
+        last = [entry for entry in self.writer.journal.entries if entry.kind in ("session", "end")][-1:]
+        return [entry.fields.get("status") for entry in last] == ["finished"]
+
     def _take_edits(self, step: int) -> None:
         """Interventions as they are in force from here on; those that wait take effect at `step`."""
         ready = self.ready
         if self.writer:
-            take_edits(self.directory.path, self.writer, ready.recipe, step, self.show.tell)
+            take_edits(self.directory.path, self.writer, ready.recipe, step, ready.plan.steps, self.show.tell)
         interventions = shared_interventions(ready.world, self.writer)
         self.in_force = InForce(ready.recipe, len(ready.pack.train), interventions)
 

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 
 from safelight.config import UserError
+from safelight.store import metrics
 from safelight.store.journal import holding
+from safelight.store.metrics import Line, Row
 from safelight.store.run import RunDirectory, names
 
 
@@ -55,6 +57,30 @@ def owner_of(directory: RunDirectory, step: int) -> RunDirectory:
             )
         directory = found
     return directory
+
+
+def recorded(directory: RunDirectory) -> list[Line]:
+    """The lines of metrics of a run; before a fork's first step, those of its parent, if it is there."""
+    lines: list[Line] = []
+    first = math.inf
+    for one in (directory, *ancestors(directory)):
+        own, parent = metrics.merged(one.path), one.info().parent
+        lines = [*(line for line in own if line["step"] < first), *lines]
+        first = min(first, parent.step if parent else 0)
+    return lines
+
+
+def last_rows(directory: RunDirectory, count: int, before: float = math.inf) -> list[Row]:
+    """The rows of the last `count` steps before a step, likewise, by increasing step."""
+    rows: list[Row] = []
+    above = ancestors(directory)
+    one: RunDirectory | None = directory
+    while one is not None and len(rows) < count:
+        rows = [*metrics.last_rows(one.path, count - len(rows), before), *rows]
+        parent = one.info().parent
+        before = min(before, parent.step if parent else 0)
+        one = next(above, None) if parent and len(rows) < count else None
+    return rows
 
 
 def verdicts(directory: RunDirectory, step: float = math.inf) -> list[str]:

@@ -36,19 +36,23 @@ class Held:
 
 @dataclass(frozen=True)
 class Bound:
-    """The longest replay that reaching a step may take, among the steps up to the newest checkpoint."""
+    """The longest replay that reaching a step may take, among the steps recorded so far."""
 
     steps: int
     seconds: float  # as they took when they were recorded
+    first: int = 0  # the step that they begin at: that of a fork
+    newest: int = 0  # step recorded or saved last
 
     @property
     def told(self) -> str:
         """ "any step by recomputing at most 499 (12 s when they were trained)"."""
+        whose = f" from {self.first:,} on" if self.first else ""
+        if self.newest <= self.first:
+            return f"step {self.first:,}, where it begins" if self.first else "no step recorded yet"
         if self.steps == 0:
-            return "every step so far has a checkpoint"
-        return (
-            f"any step by recomputing at most {self.steps:,} ({self.seconds:,.2f} s when they were trained)"
-        )
+            return f"every step{whose} has a checkpoint"
+        took = f"{self.seconds:,.2f} s when they were trained"
+        return f"any step{whose} by recomputing at most {self.steps:,} ({took})"
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,13 @@ def longest(held: Iterable[int], first: int = 0) -> int:
 
 
 def bound(held: Iterable[int], seconds: Mapping[int, float], first: int = 0) -> Bound:
-    """The longest replay, in steps and in seconds. seconds: that each step took."""
+    """The longest replay, in steps and in seconds. seconds: that each recorded step took."""
     steps = sorted(held)
+    newest = max([first, *steps, *(step + 1 for step in seconds)])
+    ends = [*steps, newest + 1]  # what was recorded after the newest checkpoint is recomputed from there
     took = (sum(seconds.get(step, 0.0) for step in range(before, after - 1))
-            for before, after in pairwise([first, *steps]))  # fmt: skip
-    return Bound(longest(steps, first), max(took, default=0.0))
+            for before, after in pairwise([first, *ends]))  # fmt: skip
+    return Bound(longest(ends, first), max(took, default=0.0), first, newest)
 
 
 def bound_of(directory: RunDirectory, steps: Sequence[int] | None = None) -> Bound:
