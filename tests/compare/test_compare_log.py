@@ -7,11 +7,13 @@ import json
 import pytest
 
 from compare_runs import DATA, Made
+from safelight.compare import log_page
 from safelight.compare.gather import gather
 from safelight.compare.log import log
 from safelight.compare.plain import plain_log
 from safelight.compare.written import write_log
 from safelight.config import UserError
+from safelight.render.wording import number
 from safelight.store.run import Parent
 
 
@@ -134,3 +136,24 @@ def test_a_run_where_pictures_should_go_is_not_touched(ordered):
     ordered("log_files")
     with pytest.raises(UserError, match="rename the run"):
         write_log(ordered.runs, full=5)
+
+
+def test_a_fork_goes_on_from_its_parents_numbers(ordered):
+    """Epochs, losses and equal budgets of a fork are those of its parent up to where it begins."""
+    a = ordered.read("a", losses=lambda step: 1.0, done=150, sheets=())
+    fork = ordered.read("fork", losses=lambda step: 3.0, done=150, parent=Parent(a.id, 60, "x"), sheets=())
+    assert list(fork.record.steps) == list(range(1, 151))
+    assert fork.record.hours[59] == 0.0
+    assert fork.record.hours[-1] == pytest.approx(90 * 0.5 / 3600)
+    epochs = log_page._epochs(fork)
+    assert epochs.rows == (("1", "1"), ("2", number((10 * 1.0 + 40 * 3.0) / 50)), ("3", "3"))
+
+
+def test_a_number_that_was_taken_elsewhere_says_where(ordered):
+    at = lambda step, value: lambda s: {"held_out/t": value} if s == step else {}  # noqa: E731
+    runs = [ordered.read("a", extra=at(49, 1.0)), ordered.read("b", extra=at(99, 2.0)), ordered.read("c")]
+    rows = {entry.run.name: {row[0]: row[1:] for row in log_page._values(entry).rows} for entry in log(runs)}
+    assert rows["b"]["t"] == ("2", "2", "1 (at 500)", "+100\u00a0%")
+    only = [ordered.read("d"), ordered.read("e", evaluated={"FD": 4.0})]
+    (newest, _) = log(only)
+    assert {row[0]: row[3] for row in log_page._values(newest).rows}["FD"] == "not measured"

@@ -12,8 +12,11 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from compare_runs import DATA
+from safelight.compare.basis import Number
 from safelight.compare.comparison import compare
+from safelight.compare.gather import gather
 from safelight.compare.page import page_of
+from safelight.compare.tables import against
 from safelight.compare.written import write_comparison
 from safelight.render.compare_plot import (
     Line,
@@ -97,6 +100,39 @@ def test_numbers_stand_beside_their_difference_from_the_first_run(runs):
     assert found["What differs/What is trained, and how"].rows == (("a", "0.001"), ("b", "0.01"))
 
 
+@pytest.mark.parametrize(
+    ("own", "first", "said"),
+    [
+        (-2.0, -1.0, "−100 %"),  # lower is lower, whatever the signs are
+        (-1.0, -2.0, "+50 %"),
+        (3.0, 2.0, "+50 %"),
+        (0.5, 2.0, "−75 %"),
+        (30.0, 2.0, "15 ×"),
+        (-30.0, -2.0, "−28"),
+        (-0.25, 0.5, "−0.75"),
+        (0.25, 0.0, "+0.25"),
+        (float("nan"), 1.0, "–"),
+    ],
+)
+def test_a_difference_has_the_sign_of_the_change(own, first, said):
+    assert against(Number(own), Number(first)).replace("\u00a0", " ") == said
+
+
+def test_verdicts_and_what_the_monitors_measured_are_compared(made):
+    from safelight.store.journal import JournalWriter
+
+    runs = [
+        made("a", extra=lambda s: {"monitor/coverage": 0.5}),
+        made("b", extra=lambda s: {"monitor/coverage": 0.25}),
+    ]
+    with JournalWriter(runs[1].journal_path) as writer:
+        writer.append("verdict", {"name": "mode collapse", "begins": True, "step": 80})
+    page = page_of(compare([gather(run) for run in runs]))
+    assert "a: no verdict against it.\nb: mode collapse." in words(page)
+    table = tables(page)["Health/Watched samples, last measured within 1,000 images seen"]
+    assert table.rows == (("a", "1,000", "0.5", ""), ("b", "1,000", "0.25", "−50 %"))
+
+
 def test_more_numbers_than_a_page_is_wide_have_a_row_each(made):
     many = {f"IoU of {number}": number / 10 for number in range(1, 11)}
     both = [made.read(name, losses=lambda step: 2.0, evaluated=many) for name in ("a", "b")]
@@ -124,6 +160,9 @@ def test_a_fork_is_called_one(made, runs):
     orphan = made.read("orphan", parent=Parent("f" * 32, 50, ""))
     said = words(page_of(compare([*runs, fork, orphan])))
     assert "fork: forked from a at step 50" in said
+    assert "fork: forked from a at step 50" in words(
+        page_of(compare([runs[1], fork]))
+    )  # beside it, not compared
     assert "orphan: forked from a run that is not here at step 50" in said
     assert (
         "fork, orphan may not share a picture at equal hours with a, b: hours counted from step: 50 / 0"
@@ -163,7 +202,10 @@ def test_unequal_moments_of_measuring_are_named(made):
     early = made.read("early", extra=lambda step: {"held_out/t": 1.0} if step == 49 else {})
     late = made.read("late", extra=lambda step: {"held_out/t": 1.0} if step == 99 else {})
     said = words(page_of(compare([early, late])))
-    assert "not measured at equal images seen, but at 500 to 1,000" in said
+    assert (
+        "early, late: measured at different amounts of training (500 to 1,000 images seen); favours the longer"
+        in said
+    )
 
 
 def test_a_page_can_be_written_from_runs_that_recorded_nothing(made, tmp_path):

@@ -24,6 +24,17 @@ def test_the_nearest_sheets_within_an_equal_number_of_images(made):
     found = pictures([a, b], "images")
     assert shown(found) == [[("a", 100), ("b", 30)]]
     assert [(one.images, one.share) for one in found.pairs[0].sheets] == [(1000, 1.0), (600, 0.6)]
+    (newest,) = found.newest
+    assert [(one.run, one.sheet.step, one.images) for one in newest.sheets] == [
+        ("a", 100, 1000),
+        ("b", 60, 1200),
+    ]
+    drawing = beside(newest, {"a": a, "b": b}, "newest-1")[0]
+    assert drawing.caption.startswith(
+        "The newest sheets, after different amounts of training: a after step 100, 1,000 images seen; "
+        "b after step 60, 1,200 images seen."
+    )
+    assert pictures([a, made.read("c", sheets=(40, 100))], "images").newest == ()  # they are the pair
 
 
 def test_the_nearest_sheets_within_equal_hours(made):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from safelight.compare.basis import worded
 from safelight.compare.settings import ABSENT, Edit, differences, edits, replicas, role_of, surroundings
 from safelight.store.run import Parent
 
@@ -52,6 +53,21 @@ def test_interventions_say_what_was_there_before(made):
         0.1,
     ]
     assert run.settings["optim.lr"] == 0.001
+
+
+def test_an_edit_before_another_of_the_same_step_is_what_that_one_replaced(made):
+    run = made.read("a", edits=[(30, {"optim.lr": 0.01}), (30, {"optim.lr": 0.1})])
+    assert [(one.before, one.after) for one in edits([run])] == [("0.001", "0.01"), ("0.01", "0.1")]
+
+
+def test_a_ramp_in_place_of_a_number_is_one_value(made):
+    ramp = {"begin": 0.0, "end": 1.0, "after": 0, "over": 50}
+    told = "{begin = 0, end = 1, after = 0, over = 50}"
+    runs = [made.read("a"), made.read("b", {"loss.weights.mse": ramp})]
+    assert {one.key: one.values for one in differences(runs)} == {"loss.weights.mse": {"a": "1", "b": told}}
+    edited = made.read("c", {"loss.weights.mse": ramp}, edits=[(10, {"loss.weights.mse": 0.5})])
+    assert [(one.before, one.after) for one in edits([edited])] == [(told, "0.5")]
+    assert worded({}) == "none"
 
 
 def grouped(*runs) -> list[tuple[str, ...]]:

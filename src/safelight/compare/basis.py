@@ -96,6 +96,8 @@ def worded(value: Any) -> str:
             return "true" if value else "false"
         case list() | tuple():
             return "[" + ", ".join(map(worded, value)) + "]"
+        case Mapping() if not value:
+            return "none"
         case Mapping():
             return "{" + ", ".join(f"{name} = {worded(own)}" for name, own in value.items()) + "}"
         case float():

@@ -25,6 +25,7 @@ class AtBudget:
     total: Told
     held_out: Told
     measured: Told  # metrics of evaluate.every
+    monitored: Told  # of watched samples, by the monitors
     bounds: Bounds = field(default_factory=Bounds)  # of variational autoencoders
 
 
@@ -91,6 +92,7 @@ def _at(runs: Sequence[RunFacts], given: Budget) -> AtBudget:
         total=Told.of(numbers.total(run, given) for run in within),
         held_out=Told.of(numbers.held_out(run, given) for run in within),
         measured=Told.of(numbers.measured_while_training(run, given) for run in within),
+        monitored=Told.of(numbers.monitored(run, given) for run in within),
         bounds=bounds(within, given),
     )
 
@@ -108,11 +110,12 @@ def _judged(
     kinds: list[tuple[str, Sequence[Column]]] = []
     at = next((at for at in budgets if _has_spread(groups, at.budget.runs)), None)
     if at:
-        given = f"at {round(at.budget.amount):,} images seen"
+        amount = f"{round(at.budget.amount):,} images seen"
+        given, within = f"at {amount}", f"within {amount}"
         kinds += [
             (f"Loss components {given}", at.components.columns),
-            (f"Held-out losses {given}", at.held_out.columns),
-            (f"Metrics while training {given}", at.measured.columns),
+            (f"Held-out losses, last measured {within}", at.held_out.columns),
+            (f"Metrics while training, last measured {within}", at.measured.columns),
         ]
     kinds += [("Stored evaluations", metrics.columns), ("Cost", cost.columns)]
     return tuple(

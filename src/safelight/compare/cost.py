@@ -16,10 +16,11 @@ MACHINE = ("host", "device", "gpu", "cpu_capability", "threads", "processes", "t
 def cost(run: RunFacts) -> Row:
     """Seconds inside steps for a thousand images: over the whole run, and of its median part."""
     record = run.record
-    if not len(record.images):
+    paid = record.images[record.inherited :]  # a fork did not pay for its parent's
+    if not len(paid):
         return Row(run.name, machine(run), {})
-    images = record.images - record.images[0] + run.batch_size  # a fork did not pay for its parent's
-    seconds = record.hours * 3600
+    images = paid - paid[0] + run.batch_size
+    seconds = record.hours[record.inherited :] * 3600
     numbers = {
         MEAN: Number(float(seconds[-1] / images[-1] * 1000)),
         MEDIAN: Number(median_part(seconds, images / 1000)),

@@ -149,6 +149,14 @@ def legends(comparison: Comparison) -> dict[str, tuple[int, str]]:
 
 
 def _caption(pair: SideBySide, chosen: Sequence[Chosen]) -> str:
+    if pair.newest:
+        told = "; ".join(
+            f"{one.run} after step {count(one.sheet.step)}, {amount_told('images', one.images)}"
+            for one in chosen
+        )
+        return (
+            f"The newest sheets, after different amounts of training: {told}. A run a row, the same noises."
+        )
     axis, amount = pair.budget.axis, pair.budget.amount
     words = f"At {amount_told(axis, amount)}: the same noises and conditions in every column, a run a row."
     exact = all(one.share > 0.999 for one in chosen)

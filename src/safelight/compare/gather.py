@@ -16,7 +16,7 @@ import numpy as np
 from safelight.compare.measured import Measured, read_measured
 from safelight.config import UserError, flatten, override
 from safelight.render.history import Series, Steps
-from safelight.store import metrics
+from safelight.store import lineage
 from safelight.store.journal import Intervention
 from safelight.store.listing import Status, summary
 from safelight.store.run import Parent, RunDirectory, require_plain
@@ -40,6 +40,7 @@ class Record:
     images: Steps  # (N,) seen
     hours: Series  # (N,) spent inside steps: no sheets, no checkpoints, no evaluation
     columns: Mapping[str, Column] = field(default_factory=dict)
+    inherited: int = 0  # rows at the beginning that are of the run it was forked from; they took it no hours
 
     def along(self, axis: Axis) -> Series:
         """(N,) images seen, or hours."""
@@ -99,6 +100,8 @@ class RunFacts:
     code: Mapping[str, Any] = field(default_factory=dict)
     environments: tuple[Mapping[str, Any], ...] = ()  # of each session; host among them
     parent: Parent | None = None
+    parent_name: str = ""  # where it is beside the run
+    verdicts: tuple[str, ...] = ()  # of the monitors, in force at the end
     record: Record = field(default_factory=lambda: record_of(()))
     sheets: tuple[Sheet, ...] = ()
     measured: tuple[Measured, ...] = ()
@@ -126,9 +129,11 @@ class RunFacts:
     def fate(self) -> str:
         """What is to be known before trusting its end; "" where it finished and was finite throughout."""
         record, words = self.record, []
-        if self.status != "finished":
+        if self.status == "forked":
+            words.append(f"not trained since it was forked, at step {self.step:,} of {self.steps:,}")
+        elif self.status != "finished":
             words.append(f"{self.status} after step {self.step:,} of {self.steps:,}")
-        if not len(record.steps):
+        if not len(record.steps) or (self.status != "forked" and record.inherited == len(record.steps)):
             words.append("it recorded no step")
         if record.sound < len(record.steps):
             first = int(record.steps[record.sound])
@@ -163,6 +168,8 @@ def _gather(directory: RunDirectory) -> RunFacts:
         problems.append(str(error))
     measured, unread = read_measured(directory.path)
     sessions = journal.of_kind("session")
+    lines, parent = lineage.recorded(directory), lineage.parent_of(directory)
+    begun = info.parent.step if info.parent else 0
     return RunFacts(
         name=directory.name,
         path=directory.path,
@@ -180,7 +187,9 @@ def _gather(directory: RunDirectory) -> RunFacts:
             {"host": one.fields.get("host", ""), **one.fields.get("environment", {})} for one in sessions
         ),
         parent=info.parent,
-        record=record_of(metrics.merged(directory.path)),
+        parent_name=parent.name if parent else "",
+        verdicts=tuple(lineage.verdicts(directory)),
+        record=record_of(lines, sum(int(line["step"]) < begun for line in lines)),
         sheets=tuple(
             Sheet(int(path.stem), path)
             for path in sorted(directory.sheets.glob("*.png"))
@@ -191,8 +200,8 @@ def _gather(directory: RunDirectory) -> RunFacts:
     )
 
 
-def record_of(lines: Sequence[Mapping[str, Any]]) -> Record:
-    """The rows of a run's metrics, as they stand on disk, in columns."""
+def record_of(lines: Sequence[Mapping[str, Any]], inherited: int = 0) -> Record:
+    """The rows of a run's metrics, as they stand on disk, in columns. inherited: of them, from its parent."""
     names = dict.fromkeys(name for line in lines for name in line)
     columns = {}
     for name in names:
@@ -201,10 +210,11 @@ def record_of(lines: Sequence[Mapping[str, Any]]) -> Record:
         own = [(row, float(line[name])) for row, line in enumerate(lines) if name in line]
         rows, values = zip(*own, strict=True)
         columns[name] = Column(np.array(rows, np.int64), np.array(values, np.float64))
-    seconds = [float(line["seconds"]) for line in lines]
+    seconds = [0.0 if row < inherited else float(line["seconds"]) for row, line in enumerate(lines)]
     return Record(
         steps=np.array([line["step"] + 1 for line in lines], np.int64),
         images=np.array([line["images"] for line in lines], np.int64),
         hours=np.cumsum([value if math.isfinite(value) else 0.0 for value in seconds]) / 3600,
         columns=columns,
+        inherited=inherited,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from safelight.compare import numbers
-from safelight.compare.basis import Number, Row, Told
+from safelight.compare.basis import Column, Number, Row, Told
 from safelight.compare.bound import bounds
 from safelight.compare.budget import Budget
 from safelight.compare.comparison import Comparison, compare
@@ -28,7 +28,8 @@ class Value:
     end: Number  # as far as the run came
     now: Number | None = None  # at equal images seen
     before: Number | None = None
-    why_not: str = ""  # what forbids to put the other run's beside it
+    why_not: str = ""  # what forbids to put the other run's beside it; "" where that did not measure it
+    images: tuple[int, int] = (0, 0)  # seen when `now` and `before` were taken
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,15 @@ def _beside(end: Row, before: RunFacts | None, told: Told) -> Iterator[Value]:
     """The numbers of a row, each with what stands in one column with it."""
     for name, number in end.numbers.items():
         own = [column for column in told.columns if end.run in column.runs and name in column.names]
-        rows = {row.run: row.numbers for row in own[0].rows} if own else {}
-        other = rows.get(before.name, {}).get(name) if before else None
+        rows = {row.run: row for row in own[0].rows} if own else {}
+        now, then = rows.get(end.run), rows.get(before.name) if before else None
+        other = then.numbers.get(name) if then else None
         why = ""
-        if before and other is None:
+        if before and other is None and any(_has(column, before.name, name) for column in told.columns):
             why = next((", ".join(one[0] for one in apart.facts) for apart in told.apart), "")
-        yield Value(name, number, rows.get(end.run, {}).get(name), other, why)
+        images = now.images if now else 0, then.images if then else 0
+        yield Value(name, number, now.numbers.get(name) if now else None, other, why, images)
+
+
+def _has(column: Column, run: str, name: str) -> bool:
+    return any(row.run == run and name in row.numbers for row in column.rows)

@@ -10,9 +10,9 @@ from datetime import datetime
 import numpy as np
 
 from safelight.compare import drawings, tables
-from safelight.compare.basis import worded
+from safelight.compare.basis import Number, worded
 from safelight.compare.gather import RunFacts
-from safelight.compare.log import Entry
+from safelight.compare.log import Entry, Value
 from safelight.compare.settings import Difference
 from safelight.config import UserError, flatten
 from safelight.render.beside import ACROSS, side_by_side
@@ -24,6 +24,7 @@ from safelight.render.wording import count, duration, number, plural
 HOUR = 3600
 MOST = 3  # changes that a line of the table says
 EPOCHS = 24  # rows of an epoch each
+NEAR = 0.01  # share of the images seen by which two amounts are still called equal
 
 
 def log_page(entries: Sequence[Entry], place: str, full: int, written: str = "") -> Page:
@@ -180,14 +181,24 @@ def _values(entry: Entry) -> Table:
         (
             value.name,
             tables.told(value.end),
-            tables.told(value.now),
-            tables.told(value.before) if value.before else f"not comparable: {value.why_not}",
+            _at(value.now, value.images[0], entry.equal_images),
+            _at(value.before, value.images[1], entry.equal_images) if value.before else _missing(value),
             tables.against(value.now, value.before),
         )
         for value in entry.values
     )
     given = f"at {count(entry.equal_images)} images"
     return Table(("number", "at its end", given, f"{entry.before.name} {given}", "difference"), rows, 1)
+
+
+def _at(own: Number | None, images: int, equal: int) -> str:
+    """A number, and how many images were seen where those are not as many as the column says."""
+    near = abs(images - equal) <= NEAR * equal
+    return tables.told(own) if own is None or near else f"{tables.told(own)} (at {count(images)})"
+
+
+def _missing(value: Value) -> str:
+    return f"not comparable: {value.why_not}" if value.why_not else "not measured"
 
 
 def _sheet(entry: Entry) -> tuple[Block, ...]:

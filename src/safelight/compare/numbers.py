@@ -61,6 +61,16 @@ def measured_while_training(run: RunFacts, budget: Budget) -> Row:
     return _latest(run, budget, {**data_basis(run, settings), **stated, **averaging(settings)}, "evaluate/")
 
 
+def monitored(run: RunFacts, budget: Budget) -> Row:
+    """What the monitors measured of the watched samples, as last within the budget."""
+    settings = run.settings_at(_last_step(run, budget))
+    stated = {key: worded(value) for key, value in settings.items() if key.startswith("sample.")}
+    fixed = {key: _told(settings, key) for key in ("watch.images", "watch.seed")}
+    return _latest(
+        run, budget, {**data_basis(run, settings), **fixed, **stated, **averaging(settings)}, "monitor/"
+    )
+
+
 def metrics(run: RunFacts) -> list[Row]:
     """Stored evaluations: of every basis the latest, with a row of its own.
 

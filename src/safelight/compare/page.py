@@ -36,6 +36,12 @@ BOUND_RULE = (
     "bpd*: bits a pixel value of the evidence lower bound at its best sigma, of a density on [0, 1]; less is "
     "better. mse: of pixel values in [0, 1]. kl: nats an image. sigma: of the decoder, implied by the loss."
 )
+MONITOR_RULE = (
+    "Few samples, beside as many real images. diversity, coverage, classes: shares of what real images have, "
+    "1 is as good as they are. condition: how much an image changes with its condition, as a share of how "
+    "images differ. colour: distance of the mean colours, less is better. copies: share of samples that are "
+    "training images, past that of held-out ones."
+)
 NOTHING = "Fewer than two runs recorded anything, so there is no equal budget to compare at."
 
 
@@ -57,6 +63,7 @@ def page_of(comparison: Comparison, written: str = "", title: str = "") -> Page:
             Section("What was learned", _learned(comparison)),
             Section("Held-out", _held_out(comparison)),
             Section("Metrics", _metrics(comparison)),
+            Section("Health", _health(comparison)),
             Section("Cost", _cost(comparison)),
         ),
     )
@@ -105,6 +112,8 @@ def _pictures(comparison: Comparison) -> tuple[Block, ...]:
             blocks.append(Text(f"At {amount} ({names}) it is the same sheets that were drawn last."))
         else:
             blocks += drawings.beside(pair, runs, f"hours-{place}")
+    for place, pair in enumerate(comparison.by_images.newest, start=1):
+        blocks += drawings.beside(pair, runs, f"newest-{place}")
     reasons = dict.fromkeys(
         (
             *tables.apart_told(comparison.by_images.apart, "may not share a picture with"),
@@ -143,7 +152,7 @@ def _differences(comparison: Comparison) -> tuple[Block, ...]:
     if comparison.edits:
         blocks.append(Rows(tables.edits_table(comparison.edits), "Interventions"))
     else:
-        blocks.append(Text("Nobody intervened in any of them."))
+        blocks.append(Text("No settings were changed during training."))
     if comparison.surroundings:
         table = tables.settings_table(comparison.surroundings, names)
         blocks.append(Rows(table, "Data, code and environment"))
@@ -199,7 +208,21 @@ def _held_out(comparison: Comparison) -> tuple[Block, ...]:
     blocks += drawings.curves_drawing(panels, "images", "held-out", "Losses on images never trained on.")
     for at in comparison.at:
         given = drawings.amount_told(at.budget.axis, at.budget.amount)
-        blocks += _told(at.held_out, f"At {given}, as last measured within it")
+        blocks += _told(at.held_out, f"Last measured within {given}")
+    return tuple(blocks)
+
+
+def _health(comparison: Comparison) -> tuple[Block, ...]:
+    """Verdicts at the ends of the runs, and the numbers of the monitors at the largest equal budget."""
+    lines = tuple(
+        f"{run.name}: {', '.join(run.verdicts) or 'no verdict against it'}." for run in comparison.runs
+    )
+    blocks: list[Block] = [Notes(lines)]
+    if comparison.at and comparison.at[0].monitored.columns:
+        at = comparison.at[0]
+        given = drawings.amount_told(at.budget.axis, at.budget.amount)
+        blocks += _told(at.monitored, f"Watched samples, last measured within {given}")
+        blocks.append(Text(MONITOR_RULE, quiet=True))
     return tuple(blocks)
 
 
@@ -212,7 +235,7 @@ def _learned(comparison: Comparison) -> tuple[Block, ...]:
     blocks: list[Block] = []
     for verdict in at.bounds.verdicts:
         blocks += _notes(verdict.words)
-    blocks += _told(at.bounds.told, f"At {given}, as last measured within it")
+    blocks += _told(at.bounds.told, f"Last measured within {given}")
     runs = {run.name: run for run in comparison.runs}
     for place, column in enumerate(at.bounds.told.columns, start=1):
         blocks += drawings.reconstructions(_of(runs, column), f"reconstructions-{place}")

@@ -25,11 +25,12 @@ class Chosen:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Sheets of the same noises and conditions, from runs that were given equally much."""
+    """Sheets of the same noises and conditions, from runs that were given equally much; or the newest."""
 
     budget: Budget
     sheets: tuple[Chosen, ...]
     without: tuple[str, ...] = ()  # runs that were given as much but drew no sheet within it
+    newest: bool = False  # the last sheet of each run, whatever it was given by then
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Pictures:
     """Samples of the same noises, and the runs between which there are none."""
 
     pairs: tuple[SideBySide, ...] = ()
+    newest: tuple[SideBySide, ...] = ()  # the last sheets of all, where those are not among the pairs
     apart: tuple[Apart, ...] = ()  # runs whose sheets show other noises, and why
     samplers: tuple[Apart, ...] = ()  # runs whose sheets were drawn by other settings of [sample]
 
@@ -78,8 +80,17 @@ def pictures(runs: Sequence[RunFacts], axis: Axis) -> Pictures:
         own = [by_name[name] for name in column.runs]
         given = budgets.of(own, axis)
         pairs += [_side_by_side([by_name[name] for name in one.runs], one) for one in _shown(given, axis)]
+    pairs = [pair for pair in pairs if len(pair.sheets) > 1]
+    shown = [{(one.run, one.sheet.step) for one in pair.sheets} for pair in pairs]
+    newest = []
+    for column in columns if axis == "images" else ():
+        last = tuple(_last(by_name[name]) for name in column.runs)
+        if len(last) > 1 and {(one.run, one.sheet.step) for one in last} not in shown:
+            most = Budget("images", max(one.images for one in last), column.runs)
+            newest.append(SideBySide(most, last, newest=True))
     return Pictures(
-        tuple(pair for pair in pairs if len(pair.sheets) > 1),
+        tuple(pairs),
+        tuple(newest),
         apart(columns),
         _samplers(columns, by_name),
     )
@@ -105,6 +116,12 @@ def _side_by_side(runs: Sequence[RunFacts], budget: Budget) -> SideBySide:
         amount = images if budget.axis == "images" else hours
         chosen.append(Chosen(run.name, sheet, images, hours, amount / budget.amount))
     return SideBySide(budget, tuple(chosen), tuple(without))
+
+
+def _last(run: RunFacts) -> Chosen:
+    sheet = run.sheets[-1]
+    images = budgets.images_at(run, sheet.step)
+    return Chosen(run.name, sheet, images, budgets.hours_at(run.record, sheet.step), 1.0)
 
 
 def _samplers(columns: Sequence[Column], runs: dict[str, RunFacts]) -> tuple[Apart, ...]:

@@ -10,7 +10,7 @@ from safelight.compare.basis import Apart, Told
 from safelight.compare.comparison import AtBudget, Comparison
 from safelight.compare.gather import RunFacts
 from safelight.compare.log import Entry
-from safelight.compare.pictures import Pictures
+from safelight.compare.pictures import Pictures, SideBySide
 from safelight.compare.seeds import RULE, Seeds
 
 
@@ -72,6 +72,7 @@ def _run(run: RunFacts) -> dict[str, Any]:
         "hours": float(record.hours[-1]) if len(record.hours) else 0.0,
         "finite_images": int(record.reach("images")),
         "fate": run.fate,
+        "verdicts": list(run.verdicts),
         "problems": list(run.problems),
         "data_fingerprint": run.data.get("fingerprint"),
     }
@@ -84,6 +85,7 @@ def _at(at: AtBudget) -> dict[str, Any]:
         "total": _told(at.total),
         "held_out": _told(at.held_out),
         "evaluate": _told(at.measured),
+        "monitor": _told(at.monitored),
         "bound": {**_told(at.bounds.told), "verdicts": [asdict(one) for one in at.bounds.verdicts]},
     }
 
@@ -125,24 +127,29 @@ def _pictures(pictures: Pictures) -> dict[str, Any]:
         "pairs": [
             {
                 "budget": asdict(pair.budget),
-                "sheets": [
-                    {
-                        "run": one.run,
-                        "step": one.sheet.step,
-                        "path": str(one.sheet.path),
-                        "images": one.images,
-                        "hours": one.hours,
-                        "share": one.share,
-                    }
-                    for one in pair.sheets
-                ],
+                "sheets": _sheets(pair),
                 "without": list(pair.without),
             }
             for pair in pictures.pairs
         ],
+        "newest": [_sheets(pair) for pair in pictures.newest],
         "apart": _apart(pictures.apart),
         "samplers": _apart(pictures.samplers),
     }
+
+
+def _sheets(pair: SideBySide) -> list[dict[str, Any]]:
+    return [
+        {
+            "run": one.run,
+            "step": one.sheet.step,
+            "path": str(one.sheet.path),
+            "images": one.images,
+            "hours": one.hours,
+            "share": one.share,
+        }
+        for one in pair.sheets
+    ]
 
 
 def _seeds(seeds: Seeds) -> dict[str, Any]:

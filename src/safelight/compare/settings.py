@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from safelight.compare.basis import worded
 from safelight.compare.gather import RunFacts
-from safelight.config import flatten
+from safelight.config import flatten, override
 
 Role = Literal["training", "sampling", "watching"]
 
-ABSENT = "not there"  # a key that the recipe of a run does not have
+ABSENT = "not set"  # a key that the recipe of a run does not have
 # Sections that decide what is looked at and kept, not what is trained.
 WATCHING = ("watch", "checkpoint", "evaluate", "tape", "monitor", "check")
 IGNORED = ("about",)  # words
@@ -69,12 +69,14 @@ def edits(runs: Sequence[RunFacts]) -> tuple[Edit, ...]:
     """Every value changed while a run went on, by run and step."""
     found = []
     for run in runs:
+        tree = run.tree
         for one in sorted(run.interventions, key=lambda one: one.step):
-            before = run.settings_at(one.step - 1)
+            before = aligned({"before": flatten(tree), "after": one.changes})["before"]
             found += [
                 Edit(run.name, one.step, one.step * run.batch_size, key, _told(before, key), worded(value))
                 for key, value in one.changes.items()
             ]
+            tree = override(tree, one.changes)
     return tuple(found)
 
 
@@ -108,6 +110,7 @@ def role_of(key: str) -> Role:
 
 
 def _differing(facts: Mapping[str, Mapping[str, Any]]) -> tuple[Difference, ...]:
+    facts = aligned(facts)
     keys = dict.fromkeys(key for own in facts.values() for key in own)
     found = []
     for key in keys:
@@ -117,6 +120,22 @@ def _differing(facts: Mapping[str, Mapping[str, Any]]) -> tuple[Difference, ...]
         if len(set(values.values())) > 1:
             found.append(Difference(key, role_of(key), values))
     return tuple(found)
+
+
+def aligned(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Flat settings in which a key that is a value for some is one for all: a number here, a ramp there."""
+    keys = {key for own in facts.values() for key in own}
+    whole = {key for key in keys if any(other.startswith(f"{key}.") for other in keys)}
+    found: dict[str, dict[str, Any]] = {}
+    for run, own in facts.items():
+        found[run] = {}
+        for key, value in own.items():
+            above = next((other for other in sorted(whole) if key.startswith(f"{other}.")), None)
+            if above is None:
+                found[run][key] = value
+            else:
+                found[run].setdefault(above, {})[key.removeprefix(f"{above}.")] = value
+    return found
 
 
 def _told(settings: Mapping[str, Any], key: str) -> str:

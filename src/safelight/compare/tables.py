@@ -156,7 +156,10 @@ def notes_of(columns: Sequence[Column]) -> tuple[str, ...]:
         if min(images) < (1 - UNEQUAL) * max(images):
             runs = ", ".join(column.runs)
             span = f"{count(min(images))} to {count(max(images))}"
-            notes.append(f"{runs}: not measured at equal images seen, but at {span}; more training flatters.")
+            notes.append(
+                f"{runs}: measured at different amounts of training ({span} images seen); "
+                "favours the longer run."
+            )
     return tuple(notes)
 
 
@@ -172,8 +175,9 @@ def weights_told(reasons: Sequence[Apart]) -> tuple[str, ...]:
 def fates(runs: Sequence[RunFacts]) -> tuple[str, ...]:
     """What is to be known of runs before trusting their ends, and what could not be read."""
     names = {run.id: run.name for run in runs}
+    elsewhere = "a run that is not here"
     lines = [
-        f"{run.name}: forked from {names.get(run.parent.run, 'a run that is not here')} at step "
+        f"{run.name}: forked from {names.get(run.parent.run, run.parent_name or elsewhere)} at step "
         f"{count(run.parent.step)}; its images are counted from the start, its time from there."
         for run in runs
         if run.parent
@@ -203,11 +207,16 @@ def settings_summary(found: Sequence[Difference]) -> str:
 
 
 def against(own: Number | None, first: Number | None) -> str:
-    """The difference from the first: a share, or a multiple where it is many times that."""
-    if own is None or first is None or not first.value:
+    """The difference from the first: a share of its size, a multiple where it is many times that, or else,
+    where one of them is not above 0 and the other is, plainly. Less has a minus, whatever the signs are."""
+    if own is None or first is None or not math.isfinite(own.value - first.value):
         return "–"
-    ratio = own.value / first.value
-    return percent(ratio - 1) if 0 < ratio < 10 else f"{number(ratio)} ×" if first.value > 0 else "–"
+    ratio = own.value / first.value if first.value else 0.0
+    if 0 < ratio < 10:
+        return percent((own.value - first.value) / abs(first.value))
+    if ratio > 0 and first.value > 0:
+        return f"{number(ratio)} ×"
+    return ("+" if own.value > first.value else "") + number(own.value - first.value)
 
 
 def _cost(row: Row) -> float:
