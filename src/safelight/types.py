@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 Nets = Mapping[str, nn.Module]
+Unit = tuple[str, Literal["less", "more", ""]]  # of a value, and which of it is better; "" where neither is
 Values = Mapping[str, Tensor]
 
 
@@ -110,6 +111,7 @@ class Method(Protocol):
     configurations of the recipe. `components` names every loss component with its default weight.
     Roles that a recipe may leave out are in `optional_roles`, where there are any. An encoder, which draws no
     images, says `draws = False`.
+    `title` says the family in a few words, for reports; by default the name of the method does.
     A method may add any of the optional hooks of `Remembers`, `Encodes`, `Styled`, `Measures`, `Looks`,
     `Balances` and `Draws` below.
     """
@@ -171,7 +173,8 @@ class Styled(Protocol):
 class Measures(Protocol):
     """Optional: values (b,) on held-out data that need no sampling.
 
-    nets: those of which averages are kept as averages, all in evaluation mode.
+    nets: those of which averages are kept as averages, all in evaluation mode. A method may say the unit of
+    each in `units`, a mapping of names to `Unit`; the others are losses, of which less is better.
     """
 
     def measure(self, nets: Nets, batch: Batch, draw: Draw) -> Values: ...

@@ -56,7 +56,6 @@ def test_an_evaluation_is_printed_stored_and_reported(evaluate, runs):
     assert "real against real" in out
     assert "sampling:    sampler ancestral, steps 4, guidance 5.0" in out
     assert len(list(stored.parent.glob("*.json"))) == 2
-    evaluate(command="report")
     report = (runs / "first" / "report.md").read_text()
     assert "## Measurements" in report
     assert "held-out images against training images, 40 against 800" in report

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,11 +104,20 @@ def test_the_sentence_states_the_computed_change() -> None:
 
 def test_a_held_out_value_that_has_risen_from_its_minimum_is_told() -> None:
     found = held_out(Curve("h", np.array([0, 100, 200, 300]), np.array([2.0, 1.0, math.nan, 1.1])))
-    assert (found.first, found.smallest, found.smallest_step, found.last) == (2.0, 1.0, 100, 1.1)
+    assert (found.first, found.best, found.best_step, found.last) == (2.0, 1.0, 100, 1.1)
     assert found.regression == pytest.approx(0.1)
     assert risen(found).replace("\u00a0", " ") == "At the end 10 % above its minimum at step 100."
     assert risen(held_out(curve([2.0, 1.0, 1.01]))) == ""
     assert risen(held_out(curve([math.nan]))) == "No finite value."
+
+
+def test_a_held_out_value_is_judged_by_its_own_direction() -> None:
+    """A cosine that falls is a loss; the KL of a posterior is neither better high nor low."""
+    values = replace(curve([1.0, 2.0, 1.0]), better="more")
+    assert risen(held_out(values)).replace("\u00a0", " ") == "At the end 50 % below its maximum at step 1."
+    assert risen(held_out(replace(values, better="less"))) == ""
+    neither = held_out(replace(curve([0.1, 0.0, 9.0]), better=""))
+    assert (neither.first, neither.best_step, neither.last, risen(neither)) == (0.1, -1, 9.0, "")
 
 
 def test_curves_that_do_not_ascend_or_match_are_refused() -> None:

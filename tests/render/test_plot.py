@@ -85,6 +85,14 @@ def test_poor_histories_still_give_figures(broken: History) -> None:
         ElementTree.fromstring(to_svg(figure))
 
 
+def test_held_out_values_of_one_unit_share_an_axis_and_others_do_not() -> None:
+    values = {"mse": "squared error", "kl": "nats", "t 0.0-0.5": "", "t 0.5-1.0": ""}
+    curves = tuple(Curve(name, STEPS, STEPS + 1.0, unit=unit) for name, unit in values.items())
+    axes = held_out_figure(History(held_out=curves)).axes
+    shown = [(ax.get_ylabel(), [line.get_label() for line in ax.lines]) for ax in axes]
+    assert shown == [("squared error", ["mse"]), ("nats", ["kl"]), ("loss", ["t 0.0-0.5", "t 0.5-1.0"])]
+
+
 def test_names_are_text_and_never_markup() -> None:
     named = Curve(HOSTILE, STEPS, STEPS + 1.0, note=HOSTILE)
     events = (Event(10, "verdict", HOSTILE),)

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 
@@ -42,6 +43,8 @@ def full_facts(run: Path, word: str = "plain") -> ReportFacts:
     return ReportFacts(
         name=word,
         summary=word,
+        verdict=(word,),
+        unmeasured=(word,),
         written=word,
         recipe={word: word, "data": {word: [1, word], "deep": {"lr": 1e-05, "on": True}}},
         step=200,
@@ -120,6 +123,14 @@ def test_html_is_one_file(plain_run: Path) -> None:
     assert page.tags.count("svg") == 2
     ids = [value for name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
+
+
+def test_a_report_begins_with_its_verdict_and_what_was_not_measured(tmp_path: Path) -> None:
+    facts = replace(full_facts(tmp_path), verdict=("Finished: 2 of 2 steps.",), unmeasured=("distances.",))
+    markdown, html = written(tmp_path, facts)
+    assert "\n## Verdict\n\n- Finished: 2 of 2 steps.\n- Not measured: distances.\n\n## Samples\n" in markdown
+    assert re.findall("<h2>(.*?)</h2>", html)[:2] == ["Verdict", "Samples"]
+    assert "<li>Finished: 2 of 2 steps.</li>\n<li>Not measured: distances.</li>" in html
 
 
 def test_links_of_the_markdown_exist(plain_run: Path) -> None:

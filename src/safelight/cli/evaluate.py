@@ -55,6 +55,7 @@ def evaluate(
     """Measure samples of a run against its training images, and store the result with the run."""
     from safelight.cli.bar import bar
     from safelight.run import Run
+    from safelight.session.report import write_report
     from safelight.store import evaluations
     from safelight.store.run import runs_directory
 
@@ -65,6 +66,8 @@ def evaluate(
             n, features, seed=seed, reference=reference, how=how, tell=tell, progress=progress
         )
     path = evaluations.store(opened.directory.path, measured.name, measured.plain())
+    if not opened.directory.is_locked():  # a run that trains writes its own at its end
+        write_report(opened.directory)
     if as_json:
         print_json({"run": opened.name, "stored": str(path), **measured.plain()})
     else:

@@ -45,6 +45,11 @@ class Denoise:
         self.phases = (Phase("denoise", ("denoiser",), self.loss),)
         self.shape: tuple[int, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """The family in a few words, as reports say it."""
+        return f"one-step denoiser at sigma {self.config.sigma:g}"
+
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
         """The denoiser: forward(z, t, given, present) -> x, of the shape of z; t is 0."""
         self.shape = spec.shape

@@ -119,6 +119,13 @@ class Diffusion:
             )
             self.alphas_cumprod = samplers.alphas_cumprod(betas)
 
+    @property
+    def title(self) -> str:
+        """The family in a few words, as reports say it."""
+        return (
+            "rectified flow" if self.config.process == "flow" else f"DDPM of {self.config.timesteps:,} steps"
+        )
+
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
         """The denoiser: forward(x_t, t, given, present) -> prediction, of the shape of x_t."""
         self.shape = spec.shape

@@ -22,7 +22,7 @@ from torch.nn.functional import softplus
 from safelight import augment
 from safelight.config import Section
 from safelight.methods import NetworkConfig
-from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Phase, Values
+from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Phase, Unit, Values
 
 
 class GanConfig(Section):
@@ -60,6 +60,8 @@ class Gan:
     ema: ClassVar[tuple[str, ...]] = ("generator",)
     frozen: ClassVar[tuple[str, ...]] = ()
 
+    units: ClassVar[Mapping[str, Unit]] = {"logit": ("D(x)", "")}
+
     def __init__(self, config: GanConfig, networks: Mapping[str, NetworkConfig]) -> None:
         self.config = config
         self.configs = networks
@@ -79,6 +81,11 @@ class Gan:
                 Phase("penalise", trains, self.penalty, self.config.penalty_every, components=("r1", "r2"))
             )
         return tuple(phases)
+
+    @property
+    def title(self) -> str:
+        """The family in a few words, as reports say it."""
+        return f"{self.config.loss} GAN"
 
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
         """generator(z, given, present) -> (b, C, H, W); discriminator(x, given, present) -> logits (b,)."""

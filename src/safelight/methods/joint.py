@@ -20,7 +20,7 @@ from safelight import augment
 from safelight.config import Section, UserError
 from safelight.contrast import infonce
 from safelight.methods import NetworkConfig
-from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
+from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Unit, Values
 
 STEEPEST = 100.0  # 1 / τ, at most
 
@@ -49,9 +49,19 @@ class Joint:
     draws: ClassVar[bool] = False
     components: ClassVar[Mapping[str, float]] = {"image_text": 0.5, "text_image": 0.5}
 
+    units: ClassVar[Mapping[str, Unit]] = {
+        "retrieval rank": ("share", "more"),
+        "retrieval first": ("share", "more"),
+    }
+
     def __init__(self, config: JointConfig, networks: Mapping[str, NetworkConfig]) -> None:
         self.config, self.configs = config, networks
         self.phases = (Phase("agree", ("image", "text"), self.loss, whole=True),)
+
+    @property
+    def title(self) -> str:
+        """The family in a few words, as reports say it."""
+        return "joint encoder of images and texts"
 
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
         """image(x) and text(h) -> (b, features); text.log_scale = log(1 / τ)."""

@@ -37,7 +37,7 @@ from safelight.config import Section
 from safelight.contrast import distance, perturbed
 from safelight.methods import NetworkConfig
 from safelight.networks.style_discriminator import judged
-from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
+from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Unit, Values
 
 PATH_DECAY = 0.01  # of the running mean of path lengths
 
@@ -91,6 +91,8 @@ class TextGan:
     optional_roles: ClassVar[tuple[str, ...]] = ("encoder", "perceptual")
     ema: ClassVar[tuple[str, ...]] = ("generator",)
 
+    units: ClassVar[Mapping[str, Unit]] = {"text cosine": ("cosine", "more")}
+
     def __init__(self, config: TextGanConfig, networks: Mapping[str, NetworkConfig]) -> None:
         self.config, self.configs = config, networks
         self.frozen = tuple(role for role in self.optional_roles if role in networks)
@@ -120,6 +122,11 @@ class TextGan:
         self.components: Mapping[str, float] = components
         self.equilibria: Mapping[str, float] = {"d": 2 * math.log(2), "g": math.log(2)}
         self.phases = tuple(phases)
+
+    @property
+    def title(self) -> str:
+        """The family in a few words, as reports say it."""
+        return "text-to-image GAN"
 
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
         """generator.mapping(z) -> w, generator.synthesis(w, given, present, noise) -> images;

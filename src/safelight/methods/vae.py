@@ -32,7 +32,7 @@ from safelight.config import Section
 from safelight.contrast import distance
 from safelight.methods import NetworkConfig
 from safelight.sliders import Slider
-from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
+from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Unit, Values
 
 FORGETS = 0.9  # of the running mean of mse, a step: it follows within ten
 FIRST = 1 / 12  # its value before the first step: the variance of a pixel of which nothing is known
@@ -91,6 +91,13 @@ class Vae:
     ema: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     optional_roles: ClassVar[tuple[str, ...]] = ("perceptual", "discriminator")
 
+    units: ClassVar[Mapping[str, Unit]] = {
+        "mse": ("squared error", "less"),
+        "kl": ("nats", ""),
+        "active units": ("units", ""),
+        "bpd*": ("bits a pixel value", "less"),
+    }
+
     def __init__(self, config: VaeConfig, networks: Mapping[str, object]) -> None:
         self.config = config
         self.encoder: EncoderConfig = networks["encoder"]  # type: ignore[assignment]
@@ -116,6 +123,11 @@ class Vae:
         self.spec = DataSpec((0, 0, 0))
         self.latent_shape: tuple[int, ...] = ()
         self.sliders: tuple[Slider, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The family in a few words, as reports say it."""
+        return "variational autoencoder"
 
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
         """The encoder, a decoder of its latent, and what else the recipe has.

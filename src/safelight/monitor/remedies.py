@@ -38,7 +38,7 @@ def remedies(name: Name, tree: Tree, at: int = 0) -> tuple[Remedy, ...]:
 
 def command(remedy: Remedy, run: str, recipe: str, at: int) -> str:
     """What to type: back to step `at` of a run and on with the remedy; or a new run, from its recipe."""
-    changes = [f"{key}={_toml(value)}" for key, value in remedy.changes.items()]
+    changes = [f"{key}={toml(value)}" for key, value in remedy.changes.items()]
     if remedy.live and at:
         words = ["safelight", "fork", run, "--at", str(at), *changes]
     else:
@@ -201,10 +201,11 @@ def _scaled(weight: Any, factor: float) -> Any:
     return weight * factor
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
     """A value as TOML on one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {_toml(own)}" for name, own in value.items()) + "}"
+        return "{" + ", ".join(f"{name} = {toml(own)}" for name, own in value.items()) + "}"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        short = f"{value:.6g}"
+        return short if float(short) == value else repr(value)
     return json.dumps(value)

@@ -111,27 +111,30 @@ def analyse(curve: Curve) -> Analysis:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A held-out value in numbers. NaN where unknown."""
+    """A held-out value in numbers. NaN where unknown, or where neither less nor more is better."""
 
-    name: str
+    curve: Curve
     first: float
-    smallest: float
-    smallest_step: int
+    best: float
+    best_step: int
     last: float
 
     @property
     def regression(self) -> float:
-        """(last - smallest) / |smallest|: how far the value has risen again."""
-        return (self.last - self.smallest) / abs(self.smallest) if self.smallest else math.nan
+        """|last - best| / |best|: how far the value is from its best again."""
+        return abs(self.last - self.best) / abs(self.best) if self.best else math.nan
 
 
 def held_out(curve: Curve) -> HeldOut:
     """A held-out value in numbers; those that are not finite are left out."""
     steps, values = curve.finite().steps, curve.finite().values
     if not len(values):
-        return HeldOut(curve.name, math.nan, math.nan, -1, math.nan)
-    low = int(np.argmin(values))
-    return HeldOut(curve.name, float(values[0]), float(values[low]), int(steps[low]), float(values[-1]))
+        return HeldOut(curve, math.nan, math.nan, -1, math.nan)
+    first, last = float(values[0]), float(values[-1])
+    if not curve.better:
+        return HeldOut(curve, first, math.nan, -1, last)
+    place = int(np.argmin(values) if curve.better == "less" else np.argmax(values))
+    return HeldOut(curve, first, float(values[place]), int(steps[place]), last)
 
 
 def _decaying_sums(steps: Steps, values: Series, half_life: float) -> tuple[Series, Series]:

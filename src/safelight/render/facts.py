@@ -92,6 +92,8 @@ class ReportFacts:
     name: str
     summary: str = ""  # one sentence: what was trained on what
     written: str = ""  # date of the report
+    verdict: tuple[str, ...] = ()  # where the run stands and what is to be known of it, a sentence each
+    unmeasured: tuple[str, ...] = ()  # what nothing can be said of, and what would measure it
     recipe: Mapping[str, Any] = field(default_factory=dict)  # resolved, nested by section
     step: int = 0  # steps done
     planned_steps: int | None = None

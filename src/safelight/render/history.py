@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,8 @@ class Curve:
     weight: float | None = None  # of a loss component: the one in force at the end
     reference: float | None = None  # a level worth knowing: an equilibrium, a floor
     note: str = ""  # what the level is, or how to read the curve
+    unit: str = ""
+    better: Literal["less", "more", ""] = "less"  # "" where neither is
 
     def __post_init__(self) -> None:
         if self.steps.shape != self.values.shape or self.steps.ndim != 1:
@@ -36,7 +38,7 @@ class Curve:
     def finite(self) -> Curve:
         """The curve without its values that are not finite."""
         keep = np.isfinite(self.values)
-        return Curve(self.name, self.steps[keep], self.values[keep], self.weight, self.reference, self.note)
+        return replace(self, steps=self.steps[keep], values=self.values[keep])
 
 
 @dataclass(frozen=True)

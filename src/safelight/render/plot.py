@@ -65,20 +65,27 @@ def loss_figure(history: History) -> Figure:
 
 
 def held_out_figure(history: History) -> Figure:
-    """Held-out values, a colour a band."""
-    measured = [band.finite() for band in history.held_out]
+    """Held-out values, a panel a unit, a colour a value."""
+    units: dict[str, list[Curve]] = {}
+    for curve in history.held_out:
+        if len((finite := curve.finite()).steps):
+            units.setdefault(curve.unit, []).append(finite)
     with style():
-        if not any(len(band.steps) for band in measured):
+        if not units:
             return _empty("Nothing was measured on held-out data.")
-        figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-        ax = figure.subplots()
-        for position, band in enumerate(measured):
-            colour = BANDS[position % len(BANDS)]
-            ax.plot(band.steps, band.values, color=colour, marker="o", markersize=3, label=band.name)
-        scale_values(ax, np.concatenate([band.values for band in measured]))
-        ax.set_xlim(left=min(int(band.steps[0]) for band in history.held_out if len(band.steps)))
-        _label_steps(ax, history)
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="held-out", alignment="left")
+        figure = Figure(
+            figsize=(WIDTH, 3.4 if len(units) == 1 else 1.9 * len(units) + 0.8), layout="constrained"
+        )
+        axes: list[Axes] = list(figure.subplots(len(units), 1, sharex=True, squeeze=False)[:, 0])
+        for ax, (unit, measured) in zip(axes, units.items(), strict=True):
+            for position, band in enumerate(measured):
+                colour = BANDS[position % len(BANDS)]
+                ax.plot(band.steps, band.values, color=colour, marker="o", markersize=3, label=band.name)
+            scale_values(ax, np.concatenate([band.values for band in measured]))
+            ax.set_ylabel(unit or "loss")
+            ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="held-out", alignment="left")
+        axes[0].set_xlim(left=min(int(band.steps[0]) for bands in units.values() for band in bands))
+        _label_steps(axes[-1], history)
     return figure
 
 

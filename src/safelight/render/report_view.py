@@ -64,7 +64,7 @@ def view(facts: ReportFacts) -> View:
         loss_notes=tuple((analysis.curve.name, told(analysis)) for analysis in analyses),
         skipped=_skipped(facts),
         held_out=_held_out(measured),
-        held_out_notes=tuple((own.name, words) for own in measured if (words := risen(own))),
+        held_out_notes=tuple((own.curve.name, words) for own in measured if (words := risen(own))),
         bound=Table(("held-out", "value", "what it means"), facts.rate.rows if facts.rate else ()),
         measurements=Table(
             ("metric", "value", "real against real", "step"),
@@ -131,6 +131,8 @@ def _value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} = {_value(own)}" for key, own in value.items()) or "none"
     return str(value)
 
 
@@ -171,10 +173,18 @@ def _losses(analyses: Sequence[Analysis]) -> Table:
 
 def _held_out(measured: Sequence[HeldOut]) -> Table:
     rows = tuple(
-        (own.name, number(own.first), number(own.smallest), _step(own.smallest_step), number(own.last))
+        (
+            own.curve.name,
+            own.curve.unit or "loss",
+            own.curve.better or "neither",
+            number(own.first),
+            number(own.best),
+            _step(own.best_step),
+            number(own.last),
+        )
         for own in measured
     )
-    return Table(("held-out", "first", "minimum", "at step", "last"), rows, numeric=1)
+    return Table(("held-out", "unit", "better", "first", "best", "at step", "last"), rows, numeric=3)
 
 
 def _skipped(facts: ReportFacts) -> str:

@@ -94,10 +94,11 @@ def told(analysis: Analysis) -> str:
 
 
 def risen(measured: HeldOut) -> str:
-    """How far a held-out value has risen from its minimum, in a sentence; "" where it has not."""
-    if measured.smallest_step < 0:
+    """How far a held-out value is from its best again, in a sentence; "" where it is not."""
+    if math.isnan(measured.last):
         return "No finite value."
-    if measured.regression <= 0.02:
+    if measured.best_step < 0 or not measured.regression > 0.02:
         return ""
-    above = percent(measured.regression).lstrip("+")
-    return f"At the end {above} above its minimum at step {count(measured.smallest_step)}."
+    share = percent(measured.regression).lstrip("+")
+    where = "above its minimum" if measured.curve.better == "less" else "below its maximum"
+    return f"At the end {share} {where} at step {count(measured.best_step)}."

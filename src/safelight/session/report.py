@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -12,22 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from safelight.config import flatten
+from safelight.config import UserError
 from safelight.evaluate.evaluation import Evaluation
 from safelight.recipes.recipe import Recipe
-from safelight.render.facts import Measurement, Picture, ReportFacts, Reproduce, Session, SheetFile
-from safelight.render.history import Curve, History
+from safelight.render.facts import Measurement, Picture, ReportFacts, Session, SheetFile
+from safelight.render.history import Curve, Event, History
 from safelight.render.report import write_report as render_report
 from safelight.render.sheet_file import read_sheet
+from safelight.render.wording import number, plural
 from safelight.session.bound import bound
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.session.remarks import at, events, remarks
+from safelight.session.reproduce import reproduce
 from safelight.session.watch import columns
-from safelight.store import evaluations, keep, metrics, pins, retention
+from safelight.store import evaluations, lineage, metrics, pins
 from safelight.store.journal import Entry, Journal
-from safelight.store.manifest import read as read_manifest
+from safelight.store.listing import Summary, summary
 from safelight.store.run import RunDirectory
-from safelight.types import Balances, DataSpec
+from safelight.types import Balances, DataSpec, Unit
 
 Lines = list[dict[str, Any]]  # of metrics: a value a step does not have is not in its line
 
@@ -39,10 +42,13 @@ def write_report(directory: RunDirectory) -> Path:
 
 def gather(directory: RunDirectory) -> ReportFacts:
     """Everything the report of a run says. Raises UserError for a damaged run."""
-    info, journal, recipe = directory.info(), directory.journal(), recipe_of(directory)
+    info, journal = directory.info(), directory.journal()
     measurements, damaged = _measurements(directory)
-    lines = metrics.merged(directory.path)
-    done = int(lines[-1]["step"]) + 1 if lines else 0
+    lines, short = lineage.recorded(directory), summary(directory)
+    done = short.step
+    recipe = recipe_of(directory)
+    with suppress(UserError):  # of a damaged journal: as it was written
+        recipe = recipe.with_changes(journal.changes_at(max(done - 1, 0)))
     images = int(info.facts.data["train"])
     sheets = sorted(directory.sheets.glob("*.png"))
 
@@ -52,28 +58,105 @@ def gather(directory: RunDirectory) -> ReportFacts:
 
     return ReportFacts(
         name=directory.name,
-        summary=_summary(recipe, info.facts.data),
+        summary=describe(recipe, info.facts.data),
+        verdict=_verdict(directory, short, journal, measurements, unconditional(recipe, info.facts.data)),
+        unmeasured=_unmeasured(directory, lines, journal, measurements),
         written=at(datetime.now().astimezone().isoformat()),
-        recipe=recipe.tree,
+        recipe={name: own for name, own in recipe_of(directory).tree.items() if name != "about"},
         step=done,
         planned_steps=info.steps,
-        history=_history(recipe, lines, journal, images),
+        history=_history(recipe, lines, directory, done, images),
         sessions=_sessions(journal, lines, done),
-        skipped_steps=_skipped(lines),
+        skipped_steps=_skipped(metrics.merged(directory.path)),
         sheets=tuple(SheetFile(int(path.stem), PurePosixPath("sheets", path.name)) for path in sheets),
         samples=tuple(_samples(path, spec_of(directory), when(path)) for path in sheets[-1:]),
         panels=_panels(directory, when),
         measurements=measurements,
-        rate=bound(lines, _weights(recipe, lines, images), recipe, spec_of(directory)),
+        rate=bound(lines, recipe.plan(images).weights_at(done), recipe, spec_of(directory)),
         best=_best(directory),
         remarks=(*remarks(journal), *damaged, *_mask_shares(info.facts.data)),
-        reproduce=_reproduce(directory, recipe),
+        reproduce=reproduce(directory, recipe),
     )
 
 
-def _summary(recipe: Recipe, data: Any) -> str:
-    title = recipe.about.title or recipe.name
-    return f"{title[0].upper()}{title[1:]}; trained on {data['train']:,} images of {data['name']}."
+def describe(recipe: Recipe, data: Mapping[str, Any]) -> str:
+    """What was trained on what, in a sentence, from the method, the conditions and the data."""
+    network = recipe.tree["network"]
+    ignored = {*network.get("ignore", ()), *(["label"] if network.get("classes") is False else [])}
+    seen = {name: own for name, own in data["conditions"].items() if name not in ignored}
+    words = {"label": "class", "mask": "mask", "text": "text", "attributes": "attribute"}
+    given = " and ".join(words[own["kind"]] for own in seen.values())
+    method = recipe.method()
+    family = getattr(method, "title", recipe.tree["method"]["name"])
+    if getattr(method, "draws", True) and "text-to-image" not in family:
+        family = f"{f'{given}-conditional' if seen else 'unconditional'} {family}"
+    height, width = data["shape"][1:]
+    where = f"latents of {data['train']:,} images" if "latents" in data else f"{data['train']:,} images"
+    return f"{family[0].upper()}{family[1:]}, trained on {where} of {data['name']}, {width}x{height}."
+
+
+def unconditional(recipe: Recipe, data: Mapping[str, Any]) -> str:
+    """That a recipe which takes classes has met images without any condition, in a sentence; "" where not."""
+    if data["conditions"] or not recipe.data.labels:
+        return ""
+    return (
+        f"{data['name']} has no classes, so this trains unconditionally; data.labels=false says that it is "
+        "meant, a subfolder a class gives it classes."
+    )
+
+
+def _verdict(
+    directory: RunDirectory, short: Summary, journal: Journal, measured: Sequence[Measurement], note: str
+) -> tuple[str, ...]:
+    """Where the run stands, what its monitors and checks say, and what its samples were measured at."""
+    own = {entry.fields["name"] for entry in journal.of_kind("verdict")}
+    held = [f"{name}{' (since before the fork)' * (name not in own)}" for name in lineage.verdicts(directory)]
+    errors = [one["code"] for entry in journal.of_kind("check") for one in entry.fields["findings"]
+              if one["severity"] == "error" and not one["declared"]]  # fmt: skip
+    said = [
+        f"{short.status.capitalize()}: {short.step:,} of {plural(short.steps, 'step')}.",
+        f"Verdicts against it: {', '.join(held)}." if held else "The monitors have no verdict against it.",
+    ]
+    if errors:
+        said.append(f"The checks before training found {plural(len(errors), 'error')}: {', '.join(errors)}.")
+    if measured:
+        last = max(one.step or 0 for one in measured)
+        first = next(one for one in measured if (one.step or 0) == last)
+        real = f", real images in their place {number(first.floor)}" if first.floor is not None else ""
+        said.append(f"{first.name} of its samples at step {last:,}: {number(first.value)}{real}.")
+    return (*said, *([note] if note else []))
+
+
+def _unmeasured(
+    directory: RunDirectory, lines: Lines, journal: Journal, measured: Sequence[Measurement]
+) -> tuple[str, ...]:
+    """What nothing can be said of, and what would measure it."""
+    names = {name.partition("/")[0] for line in lines for name in line}
+    found = []
+    if not measured and "evaluate" not in names and getattr(recipe_of(directory).method(), "draws", True):
+        found.append(
+            f"how far samples are from real images; safelight evaluate {directory.name} measures it."
+        )
+    if "held_out" not in names:
+        found.append("anything on images that were not trained on (watch.held_out, data.held_out).")
+    if not journal.of_kind("check") and not directory.info().parent:
+        found.append("whether the recipe has a silent fault: it was trained without checks.")
+    return tuple(found)
+
+
+def _origin(directory: RunDirectory) -> tuple[Event, ...]:
+    """Where a fork begins, as a mark on its curves."""
+    info, parent = directory.info(), lineage.parent_of(directory)
+    if info.parent is None:
+        return ()
+    return (
+        Event(
+            info.parent.step,
+            "fork",
+            f"forked from {parent.name if parent else 'another run'}",
+            at(info.created),
+        ),
+    )
 
 
 def _mask_shares(data: Any) -> tuple[str, ...]:
@@ -85,10 +168,10 @@ def _mask_shares(data: Any) -> tuple[str, ...]:
     return (f"Of the training pixels: {told}.",)
 
 
-def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> History:
+def _history(recipe: Recipe, lines: Lines, directory: RunDirectory, done: int, images: int) -> History:
     names = list(dict.fromkeys(name for line in lines for name in line))
-    weights = _weights(recipe, lines, images)
-    method = recipe.method()
+    weights, method = recipe.plan(images).weights_at(done), recipe.method()
+    units: Mapping[str, Unit] = getattr(method, "units", {})
     equilibria = method.equilibria if isinstance(method, Balances) else {}
     return History(
         components=tuple(
@@ -104,20 +187,15 @@ def _history(recipe: Recipe, lines: Lines, journal: Journal, images: int) -> His
             _curve(lines, name, name.removeprefix("lr/")) for name in names if name.startswith("lr/")
         ),
         held_out=tuple(
-            _curve(lines, name, name.removeprefix("held_out/"))
-            for name in names
-            if name.startswith("held_out/")
+            replace(_curve(lines, f"held_out/{name}", name), unit=unit, better=better)
+            for name in (name.removeprefix("held_out/") for name in names if name.startswith("held_out/"))
+            for unit, better in (units.get(name, ("", "less")),)
         ),
         evaluated=_evaluated(lines, names),
-        events=tuple(events(journal, len(lines))),
+        events=(*_origin(directory), *events(directory.journal(), done)),
         batch_size=recipe.train.batch_size,
         dataset_size=images,
     )
-
-
-def _weights(recipe: Recipe, lines: Lines, images: int) -> dict[str, float]:
-    """Of the loss components, at the end."""
-    return recipe.plan(images).weights_at(len(lines))
 
 
 def _evaluated(lines: Lines, names: list[str]) -> tuple[Curve, ...]:
@@ -165,7 +243,7 @@ def _sessions(journal: Journal, lines: Lines, done: int) -> tuple[Session, ...]:
     starts = journal.of_kind("session")
     firsts = [int(start.fields["step"]) for start in starts]
     sessions = []
-    for start, first, following in zip(starts, firsts, [*firsts[1:], done], strict=True):
+    for start, first, following in zip(starts, firsts, [*firsts, done][1:], strict=True):
         own = [entry for entry in journal.entries if entry.session == start.session]
         ended = next((entry for entry in own[::-1] if entry.kind == "end"), None)  # what comes later: a fork
         last = int(ended.fields["step"]) if ended else max(first, following)
@@ -227,23 +305,6 @@ def _panel(path: Path, when: str) -> Picture:
         tuple(words["rows"]),
         tuple(words["columns"]),
         f"{words['caption']} {when[0].upper()}{when[1:]}.",
-    )
-
-
-def _reproduce(directory: RunDirectory, recipe: Recipe) -> Reproduce:
-    info = directory.info()
-    steps = keep.list_steps(directory.path)
-    digest = read_manifest(keep.directory(directory.path, steps[-1])).digest if steps else ""
-    return Reproduce(
-        commands=(
-            f"safelight train {directory.name}/recipe.toml --name again",
-            "safelight show again --json",
-        ),
-        seed=recipe.train.seed,
-        data_fingerprint=str(info.facts.data["fingerprint"]),
-        weights_digest=digest,
-        replay=retention.bound_of(directory).told,
-        code_version=" ".join(f"{name} {value}" for name, value in flatten(info.facts.code).items()),
     )
 
 

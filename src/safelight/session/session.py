@@ -282,7 +282,7 @@ class Session:
             "code": code_facts(self.ready.recipe),
         }
         sessions = self.writer.journal.of_kind("session")
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), **now}
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "folder": os.getcwd(), **now}
         self.writer.start_session(start, self.in_force.plan_at(start).steps, facts)
         for name in now:
             if sessions and (changed := differences(sessions[-1].fields.get(name, {}), now[name])):

@@ -21,7 +21,7 @@ from safelight.session.forecast import require_room
 from safelight.session.prepare import Prepared, choose_execution, environment_of, prepare
 from safelight.session.products import Products, plain, products_of
 from safelight.session.recorded import data_facts, recipe_of
-from safelight.session.report import write_report
+from safelight.session.report import unconditional, write_report
 from safelight.session.session import Session, ahead
 from safelight.session.show import Show
 from safelight.session.treatment import settle
@@ -46,6 +46,10 @@ def begin(
     faults first, and refuse to begin with one.
     """
     ready = _opened(recipe, world, show, products)
+    if world.first and (
+        note := unconditional(recipe, {"conditions": ready.pack.conditions, "name": ready.pack.name})
+    ):
+        show.warn(note)
     execution = choose_execution(ready, show.tell)
     found = before_training(ready, execution, show.tell, show.warn) if checked else None
     state = ready.state(execution.memory_format)
