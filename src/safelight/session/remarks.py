@@ -25,7 +25,7 @@ def events(journal: Journal, done: int) -> Iterable[Event]:
         if entry.kind == "intervention":
             label = ", ".join(f"{key} = {value}" for key, value in entry.fields["changes"].items())
             yield Event(entry.fields["step"], "intervention", label, when)
-        elif entry.kind == "session" and entry.fields["step"] > 0:
+        elif entry.kind == "session" and entry.session > 1 and entry.fields["step"] > 0:
             yield Event(entry.fields["step"], "resume", "resumed", when)
         elif entry.kind == "remedy":
             yield Event(entry.fields["at"], "remedy", _short(entry.fields), when)

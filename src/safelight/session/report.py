@@ -111,14 +111,14 @@ def _verdict(
     """Where the run stands, what its monitors and checks say, and what its samples were measured at."""
     own = {entry.fields["name"] for entry in journal.of_kind("verdict")}
     held = [f"{name}{' (since before the fork)' * (name not in own)}" for name in lineage.verdicts(directory)]
-    errors = [one["code"] for entry in journal.of_kind("check") for one in entry.fields["findings"]
-              if one["severity"] == "error" and not one["declared"]]  # fmt: skip
+    found = [one for entry in journal.of_kind("check") for one in entry.fields["findings"]]
+    errors = dict.fromkeys(one["code"] for one in found if one["severity"] == "error" and not one["declared"])
     said = [
         f"{short.status.capitalize()}: {short.step:,} of {plural(short.steps, 'step')}.",
         f"Verdicts against it: {', '.join(held)}." if held else "The monitors have no verdict against it.",
     ]
     if errors:
-        said.append(f"The checks before training found {plural(len(errors), 'error')}: {', '.join(errors)}.")
+        said.append(f"Faults that the checks before training found: {', '.join(errors)}.")
     if measured:
         last = max(one.step or 0 for one in measured)
         first = next(one for one in measured if (one.step or 0) == last)
