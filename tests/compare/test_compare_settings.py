@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from safelight.compare.basis import worded
+from safelight.compare.gather import gather
 from safelight.compare.settings import ABSENT, Edit, differences, edits, replicas, role_of, surroundings
 from safelight.store.run import Parent
 
@@ -36,6 +39,13 @@ def test_data_code_and_machine_are_told_too(made):
         "environment.device": {"a": "cpu", "b": "cuda"},
         "environment.torch": {"a": "2", "b": ABSENT},
     }
+
+
+def test_a_fork_that_has_not_trained_differs_in_no_environment(made):
+    a = made("a")
+    recorded = gather(a)
+    fork = replace(recorded, name="fork", environments=())
+    assert surroundings([recorded, fork]) == ()
 
 
 def test_interventions_say_what_was_there_before(made):

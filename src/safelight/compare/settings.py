@@ -61,8 +61,14 @@ def surroundings(runs: Sequence[RunFacts]) -> tuple[Difference, ...]:
     for run in runs:
         data = {name: run.data.get(name) for name in ("name", "fingerprint", "train", "held_out", "shape")}
         last = run.environments[-1] if run.environments else {}
-        facts[run.name] = flatten({"data": data, "code": run.code, "environment": last})
-    return _differing(facts)
+        own = {"data": data, "code": run.code} | ({"environment": last} if last else {})
+        facts[run.name] = flatten(own)
+    begun = {run.name for run in runs if run.environments}  # of the others nothing is known to differ
+    return tuple(
+        one
+        for one in _differing(facts)
+        if not one.key.startswith("environment") or len({one.values[name] for name in begun}) > 1
+    )
 
 
 def edits(runs: Sequence[RunFacts]) -> tuple[Edit, ...]:
