@@ -34,9 +34,7 @@ def reproduce(directory: RunDirectory, recipe: Recipe) -> Reproduce:
 
 def _commands(directory: RunDirectory) -> list[str]:
     """What to type, in the folder where the run was trained, to make it again and to see its digest."""
-    lines, chain = [], [directory]
-    while chain[0].info().parent and (parent := lineage.parent_of(chain[0])):
-        chain.insert(0, parent)
+    lines, chain = [], [directory, *lineage.ancestors(directory)][::-1]
     sessions = chain[0].journal().of_kind("session")
     folder = Path(sessions[0].fields.get("folder", "")) if sessions else Path()
     path = chain[0].path.resolve()
