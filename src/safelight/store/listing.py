@@ -101,9 +101,12 @@ def _metric(path: Path) -> Metric | None:
         try:
             name, own = next(iter(fields["results"].items()))
             return Metric(fields["step"], name, own["value"], own["floor"])
-        except (AttributeError, LookupError, StopIteration, TypeError):
+        except (AttributeError, LookupError, StopIteration, TypeError, UserError):
             continue  # of another version
-    best = pins.read(path).get(pins.BEST)
+    try:
+        best = pins.read(path).get(pins.BEST)
+    except UserError:  # the run is there all the same
+        return None
     if best is None or "metric" not in best.facts:
         return None
     return Metric(best.step, best.facts["metric"], best.facts["value"], best.facts.get("floor"))
