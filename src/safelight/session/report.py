@@ -216,7 +216,7 @@ def _measurements(directory: RunDirectory) -> tuple[tuple[Measurement, ...], tup
     for fields in stored:
         try:
             own = Evaluation.of(fields)
-        except (AttributeError, LookupError, TypeError):
+        except (AttributeError, LookupError, TypeError, UserError):
             damaged.append("a stored evaluation is not of this version; evaluate again")
             continue
         for name, result in own.results.items():
