@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 
-from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.trial import FEW
+from safelight.checks.bench.trial import BACKWARD, FEW
 from safelight.draw import RowDraw
+from safelight.engine.state import built
 from safelight.types import Encodes
 
 SECONDS = 8.0
@@ -33,7 +32,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     if not getattr(subject.method, "draws", True):
         return
     share = seen(subject)
-    if share < LEAST:
+    if share is not None and share < LEAST:
         taught = isinstance(subject.method, Encodes)  # reconstructions show a decoder what its latent means
         yield BLIND.found(
             f"{share:.2g} of the variance of the first samples depends on the latent",
@@ -42,19 +41,22 @@ def check(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def seen(subject: Subject) -> float:
+def seen(subject: Subject) -> float | None:
     """The share of the variance of untrained samples' values that the latent decides.
 
-    Raises NotTold where a latent is as large as an image: it is the image's noise, and in it by design.
+    None where a latent is as large as an image: it is the image's noise, and in it by design.
     """
+    seconds = (
+        subject.trial.seconds_an_image
+    )  # of networks that are built, which may tell the method the shape
     draw, other = (RowDraw(0, 0, name, range(FEW), subject.device) for name in ("sample", "other latents"))
-    subject.trial  # noqa: B018 - builds the networks, which may tell the method the shape
     latents = [subject.method.latent(which) for which in (draw, other)]
     if latents[0].shape[1:] == subject.spec.shape:
-        raise NotTold("samples start from an image of noise")
-    plan = subject.plan
-    state = subject.build(replace(plan, train=plan.train.model_copy(update={"ema_lengths": ()})))
-    nets = {**{name: state.nets[name].eval() for name in subject.method.frozen}, **state.averages.networks}
+        return None
+    subject.clock.afford(2 * FEW * seconds / BACKWARD, "samples of untrained networks")
+    nets = built(subject.method, subject.spec, subject.plan.train.seed, subject.device, "contiguous")
+    for net in nets.values():
+        net.eval()
     real = subject.real(FEW)
     with torch.no_grad():
         first, second = (
