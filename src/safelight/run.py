@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.data.space import Space
 from safelight.data.stream import Stream, examples
-from safelight.engine.ema import reconstruct, tracks_of
+from safelight.engine.ema import fitted, reconstruct, tracks_of
 from safelight.evaluate.evaluation import Evaluation
 from safelight.explore import traverse
 from safelight.generate import conditions, generate
@@ -37,8 +38,8 @@ from safelight.session.replay import Replay
 from safelight.session.samples import Samples
 from safelight.session.traverse import Asked, travelled
 from safelight.session.watch import evaluated, picture
-from safelight.store import checkpoint, keep, manifest, metrics, pins
-from safelight.store.lineage import owner_of
+from safelight.store import checkpoint, keep, manifest, metrics, pins, tracks
+from safelight.store.lineage import owner_of, parent_of
 from safelight.store.run import RunDirectory, find
 from safelight.types import Batch
 
@@ -59,7 +60,7 @@ class Run:
 
         step: of the checkpoint, or the name of a pinned one, such as "best"; the newest good by default.
         ema_length: relative length of the average that samples use, such as 0.08, made from the kept
-        power-function tracks; the exponential average of train.ema by default.
+        power-function tracks; the exponential average of train.ema by default. How far off it is, is told.
         recompute: reach a step that has no checkpoint from the one before it; `verdict` says how sure it is.
         """
         self.directory = directory
@@ -74,9 +75,9 @@ class Run:
         self.method = replay.method
         self.state = replay.state
         self._digest = "" if self.verdict.start == self.step else checkpoint.digest(self.state.groups())
-        self.average = average_told(self.recipe, self.method, ema_length)
+        self.average = average_told(self.recipe, self.method)
         if ema_length is not None:
-            self.state.averages.adopt(self._averaged(ema_length))
+            self._adopt(ema_length, tell)
         self.nets = evaluated(self.method, self.state)
 
     @classmethod
@@ -250,20 +251,22 @@ class Run:
         stream = Stream(self._data(), self.recipe.train.seed, 1, device=self.device, space=self.space)
         return examples(stream, count)
 
-    def _averaged(self, length: float) -> dict[str, Tensor]:
-        """Averaged weights of a relative length, from the tracks of the checkpoints up to this one."""
+    def _adopt(self, length: float, tell: Tell) -> None:
+        """Averaged weights of a relative length, from snapshots and checkpoints up to this step."""
         if not 0 < length < 0.28:
             raise UserError(f"ema length {length}: must lie between 0 and 0.28")
-        steps = [step for step in keep.list_steps(self.directory.path) if step < self.step]
-        kept = {
-            step: checkpoint.load(keep.directory(self.directory.path, step))["averages"] for step in steps
-        }
-        averages = {**kept, self.step: self.state.averages.tensors()}
+        averages = {self.step: self.state.averages.tracks(), **_history(self.directory, self.step)}
         snapshots = [(step, own, weights) for step, tensors in averages.items()
                      for own, weights in tracks_of(tensors).items()]  # fmt: skip
         if not snapshots:
             raise UserError(f"{self.name}: keeps no averages to choose from; train with train.ema_lengths")
-        return reconstruct(snapshots, length, self.step)
+        _, error = fitted([(step, own) for step, own, _ in snapshots], length, self.step)
+        self.average = average_told(self.recipe, self.method, length, error)
+        tell(
+            f"average of relative length {length:g}: made from the tracks of {len(averages)} steps, "
+            f"its weights of the steps off by {error:.1%}"
+        )
+        self.state.averages.adopt(reconstruct(snapshots, length, self.step))
 
     def _step(self, step: int | str | None, tell: Tell) -> int:
         if step is None:
@@ -286,6 +289,24 @@ class Run:
                 "run.at(step) recomputes it"
             )
         return step
+
+
+def _history(directory: RunDirectory, before: int) -> dict[int, Mapping[str, Tensor]]:
+    """Tracks by step: those of checkpoints, else snapshots, a fork's also of the run that it came from.
+
+    What is damaged is passed over: what is left tells how far off it is.
+    """
+    found: dict[int, Mapping[str, Tensor]] = {}
+    parent = directory.info().parent
+    if parent and (other := parent_of(directory)):
+        found = _history(other, min(before, parent.step + 1))
+    for step in (step for step in tracks.steps(directory.tracks) if step < before):
+        with suppress(UserError):
+            found[step] = tracks.load(directory.tracks, step)
+    for step in (step for step in keep.list_steps(directory.path) if step < before):
+        with suppress(UserError):
+            found[step] = checkpoint.load(keep.directory(directory.path, step))["averages"]
+    return found
 
 
 def _array(values: Tensor) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from safelight.engine.ema import Averages, exponent, power_weight, profile_product, reconstruct
+from safelight.engine.ema import Averages, exponent, fitted, power_weight, profile_product, reconstruct
 
 
 def walk(steps: int, decay: float, lengths: tuple[float, ...]):
@@ -87,3 +87,21 @@ def test_reconstruction_of_another_length():
     assert min(abs(value - kept) for value in either) > 5e-3  # neither track alone would do
     with pytest.raises(ValueError, match="no snapshot"):
         reconstruct(snapshots, 0.07, 10)
+
+
+@pytest.mark.parametrize(("length", "kept"), [(0.03, 3), (0.15, 3), (0.07, 16), (0.2, 16)])
+def test_the_error_is_what_the_profile_is_off_by(length, kept):
+    """Against the integral of the profiles themselves."""
+    t = np.linspace(0, 1, 100_001)[1:]
+
+    def profile(own: float, end: float) -> np.ndarray:
+        gamma = exponent(own)
+        return np.where(t <= end, (gamma + 1) * t**gamma / end ** (gamma + 1), 0)
+
+    snapshots = [(1600 - 100 * back, own) for back in range(kept) for own in (0.05, 0.10)]
+    factors, error = fitted(snapshots, length, 1600)
+    made = sum(factor * profile(own, step / 1600)
+               for factor, (step, own) in zip(factors, snapshots, strict=True))  # fmt: skip
+    missed = np.sqrt(((made - profile(length, 1)) ** 2).mean() / (profile(length, 1) ** 2).mean())
+    assert error == pytest.approx(missed, rel=0.02)
+    assert fitted(snapshots, 0.1, 1600)[1] < 1e-6

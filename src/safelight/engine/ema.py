@@ -49,13 +49,19 @@ class Averages:
             if track:
                 torch._foreach_lerp_(track, self._live, power_weight(length, step + 1))
 
+    def tracks(self) -> dict[str, Tensor]:
+        """The power-function tracks by "track<length>.<network>.<name>", see `tracks_of`."""
+        return {
+            f"track{length}.{name}": value
+            for length, track in self._tracks.items()
+            for name, value in zip(self._names, track, strict=True)
+        }
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint has to keep, by name."""
         state = {f"ema.{name}.{key}": value for name, net in self.networks.items()
                  for key, value in net.state_dict().items()}  # fmt: skip
-        for length, track in self._tracks.items():
-            state |= {f"track{length}.{name}": value for name, value in zip(self._names, track, strict=True)}
-        return state
+        return state | self.tracks()
 
     @torch.no_grad()
     def adopt(self, weights: Mapping[str, Tensor]) -> None:
@@ -94,21 +100,33 @@ def reconstruct(
     """Averaged weights of any relative length, at a step, as the best fit from stored snapshots.
 
     snapshots: (step, relative length, weights) of power-function tracks; steps after `step` are not used.
-    Least squares in the inner product of the averaging profiles (Karras 2024, appendix C).
     """
     usable = [snapshot for snapshot in snapshots if snapshot[0] <= step]
-    if not usable:
-        raise ValueError(f"no snapshot at or before step {step}")
-    times = np.array([time for time, _, _ in usable], dtype=np.float64)
-    gammas = np.array([exponent(own) for _, own, _ in usable])
-    gram = profile_product(times[:, None], gammas[:, None], times[None], gammas[None])
-    target = profile_product(times, gammas, np.array(float(step)), np.array(exponent(length)))
-    factors = np.linalg.lstsq(gram, target, rcond=None)[0]
+    factors, _ = fitted([(time, own) for time, own, _ in usable], length, step)
     averaged = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in usable[-1][2].items()}
     for factor, (_, _, weights) in zip(factors, usable, strict=True):
         for name, value in weights.items():
             averaged[name] += float(factor) * value.float()
     return averaged
+
+
+def fitted(snapshots: Sequence[tuple[int, float]], length: float, step: int) -> tuple[Floats, float]:
+    """Factors of tracks at (step, relative length) that make an average of `length` at `step`; its error.
+
+    Least squares in the inner product of the averaging profiles (Karras 2024, appendix C). The error is the
+    norm of what the profile is off by, as a share of its own. Raises ValueError without any snapshot.
+    """
+    if not snapshots:
+        raise ValueError(f"no snapshot at or before step {step}")
+    times = np.array([time for time, _ in snapshots], dtype=np.float64)
+    gammas = np.array([exponent(own) for _, own in snapshots])
+    gram = profile_product(times[:, None], gammas[:, None], times[None], gammas[None])
+    now, gamma = np.array(float(step)), np.array(exponent(length))
+    target = profile_product(times, gammas, now, gamma)
+    factors: Floats = np.linalg.lstsq(gram, target, rcond=None)[0].astype(np.float64)
+    whole = float(profile_product(now, gamma, now, gamma))
+    missed = whole - 2 * float(factors @ target) + float(factors @ gram @ factors)
+    return factors, float(np.sqrt(max(missed, 0.0) / whole))
 
 
 def profile_product(time_a: Floats, gamma_a: Floats, time_b: Floats, gamma_b: Floats) -> Floats:

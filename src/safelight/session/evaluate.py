@@ -233,10 +233,14 @@ def _wanted(asked: Batch) -> Tensor:
     return torch.where(asked.present, asked.given["label"], -1).cpu()
 
 
-def average_told(recipe: Recipe, method: Method, length: float | None = None) -> str:
-    """Which weights samples are drawn with, in words. length: of a power-function average, relative."""
+def average_told(recipe: Recipe, method: Method, length: float | None = None, error: float = 0.0) -> str:
+    """Which weights samples are drawn with, in words.
+
+    length: of a power-function average, relative; error: what its profile is off by.
+    """
     if not method.ema or (length is None and not recipe.train.ema):
         return "as trained"
     if length is not None:
-        return f"average of relative length {length:g}"
+        off = f", off by {error:.0%}" if error >= 0.005 else ""
+        return f"average of relative length {length:g}{off}"
     return f"average with decay {recipe.train.ema:g}"

@@ -12,6 +12,7 @@ from torch import Tensor
 from safelight.config import UserError
 from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
+from safelight.store import tracks
 from safelight.store.size import words
 from safelight.types import DataSpec
 
@@ -25,6 +26,7 @@ class Forecast:
     """Bytes by kind, at most and about; what a family draws besides its samples is not among them."""
 
     checkpoints: int
+    tracks: int
     tape: int
     films: int
     sheets: int
@@ -62,6 +64,7 @@ def forecast(recipe: Recipe, state: State, spec: DataSpec, steps: int) -> Foreca
     sheets = -(-steps // recipe.watch.every) + len(recipe.watch.epochs)
     return Forecast(
         checkpoints=held * each,
+        tracks=(tracks.COUNT + 1) * _bytes(state.averages.tracks().values()) // 2,
         tape=round(weights * (alone * STILL + (frames - alone) * MOVED)),
         films=filmed * channels * height * width,
         sheets=sheets * recipe.watch.images * channels * height * width,

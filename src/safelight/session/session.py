@@ -30,7 +30,7 @@ from safelight.session.inforce import InForce, shared_interventions, take_edits
 from safelight.session.interrupts import interrupts
 from safelight.session.prepare import Prepared, environment_of
 from safelight.session.show import Show
-from safelight.store import checkpoint, inbox, keep, manifest, metrics, retention
+from safelight.store import checkpoint, inbox, keep, manifest, metrics, retention, tracks
 from safelight.store.durable import mendable
 from safelight.store.environment import differences
 from safelight.store.journal import End, JournalWriter
@@ -148,6 +148,8 @@ class Session:
             )
         if self.writer:
             self._tape(step, recipe, last)
+            if tracks.is_due(step, steps) and (kept := self.state.averages.tracks()):
+                tracks.save(self.directory.tracks, step, kept)
             if self.film:
                 self.film.take(step, self.state, recipe, last)
             if watch.is_due(step, recipe, len(self.ready.pack.train), steps):

@@ -52,6 +52,11 @@ class RunDirectory:
         """Folder of the figures of a method."""
         return self.path / "panels"
 
+    @property
+    def tracks(self) -> Path:
+        """Folder of the snapshots of power-function averages."""
+        return self.path / "tracks"
+
     def info(self) -> RunInfo:
         """What run.json says. Raises UserError if it is damaged."""
         return info.read(self.path / RUN)
