@@ -6,13 +6,18 @@ This module knows no section by name; each section's model is owned by the compo
 from __future__ import annotations
 
 import difflib
+import math
 import os
+import re
+import shlex
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
+from importlib.metadata import requires
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from safelight import files
@@ -20,6 +25,13 @@ from safelight import files
 Tree = dict[str, Any]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 LISTED = 20  # names that a line can take
+LONGEST = 4096  # characters of a text, as of a path
+MOST, DEEPEST = 10_000, 16  # values of a list, sections within sections
+SHOWN = 80  # characters of a wrong value that a line repeats
+
+
+Size = Annotated[int, Field(ge=1, le=2**16)]  # channels
+Depth = Annotated[int, Field(ge=1, le=256)]  # layers
 
 
 class UserError(Exception):
@@ -56,6 +68,13 @@ def _from_root(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
+def install(extra: str) -> str:
+    """The command that installs what an extra needs, wherever safelight itself came from."""
+    ends = re.compile(rf";\s*extra\s*==\s*['\"]{re.escape(extra)}['\"]\s*$")
+    wanted = [ends.sub("", line).strip() for line in requires("safelight") or () if ends.search(line)]
+    return shlex.join([sys.executable, "-m", "pip", "install", *wanted])
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' for the known name nearest to `name`, or the first of the known names."""
     names = sorted(known)
@@ -74,7 +93,7 @@ def read_toml(path: Path) -> Tree:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of digits and brackets that Python does not count
         raise UserError(f"{path}: is not valid TOML ({error})") from error
 
 
@@ -82,11 +101,49 @@ def parse_override(text: str) -> tuple[str, Any]:
     """`("optim.lr", 0.0001)` from "optim.lr=1e-4". A value that is not TOML is taken as a string."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise UserError(f"{text!r}: expected key=value, for example optim.lr=1e-4")
+        raise UserError(f"{shortened(text)}: expected key=value, for example optim.lr=1e-4")
     try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        tree = tomllib.loads(f"value = {value}")
+    except (ValueError, RecursionError):  # also of digits and brackets that Python does not count
         return name.strip(), value.strip()
+    return name.strip(), tree["value"] if len(tree) == 1 else value.strip()
+
+
+def shortened(value: Any) -> str:
+    """A value in a line about it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not spell out numbers of more than 4,300 digits
+        return "a number without end"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text):,} characters)"
+
+
+def sane(value: Any, where: str, depth: int = 0) -> None:
+    """Raises UserError for what no recipe means: NaN, NUL, numbers, texts and lists beyond all measure."""
+    problem = None
+    match value:
+        case bool():
+            return
+        case int() if abs(value) >= 2**63:
+            problem = "is too large"
+        case float() if not math.isfinite(value):
+            problem = "is no finite number"
+        case str() if len(value) > LONGEST:
+            problem = f"is too long; at most {LONGEST:,} characters"
+        case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            problem = "holds a character that is no text"
+        case Mapping() | list() | tuple() if depth > DEEPEST or len(value) > MOST:
+            problem = f"is more than {MOST:,} values or {DEEPEST} levels"
+            raise UserError(f"{where or 'the recipe'}: {problem}")
+        case Mapping():
+            for key, own in value.items():
+                sane(key, where, depth)
+                sane(own, f"{where}.{key}".strip("."), depth + 1)
+        case list() | tuple():
+            for own in value:
+                sane(own, where, depth + 1)
+    if problem:
+        raise UserError(f"{where}: {shortened(value)} {problem}")
 
 
 def override(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
@@ -95,6 +152,8 @@ def override(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
                     for name, value in tree.items()}  # fmt: skip
     for dotted, value in changes.items():
         *sections, last = dotted.split(".")
+        if len(sections) > DEEPEST:
+            raise UserError(f"{shortened(dotted)}: no such key")
         place = result
         for section in sections:
             place = place.setdefault(section, {})
@@ -121,7 +180,8 @@ def check(model: type[ModelT], tree: Any, where: str) -> ModelT:
     where: the dotted name of the section, "" for the whole recipe.
     """
     if not isinstance(tree, Mapping):
-        raise UserError(f"{where}: expected a section [{where}], found {tree!r}")
+        raise UserError(f"{where}: expected a section [{where}], found {shortened(tree)}")
+    sane(tree, where)
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -130,6 +190,7 @@ def check(model: type[ModelT], tree: Any, where: str) -> ModelT:
 
 def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str:
     problem = error.errors()[0]
+    wrong = shortened(problem["input"])
     location = [str(part) for part in problem["loc"]]
     name = ".".join([where, *location]).strip(".")
     if problem["type"] == "extra_forbidden":
@@ -139,12 +200,13 @@ def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str
     if problem["type"] == "missing":
         return f"{name}: is missing; add it to the recipe"
     if problem["type"] == "value_error":
-        return f"{name}: {problem['ctx']['error']}" if name else str(problem["ctx"]["error"])
+        words = str(problem["ctx"]["error"])[:400]
+        return f"{name}: {words}" if name else words
     if problem["type"] == "literal_error":
         options = [word.strip(" '") for word in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{name}: {problem['input']!r} is not one of them{nearest(str(problem['input']), options)}"
+        return f"{name}: {wrong} is not one of them{nearest(wrong.strip(chr(39)), options)}"
     message = problem["msg"].replace("Input should be", "should be")
-    return f"{name}: {problem['input']!r} {message}"
+    return f"{name}: {wrong} {message}"
 
 
 def _keys(model: type[BaseModel], location: list[str]) -> list[str]:

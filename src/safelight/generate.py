@@ -33,11 +33,7 @@ def conditions(
     unconditional, as a sample has all its conditions or none. What is not mentioned is that of real items.
     examples: gives those, when they are needed; items without conditions are left out. Raises UserError.
     """
-    attributes = spec.conditions["attributes"].names if "attributes" in spec.conditions else ()
-    known = (*spec.conditions, *attributes)
-    for name in wanted:
-        if name not in known:
-            raise UserError(f"condition {name}: the data has no such condition{nearest(name, known)}")
+    require_known(spec, wanted)
     if any(isinstance(value, str) and value == "none" for value in wanted.values()):
         nothing = {name: _nothing(condition, spec, count) for name, condition in spec.conditions.items()}
         return _on(device, nothing), torch.zeros(count, dtype=torch.bool, device=device)
@@ -60,6 +56,30 @@ def conditions(
     given = {name: _asked(condition, name, wanted, count, example)
              for name, condition in spec.conditions.items()}  # fmt: skip
     return _on(device, given), torch.full((count,), bool(given), device=device)
+
+
+def require_known(
+    spec: DataSpec, wanted: Mapping[str, Wanted], limits: tuple[float, float] | None = None
+) -> None:
+    """Raises UserError for a condition that the data does not have, and for values that it does not have.
+
+    limits: of attributes. It needs no networks.
+    """
+    attributes = spec.conditions["attributes"].names if "attributes" in spec.conditions else ()
+    known = (*spec.conditions, *attributes)
+    low, high = limits or (-math.inf, math.inf)
+    for name, value in wanted.items():
+        if name not in known:
+            raise UserError(f"condition {name}: the data has no such condition{nearest(name, known)}")
+        if not isinstance(value, str) or value == "none":
+            continue
+        condition = spec.conditions.get(name)
+        if condition and condition.kind == "label":
+            _labels(condition, name, value, 1)
+        elif condition is None or condition.kind == "attributes":
+            numbers = _numbers(condition, name, value).tolist() if condition else [_number(name, value)]
+            if not all(low <= number <= high for number in numbers):
+                raise UserError(f"condition {name}={value}: attributes lie between {low:g} and {high:g}")
 
 
 def _asked(
@@ -94,7 +114,8 @@ def _labels(condition: Condition, name: str, value: str, count: int) -> Tensor:
         return torch.arange(count) % condition.size
     if value in condition.names:
         return torch.full((count,), condition.names.index(value))
-    if value.isdigit() and int(value) < condition.size:
+    numbered = any(title.isdecimal() for title in condition.names)  # then a number is a name, or none
+    if value.isascii() and value.isdecimal() and not numbered and int(value) < condition.size:
         return torch.full((count,), int(value))
     known = [*condition.names, "each", "none"]
     raise UserError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+PATIENCE = 30.0  # seconds between two lines about the same long work
 HIDING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats (bidirectional ones too), surrogates, separators
 JOINERS = "\u200c\u200d"  # Persian and Devanagari are spelt with them, and emoji
 
@@ -37,6 +40,30 @@ def say(*lines: object, err: bool = False) -> None:
 def rewrite(line: str) -> None:
     """Write over the line that was written last, in a notebook."""
     print(f"\r{plain(line):60}", end="", flush=True)
+
+
+def paced(tell: Callable[[str], None], at_once: bool = True) -> Callable[[str, int, int], None]:
+    """Progress (what, done, of how much) as lines: every half minute, with rate and time left.
+
+    at_once: a line as soon as something new begins, too.
+    """
+    begun: dict[str, tuple[float, int]] = {}
+    last = 0.0
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if what not in begun:
+            begun[what], last = (now, done), now
+            if at_once:
+                tell(what)
+        elif now - last > PATIENCE:
+            last, (start, before) = now, begun[what]
+            rate = max(done - before, 1) / (now - start)
+            left = timedelta(seconds=round((total - done) / rate))
+            tell(f"{what}: {done:,} of {total:,}, {rate:,.0f}/s, {left} left")
+
+    return progress
 
 
 def console(err: bool = False, **options: Any) -> Console:

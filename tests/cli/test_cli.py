@@ -28,7 +28,9 @@ def test_train_show_runs_and_report(monkeypatch, capsys, tmp_path, tiny_words):
     code, out, err = run(
         monkeypatch, capsys, "train", "digits-class", *tiny_words, "--runs", str(tmp_path), "--json"
     )
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert "digits-class-1: trains step 0 to 30 on cpu, fp32 contiguous\n" in err
+    assert "step 30 of 30 after 0:" in err
     trained = json.loads(out)
     assert (trained["name"], trained["status"], trained["step"]) == ("digits-class-1", "finished", 30)
     assert len(trained["weights"]) == 64
@@ -56,12 +58,24 @@ def test_train_show_runs_and_report(monkeypatch, capsys, tmp_path, tiny_words):
         (["sample", "first", "--condition", "lable=1"], "condition lable: the data has no such condition"),
         (["sample", "first", "--sampler", "huen"], "sample.sampler: 'huen' is not one of them"),
         (["sample", "first", "--out", "x.bmp"], "x.bmp: ends in none of"),
+        (["sample", "first", "--out", "/"], "/: is a folder that holds files already"),
+        (["sample", "first", "--condition", "label=²"], "condition label=²: not one of the 10 classes"),
+        (["export", "first", "--to", "tar", "--out", "x"], "--to tar: not one of"),
+        (["export", "first", "--to", "onnx", "--out", "/"], "/: is there already"),
+        (["fork", "first", "--at", "14", "--name", "first"], "RUNS/first: exists already"),
+        (["train", "digits", "--name", "first"], "RUNS/first: exists already"),
+        (["train", "digits", "--name", "a/b"], "'a/b': cannot name a run"),
+        (["train", "digits", "data.path=" + "a" * 300], "HERE/aaa"),
         (["sample", "first", "train.steps=3"], "train.steps: only keys of [sample]"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(monkeypatch, capsys, runs, words, message):
+    opened = []
+    monkeypatch.setattr("safelight.run.Run.__init__", lambda *arguments, **options: opened.append(arguments))
     code, out, err = run(monkeypatch, capsys, *words, *(["--runs", str(runs)] if words[0] != "new" else []))
     assert (code, out) == (2, "")
+    err = err.replace(str(runs), "RUNS").replace(str(Path.cwd()), "HERE")
+    assert not opened  # it costs no networks
     assert err.startswith(f"safelight: {message}")
     assert err.count("\n") == 1
 
@@ -168,7 +182,7 @@ def test_disk_prune_rollback_and_tree(monkeypatch, capsys, runs, tmp_path):
     code, out, err = run(
         monkeypatch, capsys, "rollback", "first", "--to", "14", "optim.lr=1e-4", *words, "--json"
     )
-    assert (code, err) == (0, "what first was is now first-before-14\n")
+    assert (code, "\nwhat first was is now first-before-14\n" in err) == (0, True)
     assert json.loads(out)["step"] == 30
     _, out, _ = run(monkeypatch, capsys, "tree", *words, "--json")
     assert [(one["name"], one["parent"], one["at"]) for one in json.loads(out)] == [

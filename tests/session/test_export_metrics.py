@@ -100,5 +100,5 @@ def test_a_missing_extra_is_named_with_its_command(run, tmp_path, monkeypatch, m
     for name in [name for name in sys.modules if name.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match="pip install 'safelight"):
+    with pytest.raises(UserError, match="pip install"):
         export_metrics(run, tmp_path / out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import traceback
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -43,14 +43,35 @@ from safelight.cli import (
 )
 from safelight.terminal import say
 
+EXHAUSTED = ("can't allocate memory", "not enough memory", "out of memory")  # how torch says it
 WRONG_USE: Any = typer.BadParameter.__mro__[2]  # of an unknown option, a missing argument; not exported
+
+
+def _version(stated: bool) -> None:
+    if stated:
+        from safelight import __version__
+
+        say(f"safelight {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     help="Train image generators, and watch them develop.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """Train image generators, and watch them develop."""
+
+
 COMMANDS = {
     "Train": (train, resume, sweep),
     "Prepare": (recipes, new, data, check, plan),
@@ -99,6 +120,12 @@ def mistake(error: Exception) -> str | None:
 
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename!s:.400}: {error.strerror}"
+    if isinstance(error, MemoryError) or any(words in str(error) for words in EXHAUSTED):
+        return (
+            "the memory is exhausted; lower train.batch_size, raise train.accumulate, or make network smaller"
+        )
     if not isinstance(error, WRONG_USE):
         return None
     message = " ".join(error.format_message().rstrip(".").split())

@@ -1,9 +1,10 @@
-"""A progress bar for one long piece of work after another. Silent where nobody watches."""
+"""A progress bar for one long piece of work after another; in a log, a line every half minute."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.progress import (
@@ -18,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from safelight.terminal import console, plain
+from safelight.terminal import console, paced, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,4 +64,5 @@ def bar() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], Non
     out = console(err=True)
     bars = Bar(out)
     with bars.shown:
-        yield lambda line: out.print(line, soft_wrap=True), bars.progress
+        tell = partial(out.print, soft_wrap=True)
+        yield tell, bars.progress if out.is_terminal else paced(tell, at_once=False)

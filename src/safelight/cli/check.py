@@ -33,16 +33,21 @@ def check(
     """Look for silent faults in a recipe, its data and its networks. Exit code 1 where there is an error."""
     from safelight.cli.bar import bar
     from safelight.engine.distributed import World
+    from safelight.engine.schedule import too_large
     from safelight.recipes.recipe import load
     from safelight.session.check import check as look
+    from safelight.session.forecast import require_memory
     from safelight.session.prepare import choose_execution, prepare
     from safelight.session.stages import made
     from safelight.store.run import runs_directory
 
     with bar() as (tell, progress):
         resolved = load(recipe, changes_of(changes))
+        for line in too_large(resolved.optim):
+            tell(line)
         products = made(resolved, runs_directory(runs))
         ready = prepare(resolved, World(), tell, products, progress)
+        require_memory(ready.method, ready.stream.spec, ready.device)
         began = time.perf_counter()
         execution = choose_execution(ready, tell)
         probed = time.perf_counter() - began

@@ -39,9 +39,9 @@ def evaluate(
         typer.Option(
             "--features",
             metavar="NAME|PATH",
-            help="classifier, segmenter, efficientnet, inception, or a TorchScript file; "
+            help="classifier, segmenter, efficientnet, random, inception, or a TorchScript file; "
             "else the classifier where the data has classes, the segmenter where it has masks, "
-            "efficientnet otherwise.",
+            "efficientnet otherwise, or random weights where that is not installed.",
         ),
     ] = None,
     reference: Annotated[

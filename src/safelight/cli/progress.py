@@ -1,8 +1,9 @@
-"""The progress of training: a bar on a terminal, a line in a notebook, nothing where nobody watches."""
+"""The progress of training: a bar on a terminal, a line in a notebook, a line a minute in a log."""
 
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -13,6 +14,9 @@ from safelight.terminal import console, rewrite, say
 if TYPE_CHECKING:
     from safelight.session.show import Show
     from safelight.store.metrics import Row
+
+
+MINUTE = 60.0  # seconds from one line of a log to the next
 
 
 class TrainingProgress:
@@ -28,11 +32,14 @@ class TrainingProgress:
         self._last: tuple[int, float] | None = None  # step and time of the newest row
         self._rate = 0.0
         self._losses: dict[str, float] = {}  # components by name
+        self._done, self._words = 0, ""  # steps, and losses, as the log has them
+        self._begun = self._said = time.monotonic()  # of the session, and of the last line
 
-    def show(self, first: bool = True) -> Show:
-        """The callbacks of a session. Where stderr is a file, only what should not be missed.
+    def show(self, first: bool = True, log: bool = True) -> Show:
+        """The callbacks of a session. Where stderr is a file: lines, one a minute while it trains.
 
-        first: whether this is the first of several processes, which speaks for all.
+        first: whether this is the first of several processes, which speaks for all. log: of a training; else
+        a file has only what should not be missed.
         """
         from safelight.session.show import Show
 
@@ -41,7 +48,9 @@ class TrainingProgress:
         if self.console.is_jupyter:
             return Show(say, self._begin, self._line, say, say)
         if not self.console.is_terminal:
-            return Show(warn=self._tell)
+            if not log:
+                return Show(warn=self._tell)
+            return Show(self._tell, self._begin, self._log, self._log_end, self._tell)
         return Show(self._tell, self._begin_bar, self._bar, self._end_bar, self._tell, self._work)
 
     def _tell(self, line: str) -> None:
@@ -50,6 +59,24 @@ class TrainingProgress:
     def _begin(self, step: int, steps: int, batch_size: int) -> None:
         self._steps, self._batch_size = steps, batch_size
         self._last, self._rate, self._losses = None, 0.0, {}  # a fork goes on from an earlier step
+        self._begun = self._said = time.monotonic()
+
+    def _log(self, rows: list[Row]) -> None:
+        """A line a minute."""
+        rate, loss = self._measure(rows)
+        self._words = loss
+        self._done, now = rows[-1].step + 1, time.monotonic()
+        if now - self._said >= MINUTE:
+            self._said = now
+            left = (self._steps - self._done) * self._batch_size / max(self._rate, 1e-9)
+            about = timedelta(seconds=round(min(left, 1e9)))
+            self._tell(f"step {self._done:,} of {self._steps:,}, {rate}, {loss}, {about} left")
+
+    def _log_end(self) -> None:
+        if self._done:
+            took = timedelta(seconds=round(time.monotonic() - self._begun))
+            self._tell(f"step {self._done:,} of {self._steps:,} after {took}, {self._words}")
+            self._done = 0
 
     def _line(self, rows: list[Row]) -> None:
         """One line that is written over. (rich's bar in a notebook needs ipywidgets.)"""

@@ -32,7 +32,7 @@ def replay(
     from safelight.session.replay import replay as recompute
     from safelight.store.run import find, runs_directory
 
-    state, verdict = recompute(find(run, runs_directory(runs)), to, TrainingProgress().show().tell)
+    state, verdict = recompute(find(run, runs_directory(runs)), to, TrainingProgress().show(log=False).tell)
     if export is not None:
         from safetensors.torch import save
 

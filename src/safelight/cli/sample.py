@@ -70,20 +70,31 @@ def sample(
     flags = {"sampler": sampler, "steps": steps, "guidance": guidance}
     stated = {f"sample.{name}": value for name, value in flags.items() if value is not None}
     from safelight.cli.progress import TrainingProgress
-    from safelight.run import Run
-    from safelight.store.run import runs_directory
+    from safelight.generate import require_known
+    from safelight.session.recorded import recipe_of, spec_of
+    from safelight.session.samples import require_place
+    from safelight.store.run import find, runs_directory
 
     overrides = {**sample_changes(changes), **stated}
     wanted = dict(text.partition("=")[::2] for text in condition or [])
     if mask is not None:
         wanted["mask"] = mask
-    tell = TrainingProgress().show().tell
-    opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, recompute=True, tell=tell)
+    directory = find(run, runs_directory(runs))
+    place = out or Path(f"{directory.name}.png")
+    require_place(place)
+    recipe = recipe_of(directory).with_changes(overrides)  # told before networks are read
+    require_known(spec_of(directory), wanted, recipe.data.attribute_range)
+    from safelight.run import Run
+
+    tell = TrainingProgress().show(log=False).tell
+    opened = Run.open(
+        directory.path, directory.path.parent, step_of(step), ema_length, recompute=True, tell=tell
+    )
     if not opened.verdict.sure:
         why = "; ".join([opened.verdict.verdict, *opened.verdict.why])
         say(f"step {opened.step}: {why}", err=True)
     samples = opened.sample(count, seed=seed, asked=wanted, how=overrides, canvas=size_of(canvas))
-    path = samples.save(out or Path(f"{opened.name}.png"))
+    path = samples.save(place)
     if as_json:
         print_json({"out": str(path), "n": count, "step": opened.step, "verdict": opened.verdict.verdict,
                     "seed": seed, "sample": samples.how})  # fmt: skip

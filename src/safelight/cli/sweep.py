@@ -65,6 +65,8 @@ def sweep(
         options = [*(["--seeds", str(seeds)] if seeds > 1 else []), *(["--runs", str(runs)] if runs else [])]
         command = shlex.join(["safelight", "sweep", recipe, *words, *options])
         say(f"stopped; what was trained is kept. Go on with: {command}")
+    elif done.hopeless:
+        say("stopped: the first two failed for the same reason, so would the others")
     elif written:
         print_page(written.page, without=("Side by side", "Loss", "Held-out"))
         say("", f"page: {written.html}")

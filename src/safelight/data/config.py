@@ -32,6 +32,7 @@ EMBEDDED = (
 )  # come with the package: no files, but for faces no columns
 
 
+LARGEST = 2**15  # pixels a side
 Measured = Literal["measured"] | float | tuple[float, ...]
 
 
@@ -173,7 +174,7 @@ class Data(Section):
     @classmethod
     def _pixels(cls, size: Any) -> Any:
         values = size if isinstance(size, list | tuple) else [size]
-        whole = all(isinstance(value, int) and not isinstance(value, bool) and value > 0 for value in values)
+        whole = all(type(value) is int and 0 < value <= LARGEST for value in values)
         if size is None or (whole and len(values) in (1, 2)):
             return values[0] if len(values) == 1 else size
         raise ValueError(f"{size!r} should be pixels, such as 64, or [height, width], such as [64, 48]")

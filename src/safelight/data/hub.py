@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safelight.config import UserError
+from safelight.config import UserError, install
 from safelight.data import condition, table
 from safelight.data.condition import Column
 from safelight.data.config import Data
@@ -27,8 +27,6 @@ from safelight.terminal import plain
 
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped, unused-ignore]
-
-INSTALL = 'data.source = "hub" needs the package datasets: pip install datasets'
 
 
 def hub(config: Data) -> Source:
@@ -52,7 +50,7 @@ def _load(config: Data) -> dict[str, Dataset]:
     try:
         from datasets import Dataset, load_dataset, load_from_disk
     except ImportError as error:
-        raise UserError(INSTALL) from error
+        raise UserError(f'data.source = "hub" needs the package datasets; run: {install("hub")}') from error
     path = str(config.path)
     saved = any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
     try:

@@ -16,10 +16,12 @@ from safelight.engine.schedule import Optim, Weight, weight_at
 class Train(Section):
     """[train]: how long, on how many images a step, from which seed, in which arithmetic."""
 
-    steps: int | None = Field(None, ge=1, description="optimiser steps; or state epochs")
-    epochs: float | None = Field(None, gt=0, description="passes over the training images; or state steps")
+    steps: int | None = Field(None, ge=1, le=10**12, description="optimiser steps; or state epochs")
+    epochs: float | None = Field(
+        None, gt=0, le=10**9, description="passes over the training images; or state steps"
+    )
     batch_size: int = Field(128, ge=1, description="images a step, over all processes and parts")
-    accumulate: int = Field(1, ge=1, description="parts a process cuts its share of the batch into")
+    accumulate: int = Field(1, ge=1, le=2**20, description="parts a process cuts its share of the batch into")
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"

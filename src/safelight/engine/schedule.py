@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from safelight.config import Section
+
+LARGE = 0.05  # learning rate of Adam: no recipe has one near it
 
 
 class Ramp(Section):
@@ -108,6 +111,15 @@ class Optim(Section):
                 return float(self.lr * self.factor ** (max(step - begin, 0) // self.interval))
             case _:
                 return self.lr
+
+
+def too_large(optims: Mapping[str, Optim]) -> list[str]:
+    """A line for each learning rate far above what Adam takes; a slip, such as 2 for 2e-3."""
+    rates = {optim.lr for optim in optims.values() if optim.lr > LARGE}
+    return [
+        f"optim.lr: {lr:g} is far above what Adam takes, 1e-5 to 1e-2; is {lr / 1000:g} meant?"
+        for lr in sorted(rates)
+    ]
 
 
 def _one_cycle(

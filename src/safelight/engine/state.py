@@ -70,13 +70,17 @@ class State:
 def built(
     method: Method, spec: DataSpec, seed: int, device: torch.device, memory_format: str
 ) -> dict[str, nn.Module]:
-    """The networks of a method as a run with this seed begins with them."""
+    """The networks of a method as a run with this seed begins with them. Raises UserError."""
     draw.reseed(seed, "initial weights")
     # Converted before anything holds on to a parameter: `.to(memory_format)` swaps the storage.
-    nets: dict[str, nn.Module] = {
-        name: net.to(device, memory_format=layout(memory_format))  # type: ignore[call-overload]
-        for name, net in method.networks(spec).items()
-    }
+    try:
+        nets: dict[str, nn.Module] = {
+            name: net.to(device, memory_format=layout(memory_format))  # type: ignore[call-overload]
+            for name, net in method.networks(spec).items()
+        }
+    except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"network: cannot be built with these values ({why[:200]})") from error
     for name in method.frozen:
         nets[name].eval().requires_grad_(False)
     return nets

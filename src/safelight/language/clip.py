@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from safelight.config import UserError
+from safelight.config import UserError, install
 from safelight.language.encoder import TextEncoder, digest_of
 
 
@@ -19,7 +19,7 @@ def open_clip(folder: Path) -> TextEncoder:
     try:
         from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast, logging
     except ImportError as error:
-        raise UserError(f"{folder}: a CLIP; run: pip install 'safelight[pretrained]'") from error
+        raise UserError(f"{folder}: a CLIP; run: {install('pretrained')}") from error
     weights, vocabulary = folder / "model.safetensors", folder / "tokenizer.json"
     for file in (weights, vocabulary):
         if not file.is_file():

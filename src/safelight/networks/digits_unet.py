@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from safelight.config import Section, UserError
+from safelight.config import Section, Size, UserError
 from safelight.types import DataSpec
 
 
 class Config(Section):
     name: Literal["digits_unet"] = "digits_unet"
-    width: int = Field(default=64, ge=1, description="D: channels of the first level; the second has 2D")
+    width: Size = Field(default=64, description="D: channels of the first level; the second has 2D")
     time: bool = Field(default=True, description="condition on the noise level t")
     classes: bool = Field(default=False, description="condition on the class labels of the data")
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.config import Section
+from safelight.config import Section, Size
 from safelight.types import DataSpec
 
 GROUPS = 8  # of the normalisation, at most
@@ -21,10 +21,10 @@ GROUPS = 8  # of the normalisation, at most
 
 class Config(Section):
     name: Literal["image_tower"] = "image_tower"
-    widths: tuple[int, ...] = Field(
+    widths: tuple[Size, ...] = Field(
         default=(32, 64, 96, 128), min_length=1, description="channels from full size on; each halves"
     )
-    features: int = Field(default=128, ge=1, description="size of the joint features")
+    features: Size = Field(default=128, description="size of the joint features")
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`: (B, C, H, W) -> (B, features)."""

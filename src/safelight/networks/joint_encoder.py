@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.config import Reference, Section, UserError
+from safelight.config import Reference, Section, UserError, install
 from safelight.networks import image_tower
 from safelight.types import DataSpec
 
@@ -78,7 +78,7 @@ class ClipImages(nn.Module):
         try:
             from transformers import CLIPVisionModelWithProjection
         except ImportError as error:
-            raise UserError(f"{folder}: a CLIP; run: pip install 'safelight[pretrained]'") from error
+            raise UserError(f"{folder}: a CLIP; run: {install('pretrained')}") from error
         self.model = CLIPVisionModelWithProjection.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True
         )

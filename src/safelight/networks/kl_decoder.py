@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from safelight.config import Section, UserError
+from safelight.config import Depth, Section, Size, UserError
 from safelight.networks.kl_encoder import EPS, Level, Middle, Up
 from safelight.networks.residual_encoder import divisible, smallest
 from safelight.types import DataSpec, Values
@@ -19,15 +19,15 @@ from safelight.types import DataSpec, Values
 
 class Config(Section):
     name: Literal["kl_decoder"] = "kl_decoder"
-    widths: tuple[int, ...] = Field(
+    widths: tuple[Size, ...] = Field(
         default=(512, 512, 256, 128),
         min_length=1,
         description="channels from the smallest size on; each doubles",
     )
-    blocks: int = Field(
-        default=3, ge=1, description="residual blocks at each size; diffusers has one more than its encoder"
+    blocks: Depth = Field(
+        default=3, description="residual blocks at each size; diffusers has one more than its encoder"
     )
-    groups: int = Field(default=32, ge=1, description="groups of the group norms")
+    groups: Size = Field(default=32, description="groups of the group norms")
     attention: bool = Field(default=True, description="self-attention at the smallest size")
 
     def build(self, spec: DataSpec, latent: tuple[int, ...] = (4, 0, 0)) -> nn.Module:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from safelight.config import Section
+from safelight.config import Depth, Section, Size
 from safelight.networks.residual_encoder import divisible, smallest
 from safelight.networks.unet import attend
 from safelight.types import DataSpec, Values
@@ -25,12 +25,12 @@ EPS = 1e-6  # of its group norms, as published
 
 class Config(Section):
     name: Literal["kl_encoder"] = "kl_encoder"
-    latent: int = Field(default=4, ge=1, description="channels of the latent; the decoder follows them")
-    widths: tuple[int, ...] = Field(
+    latent: Size = Field(default=4, description="channels of the latent; the decoder follows them")
+    widths: tuple[Size, ...] = Field(
         default=(128, 256, 512, 512), min_length=1, description="channels from full size on; each halves"
     )
-    blocks: int = Field(default=2, ge=1, description="residual blocks at each size")
-    groups: int = Field(default=32, ge=1, description="groups of the group norms")
+    blocks: Depth = Field(default=2, description="residual blocks at each size")
+    groups: Size = Field(default=32, description="groups of the group norms")
     attention: bool = Field(default=True, description="self-attention at the smallest size")
 
     def latent_shape(self, spec: DataSpec) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from safelight.config import Section, UserError
+from safelight.config import Depth, Section, Size, UserError
 from safelight.networks.conv_encoder import VECTORS, Given
 from safelight.networks.residual_encoder import FilmBlock, divisible, smallest
 from safelight.types import DataSpec, Values
@@ -26,11 +26,11 @@ from safelight.types import DataSpec, Values
 
 class Config(Section):
     name: Literal["residual_decoder"] = "residual_decoder"
-    widths: tuple[int, ...] = Field(
+    widths: tuple[Size, ...] = Field(
         default=(128, 64, 32), min_length=1, description="channels from the smallest picture on; each doubles"
     )
-    blocks: int = Field(default=1, ge=1, description="residual blocks at each size")
-    groups: int = Field(default=1, ge=1, description="groups of the group norms; 1 is fastest on a CPU")
+    blocks: Depth = Field(default=1, description="residual blocks at each size")
+    groups: Size = Field(default=1, description="groups of the group norms; 1 is fastest on a CPU")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="within residual blocks")
     conditional: bool = Field(default=True, description="see label, attributes and text; masks never")
 

@@ -13,19 +13,19 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.config import Section, UserError
+from safelight.config import Depth, Section, Size, UserError
 from safelight.networks.residual_generator import ResidualBlock
 from safelight.types import DataSpec, Values
 
 
 class Config(Section):
     name: Literal["residual_discriminator"] = "residual_discriminator"
-    widths: tuple[int, ...] = Field(
+    widths: tuple[Size, ...] = Field(
         default=(64, 128, 256), min_length=1, description="channels from full size on; each halves"
     )
-    blocks: int = Field(default=1, ge=1, description="residual blocks at each size")
-    patch: int = Field(
-        default=1, ge=1, description="pixels a side that become one cell of the largest picture; 2 is faster"
+    blocks: Depth = Field(default=1, description="residual blocks at each size")
+    patch: Size = Field(
+        default=1, description="pixels a side that become one cell of the largest picture; 2 is faster"
     )
 
     def build(self, spec: DataSpec) -> nn.Module:

@@ -16,20 +16,20 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from safelight.config import Section, UserError
+from safelight.config import Depth, Section, Size, UserError
 from safelight.networks.conv_encoder import VECTORS, Given
 from safelight.types import DataSpec, Values
 
 
 class Config(Section):
     name: Literal["residual_encoder"] = "residual_encoder"
-    latent: int = Field(default=64, ge=1, description="size of z, or its channels; the decoder follows it")
+    latent: Size = Field(default=64, description="size of z, or its channels; the decoder follows it")
     spatial: bool = Field(default=False, description="z is a picture of the smallest size, not a vector")
-    widths: tuple[int, ...] = Field(
+    widths: tuple[Size, ...] = Field(
         default=(32, 64, 128), min_length=1, description="channels from full size on; each halves"
     )
-    blocks: int = Field(default=1, ge=1, description="residual blocks at each size")
-    groups: int = Field(default=1, ge=1, description="groups of the group norms; 1 is fastest on a CPU")
+    blocks: Depth = Field(default=1, description="residual blocks at each size")
+    groups: Size = Field(default=1, description="groups of the group norms; 1 is fastest on a CPU")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="within residual blocks")
     conditional: bool = Field(default=True, description="see label, attributes and text; masks never")
 

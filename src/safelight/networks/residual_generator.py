@@ -15,22 +15,22 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.config import Section, UserError
+from safelight.config import Depth, Section, Size, UserError
 from safelight.networks.style_generator import smoothly_doubled
 from safelight.types import DataSpec, Values
 
 
 class Config(Section):
     name: Literal["residual_generator"] = "residual_generator"
-    latent: int = Field(default=64, ge=1, description="size of z")
-    widths: tuple[int, ...] = Field(
+    latent: Size = Field(default=64, description="size of z")
+    widths: tuple[Size, ...] = Field(
         default=(256, 128, 64),
         min_length=1,
         description="channels from the smallest picture on; each doubles",
     )
-    blocks: int = Field(default=1, ge=1, description="residual blocks at each size")
-    patch: int = Field(
-        default=1, ge=1, description="pixels a side that a cell of the largest picture becomes; 2 is faster"
+    blocks: Depth = Field(default=1, description="residual blocks at each size")
+    patch: Size = Field(
+        default=1, description="pixels a side that a cell of the largest picture becomes; 2 is faster"
     )
 
     def build(self, spec: DataSpec) -> nn.Module:

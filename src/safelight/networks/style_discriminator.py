@@ -19,19 +19,22 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.config import Section
+from safelight.config import Section, Size
 from safelight.networks.style_generator import Dense, channels_at, rectified, sizes
 from safelight.types import DataSpec, Values
 
 
 class Config(Section):
     name: Literal["style_discriminator"] = "style_discriminator"
-    base: int = Field(
+    base: Size = Field(
         default=16384, ge=16, description="channels times height: a layer of 64 rows has base / 64"
     )
-    largest: int = Field(default=512, ge=1, description="channels of a layer, at most")
+    largest: Size = Field(default=512, description="channels of a layer, at most")
     deviation: int = Field(
-        default=0, ge=0, description="samples in a group of the minibatch standard deviation; 0 = none"
+        default=0,
+        ge=0,
+        le=2**16,
+        description="samples in a group of the minibatch standard deviation; 0 = none",
     )
 
     def build(self, spec: DataSpec) -> nn.Module:

@@ -22,20 +22,23 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.config import Section
+from safelight.config import Depth, Section, Size
 from safelight.types import DataSpec, Values
 
 
 class Config(Section):
     name: Literal["style_generator"] = "style_generator"
-    latent: int = Field(default=512, ge=1, description="size of z and of w")
-    depth: int = Field(default=8, ge=1, description="layers of the mapping from z to w")
-    base: int = Field(
+    latent: Size = Field(default=512, description="size of z and of w")
+    depth: Depth = Field(default=8, description="layers of the mapping from z to w")
+    base: Size = Field(
         default=16384, ge=16, description="channels times height: a layer of 64 rows has base / 64"
     )
-    largest: int = Field(default=512, ge=1, description="channels of a layer, at most")
+    largest: Size = Field(default=512, description="channels of a layer, at most")
     told: int = Field(
-        default=0, ge=0, description="width of the two layers of a text feature; 0 = the feature's own size"
+        default=0,
+        ge=0,
+        le=2**16,
+        description="width of the two layers of a text feature; 0 = the feature's own size",
     )
     noise: bool = Field(default=True, description="noise of its own at every pixel, with learned strength")
 

@@ -10,16 +10,16 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from safelight.config import Section
+from safelight.config import Section, Size
 from safelight.language.tower import TextTower
 from safelight.types import DataSpec
 
 
 class Config(Section):
     name: Literal["text_tower"] = "text_tower"
-    width: int = Field(default=256, ge=1, description="of the hidden layers")
-    depth: int = Field(default=1, ge=0, description="hidden layers; 0 = a linear projection")
-    features: int = Field(default=128, ge=1, description="size of the joint features")
+    width: Size = Field(default=256, description="of the hidden layers")
+    depth: int = Field(default=1, ge=0, le=256, description="hidden layers; 0 = a linear projection")
+    features: Size = Field(default=128, description="size of the joint features")
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`: (B, T) -> (B, features)."""

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from safelight.config import Section, UserError
+from safelight.config import Depth, Section, Size, UserError
 from safelight.types import DataSpec
 
 Kind = Literal["label", "attributes", "text", "mask"]
@@ -28,28 +28,27 @@ Kind = Literal["label", "attributes", "text", "mask"]
 
 class Config(Section):
     name: Literal["unet"] = "unet"
-    patch: int = Field(
-        default=2, ge=1, description="space-to-depth factor of the stem: 2 makes 28x28x1 into 14x14x4"
+    patch: Size = Field(
+        default=2, description="space-to-depth factor of the stem: 2 makes 28x28x1 into 14x14x4"
     )
-    width: int = Field(default=64, ge=1, description="channels of the finest level")
-    multipliers: tuple[int, ...] = Field(
+    width: Size = Field(default=64, description="channels of the finest level")
+    multipliers: tuple[Size, ...] = Field(
         default=(1, 2), min_length=1, description="channels of each level, in widths; each level halves"
     )
-    blocks: int = Field(
-        default=1, ge=1, description="residual blocks a level, on the way down and again on the way up"
+    blocks: Depth = Field(
+        default=1, description="residual blocks a level, on the way down and again on the way up"
     )
-    middle: int = Field(default=3, ge=1, description="residual blocks of the coarsest level")
-    embedding: int = Field(default=256, ge=1, description="size of the vector of noise level and conditions")
+    middle: Depth = Field(default=3, description="residual blocks of the coarsest level")
+    embedding: Size = Field(default=256, description="size of the vector of noise level and conditions")
     attention: tuple[int, ...] = Field(
         default=(), description="levels with self-attention after each block; 0 is the finest"
     )
-    head: int = Field(default=64, ge=1, description="channels of an attention head, at most")
-    groups: int = Field(default=1, ge=1, description="groups of the group norms; 1 is fastest on a CPU")
+    head: Size = Field(default=64, description="channels of an attention head, at most")
+    groups: Size = Field(default=1, description="groups of the group norms; 1 is fastest on a CPU")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="within residual blocks")
     time: bool = Field(default=True, description="see the noise level t")
-    spade: int | None = Field(
+    spade: Size | None = Field(
         default=None,
-        ge=1,
         description="channels within SPADE (Park 2019), which lays the mask on after every block's second "
         "norm; without it the mask is laid beside the image once, as channels",
     )

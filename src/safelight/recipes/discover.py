@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from safelight import files
-from safelight.config import Tree, UserError, nearest
+from safelight.config import Tree, UserError, nearest, shortened
 from safelight.terminal import say
 
 
@@ -42,17 +42,19 @@ def module(package: ModuleType, name: object, key: str, outside: dict[str, Outsi
     may be edited while a run trains; what is run now is added. Raises UserError for a name that is unknown.
     """
     own = modules(package)
+    if not isinstance(name, str):
+        raise UserError(f"{key}: {shortened(name)} is no name{nearest('', own)}")
     if name in own:
         return import_module(f"{package.__name__}.{name}")
     known = f"{package.__name__}: {name}"
     if known not in outside:
         installed = {point.name: point for point in entry_points(group=package.__name__)}
-        if isinstance(name, str) and name.endswith(".py"):
+        if name.endswith(".py"):
             outside[known] = _own_file(Path(name), key)
         elif name in installed:
-            outside[known] = _installed(installed[str(name)], key)
+            outside[known] = _installed(installed[name], key)
         else:
-            raise UserError(f"{key}: {name!r} does not exist{nearest(str(name), [*own, *installed])}")
+            raise UserError(f"{key}: {shortened(name)} does not exist{nearest(name, [*own, *installed])}")
     return outside[known].module
 
 

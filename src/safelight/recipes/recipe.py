@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from safelight import methods, networks, recipes
 from safelight.checks.bench.config import Check
-from safelight.config import Tree, UserError, check, nearest, override, read_toml
+from safelight.config import Tree, UserError, check, nearest, override, read_toml, sane, shortened
 from safelight.data.config import Data, source_follows_path
 from safelight.engine.plan import Plan, Train
 from safelight.engine.schedule import Optim, Weight
@@ -141,6 +141,8 @@ def changed(tree: Tree, changes: Mapping[str, Any]) -> Tree:
 
     A path that comes without its source says what it is: photos/ in a recipe of fashion-mnist is a folder.
     """
+    for name, value in changes.items():
+        sane(value, name)
     result = override(tree, changes)
     if "data.path" in changes and "data.source" not in changes:
         result["data"] = source_follows_path(result["data"])
@@ -164,6 +166,7 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
 
     known: code that the recipe names and that was run before.
     """
+    sane(tree, "")
     for key in tree:
         if key not in SECTIONS:
             raise UserError(f"{key}: no such section{nearest(key, SECTIONS)}")
@@ -209,7 +212,7 @@ def _method(tree: Tree, outside: dict[str, Outside]) -> tuple[type[Any], BaseMod
 def _section(tree: Tree, name: str) -> Tree:
     section = tree.get(name, {})
     if not isinstance(section, dict):
-        raise UserError(f"{name}: expected a section [{name}], found {section!r}")
+        raise UserError(f"{name}: expected a section [{name}], found {shortened(section)}")
     return section
 
 
@@ -257,7 +260,7 @@ def _weights(tree: Tree, components: Mapping[str, float]) -> dict[str, Weight]:
             weights[name] = TypeAdapter(Weight).validate_python(value)
         except ValidationError as error:
             raise UserError(
-                f"loss.weights.{name}: {value!r} is neither a number nor a ramp such as "
+                f"loss.weights.{name}: {shortened(value)} is neither a number nor a ramp such as "
                 "{begin = 0.0, end = 1.0, after = 0, over = 1000}"
             ) from error
     return weights

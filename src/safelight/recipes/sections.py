@@ -31,7 +31,9 @@ class Watch(Section):
         None, ge=1, description="of that sampler, few so that looking is quick; without it sample.steps"
     )
     seed: int = Field(0, ge=0, description="of the fixed noises and conditions")
-    held_out: int = Field(256, ge=0, description="held-out images the losses are measured on; 0 = none")
+    held_out: int = Field(
+        256, ge=0, le=10**6, description="held-out images the losses are measured on; 0 = none"
+    )
     film: tuple[str, ...] = Field((), description='specimens that are filmed live, such as ["0.3", "0.5"]')
     film_every: int = Field(10, ge=1, description="steps between two pictures of them")
 

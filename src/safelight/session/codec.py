@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from safelight.config import UserError
+from safelight.config import UserError, install
 from safelight.data.space import Codec, Space
 from safelight.engine.state import State
 from safelight.generate import conditions
@@ -102,7 +102,7 @@ def pretrained_autoencoder(product: Product) -> Any:
     try:
         from diffusers import AutoencoderKL
     except ImportError as error:
-        raise UserError(f"{KEY}: needs diffusers; run: pip install 'safelight[pretrained]'") from error
+        raise UserError(f"{KEY}: needs diffusers; run: {install('pretrained')}") from error
     path = Path(product.path)
     path = path / "vae" if (path / "vae" / "config.json").is_file() else path
     try:

@@ -19,7 +19,7 @@ from safelight.data.stream import Stream
 from safelight.draw import permutation
 from safelight.evaluate.diversity import diversity
 from safelight.evaluate.evaluation import Evaluation, Result
-from safelight.evaluate.extractors import open_extractor, open_reader
+from safelight.evaluate.extractors import of_images_alone, open_extractor, open_reader
 from safelight.evaluate.features import READER, Extractor, extract
 from safelight.evaluate.measure import Drawn, measure
 from safelight.evaluate.real import real_features, reference_items
@@ -68,14 +68,16 @@ def open_judge(
     A recipe that trains without classes is still measured by a classifier where its data has them.
     Samples that follow masks are judged by a segmenter, too, and a regressor reads the attributes of those
     that were asked for some. features: by default the classifier where there are classes, the segmenter where
-    there are masks, a reader of texts where there are captions, efficientnet otherwise.
+    there are masks, a reader of texts where there are captions, efficientnet otherwise, random without that.
     """
     if features in (None, "classifier") and not pack.spec.classes:
         pack = open_data(recipe.data.model_copy(update={"labels": True}), progress)
     if features is None:
         text = "text" in pack.spec.conditions and any(pack.texts)
-        other = "segmenter" if "mask" in pack.described else READER if text else "efficientnet"
-        features = "classifier" if pack.spec.classes else other
+        if pack.spec.classes:
+            features = "classifier"
+        else:
+            features = "segmenter" if "mask" in pack.described else READER if text else of_images_alone(tell)
     segmenter = open_segmenter(pack, device, tell, progress) if "mask" in pack.described else None
     extractor = open_extractor(features, pack, device, tell, progress)
     return Judge(pack, extractor, reference, segmenter, open_regressor(pack, device, tell, progress))

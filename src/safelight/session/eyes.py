@@ -17,7 +17,7 @@ from safelight.config import Reference, UserError
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.evaluate.classifier import prepared
-from safelight.evaluate.extractors import open_extractor
+from safelight.evaluate.extractors import of_images_alone, open_extractor
 from safelight.evaluate.features import READER
 from safelight.evaluate.retrieval import open_towers, told
 from safelight.evaluate.training import weights_hash
@@ -66,8 +66,8 @@ def open_eye(which: str | None, sight: Sight, texts: bool) -> Eye:
     """ "own", "reader", the name of an extractor, run:NAME, a Hub id or a path.
 
     None: of texts, or of data that have captions, the reader of those; else the run's own; else the
-    classifier of data that have classes, efficientnet of others. Raises UserError, also where texts are to
-    be read and it cannot.
+    classifier of data that have classes, efficientnet of others, random where that is missing. Raises
+    UserError, also where texts are to be read and it cannot.
     """
     products = products_of(sight.directory)
     own = products.get(KEY)
@@ -75,7 +75,8 @@ def open_eye(which: str | None, sight: Sight, texts: bool) -> Eye:
     if which is None and captioned and any(sight.pack().texts):
         which = READER
     elif which is None:
-        extractor = "classifier" if sight.pixels.classes > 1 else "efficientnet"
+        blind = own is None and not texts and sight.pixels.classes < 2
+        extractor = of_images_alone(sight.tell) if blind else "classifier"
         which = OWN if own else "" if texts else extractor
     match which:
         case "":
@@ -89,7 +90,7 @@ def open_eye(which: str | None, sight: Sight, texts: bool) -> Eye:
             return _joint(own, sight, True)
         case "reader":
             return _reader(sight)
-        case "classifier" | "efficientnet" | "segmenter":
+        case "classifier" | "efficientnet" | "segmenter" | "random":
             if texts:
                 raise UserError(f"--encoder {which}: sees images only; name one that reads texts")
             return _extractor(which, sight)

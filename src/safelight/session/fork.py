@@ -19,7 +19,7 @@ from safelight.session.products import products_of
 from safelight.session.recorded import recipe_of, spec_of
 from safelight.session.replay import replay
 from safelight.store import checkpoint, keep
-from safelight.store.create import create
+from safelight.store.create import create, require_free
 from safelight.store.journal import JournalWriter
 from safelight.store.lineage import owner_of
 from safelight.store.run import JOURNAL, Parent, RunDirectory
@@ -45,6 +45,7 @@ def fork(
     live_only({key: value for key, value in changes.items() if key not in method or key == "method.name"})
     parent = owner_of(parent, at)
     info = parent.info()
+    require_free(runs, info.recipe, name)
     images = int(info.facts.data["train"])
     in_force = InForce(recipe_of(parent), images, parent.journal().interventions)
     recipe = in_force.recipe_at(at).with_changes(changes)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from types import MappingProxyType
 
 import torch
@@ -34,11 +32,12 @@ from safelight.recipes.recipe import Recipe
 from safelight.session.codec import KEY as CODEC
 from safelight.session.codec import open_codec
 from safelight.session.encoders import used
+from safelight.session.forecast import require_memory_of_images
 from safelight.session.products import Products, references
+from safelight.terminal import paced
 from safelight.types import Looks, Method
 
 Tell = Callable[[str], None]  # takes one line for the user
-PATIENCE = 30.0  # seconds between two lines about the same long work
 FEW = 2  # images of the first step of a probe
 SLOW = 1.5  # seconds of a probe's step, roughly, above which it is made on fewer images
 
@@ -76,7 +75,7 @@ def prepare(
 
     progress: of work on the data, shown; without it lines are told every now and then.
     """
-    work = (progress or _telling(tell)) if world.first else None
+    work = (progress or paced(tell)) if world.first else None
     if missing := references(recipe).keys() - products.keys():
         raise UserError(f"{sorted(missing)[0]}: names another training, which has to come first")
     device = open_device(recipe.train.device, world.size)
@@ -90,7 +89,9 @@ def prepare(
         raise UserError(f"{pack.name}: {socket.gethostname()} has other data than the first machine; copy it")
     stream, method = open_stream(recipe, pack, world, device, products, tell, work), opened.method()
     stream = stream.with_features(open_looks(opened, method, stream, world, products, work))
-    stream.parts(0, recipe.train.accumulate, world.rank, world.size)  # refuse sizes that do not divide
+    parts = recipe.train.accumulate
+    require_memory_of_images(recipe.train.batch_size // (parts * world.size), stream.spec, device)
+    stream.parts(0, parts, world.rank, world.size)  # refuse sizes that do not divide
     return Prepared(recipe, pack, stream, method, device, world, products)
 
 
@@ -154,6 +155,8 @@ def open_device(name: str, processes: int = 1) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("computes nothing")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"train.device: {name!r} is not available here; try train.device=cpu") from error
@@ -255,23 +258,3 @@ def _probe_key(ready: Prepared, options: list[Execution]) -> str:
         environment(ready.device, "auto", "auto", ready.world.size),
     ]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()
-
-
-def _telling(tell: Tell) -> Progress:
-    """Data progress as a line whenever something new begins, and every half minute of it."""
-    begun: dict[str, tuple[float, int]] = {}
-    last = 0.0
-
-    def progress(what: str, done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if what not in begun:
-            begun[what], last = (now, done), now
-            tell(what)
-        elif now - last > PATIENCE:
-            last, (start, before) = now, begun[what]
-            rate = max(done - before, 1) / (now - start)
-            left = timedelta(seconds=round((total - done) / rate))
-            tell(f"{what}: {done:,} of {total:,}, {rate:,.0f}/s, {left} left")
-
-    return progress

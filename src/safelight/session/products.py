@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from safelight.config import Reference, UserError
+from safelight.config import Reference, UserError, install
 from safelight.recipes.recipe import Recipe
 from safelight.store import keep
 from safelight.store.durable import mendable, sha256_of
@@ -98,9 +98,7 @@ def _from_hub(key: str, reference: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise UserError(
-            f"{key}: {reference} is on the Hub; run: pip install 'safelight[pretrained]'"
-        ) from error
+        raise UserError(f"{key}: {reference} is on the Hub; run: {install('pretrained')}") from error
     try:
         return Path(snapshot_download(reference, allow_patterns=[f"*{suffix}" for suffix in WEIGHTS]))
     except Exception as error:  # no such id, no network, and whatever its client raises for them

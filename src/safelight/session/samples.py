@@ -38,14 +38,13 @@ class Samples:
         Raises UserError.
         """
         out = Path(out)
+        require_place(out)
         try:
             if out.suffix == ".png":
                 draw_sheet(self.images, self.spec, "", out, self.given.get("label"))
             elif out.suffix == ".npz":
                 arrays: dict[str, Any] = {"images": self.images, "present": self.present, **self.given}
                 np.savez_compressed(out, **arrays)
-            elif out.suffix:
-                raise UserError(f"{out}: ends in none of .png (a sheet), .npz (arrays), nothing (a folder)")
             else:
                 out.mkdir(parents=True, exist_ok=True)
                 for number, image in enumerate(self.images):
@@ -54,3 +53,11 @@ class Samples:
         except OSError as error:
             raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
         return out
+
+
+def require_place(out: Path) -> None:
+    """Raises UserError where samples cannot be written there, or would lie among other files."""
+    if out.suffix and out.suffix not in (".png", ".npz"):
+        raise UserError(f"{out}: ends in none of .png (a sheet), .npz (arrays), nothing (a folder)")
+    if out.is_dir() and (out.suffix or any(out.iterdir())):
+        raise UserError(f"{out}: is a folder that holds files already; choose a new one")

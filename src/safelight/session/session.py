@@ -113,6 +113,8 @@ class Session:
             self.ready.device,
         )
         plan = self.in_force.plan_at(start)
+        how = f"{self.ready.device}, {self.execution.precision} {self.execution.memory_format}"
+        self.show.tell(f"{self.directory.name}: trains step {start:,} to {plan.steps:,} on {how}")
         self.show.tell(f"disk: {ahead(self.ready, self.state).told}")
         self.show.begin(start, plan.steps, self.ready.recipe.train.batch_size)
         try:

@@ -20,6 +20,7 @@ from safelight.session.products import Product, of_run, pretrained, references
 from safelight.session.show import Show
 from safelight.session.treatment import untreated
 from safelight.store import rename
+from safelight.store.create import require_free
 from safelight.store.listing import Status, summary
 from safelight.store.run import RUN, RunDirectory
 
@@ -43,6 +44,7 @@ def begin(
     that stage's run is returned; the same command goes on where it was. checked: look for faults of the
     recipe before it is trained, and refuse to begin with one.
     """
+    require_free(runs, recipe.name, name)
     check_named(recipe.data)  # told before anything is trained or downloaded
     products: dict[str, Product] = {}
     for key, reference in references(recipe).items():

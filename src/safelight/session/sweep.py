@@ -29,6 +29,12 @@ class Sweep:
         """Whether it was interrupted, so that the rest was not begun."""
         return "stopped" in self.outcomes.values()
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether the first two failed for one reason, before anything was trained: so would the rest."""
+        reasons = [problem.replace(name, "") for name, problem in self.problems.items()]
+        return len(reasons) == len(self.outcomes) > 1 and len(set(reasons)) == 1
+
     def outcome(self, cell: Cell) -> Outcome:
         """How a cell ended."""
         return self.outcomes.get(cell.name, "not begun")
@@ -44,7 +50,8 @@ def sweep(
     """Train every cell that is not finished yet, in order.
 
     show: what a session shows, made anew for each. tell: called before each cell (it has no outcome yet) and
-    after it. A cell that fails is named, and the next one begun. Ctrl-C ends the sweep after the step in
+    after it. A cell that fails is named, and the next one begun, unless
+    the first two failed alike. Ctrl-C ends the sweep after the step in
     hand: the same sweep goes on where it was.
     """
     done = Sweep(cells)
@@ -62,6 +69,6 @@ def sweep(
                 str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             )
         tell(done, cell)
-        if done.stopped:
+        if done.stopped or done.hopeless:
             break
     return done

@@ -13,11 +13,12 @@ from safelight.checks.bench.finding import Checked
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.engine.precision import Execution
+from safelight.engine.schedule import too_large
 from safelight.engine.state import State
 from safelight.recipes.recipe import Recipe
 from safelight.session.check import before_training
 from safelight.session.code import code_facts
-from safelight.session.forecast import require_room
+from safelight.session.forecast import require_memory, require_room
 from safelight.session.prepare import Prepared, choose_execution, environment_of, prepare
 from safelight.session.products import Products, plain, products_of
 from safelight.session.recorded import data_facts, recipe_of
@@ -25,8 +26,9 @@ from safelight.session.report import unconditional, write_report
 from safelight.session.session import Session, ahead
 from safelight.session.show import Show
 from safelight.session.treatment import settle
-from safelight.store import usage
+from safelight.store import keep, metrics, usage
 from safelight.store.create import create
+from safelight.store.durable import remove_tree
 from safelight.store.journal import JournalWriter
 from safelight.store.run import Facts, RunDirectory
 
@@ -45,6 +47,8 @@ def begin(
     products: of the trainings that came before it; see stages.py, which also makes them. checked: look for
     faults first, and refuse to begin with one.
     """
+    for line in too_large(recipe.optim):
+        show.warn(line)
     ready = _opened(recipe, world, show, products)
     if world.first and (
         note := unconditional(recipe, {"conditions": ready.pack.conditions, "name": ready.pack.name})
@@ -71,7 +75,12 @@ def begin(
             ),
         ).path
     directory = RunDirectory(Path(str(world.share(str(path)))))
-    left = _run(directory, ready, execution, state, show, found)
+    try:
+        left = _run(directory, ready, execution, state, show, found)
+    except Exception:
+        if world.first and metrics.last_row(directory.path) is None and not keep.list_steps(directory.path):
+            remove_tree(directory.path)  # it has not trained one step
+        raise
     del ready, state  # before those of a fork are made
     return resume(directory, world, show) if left else directory
 
@@ -110,7 +119,9 @@ def _resumed(directory: RunDirectory, world: World, show: Show) -> bool:
 def _opened(recipe: Recipe, world: World, show: Show, products: Products) -> Prepared:
     """What a session trains with; no bar is left behind where it cannot be opened."""
     try:
-        return prepare(recipe, world, show.tell, products, show.progress)
+        ready = prepare(recipe, world, show.tell, products, show.progress)
+        require_memory(ready.method, ready.stream.spec, ready.device)
+        return ready
     except BaseException:
         show.end()
         raise

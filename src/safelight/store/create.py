@@ -36,9 +36,7 @@ def create(
     name: "<recipe>-1", -2, ... by default. fill: puts into it what else it is to appear with. Raises
     UserError if a given name is taken or cannot be one.
     """
-    _check_name(recipe if name is None else name)
-    if name is not None and (runs / name).exists():
-        raise _taken(runs / name)
+    require_free(runs, recipe, name)
     text = recipe_text.encode()
     sha256 = hashlib.sha256(text).hexdigest()
     info = RunInfo(uuid.uuid4().hex, journal.utc_now(), recipe, sha256, steps, facts, parent, sealed.FORMAT)
@@ -57,6 +55,13 @@ def create(
             with suppress(OSError):
                 shutil.rmtree(temporary)  # a full disk needs the space back
             raise
+
+
+def require_free(runs: Path, recipe: str, name: str | None) -> None:
+    """Raises UserError where a run cannot have that name; None: that of the recipe with a number."""
+    _check_name(recipe if name is None else name)
+    if name is not None and os.path.lexists(runs / name):
+        raise _taken(runs / name)
 
 
 def _publish(temporary: Path, runs: Path, name: str | None, recipe: str, announce: Announce) -> Path:

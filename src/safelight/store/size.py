@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from safelight.config import shortened
+
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 
@@ -18,8 +20,13 @@ def parse(value: Any) -> Any:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
     unit = (found[2].upper() or "B") if found else ""
     if found is None or unit not in UNITS:
-        raise ValueError(f"{value!r} is no size; write a number of bytes, or such as '10 GB', '500 MB'")
-    return round(float(found[1]) * UNITS[unit])
+        raise ValueError(
+            f"{shortened(value)} is no size; write a number of bytes, or such as '10 GB', '500 MB'"
+        )
+    count = float(found[1]) * UNITS[unit]
+    if count >= 2**63:
+        raise ValueError(f"{shortened(value)} is too large")
+    return round(count)
 
 
 def exact(count: int) -> int | str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from safelight.config import UserError
+from safelight.config import UserError, install
 from safelight.draw import key
 from safelight.explore.optimisers import Asked, Told
 
@@ -63,9 +63,7 @@ class Evolution:
         try:
             from cma import CMAEvolutionStrategy
         except ImportError as error:
-            raise UserError(
-                "method cma: its package is missing; run: pip install 'safelight[search]'"
-            ) from error
+            raise UserError(f"method cma: its package is missing; run: {install('search')}") from error
         space = self.asked.space
         options = {
             "popsize": self.asked.population,

@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from safelight.config import UserError
+from safelight.config import UserError, install
 from safelight.store import metrics
 from safelight.store.durable import mendable, write_bytes
 from safelight.store.run import RunDirectory
@@ -52,7 +52,7 @@ def _parquet(lines: Lines, names: Sequence[str]) -> bytes:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError("parquet needs an extra: pip install 'safelight[parquet]'") from error
+        raise UserError(f"parquet needs an extra: {install('parquet')}") from error
 
     def column(name: str) -> Any:
         values = [line.get(name) for line in lines]
@@ -74,7 +74,7 @@ def _tensorboard(directory: RunDirectory, lines: Lines, names: Sequence[str], fo
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ImportError as error:
-        raise UserError("TensorBoard needs an extra: pip install 'safelight[tensorboard]'") from error
+        raise UserError(f"TensorBoard needs an extra: {install('tensorboard')}") from error
     if any(folder.glob("events.out.tfevents.*")):
         raise UserError(f"{folder}: holds events already, which would show double; choose a new folder")
     begun = datetime.fromisoformat(directory.info().created).timestamp()

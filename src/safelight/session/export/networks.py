@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -11,25 +14,44 @@ from safelight.config import UserError
 from safelight.session.export.to_diffusers import write_diffusers
 from safelight.session.export.to_onnx import write_onnx
 from safelight.session.export.trained import Trained, copy_shipped
-from safelight.store.durable import mendable
+from safelight.store.durable import TEMPORARY, mendable, publish
 
 FORMS = ("diffusers", "safetensors", "onnx")
 
 
 def export_networks(trained: Trained, form: str, out: Path) -> list[str]:
-    """Write the networks into a new folder. Returns what was found out, a line each. Raises UserError."""
+    """Write the networks into a new folder, whole or not at all. Returns what was found out, a line each.
+
+    Raises UserError.
+    """
+    require_new(form, out)
+    place = next(path for path in out.absolute().parents if path.is_dir())
+    with mendable(out):
+        work = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place))
+        try:
+            told = WRITERS[form](trained, work)
+            work.chmod(0o777 & ~_umask())
+            out.parent.mkdir(parents=True, exist_ok=True)
+            publish(work, out)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+    return [line.replace(str(work), str(out)) for line in told]
+
+
+def require_new(form: str, out: Path) -> None:
+    """Raises UserError for a form there is none of, and for a folder that holds anything."""
     if form not in FORMS:
         raise UserError(f"--to {form}: not one of {', '.join(FORMS)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is there already; choose a new folder")
     with mendable(out):
-        out.mkdir(parents=True, exist_ok=True)
-        match form:
-            case "diffusers":
-                return write_diffusers(trained, out)
-            case "onnx":
-                return write_onnx(trained, out)
-        return _write_safetensors(trained, out)
+        if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out}: is there already; choose a new folder")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _write_safetensors(trained: Trained, out: Path) -> list[str]:
@@ -49,3 +71,6 @@ def _write_safetensors(trained: Trained, out: Path) -> list[str]:
     (out / "config.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
     copy_shipped("load.py", out)
     return [f"{', '.join(trained.nets)}: open with load.py"]
+
+
+WRITERS = {"diffusers": write_diffusers, "safetensors": _write_safetensors, "onnx": write_onnx}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from safelight.config import UserError
+from safelight.config import UserError, install
 from safelight.networks import kl_decoder, kl_encoder
 from safelight.recipes.recipe import Recipe
 from safelight.session.codec import pretrained_autoencoder, vae_of
@@ -28,7 +28,7 @@ def write_diffusers(trained: Trained, out: Path) -> list[str]:
     try:
         import_module("diffusers")
     except ImportError as error:
-        raise UserError("diffusers is an extra: pip install 'safelight[pretrained]'") from error
+        raise UserError(f"diffusers is an extra: {install('pretrained')}") from error
     if "encoder" in trained.nets and "decoder" in trained.nets:
         autoencoder(trained.recipe, trained.nets, trained.spec.shape[1]).save_pretrained(out)
         return ["AutoencoderKL: open with AutoencoderKL.from_pretrained"]

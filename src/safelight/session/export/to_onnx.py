@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from safelight.config import UserError
+from safelight.config import UserError, install
 from safelight.draw import RowDraw
 from safelight.session.export.trained import Trained
 from safelight.types import Condition, DataSpec
@@ -32,7 +32,7 @@ def write_onnx(trained: Trained, out: Path) -> list[str]:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError("ONNX is an extra: pip install 'safelight[onnx]'") from error
+        raise UserError(f"ONNX is an extra: {install('onnx')}") from error
     told = []
     for name, net in trained.nets.items():
         path = out / f"{name}.onnx"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from safelight.config import UserError, nearest
 
 ASSUMED = 0.35  # of the peak that training reaches; what well-fed networks were reported at, no measurement
-KEPT_FREE = 0.92  # of the memory that tensors can use; the rest is the driver's, and fragments
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
 
 from safelight.data import open_data
 from safelight.data.source import Progress
@@ -20,7 +17,7 @@ from safelight.engine.distributed import World
 from safelight.engine.precision import Execution
 from safelight.recipes.recipe import Recipe
 from safelight.session.encoders import used
-from safelight.session.forecast import forecast
+from safelight.session.forecast import KEPT_FREE, forecast, memory
 from safelight.session.planning import devices, standin
 from safelight.session.planning.devices import Accelerator
 from safelight.session.planning.measure import Bench, Cost
@@ -65,10 +62,10 @@ def plan(
     few, many = _two_sizes(rows, expected / recipe.train.batch_size)
     peaks = {own: bench.peak(own) for own in sorted({few, many})}
     base = bench.base()
-    available = _available(ready.device)
+    available = memory(ready.device)
     if accelerator:
         base = 0
-        available = round(accelerator.gigabytes * 1e9 * devices.KEPT_FREE)
+        available = round(accelerator.gigabytes * 1e9 * KEPT_FREE)
         seconds = operations / (accelerator.teraflops * 1e12 * devices.ASSUMED)
         cost, how = Cost(seconds, seconds), "estimated"
         notes.append(
@@ -184,19 +181,6 @@ def _fits(fixed: int, peaks: Mapping[int, int], available: int) -> int:
     (few, low), (many, high) = sorted(peaks.items())
     slope = max((high - low) / (many - few), 1.0)
     return max(0, int((available - fixed - high) / slope) + many)
-
-
-def _available(device: torch.device) -> int:
-    """Bytes of memory that a training can have on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * devices.KEPT_FREE)
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
 
 
 def _watching(
