@@ -155,7 +155,7 @@ def _draw_component(ax: Axes, curve: Curve) -> None:
         notes.append(f"× not finite at {plural(len(broken), 'step')}")
     if curve.weight is not None:
         notes.append(f"weight {number(curve.weight)}")
-    notes.append(f"last {number(float(smoothed[-1]))}")
+    notes.append(f"last, smoothed {number(float(smoothed[-1]))}")
     ax.set_title(" · ".join(filter(None, notes)), loc="right", fontsize=SMALL, color=PENCIL, bbox=COVER)
 
 
