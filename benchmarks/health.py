@@ -89,6 +89,22 @@ class Case:
     by: float = IN_TIME  # share of the run by which one of them has to be there
 
 
+REAL: Changes = {"data.source": "fashion-mnist"}  # real pictures: a local copy, or downloaded once
+
+
+def young(changes: Changes, steps: int = 80) -> Changes:
+    """The same, begun and hardly trained: what its samples are is decided by what is left of the noise."""
+    early: Changes = {
+        "train.steps": steps,
+        "watch.every": steps // 8,
+        "checkpoint.every": steps,
+        "train.batch_size": 16,
+        "train.precision": "fp32",
+        "train.memory_format": "contiguous",
+    }
+    return changes | early
+
+
 CASES = {
     "healthy": Case(GAN, {}),
     "healthy, relativistic": Case(GAN, PAIRED),
@@ -97,6 +113,16 @@ CASES = {
     "healthy, VAE": Case("faces-small", FACES | STEADY),
     "healthy, VAE without conditions": Case("faces-small", FACES | STEADY | UNTOLD),
     "healthy, text GAN": Case(TEXT, {}),
+    "young, diffusion": Case("digits", young(SMALL)),
+    "young, diffusion of real pictures": Case("fashion", young({}, 200)),
+    "young, slow diffusion of real pictures": Case("digits", young(SMALL | REAL | {"optim.lr": 2e-4}, 200)),
+    "young, DDPM": Case("digits-class", young({"network.width": 16})),
+    "young, one-step denoiser": Case("digits-denoise", young({"network.width": 16})),
+    "young, GAN": Case(GAN, young({})),
+    "young, GAN of real pictures": Case("fashion-gan", young({})),
+    "young, text GAN": Case(TEXT, young({})),
+    "young, VAE": Case("faces-small", young(FACES)),
+    "young, VAE of real pictures": Case("fashion-vae", young({})),
     "runaway discriminator": Case(GAN, FREE | rates(2e-5, 3e-3), WINS),
     "runaway, relativistic": Case(GAN, PAIRED | FREE | rates(2e-5, 3e-3), WINS),
     "runaway, text GAN": Case(TEXT, ALONE | rates(2e-5, 2e-2), WINS),

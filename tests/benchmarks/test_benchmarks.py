@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from safelight.evaluate import classifier
+from safelight.recipes.recipe import load
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -171,6 +172,25 @@ def test_monitors_say_what_is_wrong_with_a_small_run(case, outcome, monkeypatch,
     module = opened("health", monkeypatch)
     run = module.trained(tmp_path, case, seed=31)
     assert module.judged(run, module.CASES[case])[0] == outcome
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(10))
+def test_a_healthy_young_run_gets_no_verdict(number, monkeypatch, tmp_path):
+    """Of every family, on drawn and on real pictures: those need Fashion-MNIST, a copy or the network."""
+    module = opened("health", monkeypatch)
+    young = [name for name in module.CASES if name.startswith("young")]
+    run = module.trained(tmp_path, young[number], seed=31)
+    assert module.judged(run, module.CASES[young[number]]) == ("well", "none")
+
+
+def test_every_case_of_health_is_a_recipe_and_ten_are_young(monkeypatch):
+    module = opened("health", monkeypatch)
+    for case in module.CASES.values():
+        load(case.recipe, case.changes)
+    young = [case for name, case in module.CASES.items() if name.startswith("young")]
+    assert len(young) == 10
+    assert not any(case.right for case in young)
 
 
 def test_a_verdict_is_right_by_its_name_and_in_time(monkeypatch):
