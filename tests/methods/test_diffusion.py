@@ -28,9 +28,9 @@ class Gaussian(nn.Module):
     def forward(self, x_t, t, given, present):
         self.seen.append(t)
         level = (
-            self.method.discrete((t * 300 - 1).round().long())
+            self.method.process.discrete((t * 300 - 1).round().long())
             if self.method.config.process == "ddpm"
-            else (self.method.at(t[0] / (1 - t[0]), len(t)))
+            else (self.method.process.at(t[0] / (1 - t[0]), len(t)))
         )
         mean = self.means[torch.where(present, given["label"], 2)][:, None, None, None]
         var = level.alpha**2 * self.std**2 + level.sigma**2
@@ -76,7 +76,7 @@ def batch(count: int = 6) -> Batch:
 @pytest.mark.parametrize(("process", "prediction"), KINDS)
 def test_estimate_inverts_the_target(process, prediction):
     made = method(process=process, prediction=prediction)
-    level = made.level(torch.rand(8))
+    level = made.process.trained(torch.rand(8))
     x, noise = torch.randn(8, *SHAPE), torch.randn(8, *SHAPE)
     x_t = level.alpha * x + level.sigma * noise
     a, s = made.target(level)
@@ -91,7 +91,7 @@ def test_estimate_inverts_the_target(process, prediction):
 def test_min_snr_weights_are_those_of_the_paper(prediction, formula):
     """Hang 2023, section 3.4."""
     made = method(process="ddpm", prediction=prediction, min_snr=5.0)
-    level = made.discrete(torch.tensor([0, 20, 100, 299]))
+    level = made.process.discrete(torch.tensor([0, 20, 100, 299]))
     snr = (level.alpha / level.sigma).square().flatten().tolist()
     expected = torch.tensor([formula(value, 5.0) for value in snr])
     torch.testing.assert_close(made.weight(level), expected, rtol=1e-4, atol=1e-6)
@@ -151,21 +151,24 @@ def test_half_open_min_snr_weights_of_flow_have_their_limits_at_both_ends(predic
     """min(SNR, 5) on the error of x: SNR is infinite at t = 0 and 0 at t = 1, where ε's is 0 x infinity."""
     made = method(process="flow", prediction=prediction, min_snr=5.0)
     for t in ([0.0, 1.0], [LEAST, MOST]):
-        weights = made.weight(made.continuous(torch.tensor(t)))
+        weights = made.weight(made.process.even(torch.tensor(t)))
         torch.testing.assert_close(weights, torch.tensor(expected).float(), rtol=1e-6, atol=1e-6)
 
 
 def test_times_have_the_distribution_they_state():
     """A share of uniform t; the others' logit has the stated mean and spread; the shift multiplies σ / α."""
     u = interior((torch.arange(100_000) + 0.5) / 100_000)
-    t = method(uniform_share=0.25, logit_mean=0.5, logit_std=0.7).time(u)
+    t = method(uniform_share=0.25, logit_mean=0.5, logit_std=0.7).process.trained(u).t
     uniform, logit = t[:25_000], t[25_000:].double().logit()
     torch.testing.assert_close(uniform, torch.linspace(0, 1, 25_000), rtol=0, atol=1e-4)
     assert float(logit.mean()) == pytest.approx(0.5, abs=1e-3)
     assert float(logit.std()) == pytest.approx(0.7, abs=1e-3)
-    assert torch.equal(method(times="uniform").time(u), u)
-    assert torch.equal(method(uniform_share=1.0).time(u[:-1]), u[:-1])
-    shifted = method(uniform_share=0.0, shift=3.0).time(u).logit() - method(uniform_share=0.0).time(u).logit()
+    assert torch.equal(method(times="uniform").process.trained(u).t, u)
+    assert torch.equal(method(uniform_share=1.0).process.trained(u[:-1]).t, u[:-1])
+    shifted = (
+        method(uniform_share=0.0, shift=3.0).process.trained(u).t.logit()
+        - method(uniform_share=0.0).process.trained(u).t.logit()
+    )
     torch.testing.assert_close(shifted, torch.full_like(u, 3.0).log(), rtol=0, atol=1e-3)
 
 
@@ -173,7 +176,7 @@ def test_the_shift_and_the_first_time_are_those_of_the_sampler_too():
     made = method(shift=3.0)
     t = 0.98 * torch.arange(4, -1, -1) / 4
     expected = (3 * t / (1 + 2 * t)).double()
-    sigmas = made.sigmas(4, 0.98)
+    sigmas = made.process.sigmas(4, 0.98)
     torch.testing.assert_close(sigmas / (1 + sigmas), expected)
     with pytest.raises(ValidationError, match="shift = 3 is of process"):
         DiffusionConfig(process="ddpm", shift=3.0)

@@ -151,6 +151,7 @@ def test_system_5_is_as_its_notes_say():
         ends = [optim.lr_at(step, plan.steps, plan.epoch) for step in (0, 468, 469, 9374)]
         assert ends == pytest.approx([1e-3, 1e-3, 1e-3 * 0.1 ** (1 / 20), 1e-3 * 0.1 ** (19 / 20)])
         assert recipe.watch.epochs == (5, 20)
+        assert (recipe.sample.sampler, recipe.sample.variance) == ("ancestral", "beta")
     assert class_.method_config.condition_dropout == 0.1
     assert class_.sample.guidance == 5.0
     assert class_.watch.images == 40  # four of every digit

@@ -12,7 +12,6 @@ Everything follows from x_t = α x + σ ε and from what the network predicts, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -21,8 +20,9 @@ from torch import Tensor, nn
 
 from safelight import samplers
 from safelight.config import Section
-from safelight.draw import interior, sent, stratified
+from safelight.draw import interior, stratified
 from safelight.methods import NetworkConfig
+from safelight.samplers import Level
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
 TINY = 2.0**-24  # least α and σ that weights are computed from; α is 0 in pure noise, σ in an image
@@ -83,19 +83,6 @@ class DiffusionSampling(Section):
         return self
 
 
-@dataclass(frozen=True)
-class Level:
-    """Noise levels of a batch, each (b, 1, 1, 1), and the time (b,) the network is told."""
-
-    t: Tensor
-    alpha: Tensor
-    sigma: Tensor
-
-    def to(self, device: torch.device) -> Level:
-        """Levels are computed in float64 on the CPU, as not every device has it, and leave it in float32."""
-        return Level(sent(self.t, device), sent(self.alpha, device), sent(self.sigma, device))
-
-
 class Diffusion:
     """One network, one phase, one component: the mean squared error of the prediction."""
 
@@ -111,13 +98,7 @@ class Diffusion:
         self.network = networks["denoiser"]
         self.phases = (Phase("denoise", ("denoiser",), self.loss),)
         self.shape: tuple[int, ...] = ()
-        if config.process == "ddpm":
-            betas = (
-                samplers.linear_betas(config.timesteps, *config.beta_range)
-                if config.betas == "linear"
-                else samplers.cosine_betas(config.timesteps)
-            )
-            self.alphas_cumprod = samplers.alphas_cumprod(betas)
+        self.process = _process(config)
 
     @property
     def title(self) -> str:
@@ -137,7 +118,8 @@ class Diffusion:
         """mse = w |out - (a x + s ε)|² at a random t, a share of the conditions dropped."""
         u = stratified(moment.draw.uniform("time", host=True), batch.rows, batch.total)
         kept = moment.draw.uniform("condition") >= self.config.condition_dropout
-        return {"mse": self.error(nets, batch, batch.present & kept, self.level(u), moment.draw)}, {}
+        level = self.process.trained(u)
+        return {"mse": self.error(nets, batch, batch.present & kept, level, moment.draw)}, {}
 
     def error(self, nets: Nets, batch: Batch, present: Tensor, level: Level, draw: Draw) -> Tensor:
         """Weighted squared error of the prediction, mean over C, H, W: (b,)."""
@@ -147,35 +129,6 @@ class Diffusion:
         out = nets["denoiser"](x_t, level.t, batch.given, present)
         error: Tensor = (out.float() - (a * batch.x + s * ε)).square().mean((1, 2, 3))
         return error * self.weight(level) if self.config.min_snr else error
-
-    def level(self, u: Tensor) -> Level:
-        """Noise levels of training on the CPU, for u (b,) uniform in (0, 1) there."""
-        if self.config.process == "ddpm":
-            return self.discrete((u * self.config.timesteps).long())
-        return self.continuous(self.time(u))
-
-    def time(self, u: Tensor) -> Tensor:
-        """Flow's t of training for u uniform in (0, 1): logit-normal but for a uniform share, then shifted.
-
-        Esser 2024, eq. 19 and 23.
-        """
-        config, t = self.config, u
-        if config.times == "logit-normal":
-            even = config.uniform_share
-            z = torch.special.ndtri(interior((u - even) / max(1 - even, TINY)))
-            normal = (config.logit_mean + config.logit_std * z).sigmoid()
-            t = torch.where(u < even, u / max(even, TINY), normal)
-        return interior(config.shift * t / (1 + (config.shift - 1) * t))
-
-    def continuous(self, t: Tensor) -> Level:
-        """Noise levels of flow at t (b,)."""
-        σ = t[:, None, None, None]
-        return Level(t, 1 - σ, σ)
-
-    def discrete(self, index: Tensor) -> Level:
-        """Noise levels of DDPM's timesteps 1..T, given as 0..T-1."""
-        cumprod = self.alphas_cumprod[index].float()[:, None, None, None]
-        return Level((index + 1).float() / self.config.timesteps, cumprod.sqrt(), (1 - cumprod).sqrt())
 
     def target(self, level: Level) -> tuple[Tensor | float, Tensor | float]:
         """(a, s) of the predicted combination a x + s ε."""
@@ -212,10 +165,10 @@ class Diffusion:
     ) -> Tensor:
         """Images from noise. The samplers work on x_t / α, where every process is x + σ ε."""
         assert isinstance(how, DiffusionSampling)
-        sigmas = self.sigmas(how.steps, how.t_max)
+        sigmas = self.process.sigmas(how.steps, how.t_max)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            level = self.at(sigma, len(x)).to(x.device)
+            level = self.process.at(sigma, len(x)).to(x.device)
             x_t = level.alpha * x
             out = guided(nets["denoiser"], x_t, level.t, given, present, how.guidance).float()
             estimate = self.estimate(x_t, out, level)
@@ -224,24 +177,8 @@ class Diffusion:
         def noise(step: int) -> Tensor:
             return draw.normal(f"sampler {step}", *latent.shape[1:])
 
-        top = sigmas[0] if self.config.process == "flow" else (1 + sigmas[0].square()).sqrt()
-        start = latent * float(top)
+        start = latent * self.process.start(sigmas[0])
         return samplers.sample(how.sampler, denoise, start, sigmas, noise, how.eta, how.variance)
-
-    def sigmas(self, steps: int, t_max: float) -> Tensor:
-        """Descending σ / α, from pure noise, or flow's t_max, to 0: (steps + 1,)."""
-        if self.config.process == "flow":
-            return samplers.flow_sigmas(steps, self.config.shift, t_max)
-        return samplers.ddpm_sigmas(self.alphas_cumprod, steps)
-
-    def at(self, sigma: Tensor, length: int) -> Level:
-        """Noise levels for σ / α of a batch of a given length, on the CPU."""
-        if self.config.process == "flow":
-            return self.continuous((sigma / (1 + sigma)).float().expand(length))
-        alpha = (1 + sigma.square()).rsqrt().float().expand(length)[:, None, None, None]
-        timestep = samplers.timestep_of_sigma(sigma, self.alphas_cumprod) + 1
-        t = (timestep / self.config.timesteps).float().expand(length)
-        return Level(t, alpha, (1 - alpha.square()).sqrt())
 
     # --- what a report shows ----------------------------------------------------------------------
 
@@ -250,10 +187,8 @@ class Diffusion:
         losses = {}
         for band in range(BANDS):
             u = interior((band + draw.uniform(f"band {band}", host=True)) / BANDS)
-            flow = self.config.process == "flow"
-            level = self.continuous(u) if flow else self.discrete((u * self.config.timesteps).long())
             name = f"t {band / BANDS:.1f}-{(band + 1) / BANDS:.1f}"
-            losses[name] = self.error(nets, batch, batch.present, level, draw)
+            losses[name] = self.error(nets, batch, batch.present, self.process.even(u), draw)
         return losses
 
     def panels(self, nets: Nets, batch: Batch, draw: Draw) -> Mapping[str, Panel]:
@@ -265,7 +200,7 @@ class Diffusion:
         ε = draw.normal("noise", *x.shape[1:])[:count]
         columns = []
         for t in times:
-            level = self.at(self.sigma_at(t), count).to(x.device)
+            level = self.process.at(self.process.sigma_at(t), count).to(x.device)
             x_t = level.alpha * x + level.sigma * ε
             out = nets["denoiser"](x_t, level.t, given, present).float()
             columns.append(torch.stack([x_t, self.estimate(x_t, out, level)], dim=1).flatten(0, 1))
@@ -278,13 +213,14 @@ class Diffusion:
             )
         }
 
-    def sigma_at(self, t: Tensor) -> Tensor:
-        """σ / α at a time in [0, 1]."""
-        if self.config.process == "flow":
-            return t / (1 - t)
-        index = (t * self.config.timesteps).long().clamp(max=self.config.timesteps - 1)
-        level = self.discrete(index.reshape(1))
-        return (level.sigma / level.alpha).reshape(())
+
+def _process(config: DiffusionConfig) -> samplers.Flow | samplers.Ddpm:
+    if config.process == "flow":
+        share = 1.0 if config.times == "uniform" else config.uniform_share
+        return samplers.Flow(share, config.logit_mean, config.logit_std, config.shift)
+    if config.betas == "linear":
+        return samplers.Ddpm(samplers.linear_betas(config.timesteps, *config.beta_range))
+    return samplers.Ddpm(samplers.cosine_betas(config.timesteps))
 
 
 def guided(

@@ -1,5 +1,6 @@
-"""Samplers over `denoise(x, sigma)` (solvers.py) and the noise levels they are given (schedules.py)."""
+"""Samplers over `denoise(x, sigma)` (solvers.py), and noise levels (schedules.py, processes.py)."""
 
+from safelight.samplers.processes import Ddpm, Flow, Level
 from safelight.samplers.schedules import (
     alphas_cumprod,
     cosine_betas,
@@ -29,7 +30,10 @@ from safelight.samplers.solvers import (
 
 __all__ = [
     "SAMPLERS",
+    "Ddpm",
     "Denoise",
+    "Flow",
+    "Level",
     "Noise",
     "Sampler",
     "alphas_cumprod",
