@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from safelight import terminal
 from safelight.config import UserError
 from safelight.data import open_data
 from safelight.engine import precision
@@ -19,7 +20,7 @@ def test_long_work_is_told_again_with_its_rate_and_the_time_left(monkeypatch):
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     lines: list[str] = []
-    progress = prepare._telling(lines.append)
+    progress = terminal.paced(lines.append)
     for now, done in ((0.0, 100), (10.0, 200), (40.0, 500), (50.0, 600), (71.0, 810)):  # noqa: B007 the clock
         progress("encoding", done, 1000)
     assert lines == [

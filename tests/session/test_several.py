@@ -116,7 +116,7 @@ def test_stopped_in_good_order_and_resumed_on_fewer_processes(forks, words, tmp_
 def test_a_batch_that_does_not_divide_is_refused_once(forks, words, tmp_path):
     launch = train(forks, tmp_path, 3, *words, "train.batch_size=50")
     assert launch.wait() == [2, 2, 2]
-    assert launch.err() == (
+    assert launch.err().endswith(
         "safelight: batch size 50: does not divide by 3 process(es) x 1 accumulated part(s); "
         "the nearest that do: 48, 51\n"
     )
@@ -210,7 +210,8 @@ def test_torchrun_killed_and_resumed_equals_uninterrupted(words, tmp_path):
     with torchrun("train", *words, "--name", "whole") as process:
         out, err = process.communicate()
     assert process.returncode == 0, err
-    assert err == ""
+    assert "whole: trains step 0" in err
+    assert err.count("trains step") == 1  # the first of them speaks for all
 
     with torchrun("train", *words, "--name", "b") as process:
         until(lambda: reached(tmp_path, 4), 120)
