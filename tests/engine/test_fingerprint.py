@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from safelight.engine import fingerprint
 from safelight.engine.fingerprint import WeightFingerprint, as_hex
+from safelight.engine.precision import settle
+from safelight.store.environment import LATER
 
 
 def network() -> dict[str, nn.Module]:
@@ -137,3 +140,55 @@ def test_networks_without_parameters_have_one():
 def test_written_as_16_digits():
     assert as_hex(-1) == "f" * 16
     assert as_hex(255) == "00000000000000ff"
+
+
+@pytest.fixture
+def cuda(monkeypatch) -> torch.device:
+    """A CUDA device as far as its switches go; they are put back."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 9)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    precisions = [own.fp32_precision for own in backends]
+    for own in backends:
+        own.fp32_precision = "tf32"
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    yield torch.device("cuda", 0)
+    torch.use_deterministic_algorithms(was[0], warn_only=was[1])
+    for own, before in zip(backends, precisions, strict=True):
+        own.fp32_precision = before
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+SETTLED = {
+    "deterministic": "warn",
+    "tf32": "off",
+    "cudnn_benchmark": "off",
+    "cublas_workspace": ":4096:8",
+    "fill_uninitialized": "off",
+}
+
+
+def test_switches_of_cuda_are_set_on_purpose_and_recorded(cuda):
+    facts = fingerprint.environment(cuda, "fp32", "contiguous", 1)
+    assert SETTLED.items() <= facts.items()
+    assert set(SETTLED) == set(LATER)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.backends.cudnn.benchmark
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cudnn.rnn.fp32_precision == "ieee"
+
+
+def test_a_workspace_that_the_user_set_is_left_and_recorded(cuda, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    assert settle(cuda)["cublas_workspace"] == ":16:8"
+
+
+def test_on_a_cpu_there_is_nothing_to_switch():
+    assert settle(torch.device("cpu")) == {}
+    assert not SETTLED.keys() & fingerprint.environment(torch.device("cpu"), "fp32", "contiguous", 1).keys()

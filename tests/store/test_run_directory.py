@@ -299,3 +299,9 @@ def test_differences_between_environments_are_said_in_words() -> None:
         "isa: unknown, now avx2",
         "threads: 1, now 2",
     ]
+
+
+def test_a_fact_that_older_sessions_did_not_record_is_no_difference() -> None:
+    """A run of before it was recorded opens, resumes and replays; between two that have it, it counts."""
+    assert differences({"device": "cuda"}, {"device": "cuda", "tf32": "off"}) == []
+    assert differences({"tf32": "on"}, {"tf32": "off"}) == ["tf32: on, now off"]

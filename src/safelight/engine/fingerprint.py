@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from safelight.engine.precision import settle
+
 
 class WeightFingerprint:
     """A position-sensitive sum of the bits of all parameters, which are float32.
@@ -71,6 +73,7 @@ def environment(
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"] = str(torch.version.cuda)
         facts["cudnn"] = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
+        facts |= settle(device)
     return facts
 
 

@@ -160,11 +160,9 @@ def open_device(name: str, processes: int = 1) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"train.device: {name!r} is not available here; try train.device=cpu") from error
-    if device.type == "cuda":
-        if name == "cuda":  # which one that is differs between threads, so it is named
-            device = torch.device("cuda", torch.cuda.current_device())
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.benchmark = False
+    if name == "cuda":  # which one that is differs between threads, so it is named
+        device = torch.device("cuda", torch.cuda.current_device())
+    precision.settle(device)
     return device
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from safelight.config import flatten
 
+# Recorded since a later version: where an older session has none of them, nothing is known to differ.
+LATER = ("deterministic", "tf32", "cudnn_benchmark", "cublas_workspace", "fill_uninitialized")
+
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two fingerprints, one phrase a fact, by name; empty if nothing does.
@@ -19,7 +22,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if name not in new:
             phrases.append(f"{name}: {old[name]}, now unknown")
         elif name not in old:
-            phrases.append(f"{name}: unknown, now {new[name]}")
+            phrases += [] if name in LATER else [f"{name}: unknown, now {new[name]}"]
         elif old[name] != new[name]:
             phrases.append(f"{name}: {old[name]}, now {new[name]}")
     return phrases
