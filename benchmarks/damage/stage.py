@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECONDS = 120  # after which a command hangs
+SECONDS = 45  # after which a command hangs
 MEMORY = 3 << 30  # bytes of address space beyond what the server has
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 Act = Callable[[int, str, str], str]  # number, name and path of a call -> "", "short" or "torn"; may raise
