@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from damage.stage import Calls, Outcome, command, contents, killing
+from damage.stage import Act, Calls, Outcome, command, contents
 
 BITS, EXACT, ENDS = "same bits", "nothing falsely exact", "ends in one clear line"
 OTHERS, LEFT, LIST = "others untouched", "nothing left behind", "list is whole"
@@ -53,6 +55,7 @@ class Family:
     finished: Path  # with an intervention after HALF steps, specimens and searches
     half: Path  # killed after HALF steps; the edit waits
     bits: str  # of the finished one
+    plain: str  # of one without the edit
 
 
 class World:
@@ -86,16 +89,10 @@ class World:
 
     def _family(self, name: str) -> Family:
         box, train = self._box(name), ("train", *words(name), "--name", "x")
-        calls, seen = Calls(box), box / "seen.json"
-        self.must(*train, box=box, calls=calls, seen=seen)
-        events = json.loads(seen.read_text())
-        saved = next(i for i, (call, path) in enumerate(events)
-                     if call == "rename" and f".tmp-{HALF:08d}" in path)  # fmt: skip
-        at = next(
-            i for i, event in enumerate(events) if i > saved and event == ["fsync", "/runs/x/journal.jsonl"]
-        )
+        self.must(*train, box=box)
+        plain = bits(box / "runs/x")
         shutil.rmtree(box / "runs/x")
-        self.run(*train, box=box, calls=Calls(box, killing(at + 2)))
+        self.run(*train, box=box, calls=Calls(box, after_checkpoint(HALF)))
         self.must("tune", "x", RATE.get(name, "optim.lr=1e-4"), box=box)
         shutil.copytree(box / "runs/x", box / "half")
         self.must("resume", "x", box=box, report=True)
@@ -103,7 +100,7 @@ class World:
             self.must("specimens", "x", "--keep", f"{HALF}.1", box=box)
             self.must("search", "x", *SEARCH, "--name", "s", box=box)
         run = box / "runs/x"
-        return Family(name, train, run, box / "half", bits(run))
+        return Family(name, train, run, box / "half", bits(run), plain)
 
     def _export(self, name: str, step: int) -> str:
         """SHA-256 of the averaged weights of a step."""
@@ -199,6 +196,22 @@ class Trial:
         """No temporary file of a process that was killed."""
         left = [key for key in contents(self.box) if "/.tmp-" in f"/{key}" or "/.renaming-" in f"/{key}"]
         self.check(LEFT, not left, f"left behind: {', '.join(left[:4])}")
+
+
+def after_checkpoint(step: int) -> Act:
+    """Ends the process when the checkpoint of a step is there, and in the journal."""
+    done: list[str] = []
+
+    def act(number: int, name: str, path: str) -> str:
+        if "journalled" in done:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "rename" and f"/checkpoints/.tmp-{step:08d}" in path:
+            done.append("renamed")
+        elif done and name == "fsync" and path.endswith("journal.jsonl"):
+            done.append("journalled")
+        return ""
+
+    return act
 
 
 def words(family: str) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ class Run:
         *,
         recompute: bool = False,
         tell: Tell = lambda line: None,
+        warn: Tell | None = None,
     ) -> None:
         """Read a checkpoint. Raises UserError where there is none.
 
@@ -62,11 +63,12 @@ class Run:
         ema_length: relative length of the average that samples use, such as 0.08, made from the kept
         power-function tracks; the exponential average of train.ema by default. How far off it is, is told.
         recompute: reach a step that has no checkpoint from the one before it; `verdict` says how sure it is.
+        warn: takes a line where the newest checkpoint is damaged and an older one is used; `tell` by default.
         """
         self.directory = directory
         self.name = directory.name
         replay = Replay(directory, tell)
-        self.step = step if recompute and isinstance(step, int) else self._step(step, tell)
+        self.step = step if recompute and isinstance(step, int) else self._step(step, warn or tell)
         self.verdict = replay.go_to(self.step)
         self.recipe: Recipe = replay.in_force.recipe_at(self.step)
         self.spec, self.pixels = replay.spec, pixel_spec_of(directory)
@@ -90,15 +92,16 @@ class Run:
         *,
         recompute: bool = False,
         tell: Tell = lambda line: None,
+        warn: Tell | None = None,
     ) -> Run:
         """The run of a name or path. Raises UserError with the nearest name if there is none.
 
-        recompute: as for `Run`; a step before a fork's first one is then one of the run it came from.
+        recompute, warn: as for `Run`; a step before a fork's first one is then one of the run it came from.
         """
         directory = find(run, runs)
         if recompute and isinstance(step, int):
             directory = owner_of(directory, step)
-        return cls(directory, step, ema_length, recompute=recompute, tell=tell)
+        return cls(directory, step, ema_length, recompute=recompute, tell=tell, warn=warn)
 
     def at(self, step: int, ema_length: float | None = None, tell: Tell = lambda line: None) -> Run:
         """This run at any step, recomputed in memory where no checkpoint is kept: `run.at(16500).sample(9)`.
@@ -268,12 +271,12 @@ class Run:
         )
         self.state.averages.adopt(reconstruct(snapshots, length, self.step))
 
-    def _step(self, step: int | str | None, tell: Tell) -> int:
+    def _step(self, step: int | str | None, warn: Tell) -> int:
         if step is None:
             bad: list[str] = []
             saved = keep.newest_good(self.directory.path, self.directory.digests(), tell=bad.append)
             for line in bad:
-                tell(f"{line}; goes on with step {saved.step}" if saved else line)
+                warn(f"{line}; goes on with step {saved.step}" if saved else line)
             if saved is None:
                 raise UserError(f"{self.name}: has no checkpoint yet; train it further first")
             return saved.step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 from command_line import run
 from safelight.recipes.recipe import load
+from safelight.store import keep
 
 
 @pytest.fixture(scope="module")
@@ -278,3 +280,15 @@ def test_the_journal_tells_what_was_edited(monkeypatch, capsys, runs, tmp_path):
         code, _, err = run(monkeypatch, capsys, "tune", "first", key, *words)
         assert code == 2
         assert "cannot be edited in a run; the sections that can: optim, loss, watch," in err
+
+
+def test_samples_of_an_older_checkpoint_say_so_although_nobody_watches(
+    finished, monkeypatch, capsys, tmp_path
+):
+    shutil.copytree(finished.path, tmp_path / "whole")
+    steps = keep.list_steps(tmp_path / "whole")
+    (keep.directory(tmp_path / "whole", steps[-1]) / "manifest.json").write_text("{}")
+    words = ("sample", "whole", "--n", "1", "--out", str(tmp_path / "s.png"), "--runs", str(tmp_path))
+    code, _, err = run(monkeypatch, capsys, *words)
+    assert code == 0
+    assert re.search(rf"checkpoint {steps[-1]} is not taken: .*; goes on with step {steps[-2]}", err)

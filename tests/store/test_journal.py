@@ -298,8 +298,11 @@ def test_a_file_that_is_no_edit_is_put_aside_with_a_note(path: Path) -> None:
     edit.path.write_bytes(edit.path.read_bytes().replace(b"optim", b"opt1m"))
     (path.parent / "inbox" / "mine.json").write_text('{"optim.lr": 3}')
     with JournalWriter(path) as writer:
-        assert inbox.take(path.parent, writer) == []
-        assert inbox.take(path.parent, writer) == []
+        warned: list[str] = []
+        assert inbox.take(path.parent, writer, warned.append) == []
+        assert [line.split()[1] for line in warned] == [edit.path.name, "mine.json"]
+        assert inbox.take(path.parent, writer, warned.append) == []
+        assert len(warned) == 2
         notes = [entry.fields["text"] for entry in writer.journal.of_kind("note")]
     assert notes == [
         f"edit {name} refused: no edit, or a damaged one" for name in (edit.path.name, "mine.json")

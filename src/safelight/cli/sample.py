@@ -86,9 +86,15 @@ def sample(
     require_known(spec_of(directory), wanted, recipe.data.attribute_range)
     from safelight.run import Run
 
-    tell = TrainingProgress().show(log=False).tell
+    show = TrainingProgress().show(log=False)
     opened = Run.open(
-        directory.path, directory.path.parent, step_of(step), ema_length, recompute=True, tell=tell
+        directory.path,
+        directory.path.parent,
+        step_of(step),
+        ema_length,
+        recompute=True,
+        tell=show.tell,
+        warn=show.warn,
     )
     if not opened.verdict.sure:
         why = "; ".join([opened.verdict.verdict, *opened.verdict.why])

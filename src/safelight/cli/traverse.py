@@ -86,8 +86,8 @@ def traverse(
     from safelight.render.sheet import panel
     from safelight.render.sheet_file import save_png
 
-    tell = TrainingProgress().show().tell
-    opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=tell)
+    show = TrainingProgress().show()
+    opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=show.tell, warn=show.warn)
     places = columns or (7 if len(attribute or []) < 2 else 2)
     made = opened.traverse(
         attribute or [],

@@ -39,13 +39,15 @@ class InForce:
         return self.recipe_at(step).plan(self._images)
 
 
-def take_edits(run: Path, writer: JournalWriter, recipe: Recipe, step: int, steps: int, tell: Tell) -> None:
+def take_edits(
+    run: Path, writer: JournalWriter, recipe: Recipe, step: int, steps: int, tell: Tell, warn: Tell
+) -> None:
     """Journal the edits that wait in the inbox, to take effect at `step`, which has never run.
 
     recipe: as the run was made with. steps: of the plan. An edit that cannot be applied, or comes after the
-    last step, is put aside, the reason journalled.
+    last step, is put aside, the reason journalled. warn: takes a line of it.
     """
-    for edit in inbox.take(run, writer):
+    for edit in inbox.take(run, writer, warn):
         try:
             if step >= steps:
                 raise UserError(f"the run is finished: no step would run with {', '.join(edit.changes)}")
@@ -53,7 +55,7 @@ def take_edits(run: Path, writer: JournalWriter, recipe: Recipe, step: int, step
             recipe.with_changes({**writer.journal.changes_at(step), **edit.changes})
         except UserError as error:
             inbox.refuse(edit.path, str(error), writer)
-            tell(f"edit refused: {error}")
+            warn(f"edit refused: {error}")
             continue
         inbox.settle(edit, step, writer)
         tell(f"from step {step}: " + ", ".join(f"{key} = {value}" for key, value in edit.changes.items()))

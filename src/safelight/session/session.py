@@ -179,7 +179,8 @@ class Session:
         """Interventions as they are in force from here on; those that wait take effect at `step`."""
         ready = self.ready
         if self.writer:
-            take_edits(self.directory.path, self.writer, ready.recipe, step, ready.plan.steps, self.show.tell)
+            show, steps = self.show, ready.plan.steps
+            take_edits(self.directory.path, self.writer, ready.recipe, step, steps, show.tell, show.warn)
         interventions = shared_interventions(ready.world, self.writer)
         self.in_force = InForce(ready.recipe, len(ready.pack.train), interventions)
 

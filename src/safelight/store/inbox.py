@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,10 @@ def drop(run: Path, changes: Mapping[str, Any], origin: str, announce: Announce 
     return edit
 
 
-def take(run: Path, writer: JournalWriter) -> list[Edit]:
+def take(run: Path, writer: JournalWriter, warn: Callable[[str], object] = lambda line: None) -> list[Edit]:
     """Edits that wait, in the order they were dropped. Those already journalled are deleted.
 
-    A file that is no edit is renamed to <name>.bad and named in a note of the journal.
+    A file that is no edit is renamed to <name>.bad and named in a note of the journal, and to `warn`.
     """
     settled = {one.id for one in writer.journal.interventions}
     edits = []
@@ -62,6 +62,7 @@ def take(run: Path, writer: JournalWriter) -> list[Edit]:
             fields = _read(path)
             if fields is None:
                 refuse(path, "no edit, or a damaged one", writer)
+                warn(f"edit {path.name} refused: no edit, or a damaged one; it is kept as {path.name}.bad")
             elif fields["id"] in settled:
                 path.unlink()
             else:
