@@ -173,8 +173,12 @@ def test_corrupted_checkpoints(whole, tmp_path, damaged):
     assert_goes_on(run, whole, Show(warn=told.append))
     left = steps[:-damaged]
     names = ", ".join(map(str, steps[-damaged:]))
-    expected = f"damaged checkpoints put aside: {names}; goes on from step {left[-1] if left else 0}"
-    assert told[0] == expected
+    goes_on = f"goes on from step {left[-1] if left else 0}"
+    expected = f"checkpoints put aside, as damaged or another run's: {names}; {goes_on}"
+    assert [line.split(":")[0] for line in told[:damaged]] == [
+        f"checkpoint {step} is not taken" for step in reversed(steps[-damaged:])
+    ]
+    assert told[damaged] == expected
     assert run.journal().of_kind("note")[0].fields["text"] == expected
     assert len(list((run.path / "checkpoints").glob("*.bad"))) == damaged
 

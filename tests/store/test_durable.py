@@ -166,6 +166,13 @@ def test_only_what_nobody_will_finish_is_swept(tmp_path: Path) -> None:
         path.touch()
         os.utime(path, (time.time() - age,) * 2)
     assert len(list(tmp_path.iterdir())) == 4
+    sweep(tmp_path, name="dea")  # of a user's folder
+    assert len(list(tmp_path.iterdir())) == 4
+    for name in ("mine", "older"):
+        sweep(tmp_path, name=name)
+    assert len(list(tmp_path.iterdir())) == 4
+    sweep(tmp_path, name="dead")
+    assert len(list(tmp_path.iterdir())) == 3
     sweep(tmp_path)
     assert sorted(left.name.split("-")[1] for left in tmp_path.iterdir()) == ["elsewhere", "mine"]
     sweep(tmp_path, locked=True)

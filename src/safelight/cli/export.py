@@ -43,7 +43,7 @@ def export(
     from safelight.store.run import runs_directory
 
     opened = Run.open(
-        run, runs_directory(runs), step_of(step), ema_length, tell=TrainingProgress().show().warn
+        run, runs_directory(runs), step_of(step), ema_length, tell=TrainingProgress().show(log=False).warn
     )
     told = opened.export(to, out)
     if as_json:

@@ -86,7 +86,7 @@ def traverse(
     from safelight.render.sheet import panel
     from safelight.render.sheet_file import save_png
 
-    show = TrainingProgress().show()
+    show = TrainingProgress().show(log=False)
     opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=show.tell, warn=show.warn)
     places = columns or (7 if len(attribute or []) < 2 else 2)
     made = opened.traverse(

@@ -14,6 +14,7 @@ from PIL import Image
 from safelight.config import UserError
 from safelight.render.sheet_file import encode_png
 from safelight.session.watch import contact_sheet, draw_sheet
+from safelight.store.durable import sweep
 from safelight.types import DataSpec
 
 
@@ -41,6 +42,7 @@ class Samples:
         require_place(out)
         try:
             if out.suffix == ".png":
+                sweep(out.parent, name=out.name)
                 draw_sheet(self.images, self.spec, "", out, self.given.get("label"))
             elif out.suffix == ".npz":
                 arrays: dict[str, Any] = {"images": self.images, "present": self.present, **self.given}

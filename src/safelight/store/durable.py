@@ -133,28 +133,30 @@ def remove_tree(path: Path, announce: Announce = silence, name: str = "remove") 
         shutil.rmtree(doomed)
 
 
-def sweep(directory: Path, *, alone: bool = False, locked: bool = False) -> None:
+def sweep(directory: Path, *, alone: bool = False, locked: bool = False, name: str = "") -> None:
     """Delete what killed processes left unfinished in a directory.
 
     alone: nobody else writes there, so that all of it goes; otherwise what a living process of this machine
     writes stays, and for a day what another machine may be writing. locked: it is a run whose lock is held
-    here, so that what this process itself gave up goes, too; its folders are swept alike.
+    here, so that what this process itself gave up goes, too; its folders are swept alike. name: of the file
+    that was to be; of a user's folder nothing else goes, and only what a process began that is dead.
     """
+    begins = f"{TEMPORARY}{name}-" if name else TEMPORARY
     with mendable(directory), suppress(FileNotFoundError), os.scandir(directory) as entries:
         for entry in entries:
-            if entry.name.startswith(TEMPORARY) and (alone or _is_left(entry, locked)):
+            if entry.name.startswith(begins) and (alone or _is_left(entry, locked, bool(name))):
                 with suppress(FileNotFoundError):  # somebody else sweeps, too
                     _delete(entry)
             elif locked and entry.is_dir(follow_symlinks=False):
                 sweep(Path(entry.path), locked=True)
 
 
-def _is_left(entry: os.DirEntry[str], locked: bool) -> bool:
+def _is_left(entry: os.DirEntry[str], locked: bool, known: bool) -> bool:
     """Whether nobody will finish a temporary file: its name says which process began it."""
     found = re.fullmatch(r".*-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{8}", entry.name)
     try:
         if found is None or found[1] != _machine():
-            return time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
+            return not known and time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
         if locked and int(found[2]) == os.getpid():
             return True
         os.kill(int(found[2]), 0)  # asks whether it lives

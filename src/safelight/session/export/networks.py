@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -14,7 +13,7 @@ from safelight.config import UserError
 from safelight.session.export.to_diffusers import write_diffusers
 from safelight.session.export.to_onnx import write_onnx
 from safelight.session.export.trained import Trained, copy_shipped
-from safelight.store.durable import TEMPORARY, mendable, publish
+from safelight.store.durable import mendable, publish, sweep, temporary_beside
 
 FORMS = ("diffusers", "safetensors", "onnx")
 
@@ -27,10 +26,11 @@ def export_networks(trained: Trained, form: str, out: Path) -> list[str]:
     require_new(form, out)
     place = next(path for path in out.absolute().parents if path.is_dir())
     with mendable(out):
-        work = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place))
+        sweep(place, name=out.name)
+        work = temporary_beside(place / out.name)
+        work.mkdir()
         try:
             told = WRITERS[form](trained, work)
-            work.chmod(0o777 & ~_umask())
             out.parent.mkdir(parents=True, exist_ok=True)
             publish(work, out)
         except BaseException:
@@ -46,12 +46,6 @@ def require_new(form: str, out: Path) -> None:
     with mendable(out):
         if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out}: is there already; choose a new folder")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write_safetensors(trained: Trained, out: Path) -> list[str]:
