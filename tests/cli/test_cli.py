@@ -292,22 +292,3 @@ def test_samples_of_an_older_checkpoint_say_so_although_nobody_watches(
     code, _, err = run(monkeypatch, capsys, *words)
     assert code == 0
     assert re.search(rf"checkpoint {steps[-1]} is not taken: .*; goes on with step {steps[-2]}", err)
-
-
-def test_a_failed_export_leaves_nothing(finished, monkeypatch, capsys, tmp_path):
-    def fail(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    words = ("export", str(finished.path), "--to", "safetensors", "--out", str(tmp_path / "e"))
-    with monkeypatch.context() as patch:
-        patch.setattr("safelight.session.export.networks.copy_shipped", fail)
-        code, _, err = run(monkeypatch, capsys, *words)
-    assert code == 2
-    assert f"{tmp_path / 'e'}: the disk is full" in err
-    assert not list(tmp_path.iterdir())
-    assert run(monkeypatch, capsys, *words)[0] == 0
-    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == [
-        "config.json",
-        "denoiser.safetensors",
-        "load.py",
-    ]
