@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from safelight.config import UserError
+from safelight.files import opened
 from safelight.render.layout import Layout
 from safelight.render.sheet import LAYOUT_KEY, Images
 from safelight.store.durable import mendable, write_bytes
@@ -40,10 +41,18 @@ def save_png(picture: Image.Image, path: Path) -> None:
 def open_picture(path: Path) -> Image.Image:
     """A picture, decoded. Raises UserError where the file is missing or not a picture."""
     try:
-        with Image.open(path) as picture:
+        with (
+            opened(path, links=False) as file,
+            Image.open(file, formats=["PNG", "JPEG", "WEBP", "GIF"]) as picture,
+        ):
             picture.load()
             return picture
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for "not a PNG after all"
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow's words for "not a PNG after all"
         raise UserError(f"{path}: is not a readable picture; delete it or draw it again") from error
 
 

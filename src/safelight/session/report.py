@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from safelight import files
 from safelight.config import UserError
 from safelight.evaluate.evaluation import Evaluation
 from safelight.recipes.recipe import Recipe
@@ -50,7 +52,14 @@ def gather(directory: RunDirectory) -> ReportFacts:
     with suppress(UserError):  # of a damaged journal: as it was written
         recipe = recipe.with_changes(journal.changes_at(max(done - 1, 0)))
     images = int(info.facts.data["train"])
-    sheets = sorted(directory.sheets.glob("*.png"))
+    sheets = _numbered(directory.sheets, r"\d{1,15}")
+
+    def readable(make: Callable[[Path, str], Picture], paths: Iterable[Path]) -> Iterator[Picture]:
+        for path in paths:
+            try:
+                yield make(path, when(path))
+            except UserError as error:
+                damaged.append(str(error))
 
     def when(path: Path) -> str:
         step = int(path.stem.split("-")[0])
@@ -69,8 +78,8 @@ def gather(directory: RunDirectory) -> ReportFacts:
         sessions=_sessions(journal, lines, done),
         skipped_steps=_skipped(metrics.merged(directory.path)),
         sheets=tuple(SheetFile(int(path.stem), PurePosixPath("sheets", path.name)) for path in sheets),
-        samples=tuple(_samples(path, spec_of(directory), when(path)) for path in sheets[-1:]),
-        panels=_panels(directory, when),
+        samples=tuple(readable(partial(_samples, spec_of(directory)), sheets[-1:])),
+        panels=tuple(readable(_panel, _panels(directory))),
         measurements=measurements,
         rate=bound(lines, recipe.plan(images).weights_at(done), recipe, spec_of(directory)),
         best=_best(directory),
@@ -209,7 +218,7 @@ def _evaluated(lines: Lines, names: list[str]) -> tuple[Curve, ...]:
     return tuple(found)
 
 
-def _measurements(directory: RunDirectory) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
+def _measurements(directory: RunDirectory) -> tuple[tuple[Measurement, ...], list[str]]:
     """The stored evaluations, and what of them is damaged."""
     stored, damaged = evaluations.read_all(directory.path)
     found = []
@@ -221,7 +230,7 @@ def _measurements(directory: RunDirectory) -> tuple[tuple[Measurement, ...], tup
             continue
         for name, result in own.results.items():
             found.append(Measurement(name, result.value, own.told, own.step, result.floor, result.spread))
-    return tuple(found), tuple(damaged)
+    return tuple(found), damaged
 
 
 def _best(directory: RunDirectory) -> str:
@@ -274,7 +283,7 @@ def _skipped(lines: Lines) -> tuple[int, ...]:
     )
 
 
-def _samples(path: Path, spec: DataSpec, when: str) -> Picture:
+def _samples(spec: DataSpec, path: Path, when: str) -> Picture:
     """The images of a sheet, in its own rows."""
     images = read_sheet(path)
     by_class = columns(spec.classes, len(images))
@@ -285,27 +294,35 @@ def _samples(path: Path, spec: DataSpec, when: str) -> Picture:
     return Picture(whole.reshape(-1, wide, *images.shape[1:]), (), names, caption)
 
 
-def _panels(directory: RunDirectory, when: Callable[[Path], str]) -> tuple[Picture, ...]:
+def _numbered(folder: Path, pattern: str) -> list[Path]:
+    """The pictures of a folder that are named after their step, in their order."""
+    return sorted(path for path in folder.glob("*.png") if re.fullmatch(pattern, path.stem))
+
+
+def _panels(directory: RunDirectory) -> list[Path]:
     """The family's figures, each as it was first and as it was last; once where training changes nothing."""
     figures: dict[str, list[Path]] = {}
-    for path in sorted(directory.panels.glob("*.png")):
+    for path in _numbered(directory.panels, r"\d{1,15}-.+"):
         figures.setdefault(path.stem.split("-", 1)[1], []).append(path)
-    shown = []
+    shown: list[Path] = []
     for first, *_, last in ((paths[0], *paths) for paths in figures.values()):
         same = first.read_bytes() == last.read_bytes()
         shown += [last] if same else [first, last]
-    return tuple(_panel(path, when(path)) for path in shown)
+    return shown
 
 
 def _panel(path: Path, when: str) -> Picture:
-    words = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     images = read_sheet(path)
-    return Picture(
-        images.reshape(-1, words["wide"], *images.shape[1:]),
-        tuple(words["rows"]),
-        tuple(words["columns"]),
-        f"{words['caption']} {when[0].upper()}{when[1:]}.",
-    )
+    try:
+        words = files.parse_json(files.read(path.with_suffix(".json"), links=False))
+        return Picture(
+            images.reshape(-1, words["wide"], *images.shape[1:]),
+            tuple(map(str, words["rows"])),
+            tuple(map(str, words["columns"])),
+            f"{words['caption']} {when[0].upper()}{when[1:]}.",
+        )
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{path.with_suffix('.json')}: does not say what is in {path.name}") from error
 
 
 def _seconds(start: Entry, end: Entry) -> float:
