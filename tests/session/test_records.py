@@ -78,9 +78,10 @@ def test_another_run_s_checkpoint_is_refused_by_who_reads_and_put_aside_by_who_w
 def test_a_checkpoint_that_is_not_in_the_journal_is_recomputed(run):
     checkpoint.save(run.path, 25, checkpoint.load(newest(run)), {"edits": 0})
     told: list[str] = []
-    state, verdict = replay(run, 25, told.append)
+    _state, verdict = replay(run, 25, told.append)
     assert (verdict.verdict, verdict.start, verdict.checked) == ("exact", 20, 5)
-    assert "checkpoint 25 is not taken" in told[0] and "is not in the journal" in told[0]
+    assert "checkpoint 25 is not taken" in told[0]
+    assert "is not in the journal" in told[0]
 
 
 def test_what_was_not_recomputed_is_not_called_exact(run):
@@ -105,12 +106,14 @@ def test_a_damaged_newest_checkpoint_is_said_with_the_step_that_is_used(run, mon
     told: list[str] = []
     opened = Run.open("mine", run.path.parent, tell=told.append)
     assert opened.step == 20
-    assert "checkpoint 30 is not taken" in told[0] and told[0].endswith("; goes on with step 20")
+    assert "checkpoint 30 is not taken" in told[0]
+    assert told[0].endswith("; goes on with step 20")
     words = ("mine", "--runs", str(run.path.parent))
     code, out, err = command(
         monkeypatch, capsys, "export", *words, "--to", "safetensors", "--out", str(tmp_path / "x")
     )
-    assert code == 0 and out.splitlines()[0] == f"{tmp_path / 'x'} (step 20)"
+    assert code == 0
+    assert out.splitlines()[0] == f"{tmp_path / 'x'} (step 20)"
     assert "checkpoint 30 is not taken" in err
     code, out, err = command(
         monkeypatch, capsys, "sample", *words, "--n", "2", "--out", str(tmp_path / "y.png")
@@ -164,7 +167,8 @@ def test_a_run_of_the_first_version_goes_on_to_the_same_bits(run):
 
     digest = manifest.digest_of(newest(run))
     fields = sealed.unseal((run.path / "run.json").read_bytes())
-    assert fields and fields.pop("format")
+    assert fields
+    assert fields.pop("format")
     (run.path / "run.json").write_bytes(sealed.pretty(fields))
     lines = [sealed.unseal(line) or {} for line in run.journal_path.read_bytes().splitlines()]
     plain = [{name: value for name, value in line.items() if name != "format"} for line in lines]
