@@ -39,7 +39,7 @@ from safelight.session.samples import Samples
 from safelight.session.traverse import Asked, travelled
 from safelight.session.watch import evaluated, picture
 from safelight.store import checkpoint, keep, manifest, metrics, pins, tracks
-from safelight.store.lineage import owner_of, parent_of
+from safelight.store.lineage import ancestors, owner_of
 from safelight.store.run import RunDirectory, find
 from safelight.types import Batch
 
@@ -300,15 +300,16 @@ def _history(directory: RunDirectory, before: int) -> dict[int, Mapping[str, Ten
     What is damaged is passed over: what is left tells how far off it is.
     """
     found: dict[int, Mapping[str, Tensor]] = {}
-    parent = directory.info().parent
-    if parent and (other := parent_of(directory)):
-        found = _history(other, min(before, parent.step + 1))
-    for step in (step for step in tracks.steps(directory.tracks) if step < before):
-        with suppress(UserError):
-            found[step] = tracks.load(directory.tracks, step)
-    for step in (step for step in keep.list_steps(directory.path) if step < before):
-        with suppress(UserError):
-            found[step] = checkpoint.load(keep.directory(directory.path, step))["averages"]
+    for one in (directory, *ancestors(directory)):
+        known, own, parent = one.digests(), dict[int, Mapping[str, Tensor]](), one.info().parent
+        for step in (step for step in tracks.steps(one.tracks) if step < before):
+            with suppress(UserError):
+                own[step] = tracks.load(one.tracks, step)
+        for step in (step for step in keep.list_steps(one.path) if step < before):
+            with suppress(UserError):
+                own[step] = checkpoint.load(keep.directory(one.path, step), known)["averages"]
+        found = {**own, **found}
+        before = min(before, parent.step + 1) if parent else before
     return found
 
 

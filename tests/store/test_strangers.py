@@ -10,7 +10,7 @@ import pytest
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import keep, metrics, rename, sealed
+from safelight.store import keep, metrics, rename, retention, sealed
 from safelight.store.create import create
 from safelight.store.journal import JournalWriter
 from safelight.store.lineage import ancestors, owner_of, verdicts
@@ -309,6 +309,12 @@ def test_folders_that_no_step_is_called_are_no_checkpoints(tmp_path: Path) -> No
     for name in ("00000020", "000000030", "9" * 40, "00000040x", "²0000000"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     assert keep.list_steps(tmp_path) == [20]
+
+
+def test_a_checkpoint_far_beyond_the_steps_is_not_counted_up_to() -> None:
+    seconds = dict.fromkeys(range(100), 1.0)
+    far = retention.bound([20, 10**15], seconds)
+    assert (far.steps, far.seconds) == (10**15 - 21, 80.0)
 
 
 def test_a_flipped_bit_in_metrics_loses_its_row_and_no_more(tmp_path: Path) -> None:

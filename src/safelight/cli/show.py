@@ -67,10 +67,10 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
     `step`, `images` and `components` are those of the newest recorded step, `weights` are of the newest
     checkpoint, the last of `checkpoints`. A fork that has not trained has its parent's losses.
     """
-    import tomllib
     from dataclasses import asdict
 
     from safelight.monitor.trial import told
+    from safelight.session.recorded import recipe_of
     from safelight.store import keep, manifest, retention
     from safelight.store.lineage import last_rows, parent_of, verdicts
     from safelight.store.listing import summary
@@ -82,7 +82,7 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
     saved = manifest.read(keep.directory(directory.path, steps[-1])) if steps else None
     bound = retention.bound_of(directory)
     report = directory.path / "report.html"
-    batch_size = tomllib.loads(directory.recipe_text())["train"]["batch_size"] if short.step else 0
+    batch_size = recipe_of(directory).train.batch_size if short.step and row is None else 0
     began = {entry.fields["name"] for entry in directory.journal().of_kind("verdict")}
     return {
         "name": directory.name,

@@ -28,7 +28,7 @@ from safelight.session.recorded import recipe_of
 from safelight.store import rename
 from safelight.store.durable import Announce, silence
 from safelight.store.journal import Entry, Journal, JournalWriter, holding
-from safelight.store.lineage import parent_of
+from safelight.store.lineage import ancestors, parent_of
 from safelight.store.run import RunDirectory, names
 
 
@@ -166,8 +166,9 @@ def tried_along(journal: Journal) -> int:
 
 def untreated(directory: RunDirectory) -> RunDirectory:
     """The run that was begun: what a run was before any remedy."""
+    above = ancestors(directory)
     while any(entry.fields["event"] == "begun" for entry in directory.journal().of_kind("remedy")):
-        if (before := parent_of(directory)) is None:
+        if (before := next(above, None)) is None:
             break
         directory = before
     return directory

@@ -9,10 +9,11 @@ the shortest that so many checkpoints could have, and none that was let go is mi
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from safelight.config import UserError, check
@@ -90,8 +91,13 @@ def bound(held: Iterable[int], seconds: Mapping[int, float], first: int = 0) -> 
     steps = sorted(held)
     newest = max([first, *steps, *(step + 1 for step in seconds)])
     ends = [*steps, newest + 1]  # what was recorded after the newest checkpoint is recomputed from there
-    took = (sum(seconds.get(step, 0.0) for step in range(before, after - 1))
-            for before, after in pairwise([first, *ends]))  # fmt: skip
+    timed = sorted(seconds)
+    passed = [0.0, *accumulate(seconds[step] for step in timed)]  # before each; gaps may hold any number
+    took = (
+        passed[bisect_left(timed, after - 1)] - passed[bisect_left(timed, before)]
+        for before, after in pairwise([first, *ends])
+        if after > before
+    )
     return Bound(longest(ends, first), max(took, default=0.0), first, newest)
 
 

@@ -6,6 +6,7 @@ a digest of its tensors. They outlive checkpoints. A step that is trained again 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def save(folder: Path, step: int, tracks: Mapping[str, Tensor]) -> None:
 
 def steps(folder: Path) -> list[int]:
     """Steps of which there is a snapshot, increasing."""
-    return sorted(int(path.stem) for path in folder.glob("[0-9]*.safetensors"))
+    paths = folder.glob("[0-9]*.safetensors")
+    return sorted(int(path.stem) for path in paths if re.fullmatch(r"[0-9]{8,15}", path.stem))
 
 
 def load(folder: Path, step: int) -> dict[str, Tensor]:
