@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,7 +62,8 @@ def evaluate(
 
     how = sample_changes(changes)
     with bar() as (tell, progress):
-        opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=tell)
+        warn = partial(say, err=True)  # also where nobody watches
+        opened = Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=tell, warn=warn)
         measured = opened.evaluate(
             n, features, seed=seed, reference=reference, how=how, tell=tell, progress=progress
         )
