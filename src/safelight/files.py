@@ -11,8 +11,9 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 SMALL = 64 << 20  # bytes of a file that is read whole: a recipe, a record
 LONGEST = 1 << 20  # bytes of a line
@@ -24,7 +25,7 @@ class Refused(OSError):
     """What is there is no file to be read; the message says why, without its path."""
 
 
-def opened(path: str | Path, links: bool = True) -> IO[bytes]:
+def opened(path: str | Path, links: bool = True) -> BufferedReader:
     """A regular file, for reading. links: whether the last part of the path may be a link.
 
     Raises OSError: `Refused` for anything but a file, at once.

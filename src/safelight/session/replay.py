@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 from safelight.config import UserError
 from safelight.engine import fingerprint, precision
@@ -28,7 +28,7 @@ from safelight.store.keep import Another
 from safelight.store.lineage import owner_of
 from safelight.store.run import RunDirectory
 
-MATCHES = "checkpoint matches the journal"
+MATCHES: Final = "checkpoint matches the journal"
 SURE = ("exact", MATCHES, "initial weights")
 
 

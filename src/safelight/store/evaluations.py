@@ -27,7 +27,8 @@ def store(run: Path, name: str, fields: Mapping[str, Any]) -> Path:
 
 def read_all(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The stored evaluations by step and name, and a line for each file that is damaged."""
-    found, damaged = [], []
+    found: list[dict[str, Any]] = []
+    damaged: list[str] = []
     for path in sorted((run / FOLDER).glob("[0-9]*.json")):
         try:
             found.append(sealed.read(path))
