@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -50,7 +51,8 @@ def settle(device: torch.device) -> dict[str, str]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    for own in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+    cudnn: Any = torch.backends.cudnn  # its stubs know neither of the two
+    for own in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn):
         own.fp32_precision = "ieee"
     return {
         "deterministic": "warn",
@@ -85,7 +87,7 @@ def candidates(device: torch.device, precision: str, memory_format: str) -> list
 def _has_bf16(device: torch.device) -> bool:
     """Whether a device computes in bf16 faster than in fp32: it has units for it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     units = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # of x86 and ARM
