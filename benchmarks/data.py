@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from safelight.data import Data, open_data
-from safelight.data.jobs import cores
+from safelight.data import open_data
+from safelight.data.config import Data
+from safelight.data.packing import cores
 from safelight.data.stream import Stream
 
 ROUNDS = 5

@@ -23,12 +23,14 @@ from safelight.config import parse_override
 from safelight.engine import precision
 from safelight.engine.distributed import World
 from safelight.engine.loop import Job, Signals, train
-from safelight.recipes.recipe import Recipe, load
-from safelight.session.prepare import choose_execution, prepare
-from safelight.session.show import Show
-from safelight.session.train import begin
-from safelight.session.watch import draw_sheet, evaluated, watched_conditions, watched_images
-from safelight.store.usage import by_kind
+from safelight.explore.samples import draw_sheet
+from safelight.loading.model import evaluated
+from safelight.loading.prepare import choose_execution, prepare
+from safelight.recipe import Recipe, load
+from safelight.store.listing import by_kind
+from safelight.training.progress import Show
+from safelight.training.start import begin
+from safelight.training.watch import watched_conditions, watched_images
 
 STEPS = 300
 NINE = {"watch.images": 9, "watch.every": 1_000_000}

@@ -23,7 +23,7 @@ from safelight.engine import precision
 from safelight.engine.loop import Job, StepRecord, train
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
-from safelight.recipes.recipe import Recipe, load
+from safelight.recipe import Recipe, load
 
 CPU = torch.device("cpu")
 ROUNDS = 9
@@ -60,7 +60,7 @@ def stepper(recipe: Recipe, pack: Pack, option: Execution) -> Callable[[], float
 def main() -> None:
     """Measure every case and print the table."""
     torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
-    options = precision.candidates("auto", "auto")
+    options = precision.candidates(torch.device("cpu"), "auto", "auto")
     threads, load_now = torch.get_num_threads(), os.getloadavg()[0]
     print(f"torch {torch.__version__}, {threads} thread(s), load {load_now:.1f}; images a second, gain\n")
     titles = [f"{option.precision} {option.memory_format}" for option in options]

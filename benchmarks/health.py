@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from safelight.engine.distributed import World
-from safelight.recipes.recipe import load
-from safelight.session.show import Show
-from safelight.session.train import begin
+from safelight.recipe import load
 from safelight.store import inbox
+from safelight.store.directory import RUN, RunDirectory
 from safelight.store.listing import summary
-from safelight.store.metrics import Row
-from safelight.store.run import RUN, RunDirectory
+from safelight.store.metrics import MetricsRow
+from safelight.training.progress import Show
+from safelight.training.start import begin
 
 Changes = dict[str, object]
 IN_TIME = 0.25  # of the run
@@ -152,7 +152,7 @@ def trained(folder: Path, case: str, seed: int) -> RunDirectory:
     recipe = load(one.recipe, one.changes | {"train.seed": seed})
     half, waiting = (recipe.train.steps or 0) // 2, [one.later] if one.later else []
 
-    def edit(rows: list[Row]) -> None:
+    def edit(rows: list[MetricsRow]) -> None:
         if waiting and rows[-1].step >= half:
             inbox.drop(there.path, waiting.pop(), "benchmark")
 

@@ -25,14 +25,14 @@ from torch import Tensor
 from safelight.data import open_data
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
-from safelight.draw import permutation
 from safelight.engine import precision
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import Job, Signals, Stop, train
 from safelight.engine.plan import Plan
 from safelight.engine.precision import Execution
 from safelight.engine.state import State, layout
-from safelight.recipes.recipe import Recipe, load
+from safelight.randomness import permutation
+from safelight.recipe import Recipe, load
 from safelight.store.metrics import MetricsWriter
 
 Changes = dict[str, object]

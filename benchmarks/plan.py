@@ -25,8 +25,8 @@ def trained(name: str, steps: int) -> dict[str, float]:
     from safelight.engine import precision
     from safelight.engine.distributed import World
     from safelight.engine.loop import Job, train
-    from safelight.recipes.recipe import load
-    from safelight.session.prepare import choose_execution, prepare
+    from safelight.loading.prepare import choose_execution, prepare
+    from safelight.recipe import load
 
     ready = prepare(load(name), World())
     execution = choose_execution(ready)  # remembered by the plan before it

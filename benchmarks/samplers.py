@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 from safelight.evaluate.evaluation import Evaluation
 from safelight.run import Run
-from safelight.samplers import evaluations, intervals_for
-from safelight.store.run import runs_directory
+from safelight.samplers.solvers import evaluations, intervals_for
+from safelight.store.directory import runs_directory
 
 BUDGETS = (4, 6, 8, 10)  # evaluations
 SAMPLES = 1000

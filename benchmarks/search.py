@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.explore.optimisers import WAYS
-from safelight.session.search.run import run_search
-from safelight.session.search.wish import Wish
-from safelight.store.run import RunDirectory, find, runs_directory
-from safelight.store.searches import SearchDirectory
+from safelight.explore.search.optimisers import WAYS
+from safelight.explore.search.run import run_search
+from safelight.explore.search.settings import Wish
+from safelight.store.directory import RunDirectory, find, runs_directory
+from safelight.store.results import SearchDirectory
 
 POPULATION = 32
 EVALUATIONS = 1600

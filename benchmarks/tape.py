@@ -29,10 +29,10 @@ from safelight.engine.distributed import World
 from safelight.engine.fingerprint import count
 from safelight.engine.loop import Job, Signals, train
 from safelight.engine.state import State
-from safelight.generate import conditions, generate
-from safelight.recipes.recipe import Recipe, load
-from safelight.session.prepare import prepare
-from safelight.store import frame
+from safelight.loading.prepare import prepare
+from safelight.recipe import Recipe, load
+from safelight.samplers.generate import conditions, generate
+from safelight.store import tape as frame
 from safelight.store.tape import TapeReader, TapeWriter
 from safelight.types import DataSpec
 

@@ -24,8 +24,8 @@ SHRUNK = {
 
 def few(patch: pytest.MonkeyPatch) -> None:
     """Few drawn pictures, so that data is there at once."""
-    patch.setattr("safelight.data.drawn.skylines.COUNT", 24)
-    patch.setattr("safelight.data.drawn.faces.COUNT", 24)
+    patch.setattr("safelight.data.synthetic.skylines.COUNT", 24)
+    patch.setattr("safelight.data.synthetic.faces.COUNT", 24)
 
 
 @contextmanager
@@ -33,16 +33,16 @@ def quiet() -> Iterator[None]:
     """Trainings on few pictures that write no report."""
     with pytest.MonkeyPatch.context() as patch:
         few(patch)
-        patch.setattr("safelight.session.train.write_report", lambda directory: directory.path)
+        patch.setattr("safelight.training.start.write_report", lambda directory: directory.path)
         yield
 
 
 def city(runs: Path, changes: Mapping[str, Any] = MappingProxyType({})) -> None:
     """The run "city" of skylines-small, shrunk."""
     from safelight.engine.distributed import World
-    from safelight.recipes.recipe import load
-    from safelight.session.show import Show
-    from safelight.session.train import begin
+    from safelight.recipe import load
+    from safelight.training.progress import Show
+    from safelight.training.start import begin
 
     with quiet():
         begin(load("skylines-small", {**SHRUNK, **changes}), runs, "city", World(), Show())

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from safelight.compare.gather import RunFacts, gather
 from safelight.config import override
 from safelight.evaluate.evaluation import Evaluation, Result
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
-from safelight.store import evaluations
-from safelight.store.create import create
+from safelight.report.facts import RunFacts, gather
+from safelight.store import results as evaluations
+from safelight.store.directory import RunDirectory, create
+from safelight.store.info import Facts, Parent
 from safelight.store.journal import JournalWriter
-from safelight.store.metrics import MetricsWriter, Row
-from safelight.store.run import Facts, Parent, RunDirectory
+from safelight.store.metrics import MetricsRow, MetricsWriter
 
 # A resolved recipe, as far as comparing reads it.
 TREE: dict[str, Any] = {
@@ -108,7 +108,7 @@ class Made:
                     images = (step + 1) * tree["train"]["batch_size"]
                     lr = {"denoiser": tree["optim"]["lr"]}
                     rows.append(
-                        Row(step, components, total, lr, images, seconds(step), "0", dict(extra(step)))
+                        MetricsRow(step, components, total, lr, images, seconds(step), "0", dict(extra(step)))
                     )
                 writing.append(rows)
             if end:

@@ -15,7 +15,7 @@ os.environ.setdefault("SAFELIGHT_NO_CHECK", "1")  # training is not looked at be
 from tiny import TINY
 
 if TYPE_CHECKING:
-    from safelight.store.run import RunDirectory
+    from safelight.store.directory import RunDirectory
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -29,9 +29,9 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def finished(_cache: None, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """The run "whole" of TINY, finished: trained once for all tests, which read it or copy it."""
     from safelight.engine.distributed import World
-    from safelight.recipes.recipe import load
-    from safelight.session.show import Show
-    from safelight.session.train import begin
+    from safelight.recipe import load
+    from safelight.training.progress import Show
+    from safelight.training.start import begin
 
     return begin(load("digits-class", TINY), tmp_path_factory.mktemp("finished"), "whole", World(), Show())
 

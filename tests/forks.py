@@ -122,7 +122,7 @@ def _serve() -> None:
     import matplotlib.font_manager  # noqa: F401
     import torch._dynamo  # noqa: F401 - what torch.optim imports when it is first used
 
-    import safelight.session.train  # noqa: F401
+    import safelight.training.start  # noqa: F401
 
     gc.freeze()  # a child that ends would otherwise copy every page to collect it
     for line in sys.stdin:

@@ -10,17 +10,16 @@ import torch
 from torch import nn
 
 from safelight import methods
-from safelight.checks.bench.clock import NotTold, OutOfTime
 from safelight.checks.bench.finding import Finding
+from safelight.checks.bench.probes import NotTold, OutOfTime
 from safelight.checks.bench.runner import discovered, name_of
 from safelight.checks.bench.subject import Subject
 from safelight.data import open_data
 from safelight.data.config import Data
 from safelight.data.stream import Stream
-from safelight.engine.plan import Plan, Train
-from safelight.engine.schedule import Optim
+from safelight.discovery import Outside, method_class, module
+from safelight.engine.plan import Optim, Plan, Train
 from safelight.engine.state import State
-from safelight.recipes.discover import Outside, method_class, module
 from safelight.types import Method
 
 FAULTS = Path(__file__).parent / "fixtures" / "faults"

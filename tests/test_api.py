@@ -10,10 +10,10 @@ import pytest
 import safelight as sl
 from safelight.config import UserError
 from safelight.engine.distributed import World
-from safelight.recipes.recipe import load, resolve
-from safelight.session.show import Show
-from safelight.session.train import resume as go_on
+from safelight.recipe import load, resolve
 from safelight.store import metrics
+from safelight.training.progress import Show
+from safelight.training.start import resume as go_on
 from tiny import TINY
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "my_method.py"

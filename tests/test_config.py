@@ -7,16 +7,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from safelight.config import (
-    Section,
-    UserError,
-    check,
-    flatten,
-    nearest,
-    override,
-    parse_override,
-    read_toml,
-)
+from safelight.config import Section, UserError, check, flatten, nearest, override, parse_override, read_toml
 
 
 class Inner(Section):

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safelight.config import Section
-from safelight.draw import RowDraw
-from safelight.engine.plan import Plan, Train
-from safelight.engine.schedule import Optim
+from safelight.engine.plan import Optim, Plan, Train
+from safelight.randomness import RowDraw
 from safelight.types import Batch, DataSpec, Draw, Method, Moment, Nets, Phase, Values
 
 SPEC = DataSpec((1, 4, 4))

@@ -230,10 +230,10 @@ def _run(
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import safelight.cli
-    import safelight.session.train
+    import safelight.training.start
 
     if not report:
-        vars(safelight.session.train)["write_report"] = lambda directory: directory.path
+        vars(safelight.training.start)["write_report"] = lambda directory: directory.path
     if calls:
         calls.install()
     sys.argv = ["safelight", *words]

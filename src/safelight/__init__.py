@@ -37,16 +37,16 @@ def train(
     """
     from safelight.cli.progress import TrainingProgress
     from safelight.engine.distributed import together
-    from safelight.recipes.recipe import load
+    from safelight.recipe import load
     from safelight.run import Run
-    from safelight.session.stages import begin
-    from safelight.store.run import runs_directory
+    from safelight.store.directory import runs_directory
+    from safelight.training.start import train_stages
 
     keys = {f"train.{key}": value for key, value in train_keys.items()}
     folder = runs_directory(Path(runs) if runs else None)
     with together() as world:
         resolved = load(recipe, {**(changes or {}), **keys})
-        directory = begin(resolved, folder, name, world, lambda: TrainingProgress().show(world.first))
+        directory = train_stages(resolved, folder, name, world, lambda: TrainingProgress().show(world.first))
     return Run(directory)
 
 
@@ -55,8 +55,8 @@ def resume(run: str | Path, *, runs: str | Path | None = None) -> Run:
     from safelight.cli.progress import TrainingProgress
     from safelight.engine.distributed import together
     from safelight.run import Run
-    from safelight.session.train import resume as go_on
-    from safelight.store.run import find, runs_directory
+    from safelight.store.directory import find, runs_directory
+    from safelight.training.start import resume as go_on
 
     with together() as world:
         directory = find(run, runs_directory(Path(runs) if runs else None))
@@ -67,7 +67,7 @@ def resume(run: str | Path, *, runs: str | Path | None = None) -> Run:
 def open_run(run: str | Path, *, step: int | None = None, runs: str | Path | None = None) -> Run:
     """A run that is there, at one of its checkpoints; the newest by default."""
     from safelight.run import Run
-    from safelight.store.run import runs_directory
+    from safelight.store.directory import runs_directory
 
     return Run.open(run, runs_directory(Path(runs) if runs else None), step)
 

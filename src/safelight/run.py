@@ -18,30 +18,27 @@ from safelight.data.space import Space
 from safelight.data.stream import Stream, examples
 from safelight.engine.ema import fitted, reconstruct, tracks_of
 from safelight.evaluate.evaluation import Evaluation
+from safelight.evaluate.judge import Generator, average_told, evaluate, open_judge
 from safelight.explore import traverse
-from safelight.generate import conditions, generate
-from safelight.recipes.recipe import Recipe
-from safelight.render.facts import Picture
-from safelight.session.asked import wanted_of
-from safelight.session.canvas import canvas_specs, paint
-from safelight.session.codec import KEY as CODEC
-from safelight.session.codec import open_space
-from safelight.session.encoders import used
-from safelight.session.evaluate import Generator, average_told, evaluate, open_judge
-from safelight.session.export.networks import export_networks
-from safelight.session.export.trained import Trained
-from safelight.session.notebook import run_html
-from safelight.session.prepare import Tell
-from safelight.session.products import products_of
-from safelight.session.recorded import data_of, pixel_spec_of
-from safelight.session.replay import Replay
-from safelight.session.samples import Samples
-from safelight.session.traverse import Asked, travelled
-from safelight.session.watch import evaluated, picture
-from safelight.store import checkpoint, keep, manifest, metrics, pins, tracks
-from safelight.store.lineage import ancestors, owner_of
-from safelight.store.run import RunDirectory, find
-from safelight.types import Batch
+from safelight.explore.conditions import wanted_of
+from safelight.explore.grid import GridRequest, travelled
+from safelight.explore.samples import Samples
+from safelight.explore.tiles import canvas_specs, paint
+from safelight.export.networks import export_networks
+from safelight.loading.dependencies import KEY as CODEC
+from safelight.loading.dependencies import open_space, products_of, used
+from safelight.loading.model import Trained, evaluated
+from safelight.loading.recorded import data_of, pixel_spec_of
+from safelight.loading.replay import Replay
+from safelight.recipe import Recipe
+from safelight.render.sheet import Picture
+from safelight.report.notebook import run_html
+from safelight.samplers.generate import conditions, generate
+from safelight.store import checkpoint, checkpoint_files, metrics, tracks
+from safelight.store.directory import RunDirectory, find
+from safelight.store.listing import ancestors, owner_of
+from safelight.training.watch import picture
+from safelight.types import Batch, Tell
 
 
 class Run:
@@ -184,7 +181,9 @@ class Run:
             self.device,
         )
         stream = Stream(pack, self.recipe.train.seed, 1, device=self.device, space=self.space)
-        digest = self._digest or manifest.digest_of(keep.directory(self.directory.path, self.step))
+        digest = self._digest or checkpoint_files.digest_of(
+            checkpoint_files.directory(self.directory.path, self.step)
+        )
         return evaluate(generator, stream, judge, n, seed, step=self.step, weights=digest, progress=progress)
 
     def traverse(
@@ -208,7 +207,7 @@ class Run:
         model = traverse.Model(
             self.method, self.nets, self.recipe.with_changes(how or {}).sample, self.spec, self.autocast
         )
-        asked = Asked(attributes, components, directions, rows, columns, seed, specimen)
+        asked = GridRequest(attributes, components, directions, rows, columns, seed, specimen)
         stream = Stream(self._data(), self.recipe.train.seed, 1, device=self.device, space=self.space)
         return picture(travelled(model, stream, self.directory, asked), self.space)
 
@@ -274,18 +273,20 @@ class Run:
     def _step(self, step: int | str | None, warn: Tell) -> int:
         if step is None:
             bad: list[str] = []
-            saved = keep.newest_good(self.directory.path, self.directory.digests(), tell=bad.append)
+            saved = checkpoint_files.newest_good(
+                self.directory.path, self.directory.digests(), tell=bad.append
+            )
             for line in bad:
                 warn(f"{line}; goes on with step {saved.step}" if saved else line)
             if saved is None:
                 raise UserError(f"{self.name}: has no checkpoint yet; train it further first")
             return saved.step
         if isinstance(step, str):
-            named = pins.read(self.directory.path)
+            named = checkpoint_files.read_pins(self.directory.path)
             if step not in named:
                 raise UserError(f"{self.name}: no checkpoint has the name {step!r}{nearest(step, named)}")
             step = named[step].step
-        steps = keep.list_steps(self.directory.path)
+        steps = checkpoint_files.list_steps(self.directory.path)
         if step not in steps:
             raise UserError(
                 f"{self.name}: has no checkpoint of step {step} (kept: {', '.join(map(str, steps))}); "
@@ -305,9 +306,9 @@ def _history(directory: RunDirectory, before: int) -> dict[int, Mapping[str, Ten
         for step in (step for step in tracks.steps(one.tracks) if step < before):
             with suppress(UserError):
                 own[step] = tracks.load(one.tracks, step)
-        for step in (step for step in keep.list_steps(one.path) if step < before):
+        for step in (step for step in checkpoint_files.list_steps(one.path) if step < before):
             with suppress(UserError):
-                own[step] = checkpoint.load(keep.directory(one.path, step), known)["averages"]
+                own[step] = checkpoint.load(checkpoint_files.directory(one.path, step), known)["averages"]
         found = {**own, **found}
         before = min(before, parent.step + 1) if parent else before
     return found

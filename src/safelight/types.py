@@ -15,7 +15,11 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 Nets = Mapping[str, nn.Module]
+
+
 Unit = tuple[str, Literal["less", "more", ""]]  # of a value, and which of it is better; "" where neither is
+
+
 Values = Mapping[str, Tensor]
 
 
@@ -59,7 +63,7 @@ class Batch:
 
 
 class Draw(Protocol):
-    """Named randomness, bound to a seed, step, phase and rows. See draw.py."""
+    """Named randomness, bound to a seed, step, phase and rows. See randomness.py."""
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal float32, (b, *shape)."""
@@ -181,7 +185,7 @@ class Measures(Protocol):
 
 
 @runtime_checkable
-class Looks(Protocol):
+class UsesImageFeatures(Protocol):
     """Optional: asks for features of real images by a frozen network, which are computed once and kept."""
 
     def looks_with(self, weights: Mapping[str, Any]) -> str | None:
@@ -218,3 +222,9 @@ class Panel:
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     caption: str = ""
+
+
+Autocast = Callable[[], AbstractContextManager[object]]
+
+
+Tell = Callable[[str], None]  # takes one line for the user

@@ -10,7 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "data.py"
 

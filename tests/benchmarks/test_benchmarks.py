@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from safelight.evaluate import classifier
-from safelight.recipes.recipe import load
+from safelight.recipe import load
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -93,8 +93,8 @@ def test_what_reaches_the_line_is_bold(monkeypatch):
 
 def test_economy_counts_both_ways(monkeypatch, capsys):
     module = opened("economy", monkeypatch)
-    monkeypatch.setattr("safelight.data.drawn.skylines.COUNT", 40)
-    monkeypatch.setattr("safelight.session.train.write_report", lambda directory: directory.path)
+    monkeypatch.setattr("safelight.data.synthetic.skylines.COUNT", 40)
+    monkeypatch.setattr("safelight.training.start.write_report", lambda directory: directory.path)
     small = ["network.generator.widths=[8,8]", "network.discriminator.widths=[8,8]", "train.batch_size=4",
              "train.precision=fp32", "train.memory_format=contiguous"]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["economy", "3", *small])

@@ -11,14 +11,12 @@ import torch
 from torch import nn
 
 from safelight.checks import augmentation, images, noise, times
-from safelight.checks.bench.clock import Clock, OutOfTime
-from safelight.checks.bench.oracle import asked, targets
-from safelight.checks.bench.reach import reach
-from safelight.checks.bench.trial import FEW, STEPS
-from safelight.checks.bench.world import between
+from safelight.checks.bench.oracle import asked, between, targets
+from safelight.checks.bench.probes import Clock, OutOfTime, reach
+from safelight.checks.bench.subject import FEW, STEPS
 from safelight.data.space import Codec, Space
 from safelight.data.stream import Stream
-from safelight.engine.schedule import Ramp
+from safelight.engine.plan import Ramp
 from safelight.types import Method
 from subjects import Builds, Small, codes, digits, found, plain, plain_class, subject
 
@@ -389,13 +387,13 @@ def test_what_is_left_out_for_time_is_told():
 
 
 def test_fewer_images_are_looked_at_where_steps_take_too_long(monkeypatch):
-    monkeypatch.setattr("safelight.checks.bench.trial.PATIENCE", 600.0)
+    monkeypatch.setattr("safelight.checks.bench.subject.PATIENCE", 600.0)
     whole = subject()
     assert (whole.rows, len(whole.batch(whole.rows).x), whole.trial.plan.train.batch_size) == (16, 16, 16)
     assert len(whole.trial.records) == STEPS
     before, again = whole.trial.before, subject().trial.before  # judging the time leaves the networks alone
     assert all(torch.equal(before[name], again[name]) for name in before)
-    monkeypatch.setattr("safelight.checks.bench.trial.PATIENCE", 1e-9)
+    monkeypatch.setattr("safelight.checks.bench.subject.PATIENCE", 1e-9)
     hurried = subject()
     assert (hurried.rows, hurried.trial.plan.train.batch_size) == (FEW, FEW)
     assert len(hurried.trial.records) >= 1

@@ -14,9 +14,9 @@ from safelight.checks.bench.finding import Checked
 from safelight.checks.bench.runner import run
 from safelight.engine.distributed import World
 from safelight.engine.precision import Execution
-from safelight.recipes.recipe import load
-from safelight.session import check as session
-from safelight.session.prepare import prepare
+from safelight.loading.prepare import prepare
+from safelight.recipe import load
+from safelight.training import check as session
 from subjects import FAULTS
 
 CAUGHT = {

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from command_line import run
-from safelight.recipes.recipe import load
-from safelight.store import keep
+from safelight.recipe import load
+from safelight.store import checkpoint_files
 
 
 @pytest.fixture(scope="module")
@@ -251,9 +251,9 @@ def test_the_journal_tells_what_was_edited(monkeypatch, capsys, runs, tmp_path):
     import shutil
 
     from safelight.engine.distributed import World
-    from safelight.session.show import Show
-    from safelight.session.train import resume
-    from safelight.store.run import find
+    from safelight.store.directory import find
+    from safelight.training.progress import Show
+    from safelight.training.start import resume
 
     folder = shutil.copytree(runs, tmp_path / "runs")
     words = ["--runs", str(folder)]
@@ -286,8 +286,8 @@ def test_samples_of_an_older_checkpoint_say_so_although_nobody_watches(
     finished, monkeypatch, capsys, tmp_path
 ):
     shutil.copytree(finished.path, tmp_path / "whole")
-    steps = keep.list_steps(tmp_path / "whole")
-    (keep.directory(tmp_path / "whole", steps[-1]) / "manifest.json").write_text("{}")
+    steps = checkpoint_files.list_steps(tmp_path / "whole")
+    (checkpoint_files.directory(tmp_path / "whole", steps[-1]) / "manifest.json").write_text("{}")
     words = ("sample", "whole", "--n", "1", "--out", str(tmp_path / "s.png"), "--runs", str(tmp_path))
     code, _, err = run(monkeypatch, capsys, *words)
     assert code == 0

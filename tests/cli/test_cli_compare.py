@@ -12,7 +12,7 @@ import pytest
 
 from command_line import run
 from compare_runs import Made
-from safelight.store.run import RunDirectory
+from safelight.store.directory import RunDirectory
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_log_of_nothing(tell, tmp_path):
 @pytest.fixture
 def _trained_by_hand(monkeypatch) -> None:
     """Sweeps that make up their runs instead of training them; the seed and lr decide the loss."""
-    import safelight.session.stages as session
+    import safelight.training.start as session
 
     def begin(recipe, runs, name, world, show) -> RunDirectory:
         tree = recipe.tree

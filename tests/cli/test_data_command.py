@@ -14,7 +14,8 @@ from PIL import Image
 
 from command_line import run
 from data.files import save
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 
 Command = Callable[..., tuple[int, str, str]]
 

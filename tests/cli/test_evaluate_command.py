@@ -80,7 +80,7 @@ def test_mistakes_are_told_in_one_line(evaluate, words, message):
 
 
 def test_changed_data_is_refused(evaluate, runs, monkeypatch):
-    from safelight.session import recorded
+    from safelight.loading import recorded
 
     opened = recorded.open_data
 

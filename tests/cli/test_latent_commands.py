@@ -19,9 +19,9 @@ WIDTHS = {"network.encoder.widths": [4, 4, 4, 4], "network.decoder.widths": [4, 
 def folder(tmp_path_factory) -> Path:
     """Where the runs "city", of a GAN, "faces", of a VAE, and "digits", a diffusion model, are in runs/."""
     from safelight.engine.distributed import World
-    from safelight.recipes.recipe import load
-    from safelight.session.show import Show
-    from safelight.session.train import begin
+    from safelight.recipe import load
+    from safelight.training.progress import Show
+    from safelight.training.start import begin
 
     place = tmp_path_factory.mktemp("work")
     city(place / "runs")

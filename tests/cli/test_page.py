@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.console import Console
 
 from safelight.cli.page import _fitting, _print_table
-from safelight.render.report_view import Table
+from safelight.render.page import ReportTable
 
-WIDE = Table(
+WIDE = ReportTable(
     ("run", *(f"component {n}" for n in range(8))), tuple((f"run {n}", *["0.123 ± 0.004"] * 8) for n in "ab")
 )
-LONG = Table(("run", "value"), tuple((f"a run of a very long name {n}" * 3, "1") for n in range(9)))
+LONG = ReportTable(("run", "value"), tuple((f"a run of a very long name {n}" * 3, "1") for n in range(9)))
 
 
 def test_a_wide_table_of_few_rows_lies_on_its_side():

@@ -7,11 +7,11 @@ from rich.console import Console
 
 from safelight import terminal
 from safelight.cli.progress import TrainingProgress
-from safelight.store.metrics import Row
+from safelight.store.metrics import MetricsRow
 
 
-def rows(*steps: int) -> list[Row]:
-    return [Row(step, {"d": 0.75, "g": 0.5}, 1.25, {}, (step + 1) * 8, 0.1, "") for step in steps]
+def rows(*steps: int) -> list[MetricsRow]:
+    return [MetricsRow(step, {"d": 0.75, "g": 0.5}, 1.25, {}, (step + 1) * 8, 0.1, "") for step in steps]
 
 
 def play(progress: TrainingProgress, first: bool = True) -> None:

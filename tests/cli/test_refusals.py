@@ -16,10 +16,10 @@ from PIL import Image
 
 from command_line import run
 from safelight.config import UserError, install
-from safelight.engine.schedule import Optim, too_large
-from safelight.generate import require_known
+from safelight.engine.plan import Optim, too_large
+from safelight.recipe import load
 from safelight.recipes import names
-from safelight.recipes.recipe import load
+from safelight.samplers.generate import require_known
 from safelight.types import Condition, DataSpec
 
 SMALL = ["network.width=8", "network.middle=1", "train.batch_size=4", "train.precision=fp32", "train.steps=2",
@@ -46,14 +46,14 @@ def test_a_run_that_fails_before_its_first_step_is_not_left(monkeypatch, capsys,
     def broken(*arguments):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: tried 8 bytes")
 
-    monkeypatch.setattr("safelight.session.session.train", broken)
+    monkeypatch.setattr("safelight.training.session.train", broken)
     code, _, err = run(monkeypatch, capsys, "train", "digits", *SMALL, "--runs", str(tmp_path))
     assert (code, err.splitlines()[-1].split(";")[0]) == (2, "safelight: the memory is exhausted")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_export_leaves_no_folder(finished, monkeypatch, tmp_path):
-    from safelight.session.export import networks
+    from safelight.export import networks
 
     def broken(trained, out):
         (out / "half").write_text("half")
@@ -128,8 +128,8 @@ def test_what_an_extra_needs_can_be_installed_as_it_is_said():
 def unlabelled(tmp_path, monkeypatch):
     """A run on pictures without classes, where efficientnet is not installed."""
     from safelight.engine.distributed import World
-    from safelight.session.show import Show
-    from safelight.session.train import begin
+    from safelight.training.progress import Show
+    from safelight.training.start import begin
     from tiny import TINY
 
     draw = np.random.default_rng(0)

@@ -79,10 +79,10 @@ def test_cut_off_it_goes_on_to_the_same_bits(folder, monkeypatch, capsys):
         if len(calls) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("safelight.session.search.loop.SAVED", 0.0)
-    from safelight.session.search.run import run_search
-    from safelight.session.search.wish import Wish
-    from safelight.store.run import find
+    monkeypatch.setattr("safelight.explore.search.loop.SAVED", 0.0)
+    from safelight.explore.search.run import run_search
+    from safelight.explore.search.settings import Wish
+    from safelight.store.directory import find
 
     wish = Wish(("judge.py:red",), method="cma", population=8, generations=6, seed=1)
     with pytest.raises(KeyboardInterrupt):

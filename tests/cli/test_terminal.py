@@ -92,12 +92,13 @@ def test_a_console_prints_lines_tables_and_bars_without_escapes_of_theirs(option
 def folder(tmp_path_factory) -> Path:
     """Where runs/ holds a run whose name, recipe, classes, files, journal and evaluation are hostile."""
     from safelight.engine.distributed import World
-    from safelight.recipes.recipe import load
-    from safelight.session.show import Show
-    from safelight.session.train import begin
-    from safelight.store import evaluations, sealed
+    from safelight.recipe import load
+    from safelight.store import durable
+    from safelight.store import results as evaluations
+    from safelight.store.directory import RunDirectory
     from safelight.store.journal import JournalWriter
-    from safelight.store.run import RunDirectory
+    from safelight.training.progress import Show
+    from safelight.training.start import begin
 
     place = tmp_path_factory.mktemp("work")
     draw = np.random.default_rng(0)
@@ -123,8 +124,8 @@ def folder(tmp_path_factory) -> Path:
     measured = {"step": 4, "weights": EVIL, "extractor": EVIL, "results": results}
     measured |= {"basis": {EVIL: EVIL}, "floor": EVIL}
     evaluations.store(begun.path, "00000004-evil", measured)
-    facts = sealed.read(begun.path / "run.json")
-    (begun.path / "run.json").write_bytes(sealed.pretty({**facts, "recipe": EVIL}))
+    facts = durable.read(begun.path / "run.json")
+    (begun.path / "run.json").write_bytes(durable.pretty({**facts, "recipe": EVIL}))
     shutil.copytree(begun.path, place / "runs" / FOLDER)
     assert RunDirectory(place / "runs" / FOLDER).info().recipe == EVIL
     return place

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from safelight.data import condition
+from safelight.data import columns as condition
 from safelight.data.pack import Pack
 from safelight.data.packing import open_pack
 from safelight.data.source import HELD_OUT, TRAIN, UNDECIDED, Items, Pixels, Source, key

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 from safelight.data.pack import Pack
 
 

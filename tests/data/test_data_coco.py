@@ -11,8 +11,8 @@ import pytest
 
 from data.files import opened, save
 from safelight.config import UserError
-from safelight.data import jsonstream
-from safelight.data.jsonstream import elements
+from safelight.data import coco as jsonstream
+from safelight.data.coco import elements
 
 CATEGORIES = [{"id": 17, "name": "cat"}, {"id": 3, "name": "car"}, {"id": 90, "name": "toothbrush"}]
 

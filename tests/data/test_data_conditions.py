@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from safelight.config import UserError
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
-from safelight.data.view import Views
+from safelight.data.views import Views
 
 N, H, W = 40, 6, 8
 RNG = np.random.default_rng(5)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from safelight.config import UserError, check
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 
 
 def test_a_path_alone_means_a_folder() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.datasets import load_digits
 
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 from safelight.data.digits import enlarge
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from safelight.config import UserError
-from safelight.data.download import download
+from safelight.data.cache import download
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several chunks
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()

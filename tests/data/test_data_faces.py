@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from safelight.config import UserError
-from safelight.data import Data, find_source
-from safelight.data.drawn.faces import COUNT, NAMES, draw, face
+from safelight.data import find_source
+from safelight.data.config import Data
+from safelight.data.synthetic.faces import COUNT, NAMES, draw, face
 
 
 def test_a_face_is_a_function_of_its_number():

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from safelight.config import UserError
-from safelight.data import Data, open_data
-from safelight.data.image import decode, decode_mask, height_width, open_image, orientation, quiet
-from safelight.data.reader import blamed
+from safelight.data import open_data
+from safelight.data.config import Data
+from safelight.data.images import blamed, decode, decode_mask, height_width, open_image, orientation, quiet
 from safelight.data.source import BadItem
 
 DAMAGED = settings(

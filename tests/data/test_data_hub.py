@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from safelight.config import UserError
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 
 N = 140  # three blocks of work
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, 8, 8, 3), np.uint8)

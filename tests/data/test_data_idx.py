@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from safelight.config import UserError
-from safelight.data import Data, open_data
-from safelight.data.idx import read_idx
-from safelight.data.published import FASHION_MNIST
+from safelight.data import open_data
+from safelight.data.config import Data
+from safelight.data.idx import FASHION_MNIST, read_idx
 
 DEBIAN = FASHION_MNIST.installed[0]
 

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from safelight.config import UserError
-from safelight.data import Data, open_data
-from safelight.data.latents import measured, open_latents, space_of, told
+from safelight.data import open_data
+from safelight.data.config import Data
+from safelight.data.encoded import measured, open_latents, space_of, told
 from safelight.data.pack import Pack
 from safelight.data.space import Codec, Space
 from safelight.data.stream import Stream
-from safelight.data.view import STRAIGHT, View, Views, views_of
+from safelight.data.views import STRAIGHT, View, Views, views_of
 
 N, H, W = 150, 8, 8
 CPU = torch.device("cpu")

@@ -11,7 +11,8 @@ from PIL import Image
 
 from data.files import opened, save
 from safelight.config import UserError, check
-from safelight.data import Data, find_source
+from safelight.data import find_source
+from safelight.data.config import Data
 from safelight.data.pack import Pack
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from safelight.config import UserError
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 from safelight.data.pack import Pack, load, split
 from safelight.data.source import UNDECIDED
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from safelight import language
 from safelight.config import UserError
-from safelight.data import Data, open_data
-from safelight.data.drawn.shapes import COLOURS, COUNT, OBJECTS, SHAPES, Scene, draw, outside, read, scene
-from safelight.language import words
-from safelight.language.opening import open_encoder
+from safelight.data import open_data
+from safelight.data.config import Data
+from safelight.data.synthetic.shapes import COLOURS, COUNT, OBJECTS, SHAPES, Scene, draw, outside, read, scene
+from safelight.language import open_encoder
 
 
 def test_every_caption_says_the_scene_and_nothing_else():
@@ -55,27 +56,27 @@ def test_held_out_pairs_are_never_trained_on_and_every_object_is(tmp_path, monke
 
 def test_the_pack_has_captions_and_their_features(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFELIGHT_CACHE", str(tmp_path))
-    monkeypatch.setattr("safelight.data.drawn.shapes.COUNT", 60)
+    monkeypatch.setattr("safelight.data.synthetic.shapes.COUNT", 60)
     pack = open_data(Data(source="shapes", text_encoder="words"))
     assert pack.images.shape == (60, 32, 32, 3)
     assert [read(pack.texts[item][0]).seen for item in pack.train] == [True] * len(pack.train)
     assert len(pack.train) + len(pack.held_out) == 60
     item = int(pack.train[5])
     rows = pack.given["text"][pack.first[item] : pack.first[item + 1]]
-    np.testing.assert_array_equal(rows, words.encode(pack.texts[item]))
+    np.testing.assert_array_equal(rows, language.encode(pack.texts[item]))
     assert pack.present.all()
     with pytest.raises(UserError, match=r"data\.text_encoder: digits has no captions"):
         open_data(Data(source="digits", text_encoder="words"))
 
 
 def test_words_are_like_as_the_runs_they_share():
-    one, other, far = words.encode(["a red circle left of a blue square", "Red circle left of blue square!",
+    one, other, far = language.encode(["a red circle left of a blue square", "Red circle left of blue square!",
                                     "a green triangle"])  # fmt: skip
     np.testing.assert_array_equal(one, other)
     assert abs(float(one @ far)) < 0.25
-    swapped = words.encode(["a blue circle left of a red square"])[0]
+    swapped = language.encode(["a blue circle left of a red square"])[0]
     assert float(one @ swapped) < 0.75
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
-    assert not words.encode([""]).any()
-    assert words.runs("the red circle") == ["red", "circle", "red circle"]
-    assert open_encoder("words").size == words.SIZE
+    assert not language.encode([""]).any()
+    assert language.runs("the red circle") == ["red", "circle", "red circle"]
+    assert open_encoder("words").size == language.SIZE

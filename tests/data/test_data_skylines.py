@@ -7,10 +7,10 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 
-from safelight.data import Data, open_data
-from safelight.data.drawn.canvas import Canvas
-from safelight.data.drawn.dice import Dice
-from safelight.data.drawn.skylines import COUNT, draw
+from safelight.data import open_data
+from safelight.data.config import Data
+from safelight.data.synthetic.canvas import Canvas, Dice
+from safelight.data.synthetic.skylines import COUNT, draw
 
 
 def digest(pixels: np.ndarray) -> str:
@@ -18,7 +18,7 @@ def digest(pixels: np.ndarray) -> str:
 
 
 def test_the_pack_holds_them_as_they_are_drawn(monkeypatch):
-    monkeypatch.setattr("safelight.data.drawn.skylines.COUNT", 40)
+    monkeypatch.setattr("safelight.data.synthetic.skylines.COUNT", 40)
     pack = open_data(Data(source="skylines"))
     assert pack.spec.shape == (3, 64, 64)
     assert (len(pack), pack.conditions) == (40, {})
@@ -41,7 +41,7 @@ def test_a_skyline_is_the_same_picture_at_any_size():
 
 
 def test_sizes_and_grey_are_obeyed(monkeypatch):
-    monkeypatch.setattr("safelight.data.drawn.skylines.COUNT", 8)
+    monkeypatch.setattr("safelight.data.synthetic.skylines.COUNT", 8)
     assert open_data(Data(source="skylines", size=(32, 80))).spec.shape == (3, 32, 80)
     assert open_data(Data(source="skylines", channels=1)).spec.shape == (1, 64, 64)
 

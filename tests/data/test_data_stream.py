@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safelight.config import UserError
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
-from safelight.data.view import Views
+from safelight.data.views import Views
 from safelight.types import Batch
 
 MakePack = Callable[..., Pack]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from safelight.data import Data, find_source
-from safelight.data.drawn.tissue import CLASSES, draw
+from safelight.data import find_source
+from safelight.data.config import Data
 from safelight.data.packing import open_pack
 from safelight.data.source import Items, Source
+from safelight.data.synthetic.tissue import CLASSES, draw
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,8 @@ def test_several_processes_read_one_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
         for level in range(200):
             archive.writestr(f"{level:03d}.png", picture(level))
-    from safelight.data import Data, open_data
+    from safelight.data import open_data
+    from safelight.data.config import Data
 
     pack = open_data(Data(path=str(tmp_path / "p.zip")), processes=2)
     assert pack.images[:, 0, 0, 0].tolist() == list(range(200))

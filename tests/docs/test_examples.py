@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

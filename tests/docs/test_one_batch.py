@@ -8,12 +8,11 @@ from pathlib import Path
 
 import torch
 
-from safelight.draw import RowDraw
 from safelight.engine.loop import Job, StepRecord, train
-from safelight.engine.plan import Plan, Train
-from safelight.engine.schedule import Optim
+from safelight.engine.plan import Optim, Plan, Train
 from safelight.engine.state import State
 from safelight.networks.unet import Config as UNet
+from safelight.randomness import RowDraw
 from safelight.types import Batch, DataSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "one-batch.md"

@@ -13,10 +13,10 @@ import typer.main
 from safelight.cli import app
 from safelight.cli.options import changes_of
 from safelight.engine.distributed import World
+from safelight.recipe import load
 from safelight.recipes import names
-from safelight.recipes.recipe import load
-from safelight.session.show import Show
-from safelight.session.train import begin
+from safelight.training.progress import Show
+from safelight.training.start import begin
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

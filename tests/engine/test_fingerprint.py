@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from safelight.engine import fingerprint
 from safelight.engine.fingerprint import WeightFingerprint, as_hex
 from safelight.engine.precision import settle
-from safelight.store.environment import LATER
+from safelight.store.directory import LATER
 
 
 def network() -> dict[str, nn.Module]:

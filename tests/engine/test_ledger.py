@@ -10,7 +10,7 @@ import torch
 from safelight.engine import ledger
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import StepRecord
-from safelight.engine.schedule import Rate
+from safelight.engine.plan import Rate
 
 
 def record(step: int, fingerprint: int = 7, **components: float) -> StepRecord:

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight.engine.optim import NetworkOptimiser, lazy_correction, rates
-from safelight.engine.plan import Plan, Train
-from safelight.engine.schedule import Optim, Ramp, Rate
+from safelight.engine.plan import Optim, Plan, Ramp, Rate, Train
 from safelight.types import Phase
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from safelight.engine.schedule import Optim, Ramp, weight_at
+from safelight.engine.plan import Optim, Ramp, weight_at
 
 
 def test_warmup_then_cosine():

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 import toys
 from safelight.config import UserError
-from safelight.draw import RowDraw
 from safelight.engine import distributed
 from safelight.engine.distributed import World, together
 from safelight.engine.loop import Job, Signals, Stop, train
@@ -26,6 +25,7 @@ from safelight.engine.precision import autocast
 from safelight.engine.state import State
 from safelight.methods.textgan import TextGan, TextGanConfig
 from safelight.networks import style_discriminator, style_generator
+from safelight.randomness import RowDraw
 from safelight.types import Batch, Condition, DataSpec, Draw, Method, Moment, Nets, Phase, Values
 
 CPU = torch.device("cpu")

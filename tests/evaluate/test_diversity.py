@@ -8,8 +8,7 @@ import math
 import pytest
 import torch
 
-from safelight.evaluate.class_accuracy import class_accuracy
-from safelight.evaluate.diversity import diversity
+from safelight.evaluate.scores import class_accuracy, diversity
 
 
 def test_diversity_is_the_mean_over_pairs_within_a_class_and_then_over_classes():

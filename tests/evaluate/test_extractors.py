@@ -14,10 +14,8 @@ from safelight.config import UserError
 from safelight.data.cache import cache_dir
 from safelight.evaluate import classifier as classifier_module
 from safelight.evaluate.classifier import build, open_classifier, prepared
-from safelight.evaluate.efficientnet import open_efficientnet
 from safelight.evaluate.extractors import open_extractor
-from safelight.evaluate.features import BATCH, Extractor, extract
-from safelight.evaluate.torchscript import open_program
+from safelight.evaluate.features import BATCH, Extractor, extract, open_efficientnet, open_program
 from safelight.evaluate.training import shifted, shuffled
 from safelight.types import DataSpec
 

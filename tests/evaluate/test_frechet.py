@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from safelight.evaluate.frechet import Moments, fitted, floor, frechet, moments
+from safelight.evaluate.distances import Moments, fitted, floor, frechet, moments
 
 
 def gaussian(mean, covariance, count=1000) -> Moments:

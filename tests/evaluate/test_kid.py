@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from safelight.evaluate.kid import kid, unbiased_mmd2
+from safelight.evaluate.distances import kid, unbiased_mmd2
 
 
 def k(x, y) -> float:

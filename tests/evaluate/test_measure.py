@@ -15,16 +15,22 @@ from PIL import Image, ImageFilter
 from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.config import Data
-from safelight.evaluate import floor as floor_module
-from safelight.evaluate import real as real_module
+from safelight.evaluate import measure as floor_module
+from safelight.evaluate import measure as real_module
+from safelight.evaluate.distances import floor as frechet_floor
+from safelight.evaluate.distances import frechet, moments
 from safelight.evaluate.evaluation import Evaluation
 from safelight.evaluate.extractors import open_extractor
 from safelight.evaluate.features import Extractor, extract
-from safelight.evaluate.floor import classes_of, floor, sides
-from safelight.evaluate.frechet import floor as frechet_floor
-from safelight.evaluate.frechet import frechet, moments
-from safelight.evaluate.measure import Drawn, measure
-from safelight.evaluate.real import real_features, reference_items
+from safelight.evaluate.measure import (
+    Drawn,
+    classes_of,
+    floor,
+    measure,
+    real_features,
+    reference_items,
+    sides,
+)
 from safelight.evaluate.scores import scores
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from safelight.evaluate import distances
-from safelight.evaluate.prdc import Prdc, prdc
+from safelight.evaluate.distances import Prdc, prdc
 
 
 def clouds(n: int, m: int, size: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

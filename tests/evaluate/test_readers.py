@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from safelight.data.drawn.shapes import Scene, scene
+from safelight.data.synthetic.shapes import Scene, scene
 from safelight.evaluate import scenes
 from safelight.evaluate.retrieval import AMONG, ranked
 

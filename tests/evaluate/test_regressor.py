@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 from safelight.evaluate import regressor
 from safelight.evaluate.regressor import Regressor, open_regressor
 

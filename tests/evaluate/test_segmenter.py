@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from safelight.config import UserError
-from safelight.data import Data, open_data
+from safelight.data import open_data
+from safelight.data.config import Data
 from safelight.evaluate import segmenter
 from safelight.evaluate.measure import mask_results
 from safelight.evaluate.segmenter import Confusion, open_segmenter, resized

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from safelight.config import UserError
-from safelight.draw import RowDraw
 from safelight.explore import directions, traverse
 from safelight.methods.gan import Gan, GanConfig, GanSampling
 from safelight.methods.textgan import TextGan, TextGanConfig, TextGanSampling
 from safelight.networks import style_discriminator, style_generator
+from safelight.randomness import RowDraw
 from safelight.types import Condition, DataSpec
 
 SPEC = DataSpec((1, 2, 3), {"label": Condition("label", 2)})

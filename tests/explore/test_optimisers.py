@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from safelight.explore.front import front, fronts
 from safelight.explore.latents import REACH, Shell, Styles
-from safelight.explore.optimisers import WAYS, Asked, Way, optimiser
-from safelight.explore.optimisers.taste import FRESH, Taste
-from safelight.explore.record import Record, Standard, generation
+from safelight.explore.search.optimisers import WAYS, Candidates, Way, front, fronts, optimiser
+from safelight.explore.search.record import SearchRecord, Standard, generation
+from safelight.explore.search.taste import FRESH, Taste
 
 SIZE = 16
 TARGET = torch.linspace(-1, 1, SIZE)
@@ -24,14 +23,14 @@ def cosine(x: torch.Tensor, gradients: bool):
     return score.detach()[:, None], own
 
 
-def searched(way: Way, generations: int = 40, cut: int | None = None) -> Record:
+def searched(way: Way, generations: int = 40, cut: int | None = None) -> SearchRecord:
     """The record of a search; cut: the generation at which a new optimiser goes on from the state."""
-    asked = Asked(Shell((4, 4)), 24, generations, seed=3)
-    one, record = optimiser(way, asked), Record.begun(Standard(torch.zeros(1), torch.ones(1)), 2, SIZE)
+    asked = Candidates(Shell((4, 4)), 24, generations, seed=3)
+    one, record = optimiser(way, asked), SearchRecord.begun(Standard(torch.zeros(1), torch.ones(1)), 2, SIZE)
     for number in range(generations):
         if number == cut:
             state, held = one.state(), record.state()
-            one, record = optimiser(way, asked), Record.begun(record.standard, 2, SIZE)
+            one, record = optimiser(way, asked), SearchRecord.begun(record.standard, 2, SIZE)
             one.load(state)
             record.load(held)
         generation(one, record, cosine)
@@ -84,7 +83,7 @@ def test_objectives_of_other_units_count_alike():
 
 def test_who_picks_the_three_they_like_most_gets_what_they_like():
     """A person whose taste is the cosine, against as many samples as they looked at."""
-    asked = Asked(Shell((4, 4)), 24, 1, seed=3)
+    asked = Candidates(Shell((4, 4)), 24, 1, seed=3)
     taste, looked = Taste(asked), []
     for _ in range(12):
         likes = cosine(taste.points, False)[0][:, 0]
@@ -96,7 +95,7 @@ def test_who_picks_the_three_they_like_most_gets_what_they_like():
 
 
 def test_a_sheet_has_the_last_picks_then_children_then_fresh_samples():
-    asked = Asked(Shell((4, 4)), 24, 1, seed=3)
+    asked = Candidates(Shell((4, 4)), 24, 1, seed=3)
     taste, other = Taste(asked), Taste(asked)
     first = taste.points
     taste.pick([5, 2])

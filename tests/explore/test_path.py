@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from safelight.draw import RowDraw
-from safelight.explore.path import Place, between, eased, places, slerp
-from safelight.explore.specimen import Start
+from safelight.explore.path import PathPoint, between, eased, places, slerp
+from safelight.explore.specimens import Start
+from safelight.randomness import RowDraw
 from safelight.types import Condition
 
 A, B = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([[0.0, 2.0, 0.0]])
@@ -52,7 +52,13 @@ def test_the_middle_of_independent_normals_is_a_normal():
 
 
 def test_places_are_even_and_meet_every_stop():
-    assert places(3, 5) == [Place(0, 0.0), Place(0, 0.5), Place(1, 0.0), Place(1, 0.5), Place(1, 1.0)]
+    assert places(3, 5) == [
+        PathPoint(0, 0.0),
+        PathPoint(0, 0.5),
+        PathPoint(1, 0.0),
+        PathPoint(1, 0.5),
+        PathPoint(1, 1.0),
+    ]
     along = [place.leg + place.share for place in places(4, 121)]
     assert (along[0], along[40], along[80], along[-1]) == (0, 1, 2, 3)
     for stops, frames in ((1, 5), (3, 1)):

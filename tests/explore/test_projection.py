@@ -77,7 +77,7 @@ def test_features_are_the_maps_of_layers_and_gradients_reach_the_image():
 
 def test_two_scales_tell_brightness():
     dark, bright = torch.full((1, 3, 8, 8), 0.1), torch.full((1, 3, 8, 8), 0.9)
-    from safelight.contrast import distance
+    from safelight.functional.contrast import distance
 
     assert float(distance(halves(dark), halves(bright))) > 0.1
     assert [own.shape[-1] for own in halves(dark)] == [4, 2]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from safelight import sliders
 from safelight.config import UserError
-from safelight.draw import RowDraw
 from safelight.explore import traverse
+from safelight.functional import sliders
 from safelight.methods.vae import Vae, VaeConfig, VaeSampling
+from safelight.randomness import RowDraw
 from safelight.types import Batch, Condition, DataSpec
 
 SPEC = DataSpec((1, 2, 3), {"attributes": Condition("attributes", 2, ("hair", "eyes"))})

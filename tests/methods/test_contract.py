@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from safelight import methods, recipes
-from safelight.draw import RowDraw
+from safelight.discovery import modules
 from safelight.engine.loop import Job, Stop, train
 from safelight.engine.plan import Plan
 from safelight.engine.state import State
 from safelight.explore.path import between
-from safelight.explore.specimen import Specimen, develop, start_of
-from safelight.recipes.discover import modules
-from safelight.recipes.recipe import Recipe, load, resolve
+from safelight.explore.specimens import Specimen, develop, start_of
+from safelight.randomness import RowDraw
+from safelight.recipe import Recipe, load, resolve
 from safelight.types import Batch, Condition, DataSpec, Moment
 
 SPEC = DataSpec((1, 8, 8), {"label": Condition("label", 3)})

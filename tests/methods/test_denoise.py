@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from safelight.draw import RowDraw
 from safelight.methods.denoise import Denoise, DenoiseConfig, from_unit, to_unit
+from safelight.randomness import RowDraw
 from safelight.types import Batch, DataSpec, Moment
 
 

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from safelight import samplers
-from safelight.draw import LEAST, MOST, RowDraw, interior
 from safelight.methods.diffusion import Diffusion, DiffusionConfig, DiffusionSampling, guided
+from safelight.randomness import LEAST, MOST, RowDraw, interior
 from safelight.types import Batch, Condition, DataSpec, Moment
 
 SHAPE = (1, 4, 4)

@@ -12,11 +12,11 @@ from test_contract import job, shrunk, spec_of
 
 from accelerator import DEVICE, Accelerator, Float64
 from safelight import methods
-from safelight.checks.bench.clock import NotTold, OutOfTime
+from safelight.checks.bench.probes import NotTold, OutOfTime
 from safelight.checks.bench.runner import discovered
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
-from safelight.draw import RowDraw
+from safelight.discovery import modules
 from safelight.engine.distributed import World
 from safelight.engine.loop import train
 from safelight.engine.precision import Execution
@@ -24,13 +24,13 @@ from safelight.engine.shares import gradient_shares
 from safelight.engine.state import State
 from safelight.explore.directions import closed_form, principal, transferred
 from safelight.explore.path import between
-from safelight.explore.specimen import Specimen, develop, start_of
+from safelight.explore.specimens import Specimen, develop, start_of
 from safelight.explore.traverse import Model, along_components, components, encoded
-from safelight.generate import generate
-from safelight.recipes.discover import modules
-from safelight.recipes.recipe import Recipe
-from safelight.session.check import subject
-from safelight.session.prepare import Prepared
+from safelight.loading.prepare import Prepared
+from safelight.randomness import RowDraw
+from safelight.recipe import Recipe
+from safelight.samplers.generate import generate
+from safelight.training.check import subject
 from safelight.types import DataSpec, Draws, Encodes, Measures
 
 NAMES = [*modules(methods), "diffusion ddpm"]

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from safelight.draw import RowDraw
 from safelight.methods.gan import Gan, GanConfig
+from safelight.randomness import RowDraw
 from safelight.types import Batch, DataSpec, Moment
 
 SPEC = DataSpec((1, 2, 2))

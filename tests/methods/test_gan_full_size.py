@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from safelight.data.drawn.skylines import draw
 from safelight.data.space import Space
+from safelight.data.synthetic.skylines import draw
 from safelight.engine.loop import Job, StepRecord, train
 from safelight.engine.state import State
-from safelight.recipes.recipe import load
+from safelight.recipe import load
 from safelight.types import Batch, DataSpec
 
 SPEC = DataSpec((3, 1024, 1024))

@@ -9,13 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from safelight.config import UserError
-from safelight.draw import RowDraw
 from safelight.engine.loop import Job, train
-from safelight.engine.plan import Plan, Train
-from safelight.engine.schedule import Optim
+from safelight.engine.plan import Optim, Plan, Train
 from safelight.engine.state import State
 from safelight.methods.joint import Joint, JointConfig
 from safelight.networks import image_tower, text_tower
+from safelight.randomness import RowDraw
 from safelight.types import Batch, Condition, DataSpec, Moment
 
 SPEC = DataSpec((3, 8, 8), {"text": Condition("text", 6)})

@@ -10,14 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from safelight.contrast import contrastive, perturbed
-from safelight.draw import RowDraw
 from safelight.engine.loop import Job, train
-from safelight.engine.plan import Plan, Train
-from safelight.engine.schedule import Optim
+from safelight.engine.plan import Optim, Plan, Train
 from safelight.engine.state import State
+from safelight.functional.contrast import contrastive, perturbed
 from safelight.methods.textgan import TextGan, TextGanConfig
 from safelight.networks import style_discriminator, style_generator
+from safelight.randomness import RowDraw
 from safelight.types import Batch, Condition, DataSpec, Moment
 
 SPEC = DataSpec((1, 8, 8), {"text": Condition("text", 5)})

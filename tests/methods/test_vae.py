@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from safelight import elbo
-from safelight.contrast import distance
-from safelight.draw import RowDraw
+from safelight.functional import elbo
+from safelight.functional.contrast import distance
 from safelight.methods.vae import FIRST, Vae, VaeConfig, VaeSampling
 from safelight.networks import conv_decoder, conv_encoder, residual_decoder, residual_encoder
+from safelight.randomness import RowDraw
 from safelight.types import Batch, Condition, DataSpec, Encodes, Moment
 
 SPEC = DataSpec((1, 4, 4))

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from safelight.monitor.beside import reaction
-from safelight.monitor.pictures import copies, coverage, drift, features, nearest_class, noise, spread
+from safelight.monitor.sample_statistics import (
+    copies,
+    coverage,
+    drift,
+    features,
+    nearest_class,
+    noise,
+    reaction,
+    spread,
+)
 
 
 @pytest.fixture

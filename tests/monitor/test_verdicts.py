@@ -6,23 +6,22 @@ import math
 
 import pytest
 
-from safelight.monitor.averages import Average, Typical
 from safelight.monitor.config import Monitor
-from safelight.monitor.judge import Change, Judge
-from safelight.monitor.vitals import Vitals
-from safelight.store.metrics import Row
+from safelight.monitor.judge import Change, HealthMonitor
+from safelight.monitor.vitals import Average, Typical, Vitals
+from safelight.store.metrics import MetricsRow
 
 STEPS = 400
 
 
-def row(step: int, components: dict[str, float], **extra: float) -> Row:
+def row(step: int, components: dict[str, float], **extra: float) -> MetricsRow:
     named = {name.replace("__", "/"): value for name, value in extra.items()}
-    return Row(step, components, sum(components.values()), {}, step + 1, 0.0, "", named)
+    return MetricsRow(step, components, sum(components.values()), {}, step + 1, 0.0, "", named)
 
 
 def story(rows, steps: int = STEPS, opposed: bool = False, settings: Monitor | None = None) -> list[Change]:
     """What changes while these rows pass by."""
-    judge = Judge(Vitals(steps, opposed), lambda step: settings or Monitor())
+    judge = HealthMonitor(Vitals(steps, opposed), lambda step: settings or Monitor())
     return [change for one in rows for change in judge.add(one)]
 
 
@@ -30,7 +29,7 @@ def told(changes: list[Change]) -> list[tuple[str, bool]]:
     return [(change.name, change.begins) for change in changes]
 
 
-def gan(step: int, accuracy: float, **extra: float) -> Row:
+def gan(step: int, accuracy: float, **extra: float) -> MetricsRow:
     return row(
         step,
         {"d1": 0.6, "d2": 0.6, "g": 0.8},
@@ -221,7 +220,7 @@ def test_a_kl_of_nothing_is_a_collapse_and_one_that_grows_is_none():
 
 def test_the_same_rows_give_the_same_verdicts_however_they_are_cut():
     rows = [gan(step, 1.0 if step > 150 else 0.7) for step in range(STEPS)]
-    judge = Judge(Vitals(STEPS, True), lambda step: Monitor())
+    judge = HealthMonitor(Vitals(STEPS, True), lambda step: Monitor())
     parts = [change for part in (rows[:130], rows[130:171], rows[171:]) for one in part
              for change in judge.add(one)]  # fmt: skip
     assert parts == story(rows, opposed=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from safelight.engine.distributed import World
-from safelight.recipes.recipe import load
+from safelight.recipe import load
 from safelight.run import Run
-from safelight.session.show import Show
-from safelight.session.stages import begin
+from safelight.training.progress import Show
+from safelight.training.start import train_stages
 
 
 @pytest.mark.parametrize("name", ["captions-base", "captions-image"])
@@ -30,7 +30,7 @@ def test_the_two_sides_of_the_comparison_weigh_as_the_notes_say(name):
 @pytest.mark.slow
 def test_drawn_scenes_are_those_of_their_captions(tmp_path):
     """As shipped, its encoder included: a quarter of an hour of one core, then 1,000 samples each."""
-    begin(load("shapes-captions"), tmp_path, "s1", World(), Show)
+    train_stages(load("shapes-captions"), tmp_path, "s1", World(), Show)
     results = Run.open("s1", tmp_path).evaluate(1000).results
     assert results["alignment"].value >= 0.9
     assert results["alignment unseen"].value >= 0.75

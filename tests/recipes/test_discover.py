@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from safelight import methods, networks
+from safelight import discovery, methods, networks, recipe
 from safelight.config import UserError
-from safelight.recipes import discover, recipe
-from safelight.recipes.discover import Outside
-from safelight.session.code import code_facts
+from safelight.discovery import Outside
+from safelight.loading.recorded import code_facts
 
 SOURCE = Path(recipe.__file__).parents[1]
 
@@ -41,7 +40,7 @@ class Config(Section):
 
 
 def found(path: Path, outside: dict[str, Outside] | None = None):
-    return discover.module(networks, str(path), "network.name", {} if outside is None else outside)
+    return discovery.module(networks, str(path), "network.name", {} if outside is None else outside)
 
 
 def test_a_file_is_run_from_the_bytes_that_are_recorded(tmp_path, capsys):
@@ -158,7 +157,7 @@ def test_an_installed_package_offers_networks_and_methods_by_name(package, capsy
 )
 def test_what_a_package_lacks_is_named(package, name, message):
     with pytest.raises(UserError) as error:
-        discover.module(networks, name, "network.name", {})
+        discovery.module(networks, name, "network.name", {})
     assert str(error.value) == message
 
 
@@ -166,7 +165,7 @@ def test_shipped_names_come_first(package):
     (package / "mine-1.2.dist-info" / "entry_points.txt").write_text(
         "[safelight.methods]\ndenoise = mine_methods\n"
     )
-    assert discover.module(methods, "denoise", "method.name", {}).__name__ == "safelight.methods.denoise"
+    assert discovery.module(methods, "denoise", "method.name", {}).__name__ == "safelight.methods.denoise"
 
 
 def test_nothing_unpickles():

@@ -13,7 +13,7 @@ import pytest
 
 from safelight import methods, networks, recipes
 from safelight.config import Section, UserError, check, flatten, parse_override
-from safelight.recipes.recipe import load
+from safelight.recipe import load
 
 for package in (methods, networks):
     for file in pkgutil.iter_modules(package.__path__):

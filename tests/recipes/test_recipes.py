@@ -9,13 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from safelight import methods, networks, recipes
+from safelight import language, methods, networks, recipes
 from safelight.config import UserError, flatten
+from safelight.discovery import modules
 from safelight.engine.fingerprint import count
-from safelight.language import words
-from safelight.recipes.discover import modules
-from safelight.recipes.recipe import Recipe, load, resolve
-from safelight.session import watch
+from safelight.recipe import Recipe, load, resolve
+from safelight.training import watch
 from safelight.types import Condition, DataSpec, Method
 
 DIGITS = DataSpec((1, 28, 28), {"label": Condition("label", 10)})
@@ -43,7 +42,7 @@ def spec_of(recipe: Recipe) -> DataSpec:
     if recipe.data.source == "faces":
         conditions = {"attributes": Condition("attributes", 5)}
     if recipe.data.text_encoder:
-        size = {"words": words.SIZE, "sentences": 384, "recipe:captions-encoder": 128}
+        size = {"words": language.SIZE, "sentences": 384, "recipe:captions-encoder": 128}
         conditions = {**conditions, "text": Condition("text", size.get(recipe.data.text_encoder, 512))}
     return DataSpec((recipe.data.channels or 1, *(recipe.data.height_width or (28, 28))), conditions)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from safelight.draw import RowDraw
 from safelight.engine.distributed import World
 from safelight.engine.fingerprint import count
 from safelight.engine.loop import Job, train
 from safelight.engine.state import State
-from safelight.recipes.recipe import load
+from safelight.randomness import RowDraw
+from safelight.recipe import load
 from safelight.run import Run
-from safelight.session.show import Show
-from safelight.session.stages import begin
+from safelight.training.progress import Show
+from safelight.training.start import train_stages
 from safelight.types import Batch, Condition, DataSpec
 
 SPEC = DataSpec((4, 32, 64), {"mask": Condition("mask", 5), "label": Condition("label", 5)})
@@ -84,7 +84,7 @@ def test_the_full_size_takes_a_step():
 @pytest.mark.slow
 def test_the_small_one_obeys_its_masks_and_looks_like_tissue(tmp_path):
     """As shipped, its autoencoder included: a quarter of an hour of two cores, then 400 samples."""
-    begin(load("skin-small"), tmp_path, "s1", World(), Show)
+    train_stages(load("skin-small"), tmp_path, "s1", World(), Show)
     results = Run.open("s1", tmp_path).evaluate(400).results
     obeyed, distance = results["mask IoU"], results["FD-segmenter"]
     assert obeyed.value >= 0.8 * obeyed.floor  # of the same segmenter on real held-out images

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from safelight.render.analysis import smooth
 from safelight.render.figure_file import inline_svg, to_png, to_svg
-from safelight.render.history import Curve, Event, History
 from safelight.render.plot import POINTS, axis_scale, envelope, held_out_figure, lanes, loss_figure, thinned
+from safelight.render.trends import Curve, Event, History, smooth
 
 STEPS = np.arange(1000)
 HOSTILE = '<script>alert("$x$")</script> \\frac{ & 漢字'

@@ -9,10 +9,18 @@ import pytest
 from PIL import Image
 
 from safelight.config import UserError
-from safelight.render.layout import GUTTER, Layout
-from safelight.render.lettering import font, shorten, wrap
-from safelight.render.palette import DARKROOM
-from safelight.render.sheet import CAPTION, LAYOUT_KEY, MARGIN, Images, fitting_scale, panel, sheet
+from safelight.render.lettering import DARKROOM, font, shorten, wrap
+from safelight.render.sheet import (
+    CAPTION,
+    GUTTER,
+    LAYOUT_KEY,
+    MARGIN,
+    Images,
+    Layout,
+    fitting_scale,
+    panel,
+    sheet,
+)
 from safelight.render.sheet_file import encode_png, layout_of, read_sheet, save_png
 
 BACKGROUND = np.array([int(DARKROOM[i : i + 2], 16) for i in (1, 3, 5)], np.uint8)

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from safelight.config import UserError
-from safelight.store import keep, pins, rename, size, usage
+from safelight.store import checkpoint_files, directory, listing, size
 from safelight.store.checkpoint import save
-from safelight.store.create import create
+from safelight.store.checkpoint_files import Checkpoint, Pin
+from safelight.store.directory import RunDirectory, create, find
+from safelight.store.info import Facts, Parent
 from safelight.store.journal import JournalWriter
-from safelight.store.keep import Checkpoint
-from safelight.store.pins import Pin
 from safelight.store.retention import (
     Bound,
     bound,
@@ -32,7 +32,6 @@ from safelight.store.retention import (
     plan,
     spaced,
 )
-from safelight.store.run import Facts, Parent, RunDirectory, find
 
 FACTS = Facts({}, {}, {}, {})
 
@@ -111,8 +110,8 @@ def test_every_checkpoint_has_its_reason(tmp_path):
     made(tmp_path, "stranger", parent=Parent("0" * 32, 50, ""))
     (tmp_path / "stranger" / "run.json").write_text("damaged")
     with JournalWriter(run.journal_path) as writer:
-        pins.pin(run.path, "best", Pin(20, "FD 4.2", {}), writer)
-        pins.pin(run.path, "lost", Pin(15, "not there", {}), writer)
+        checkpoint_files.pin(run.path, "best", Pin(20, "FD 4.2", {}), writer)
+        checkpoint_files.pin(run.path, "lost", Pin(15, "not there", {}), writer)
     each = max(one.bytes for one in held(run, Checkpoint()))
     section = Checkpoint(keep=2, budget=6 * each)
     told = {one.step: (one.why, one.surplus) for one in held(run, section)}
@@ -135,18 +134,18 @@ def test_a_fork_holds_what_it_began_with(tmp_path):
 
 def test_freeing_lets_go_what_was_planned_and_what_was_damaged(tmp_path):
     run = made(tmp_path, "city", range(10, 110, 10))
-    keep.set_aside(keep.directory(run.path, 30))
+    checkpoint_files.set_aside(checkpoint_files.directory(run.path, 30))
     section = Checkpoint(keep=2, budget="20 KB")
     planned = plan(run, section)
-    assert len(keep.list_steps(run.path)) == 9
-    assert usage.by_kind(run.path)["damaged checkpoints"] == planned.damaged > 4000
+    assert len(checkpoint_files.list_steps(run.path)) == 9
+    assert listing.by_kind(run.path)["damaged checkpoints"] == planned.damaged > 4000
     assert free(run, section) == planned
-    left = keep.list_steps(run.path)
+    left = checkpoint_files.list_steps(run.path)
     assert len(left) == 4
     assert left[-2:] == [90, 100]
     assert planned.bound == bound_of(run)
     assert planned.left == sum(one.bytes for one in held(run, section)) <= 20_000
-    assert "damaged checkpoints" not in usage.by_kind(run.path)
+    assert "damaged checkpoints" not in listing.by_kind(run.path)
     (entry,) = run.journal().entries
     assert entry.fields["steps"] == [one.step for one in planned.checkpoints]
     assert free(run, section).checkpoints == ()
@@ -157,7 +156,7 @@ def test_a_run_that_is_written_is_not_thinned(tmp_path):
     run = made(tmp_path, "city", [10, 20])
     with run.lock(), pytest.raises(UserError, match="is being written by process"):
         free(run, Checkpoint(keep=1, budget=0))
-    assert keep.list_steps(run.path) == [10, 20]
+    assert checkpoint_files.list_steps(run.path) == [10, 20]
 
 
 def test_the_section_in_force_is_that_of_the_last_edit(tmp_path):
@@ -173,7 +172,7 @@ def test_usage_is_every_byte_once(tmp_path):
     (run.path / "metrics-0001.jsonl").write_bytes(b"x" * 300)
     (run.path / "films").mkdir()
     (run.path / "films" / "a.mp4").write_bytes(b"x" * 5000)
-    kinds = usage.by_kind(run.path)
+    kinds = listing.by_kind(run.path)
     assert kinds["films"] == 5000
     assert kinds["metrics"] == 300
     assert sum(kinds.values()) == sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
@@ -223,23 +222,23 @@ def test_a_name_is_handed_over_whenever_the_power_goes(tmp_path, stage):
 
     old, new = made(tmp_path, "city").info().id, made(tmp_path, "branch").info().id
     with pytest.raises(Cut):
-        rename.hand_over(tmp_path, "city", "branch", "city-before-5", cut)
+        directory.hand_over(tmp_path, "city", "branch", "city-before-5", cut)
     now = find("city", tmp_path).info().id
     if stage == "rename.name":  # a reader finds it, and renames nothing
         assert not (tmp_path / "city").exists()
     if stage == "rename.aside":  # nothing had happened
         assert (now, find("branch", tmp_path).info().id) == (old, new)
-        rename.hand_over(tmp_path, "city", "branch", "city-before-5")
+        directory.hand_over(tmp_path, "city", "branch", "city-before-5")
     assert find("city", tmp_path, write=True).info().id == new
     assert find("city-before-5", tmp_path).info().id == old
     assert sorted(path.name for path in tmp_path.iterdir()) == ["city", "city-before-5"]
 
 
 def test_a_free_name_is_found(tmp_path):
-    assert rename.free(tmp_path, "a") == "a"
+    assert directory.free(tmp_path, "a") == "a"
     (tmp_path / "a").mkdir()
     (tmp_path / "a-2").mkdir()
-    assert rename.free(tmp_path, "a") == "a-3"
+    assert directory.free(tmp_path, "a") == "a-3"
 
 
 def test_a_disk_that_cannot_rename_is_told(tmp_path, monkeypatch):
@@ -250,4 +249,4 @@ def test_a_disk_that_cannot_rename_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.rename", refuse)
     with pytest.raises(UserError, match="read-only"):
-        rename.hand_over(tmp_path, "city", "branch", "before")
+        directory.hand_over(tmp_path, "city", "branch", "before")

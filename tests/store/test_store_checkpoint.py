@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from safelight.config import UserError
-from safelight.store import durable, manifest
+from safelight.store import checkpoint_files, durable
 from safelight.store.checkpoint import load, save
-from safelight.store.keep import Checkpoint, directory, list_steps, newest_good, prune, set_aside
+from safelight.store.checkpoint_files import Checkpoint, directory, list_steps, newest_good, prune, set_aside
 
 Groups = dict[str, dict[str, Tensor]]
 
@@ -68,7 +68,7 @@ def test_every_kind_of_tensor_comes_back_bit_for_bit(tmp_path: Path) -> None:
         "memory": {},
     }
     saved = save(tmp_path, 7, groups, {"edits": 2})
-    assert saved == manifest.read(tmp_path / "checkpoints" / "00000007")
+    assert saved == checkpoint_files.read(tmp_path / "checkpoints" / "00000007")
     assert (saved.step, saved.meta) == (7, {"edits": 2})
     groups["networks"]["parameter"] = groups["networks"]["parameter"].detach()
     assert_equal(load(saved.path), groups)
@@ -89,7 +89,7 @@ def test_the_digest_is_of_the_bits_and_of_nothing_else(tmp_path: Path) -> None:
         return save(tmp_path, len(steps), groups, meta or {}).digest
 
     reference = digest(state())
-    assert manifest.digest_of(directory(tmp_path, 0)) == reference
+    assert checkpoint_files.digest_of(directory(tmp_path, 0)) == reference
     reordered = {group: dict(reversed(tensors.items())) for group, tensors in reversed(state().items())}
     assert digest(reordered, {"edits": 5}) == reference
     relaid = state()
@@ -105,8 +105,8 @@ def test_the_digest_is_of_the_bits_and_of_nothing_else(tmp_path: Path) -> None:
     renamed["networks"]["unet.b"] = renamed["networks"].pop("unet.bias")
     moved = state()
     moved["memory"]["unet.step"] = moved["optimisers"].pop("unet.step")
-    files = [manifest.File("a", "1", 1), manifest.File("b", "2", 2)]
-    assert manifest.digest(files) == manifest.digest(files[::-1])
+    files = [checkpoint_files.File("a", "1", 1), checkpoint_files.File("b", "2", 2)]
+    assert checkpoint_files.digest(files) == checkpoint_files.digest(files[::-1])
     assert len({reference, digest(flipped), digest(negative_zero), digest(renamed), digest(moved)}) == 5
 
 
@@ -129,21 +129,21 @@ def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
         for position in range(len(whole)):
             file.write_bytes(whole[:position] + bytes([whole[position] ^ 0x01]) + whole[position + 1 :])
             with pytest.raises(UserError, match="is damaged"):
-                manifest.verify(saved.path)
+                checkpoint_files.verify(saved.path)
             if position % 20 == 0:
                 with pytest.raises(UserError, match="is damaged"):
                     load(saved.path)
         for content in (b"", whole[:-2], whole + b"\0"):
             file.write_bytes(content)
             with pytest.raises(UserError, match="is damaged"):
-                manifest.verify(saved.path)
+                checkpoint_files.verify(saved.path)
         file.unlink()
         with pytest.raises(UserError, match=file.name):
-            manifest.verify(saved.path)
+            checkpoint_files.verify(saved.path)
         with pytest.raises(UserError, match=file.name):
             load(saved.path)
         file.write_bytes(whole)
-    assert manifest.verify(saved.path) == saved
+    assert checkpoint_files.verify(saved.path) == saved
 
 
 def damage(path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_good_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     assert save(tmp_path, 1, state(), {"edits": 9}) == first  # equal bits: kept, with its own meta
     with pytest.raises(UserError, match="00000001: holds another state of this step; fork the run"):
         save(tmp_path, 1, state(1), {})
-    assert manifest.verify(first.path) == first
+    assert checkpoint_files.verify(first.path) == first
     assert first.path.stat().st_ino == before
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000001"]
 
@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_written_anew(tmp_path: Path) -> N
     first = save(tmp_path, 1, state(), {})
     damage(first.path)
     assert save(tmp_path, 1, state(), {}) == first
-    assert manifest.verify(first.path) == first
+    assert checkpoint_files.verify(first.path) == first
     assert (tmp_path / "checkpoints" / "00000001.bad" / "networks.safetensors").exists()
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from safelight.store import checkpoint, inbox, keep, manifest, metrics
-from safelight.store.create import create
+from safelight.store import checkpoint, checkpoint_files, inbox, metrics
+from safelight.store.directory import RunDirectory, create
 from safelight.store.durable import Announce, silence
+from safelight.store.info import Facts
 from safelight.store.journal import JournalWriter
-from safelight.store.run import Facts, RunDirectory
 
 KEPT = 2
 
@@ -36,7 +36,7 @@ def new_run(folder: Path) -> RunDirectory:
 def train_a_step(run: RunDirectory, announce: Announce) -> None:
     """A whole session of one step: resume, settle edits, train, save, prune, end."""
     with run.lock(), JournalWriter(run.journal_path, announce) as journal:
-        found = keep.newest_good(run.path, move_bad=True)
+        found = checkpoint_files.newest_good(run.path, move_bad=True)
         step = found.step if found else 0
         weight = checkpoint.load(found.path)["networks"]["w"] if found else torch.zeros(3)
         session = journal.start_session(step, 100, {"pid": os.getpid()})
@@ -45,11 +45,11 @@ def train_a_step(run: RunDirectory, announce: Announce) -> None:
         with metrics.MetricsWriter(run.path, session, step, announce) as rows:
             rate = journal.journal.changes_at(step).get("lr", 1)
             weight += rate
-            rows.append([metrics.Row(step, {}, float(weight[0]), {}, step + 1, 0.0, "")])
+            rows.append([metrics.MetricsRow(step, {}, float(weight[0]), {}, step + 1, 0.0, "")])
             rows.sync()
         saved = checkpoint.save(run.path, step + 1, {"networks": {"w": weight}}, {}, announce)
         journal.checkpoint(saved.step, saved.digest)
-        keep.prune(run.path, keep.list_steps(run.path)[-KEPT:], announce)
+        checkpoint_files.prune(run.path, checkpoint_files.list_steps(run.path)[-KEPT:], announce)
         journal.end("stopped", saved.step, 100)
 
 
@@ -58,7 +58,7 @@ def check(run: RunDirectory, before: RunDirectory | None = None) -> None:
     with run.lock(), JournalWriter(run.journal_path) as writer:
         journal = writer.journal
         assert not list(run.path.rglob(".tmp-*"))
-    found = keep.newest_good(run.path)
+    found = checkpoint_files.newest_good(run.path)
     said = journal.of_kind("checkpoint")
     assert (found is None) <= (not said)
     if found is None:
@@ -68,8 +68,10 @@ def check(run: RunDirectory, before: RunDirectory | None = None) -> None:
     for entry in said:
         if entry.fields["step"] == found.step:
             assert entry.fields["digest"] == found.digest
-    for step in keep.list_steps(run.path):
-        weight = checkpoint.load(manifest.verify(keep.directory(run.path, step)).path)["networks"]["w"]
+    for step in checkpoint_files.list_steps(run.path):
+        weight = checkpoint.load(checkpoint_files.verify(checkpoint_files.directory(run.path, step)).path)[
+            "networks"
+        ]["w"]
         expected = sum(journal.changes_at(done).get("lr", 1) for done in range(step))
         assert weight.tolist() == [expected] * 3
     rows = metrics.read(run.path, ["step"])["step"].tolist()
@@ -88,10 +90,10 @@ def crash_everywhere(folder: Path, at_stage: Callable[[RunDirectory, int], None]
     for number in range(len(heard)):
         inbox.drop(run.path, {"lr": number}, "cli")
         edits = len(run.journal().interventions)
-        step = keep.list_steps(run.path)[-1]
+        step = checkpoint_files.list_steps(run.path)[-1]
         at_stage(run, number)
         check(run)
-        assert keep.list_steps(run.path)[-1] in (step, step + 1)
+        assert checkpoint_files.list_steps(run.path)[-1] in (step, step + 1)
         train_a_step(run, silence)
         check(run)
         assert [one.changes["lr"] for one in run.journal().interventions][edits:] == [number]

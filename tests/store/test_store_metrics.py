@@ -16,22 +16,26 @@ from hypothesis import strategies as st
 
 from safelight.config import UserError
 from safelight.store import metrics
-from safelight.store.metrics import MetricsWriter, Row, last_row, read
+from safelight.store.metrics import MetricsRow, MetricsWriter, last_row, read
 
 
-def row(step: int, value: float = 0.5, **extra: float) -> Row:
-    return Row(step, {"mse": value}, 2 * value, {"unet": 1e-4}, 8 * (step + 1), 0.25, f"{step:016x}", extra)
+def row(step: int, value: float = 0.5, **extra: float) -> MetricsRow:
+    return MetricsRow(
+        step, {"mse": value}, 2 * value, {"unet": 1e-4}, 8 * (step + 1), 0.25, f"{step:016x}", extra
+    )
 
 
-def write_session(run: Path, session: int, start: int, rows: list[Row]) -> Path:
+def write_session(run: Path, session: int, start: int, rows: list[MetricsRow]) -> Path:
     with MetricsWriter(run, session, start) as writer:
         writer.append(rows)
     return run / f"metrics-{session:04d}.jsonl"
 
 
 def test_columns_hold_what_was_written(tmp_path: Path) -> None:
-    first = Row(0, {"mse": 0.1, "kl": 3.0}, 1.5, {"unet": 1e-4}, 8, 0.25, "00ff", {"grad_norm/unet": 7.0})
-    second = Row(1, {"mse": 0.2}, 2.5, {"unet": 2e-4}, 16, 0.5, "0100")
+    first = MetricsRow(
+        0, {"mse": 0.1, "kl": 3.0}, 1.5, {"unet": 1e-4}, 8, 0.25, "00ff", {"grad_norm/unet": 7.0}
+    )
+    second = MetricsRow(1, {"mse": 0.2}, 2.5, {"unet": 2e-4}, 16, 0.5, "0100")
     write_session(tmp_path, 1, 0, [first, second])
     columns = read(tmp_path)
     assert set(columns) == {
@@ -76,7 +80,7 @@ histories = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 6), st.booleans
 @settings(max_examples=60)
 @given(histories)
 def test_a_history_of_sessions_equals_the_model(history: list[tuple[int, int, bool]]) -> None:
-    model: dict[int, Row] = {}
+    model: dict[int, MetricsRow] = {}
     reached = furthest = 0
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)

@@ -10,12 +10,11 @@ import pytest
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import keep, metrics, rename, retention, sealed
-from safelight.store.create import create
+from safelight.store import checkpoint_files, directory, durable, metrics, retention
+from safelight.store.directory import RunDirectory, create, find, names
+from safelight.store.info import Facts, Parent
 from safelight.store.journal import JournalWriter
-from safelight.store.lineage import ancestors, owner_of, verdicts
-from safelight.store.listing import list_runs, summary
-from safelight.store.run import Facts, Parent, RunDirectory, find, names
+from safelight.store.listing import ancestors, list_runs, owner_of, summary, verdicts
 
 FACTS = Facts({"train": 5}, {}, {}, {"precision": "fp32"})
 
@@ -24,13 +23,13 @@ def made(runs: Path, name: str, parent: Parent | None = None) -> RunDirectory:
     run = create(runs, "x = 1\n", recipe="r", steps=9, facts=FACTS, name=name, parent=parent)
     with JournalWriter(run.journal_path) as writer, metrics.MetricsWriter(run.path, 1, 0) as rows:
         writer.start_session(0, 9, {})
-        rows.append([metrics.Row(step, {"mse": 1.0}, 1.0, {}, step + 1, 0.1, "") for step in range(3)])
+        rows.append([metrics.MetricsRow(step, {"mse": 1.0}, 1.0, {}, step + 1, 0.1, "") for step in range(3)])
     return run
 
 
 def change(run: RunDirectory, **fields: object) -> None:
     path = run.path / "run.json"
-    path.write_bytes(sealed.pretty({**(sealed.unseal(path.read_bytes()) or {}), **fields}))
+    path.write_bytes(durable.pretty({**(durable.unseal(path.read_bytes()) or {}), **fields}))
 
 
 # --- the door -----------------------------------------------------------------------------------------
@@ -68,7 +67,7 @@ def test_a_line_that_is_too_long_is_empty_and_those_around_it_are_read(tmp_path:
 def test_json_that_is_nested_too_deeply_is_no_json() -> None:
     with pytest.raises(ValueError, match="too deeply"):
         files.parse_json("[" * 200_000)
-    assert sealed.unseal(b"[" * 200_000) is None
+    assert durable.unseal(b"[" * 200_000) is None
 
 
 # --- run.json and the journal -------------------------------------------------------------------------
@@ -76,12 +75,12 @@ def test_json_that_is_nested_too_deeply_is_no_json() -> None:
 
 def test_fields_of_a_newer_minor_format_are_kept_and_passed_over(tmp_path: Path) -> None:
     run = made(tmp_path, "a")
-    assert run.info().format == sealed.FORMAT
+    assert run.info().format == durable.FORMAT
     before = run.info()
     change(run, format="1.9", later={"x": 1})
     with JournalWriter(run.journal_path) as writer:
         writer.append("pin", {"name": "best", "step": 2, "later": [1]})
-    line = sealed.line({"time": "2031", "kind": "dream", "session": 1, "edits": 0, "step": "seven"})
+    line = durable.line({"time": "2031", "kind": "dream", "session": 1, "edits": 0, "step": "seven"})
     with run.journal_path.open("ab") as file:
         file.write(line)
     assert run.info().id == before.id
@@ -94,8 +93,8 @@ def test_fields_of_a_newer_minor_format_are_kept_and_passed_over(tmp_path: Path)
 
 def test_a_run_of_the_first_version_says_no_format_and_opens(tmp_path: Path) -> None:
     run = made(tmp_path, "a")
-    fields = sealed.unseal((run.path / "run.json").read_bytes()) or {}
-    (run.path / "run.json").write_bytes(sealed.pretty({k: v for k, v in fields.items() if k != "format"}))
+    fields = durable.unseal((run.path / "run.json").read_bytes()) or {}
+    (run.path / "run.json").write_bytes(durable.pretty({k: v for k, v in fields.items() if k != "format"}))
     assert run.info().format == "1.0"
 
 
@@ -187,7 +186,7 @@ def test_one_bad_run_hides_no_other(tmp_path: Path, name: str, how: str) -> None
 def test_a_line_that_lacks_what_its_kind_has_is_damaged(tmp_path: Path, fields: dict[str, object]) -> None:
     run = made(tmp_path, "a")
     with run.journal_path.open("ab") as file:
-        file.write(sealed.line(fields))
+        file.write(durable.line(fields))
     assert summary(run).status == "interrupted"
     assert [entry.kind for entry in run.journal().entries] == ["session"]
     with JournalWriter(run.journal_path) as writer:  # as a torn line
@@ -271,19 +270,19 @@ def test_a_note_of_renaming_moves_nothing_but_a_run_of_its_folder(tmp_path: Path
     for folder in (runs, runs / "empty"):
         folder.mkdir()
     (runs / "linked").symlink_to(outside / "x")
-    (runs / ".renaming-nice.json").write_bytes(sealed.pretty({"to": to}))
+    (runs / ".renaming-nice.json").write_bytes(durable.pretty({"to": to}))
     for write in (False, True):
         with pytest.raises(UserError):
             find("nice", runs, write=write)
     assert not (runs / "nice").exists()
     assert (outside / "x" / "run.json").is_file()
     assert (runs / "empty").is_dir()
-    assert rename.waits(runs, "../runs/nice") is None
+    assert directory.waits(runs, "../runs/nice") is None
 
 
 def test_a_reader_finds_a_run_whose_renaming_was_cut_off_and_a_writer_finishes_it(tmp_path: Path) -> None:
     made(tmp_path, "aside")
-    (tmp_path / ".renaming-nice.json").write_bytes(sealed.pretty({"to": "aside"}))
+    (tmp_path / ".renaming-nice.json").write_bytes(durable.pretty({"to": "aside"}))
     assert find("nice", tmp_path).name == "aside"
     assert names(tmp_path) == ["aside"]
     assert find("nice", tmp_path, write=True).name == "nice"
@@ -308,7 +307,7 @@ def test_a_run_that_came_from_itself_is_one_line(tmp_path: Path) -> None:
 def test_folders_that_no_step_is_called_are_no_checkpoints(tmp_path: Path) -> None:
     for name in ("00000020", "000000030", "9" * 40, "00000040x", "²0000000"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    assert keep.list_steps(tmp_path) == [20]
+    assert checkpoint_files.list_steps(tmp_path) == [20]
 
 
 def test_a_checkpoint_far_beyond_the_steps_is_not_counted_up_to() -> None:
@@ -338,7 +337,7 @@ def test_metrics_of_the_first_version_are_read_and_go_on_with_checksums(tmp_path
     old = b'{"session": 1, "start": 0}\n{"step":0,"images":4,"seconds":0.5,"total":2.0,"fingerprint":"aa"}\n'
     (run / "metrics-0001.jsonl").write_bytes(old)
     with metrics.MetricsWriter(run, 2, 1) as rows:
-        rows.append([metrics.Row(1, {}, 1.0, {}, 8, 0.5, "bb")])
+        rows.append([metrics.MetricsRow(1, {}, 1.0, {}, 8, 0.5, "bb")])
     assert [(row.step, row.total, row.fingerprint) for row in metrics.rows(run)] == [
         (0, 2.0, "aa"),
         (1, 1.0, "bb"),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from safelight.config import UserError
-from safelight.store import frame, segment
+from safelight.store import frames
+from safelight.store import tape as frame
 from safelight.store.tape import TapeReader, TapeWriter, rounded
 
 ALL = np.arange(2**16, dtype=np.uint16)
@@ -116,7 +117,7 @@ def test_every_frame_is_read_in_any_order(tmp_path):
     tape = TapeReader(tmp_path)
     assert tape.steps == list(wanted)
     assert tape.networks(30) == ["generator"]
-    assert len(segment.files(tmp_path)) == 3
+    assert len(frames.files(tmp_path)) == 3
     for step in [90, 0, *wanted, *reversed(wanted), 50, 50]:
         assert same(tape.read(step), wanted[step])
     with pytest.raises(UserError, match="no frame of step 55"):
@@ -146,7 +147,7 @@ def test_frames_come_in_their_order(tmp_path):
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_a_torn_frame_was_never_there(tmp_path, cut):
     wanted = written(tmp_path, range(6))
-    path = segment.files(tmp_path)[-1]
+    path = frames.files(tmp_path)[-1]
     path.write_bytes(path.read_bytes()[:-cut])
     tape = TapeReader(tmp_path)
     assert tape.steps == [0, 1, 2, 3, 4]
@@ -156,7 +157,7 @@ def test_a_torn_frame_was_never_there(tmp_path, cut):
 
 def test_a_session_torn_off_at_once_was_never_there(tmp_path):
     wanted = written(tmp_path, range(6))
-    (tmp_path / segment.TAPE.folder / segment.name(2, 3)).write_bytes(b'{"holds":')
+    (tmp_path / frames.TAPE.folder / frames.name(2, 3)).write_bytes(b'{"holds":')
     tape = TapeReader(tmp_path)
     assert tape.steps == list(wanted)
     assert tape.damage == []
@@ -175,9 +176,9 @@ def test_a_later_session_takes_the_place_of_an_earlier_one(tmp_path):
 
 def test_every_flipped_byte_is_found_and_the_rest_still_plays(tmp_path):
     wanted = written(tmp_path, range(8))
-    path = segment.files(tmp_path)[0]
+    path = frames.files(tmp_path)[0]
     whole = path.read_bytes()
-    places = segment.scan(path).places
+    places = frames.scan(path).places
     for at in {*range(0, len(whole), 97), *(place.offset - 1 for place in places)}:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :])
         tape = TapeReader(tmp_path)
@@ -197,7 +198,7 @@ def test_every_flipped_byte_is_found_and_the_rest_still_plays(tmp_path):
 
 def test_a_damaged_frame_is_named_and_so_are_those_that_need_it(tmp_path):
     wanted = written(tmp_path, range(8))
-    place = segment.scan(segment.files(tmp_path)[0]).places[2]
+    place = frames.scan(frames.files(tmp_path)[0]).places[2]
     data = bytearray(place.path.read_bytes())
     data[place.offset + 20] ^= 1
     place.path.write_bytes(data)
@@ -212,7 +213,7 @@ def test_a_damaged_frame_is_named_and_so_are_those_that_need_it(tmp_path):
 
 def test_a_full_disk_leaves_whole_frames(tmp_path):
     def full(stage: str) -> None:
-        if len(segment.scan(segment.files(tmp_path)[0]).places) == 2:
+        if len(frames.scan(frames.files(tmp_path)[0]).places) == 2:
             raise OSError(28, "no space")
 
     writer = TapeWriter(tmp_path, 1, full)

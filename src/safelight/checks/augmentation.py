@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.probes import NotTold
 from safelight.checks.bench.subject import Subject
 
 SECONDS = 5.0

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import torch
 
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.trial import BACKWARD, FEW
-from safelight.draw import RowDraw
+from safelight.checks.bench.subject import BACKWARD, FEW, Subject
 from safelight.engine.state import built
+from safelight.randomness import RowDraw
 from safelight.types import Encodes
 
 SECONDS = 8.0

@@ -16,15 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from safelight import elbo
-from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.oracle import Asked, asked, targets
-from safelight.checks.bench.reach import reach
-from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.trial import FEW
-from safelight.checks.bench.watching import Call, Stand, first_rows, watching
-from safelight.engine.schedule import weight_at
+from safelight.checks.bench.oracle import DenoiserCall, asked, targets
+from safelight.checks.bench.probes import Call, NotTold, Stand, first_rows, reach, watching
+from safelight.checks.bench.subject import FEW, Subject
+from safelight.engine.plan import weight_at
+from safelight.functional import elbo
 from safelight.types import Batch, Remembers
 
 SECONDS = 15.0
@@ -84,7 +81,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             )
 
 
-def _encoder(subject: Subject, one: Asked, batch: Batch) -> Encoder | None:
+def _encoder(subject: Subject, one: DenoiserCall, batch: Batch) -> Encoder | None:
     """The network that is asked about the image, and answers with two tensors of one shape."""
     with watching(subject.nets, answers=True) as calls:
         components = subject.losses(subject.nets, one.phase, batch)
@@ -120,7 +117,7 @@ def _heads(subject: Subject, encoder: Encoder) -> Iterator[Finding]:
         )
 
 
-def _settled_curvature(subject: Subject, one: Asked, batch: Batch) -> float:
+def _settled_curvature(subject: Subject, one: DenoiserCall, batch: Batch) -> float:
     """c, once what the method remembers has settled on a decoder that answers with the mean image."""
     method, memory = subject.method, subject.trial.state.memory
     was = dict(memory)
@@ -137,7 +134,7 @@ def _settled_curvature(subject: Subject, one: Asked, batch: Batch) -> float:
         memory.update(was)
 
 
-def _cost_of_a_nat(subject: Subject, one: Asked, encoder: Encoder, batch: Batch) -> float:
+def _cost_of_a_nat(subject: Subject, one: DenoiserCall, encoder: Encoder, batch: Batch) -> float:
     """v: the slope of the weighted loss, less what the decoder's answer costs, in a mean of `AT`, over `AT`.
 
     Weights are those at the end of their ramps. Raises NotTold where the loss has no such slope.

@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.oracle import Asked
-from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.trial import FEW
-from safelight.checks.bench.watching import Call, Stand, watching
+from safelight.checks.bench.oracle import DenoiserCall
+from safelight.checks.bench.probes import Call, NotTold, Stand, watching
+from safelight.checks.bench.subject import FEW, Subject
 from safelight.types import Batch, Nets, Phase, Values
 
 SECONDS = 12.0
@@ -91,7 +89,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     yield from _null(subject)
 
 
-def _stood(subject: Subject) -> Asked | None:
+def _stood(subject: Subject) -> DenoiserCall | None:
     """The network for which another can stand while conditions are watched, at no cost."""
     try:
         return subject.world.asked
@@ -99,13 +97,13 @@ def _stood(subject: Subject) -> Asked | None:
         return None
 
 
-def _standing(nets: Nets, one: Asked | None) -> Nets:
+def _standing(nets: Nets, one: DenoiserCall | None) -> Nets:
     if one is None:
         return nets
     return {**nets, one.network: Stand(one.network, lambda call: torch.zeros_like(call.tensors[0]))}
 
 
-def _in_training(subject: Subject, one: Asked | None) -> Iterator[tuple[Batch, Call]]:
+def _in_training(subject: Subject, one: DenoiserCall | None) -> Iterator[tuple[Batch, Call]]:
     nets = _standing(subject.nets, one)
     for step in range(BATCHES):
         batch = subject.batch(subject.rows, step)
@@ -116,7 +114,7 @@ def _in_training(subject: Subject, one: Asked | None) -> Iterator[tuple[Batch, C
         subject.clock.afford(0, "batches watched for their conditions")
 
 
-def _in_sampling(subject: Subject, one: Asked | None) -> Iterator[Call]:
+def _in_sampling(subject: Subject, one: DenoiserCall | None) -> Iterator[Call]:
     real = subject.real(subject.rows)
     nets = _standing(subject.sampling_nets, one)
     with watching(nets) as calls:

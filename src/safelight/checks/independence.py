@@ -13,11 +13,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from safelight.checks.bench.clock import OutOfTime
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.subject import Subject, exchanged
-from safelight.checks.bench.trial import FEW
-from safelight.checks.bench.watching import Call, OneByOne, watching
+from safelight.checks.bench.probes import Call, OneByOne, OutOfTime, watching
+from safelight.checks.bench.subject import FEW, Subject, exchanged
 from safelight.types import Batch, Phase
 
 SECONDS = 8.0

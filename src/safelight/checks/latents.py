@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.probes import NotTold
 from safelight.checks.bench.subject import Subject
 
 SECONDS = 15.0

@@ -11,8 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.trial import FEW
+from safelight.checks.bench.subject import FEW, Subject
 
 SECONDS = 6.0
 FAST = True

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.probes import Call, watching
 from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.watching import Call, watching
 
 SECONDS = 10.0
 FAST = True

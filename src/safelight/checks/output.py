@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
-from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.oracle import Asked, asked, mean_loss, targets
-from safelight.checks.bench.reach import reach
+from safelight.checks.bench.oracle import DenoiserCall, asked, mean_loss, targets
+from safelight.checks.bench.probes import Call, NotTold, first_rows, reach, watching
 from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.watching import Call, first_rows, watching
 from safelight.types import Batch
 
 SECONDS = 12.0
@@ -81,7 +79,9 @@ def mean_answer(targets: Tensor) -> Tensor:
     return targets.mean((0, *range(2, targets.ndim)), keepdim=True).expand_as(targets)
 
 
-def _first_loss(subject: Subject, one: Asked, trivial: float, names: tuple[str, ...]) -> Iterator[Finding]:
+def _first_loss(
+    subject: Subject, one: DenoiserCall, trivial: float, names: tuple[str, ...]
+) -> Iterator[Finding]:
     first = subject.trial.records[0]
     own = sum(subject.weights.get(name, 1.0) * float(first.scalars[name]) for name in names)
     if trivial > 0 and not own <= TRIVIAL * trivial:
@@ -91,7 +91,7 @@ def _first_loss(subject: Subject, one: Asked, trivial: float, names: tuple[str, 
         )
 
 
-def _generator(subject: Subject, one: Asked, batch: Batch) -> Iterator[Finding]:
+def _generator(subject: Subject, one: DenoiserCall, batch: Batch) -> Iterator[Finding]:
     """A network whose images are judged by another: can it make the data's own range?"""
     with watching(subject.nets) as calls:
         subject.losses(subject.nets, one.phase, batch)

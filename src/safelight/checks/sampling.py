@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.oracle import OneImageWorld, between, repeated
 from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.world import World, between, repeated
 
 SECONDS = 10.0
 FAST = True
@@ -86,7 +86,7 @@ def against(samples: Tensor, image: Tensor) -> tuple[float, float, float]:
     return slope, offset, float((y - slope * x - offset).square().mean().sqrt())
 
 
-def _times(own: World, told: list[Tensor]) -> Iterator[Finding]:
+def _times(own: OneImageWorld, told: list[Tensor]) -> Iterator[Finding]:
     if not told:
         return
     asked = torch.cat(told).cpu().double()
@@ -99,7 +99,7 @@ def _times(own: World, told: list[Tensor]) -> Iterator[Finding]:
         )
 
 
-def _start(own: World, image: Tensor | None, time: Tensor) -> Iterator[Finding]:
+def _start(own: OneImageWorld, image: Tensor | None, time: Tensor) -> Iterator[Finding]:
     assert image is not None
     level = between(time[:1].cpu().double(), own.time, torch.stack([own.alpha, own.sigma], 1))[0]
     expected = float((level[0] ** 2 * own.image.cpu().double().var() + level[1] ** 2).sqrt())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.probes import NotTold
 from safelight.checks.bench.subject import Subject
-from safelight.engine.plan import Plan
-from safelight.engine.schedule import Optim, Ramp
+from safelight.engine.plan import Optim, Plan, Ramp
 
 SECONDS = 2.0
 FAST = True

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from safelight.checks.bench.clock import NotTold
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.oracle import answered
+from safelight.checks.bench.oracle import OneImageWorld, answered, repeated
+from safelight.checks.bench.probes import NotTold
 from safelight.checks.bench.subject import Subject
-from safelight.checks.bench.world import World, repeated
 
 SECONDS = 5.0
 FAST = True
@@ -49,7 +48,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     yield from gap(torch.stack(asked).cpu().double(), drawn(subject, own))
 
 
-def drawn(subject: Subject, own: World) -> Tensor:
+def drawn(subject: Subject, own: OneImageWorld) -> Tensor:
     """Times of training (n,) float64, sorted. Raises NotTold where there is no time to draw enough."""
     chunk = max(16, min(256, NUMBERS // own.image.numel()))
     batch = repeated(own.image, own.given, own.present, chunk)

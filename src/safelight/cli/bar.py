@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from safelight.terminal import Console
 
 
-class Rate(ProgressColumn):
+class RateColumn(ProgressColumn):
     """How much is done a second."""
 
     def render(self, task: Task) -> Text:
@@ -42,7 +42,7 @@ class Bar:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            Rate(),
+            RateColumn(),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,

@@ -33,13 +33,13 @@ def check(
     """Look for silent faults in a recipe, its data and its networks. Exit code 1 where there is an error."""
     from safelight.cli.bar import bar
     from safelight.engine.distributed import World
-    from safelight.engine.schedule import too_large
-    from safelight.recipes.recipe import load
-    from safelight.session.check import check as look
-    from safelight.session.forecast import require_memory
-    from safelight.session.prepare import choose_execution, prepare
-    from safelight.session.stages import made
-    from safelight.store.run import runs_directory
+    from safelight.engine.plan import too_large
+    from safelight.loading.prepare import choose_execution, prepare
+    from safelight.recipe import load
+    from safelight.store.directory import runs_directory
+    from safelight.training.check import check as look
+    from safelight.training.forecast import require_memory
+    from safelight.training.start import made
 
     with bar() as (tell, progress):
         resolved = load(recipe, changes_of(changes))
@@ -66,7 +66,7 @@ def print_checked(recipe: str, checked: Checked) -> None:
     from rich.text import Text
 
     from safelight.checks.bench.finding import page
-    from safelight.session.check import said
+    from safelight.training.check import said
 
     colours = {"error": "red", "warning": "yellow", "note": "dim"}
     out = console(soft_wrap=True)

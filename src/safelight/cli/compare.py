@@ -29,14 +29,14 @@ def compare(
     Numbers that may not share a column are told apart. Writes compare.md and compare.html.
     """
     from safelight.config import UserError
-    from safelight.store.run import find, runs_directory
+    from safelight.store.directory import find, runs_directory
 
     folder = runs_directory(runs)
     found = list(dict.fromkeys(find(name, folder) for name in names))
     if len(found) < 2:
         raise UserError("compare: name two runs or more, for example: safelight compare digits-1 digits-2")
     from safelight.cli.page import print_page
-    from safelight.compare.written import write_comparison
+    from safelight.report.comparison_page import write_comparison
 
     written = write_comparison(found, out or folder, "compare")
     if as_json:

@@ -11,7 +11,7 @@ from safelight.cli.options import JsonOption, changes_of, examples, print_json
 from safelight.terminal import say
 
 if TYPE_CHECKING:
-    from safelight.data import Data
+    from safelight.data.config import Data
     from safelight.data.inspection import Inspection
 
 SHOWN = 36  # images on the sheet
@@ -114,8 +114,7 @@ def pack(
 def data_of(path: str, keys: list[str] | None) -> Data:
     """The [data] section of a path with keys changed. Raises UserError."""
     from safelight.config import UserError, check
-    from safelight.data import Data
-    from safelight.data.config import EMBEDDED
+    from safelight.data.config import EMBEDDED, Data
 
     section: dict[str, Any] = {"path": path}
     if path in (*EMBEDDED, "mnist", "fashion-mnist") and not Path(path).exists():

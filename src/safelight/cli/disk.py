@@ -22,13 +22,13 @@ def disk(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False)
     """Tell what a run takes of the disk: by kind, and each checkpoint with the reason why it is held."""
     from dataclasses import asdict
 
-    from safelight.store import retention, usage
-    from safelight.store.run import find, runs_directory
+    from safelight.store import listing, retention
+    from safelight.store.directory import find, runs_directory
     from safelight.store.size import words
 
     directory = find(run, runs_directory(runs))
     section = retention.in_force(directory)
-    kinds, held = usage.by_kind(directory.path), retention.held(directory, section)
+    kinds, held = listing.by_kind(directory.path), retention.held(directory, section)
     bound = retention.bound_of(directory)
     if as_json:
         print_json(

@@ -55,10 +55,10 @@ def evaluate(
 ) -> None:
     """Measure samples of a run against its training images, and store the result with the run."""
     from safelight.cli.bar import bar
+    from safelight.report.run_report import write_report
     from safelight.run import Run
-    from safelight.session.report import write_report
-    from safelight.store import evaluations
-    from safelight.store.run import runs_directory
+    from safelight.store import results
+    from safelight.store.directory import runs_directory
 
     how = sample_changes(changes)
     with bar() as (tell, progress):
@@ -67,7 +67,7 @@ def evaluate(
         measured = opened.evaluate(
             n, features, seed=seed, reference=reference, how=how, tell=tell, progress=progress
         )
-    path = evaluations.store(opened.directory.path, measured.name, measured.plain())
+    path = results.store(opened.directory.path, measured.name, measured.plain())
     if not opened.directory.is_locked():  # a run that trains writes its own at its end
         write_report(opened.directory)
     if as_json:

@@ -35,12 +35,12 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the weights that samples use: for diffusers, as safetensors with a loader, or as checked ONNX."""
-    from safelight.session.export.networks import require_new
+    from safelight.export.networks import require_new
 
     require_new(to, out)
     from safelight.cli.progress import TrainingProgress
     from safelight.run import Run
-    from safelight.store.run import runs_directory
+    from safelight.store.directory import runs_directory
 
     opened = Run.open(
         run, runs_directory(runs), step_of(step), ema_length, tell=TrainingProgress().show(log=False).warn

@@ -27,8 +27,8 @@ def export_metrics(
     as_json: JsonOption = False,
 ) -> None:
     """Write the metrics of every step as .csv, as .parquet, or as TensorBoard event files in a folder."""
-    from safelight.session.export.metrics import export_metrics as export
-    from safelight.store.run import find, runs_directory
+    from safelight.export.metrics import export_metrics as export
+    from safelight.store.directory import find, runs_directory
 
     columns = export(find(run, runs_directory(runs)), out)
     if as_json:

@@ -13,7 +13,7 @@ from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples,
 from safelight.terminal import say
 
 if TYPE_CHECKING:
-    from safelight.session.films.film import Film, Making
+    from safelight.explore.film import Film, Making
 
 IdsArgument = Annotated[
     list[str] | None,
@@ -55,8 +55,8 @@ def film(
     as_json: JsonOption = False,
 ) -> None:
     """Film samples through training: live frames, tape, checkpoints or replay. Cut off, it goes on."""
-    from safelight.session.films.film import through_training
-    from safelight.store.run import find, runs_directory
+    from safelight.explore.film import through_training
+    from safelight.store.directory import find, runs_directory
 
     directory = find(run, runs_directory(runs))
     with making(out or Path(f"{directory.name}.mp4"), fps, words, settings, workers) as how:
@@ -69,7 +69,7 @@ def making(out: Path, fps: float, words: bool, settings: list[str] | None, worke
     """How a film is made, as the options say; a bar shows how far it is."""
     from safelight.cli.bar import bar
     from safelight.cli.options import sample_changes
-    from safelight.session.films.film import Making
+    from safelight.explore.film import Making
 
     with bar() as (tell, progress):
         yield Making(out, fps, words, sample_changes(settings), workers, tell, progress)

@@ -36,10 +36,10 @@ def fork(
     from safelight.cli.progress import TrainingProgress
     from safelight.cli.show import print_run
     from safelight.engine.distributed import World
-    from safelight.session.fork import fork as branch
-    from safelight.session.recorded import recipe_of
-    from safelight.session.train import resume
-    from safelight.store.run import find, runs_directory
+    from safelight.loading.recorded import recipe_of
+    from safelight.store.directory import find, runs_directory
+    from safelight.training.fork import fork as branch
+    from safelight.training.start import resume
 
     folder = runs_directory(runs)
     show = TrainingProgress().show()

@@ -23,9 +23,9 @@ def log(
     as_json: JsonOption = False,
 ) -> None:
     """Write log.md and log.html: what each run changed, and what came of it, the newest first."""
-    from safelight.compare.plain import plain_log
-    from safelight.compare.written import write_log
-    from safelight.store.run import names, runs_directory
+    from safelight.report.comparison_json import plain_log
+    from safelight.report.comparison_page import write_log
+    from safelight.store.directory import names, runs_directory
 
     folder = runs_directory(runs)
     if not names(folder):

@@ -12,7 +12,7 @@ import typer
 from safelight.terminal import say
 
 if TYPE_CHECKING:
-    from safelight.recipes.recipe import Recipe
+    from safelight.recipe import Recipe
 
 RunsOption = Annotated[
     Path | None,
@@ -67,7 +67,7 @@ def changes_of(texts: list[str] | None) -> dict[str, Any]:
 def warn_of(recipe: Recipe, changes: Mapping[str, Any]) -> None:
     """Print a line for each change that is doubtful, given the recipe in force before it."""
     from safelight.config import flatten
-    from safelight.session.inforce import doubts
+    from safelight.loading.in_force import doubts
 
     for line in doubts(flatten(recipe.tree), changes):
         say(line, err=True)

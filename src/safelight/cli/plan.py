@@ -10,7 +10,7 @@ from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, chang
 from safelight.terminal import say
 
 if TYPE_CHECKING:
-    from safelight.session.planning.planned import Planned
+    from safelight.planning.plan import Planned
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,10 +34,10 @@ def plan(
 ) -> None:
     """Tell parameters, operations, memory, hours and disk of a training, from a few steps of it."""
     from safelight.cli.bar import bar
-    from safelight.recipes.recipe import load
-    from safelight.session.planning import devices
-    from safelight.session.planning.plan import plan as measure
-    from safelight.store.run import runs_directory
+    from safelight.planning import devices
+    from safelight.planning.plan import plan as measure
+    from safelight.recipe import load
+    from safelight.store.directory import runs_directory
 
     wanted = changes_of(changes) | ({"train.device": device} if device else {})
     accelerator = devices.like(like) if like else None

@@ -12,8 +12,8 @@ from safelight.cli.bar import Bar
 from safelight.terminal import console, rewrite, say
 
 if TYPE_CHECKING:
-    from safelight.session.show import Show
-    from safelight.store.metrics import Row
+    from safelight.store.metrics import MetricsRow
+    from safelight.training.progress import Show
 
 
 MINUTE = 60.0  # seconds from one line of a log to the next
@@ -41,7 +41,7 @@ class TrainingProgress:
         first: whether this is the first of several processes, which speaks for all. log: of a training; else
         a file has only what should not be missed.
         """
-        from safelight.session.show import Show
+        from safelight.training.progress import Show
 
         if not first:
             return Show()
@@ -61,7 +61,7 @@ class TrainingProgress:
         self._last, self._rate, self._losses = None, 0.0, {}  # a fork goes on from an earlier step
         self._begun = self._said = time.monotonic()
 
-    def _log(self, rows: list[Row]) -> None:
+    def _log(self, rows: list[MetricsRow]) -> None:
         """A line a minute."""
         rate, loss = self._measure(rows)
         self._words = loss
@@ -78,7 +78,7 @@ class TrainingProgress:
             self._tell(f"step {self._done:,} of {self._steps:,} after {took}, {self._words}")
             self._done = 0
 
-    def _line(self, rows: list[Row]) -> None:
+    def _line(self, rows: list[MetricsRow]) -> None:
         """One line that is written over. (rich's bar in a notebook needs ipywidgets.)"""
         rate, loss = self._measure(rows)
         line = f"step {rows[-1].step + 1} of {self._steps}  {rate}  {loss}"
@@ -114,7 +114,7 @@ class TrainingProgress:
         self._task = self._progress.add_task("step", total=steps, completed=step, rate="", loss="")
         self._progress.start()
 
-    def _bar(self, rows: list[Row]) -> None:
+    def _bar(self, rows: list[MetricsRow]) -> None:
         if self._progress is not None and self._task is not None:
             rate, loss = self._measure(rows)
             self._progress.update(self._task, completed=rows[-1].step + 1, rate=rate, loss=loss)
@@ -124,7 +124,7 @@ class TrainingProgress:
         if self._progress is not None:
             self._progress.stop()
 
-    def _measure(self, rows: list[Row]) -> tuple[str, str]:
+    def _measure(self, rows: list[MetricsRow]) -> tuple[str, str]:
         """Images a second and the loss components by name, both smoothed, in words."""
         step, now = rows[-1].step + 1, time.monotonic()
         if self._last and now > self._last[1]:

@@ -46,13 +46,13 @@ def project(
 ) -> None:
     """Project an image into the latents of a run. What is found is kept as a specimen."""
     from safelight.cli.bar import bar
+    from safelight.explore.projection import ProjectionSettings, projected
     from safelight.render.wording import number
-    from safelight.session.projection import Asked, projected
-    from safelight.store.run import find, runs_directory
+    from safelight.store.directory import find, runs_directory
 
     directory = find(run, runs_directory(runs))
     wanted = dict(text.partition("=")[::2] for text in condition or ())
-    asked = Asked(image, steps, wanted, sample_changes(changes), step)
+    asked = ProjectionSettings(image, steps, wanted, sample_changes(changes), step)
     with bar() as (tell, progress):
         told = projected(directory, asked, out or Path(f"{directory.name}-project.png"), tell, progress)
     if as_json:

@@ -30,7 +30,7 @@ def prune(
     """
     from safelight.cli.disk import line_of
     from safelight.store import retention
-    from safelight.store.run import find, runs_directory
+    from safelight.store.directory import find, runs_directory
     from safelight.store.size import words
 
     directory = find(run, runs_directory(runs))

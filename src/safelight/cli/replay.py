@@ -29,8 +29,8 @@ def replay(
     from dataclasses import asdict
 
     from safelight.cli.progress import TrainingProgress
-    from safelight.session.replay import replay as recompute
-    from safelight.store.run import find, runs_directory
+    from safelight.loading.replay import replay as recompute
+    from safelight.store.directory import find, runs_directory
 
     state, verdict = recompute(find(run, runs_directory(runs)), to, TrainingProgress().show(log=False).tell)
     if export is not None:

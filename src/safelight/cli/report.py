@@ -15,8 +15,8 @@ def add_to(app: typer.Typer) -> None:
 
 def report(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Write report.md and report.html from what a run holds now."""
-    from safelight.session.report import write_report
-    from safelight.store.run import find, runs_directory
+    from safelight.report.run_report import write_report
+    from safelight.store.directory import find, runs_directory
 
     path = write_report(find(run, runs_directory(runs)))
     if as_json:

@@ -17,8 +17,8 @@ def resume(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = Fals
     from safelight.cli.progress import TrainingProgress
     from safelight.cli.show import print_run
     from safelight.engine.distributed import together
-    from safelight.session.train import resume as go_on
-    from safelight.store.run import find, runs_directory
+    from safelight.store.directory import find, runs_directory
+    from safelight.training.start import resume as go_on
 
     with together() as world:
         directory = go_on(

@@ -39,10 +39,10 @@ def rollback(
     from safelight.cli.progress import TrainingProgress
     from safelight.cli.show import print_run
     from safelight.engine.distributed import World
-    from safelight.session.recorded import recipe_of
-    from safelight.session.rollback import rollback as go_back
-    from safelight.session.train import resume
-    from safelight.store.run import find, runs_directory
+    from safelight.loading.recorded import recipe_of
+    from safelight.store.directory import find, runs_directory
+    from safelight.training.fork import rollback as go_back
+    from safelight.training.start import resume
 
     show = TrainingProgress().show()
     directory = find(run, runs_directory(runs), write=True)

@@ -17,8 +17,8 @@ def runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """List runs."""
     from dataclasses import asdict
 
+    from safelight.store.directory import runs_directory
     from safelight.store.listing import list_runs
-    from safelight.store.run import runs_directory
 
     folder = runs_directory(runs)
     found = list_runs(folder)

@@ -70,10 +70,10 @@ def sample(
     flags = {"sampler": sampler, "steps": steps, "guidance": guidance}
     stated = {f"sample.{name}": value for name, value in flags.items() if value is not None}
     from safelight.cli.progress import TrainingProgress
-    from safelight.generate import require_known
-    from safelight.session.recorded import recipe_of, spec_of
-    from safelight.session.samples import require_place
-    from safelight.store.run import find, runs_directory
+    from safelight.explore.samples import require_place
+    from safelight.loading.recorded import recipe_of, spec_of
+    from safelight.samplers.generate import require_known
+    from safelight.store.directory import find, runs_directory
 
     overrides = {**sample_changes(changes), **stated}
     wanted = dict(text.partition("=")[::2] for text in condition or [])

@@ -93,11 +93,11 @@ def search(
     """Search the latents of a run that stays as it is. Cut off, the same command goes on."""
     from safelight.cli.bar import bar
     from safelight.config import UserError
-    from safelight.session.search.picking import pick
-    from safelight.session.search.run import run_search
-    from safelight.session.search.split import read_split, run_split
-    from safelight.session.search.wish import Wish
-    from safelight.store.run import find, runs_directory
+    from safelight.explore.search.picking import pick
+    from safelight.explore.search.run import run_search
+    from safelight.explore.search.settings import Wish
+    from safelight.explore.search.split import read_split, run_split
+    from safelight.store.directory import find, runs_directory
 
     wish = Wish(
         objectives=tuple(part.strip() for part in objective.split(",")),

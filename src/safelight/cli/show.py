@@ -11,7 +11,7 @@ from safelight.cli.options import JsonOption, RunArgument, RunsOption, print_jso
 from safelight.terminal import say
 
 if TYPE_CHECKING:
-    from safelight.store.run import RunDirectory
+    from safelight.store.directory import RunDirectory
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,7 +26,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Tell one run: where it stands, what it weighs, where its report lies."""
-    from safelight.store.run import find, runs_directory
+    from safelight.store.directory import find, runs_directory
 
     directory = find(run, runs_directory(runs))
     if journal:
@@ -69,17 +69,16 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
+    from safelight.loading.recorded import recipe_of
     from safelight.monitor.trial import told
-    from safelight.session.recorded import recipe_of
-    from safelight.store import keep, manifest, retention
-    from safelight.store.lineage import last_rows, parent_of, verdicts
-    from safelight.store.listing import summary
+    from safelight.store import checkpoint_files, retention
+    from safelight.store.listing import last_rows, parent_of, summary, verdicts
 
     info = directory.info()
     row = next(iter(last_rows(directory, 1)), None)
     short, parent = summary(directory), parent_of(directory)
-    steps = keep.list_steps(directory.path)
-    saved = manifest.read(keep.directory(directory.path, steps[-1])) if steps else None
+    steps = checkpoint_files.list_steps(directory.path)
+    saved = checkpoint_files.read(checkpoint_files.directory(directory.path, steps[-1])) if steps else None
     bound = retention.bound_of(directory)
     report = directory.path / "report.html"
     batch_size = recipe_of(directory).train.batch_size if short.step and row is None else 0

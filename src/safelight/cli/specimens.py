@@ -53,8 +53,8 @@ def specimens(
     """Draw a sheet of named samples, keep those you like, or list what is kept."""
     from safelight.cli.bar import bar
     from safelight.config import UserError
-    from safelight.session import specimens as session
-    from safelight.store.run import find, runs_directory
+    from safelight.explore import collection as session
+    from safelight.store.directory import find, runs_directory
 
     directory = find(run, runs_directory(runs))
     how = sample_changes(changes)

@@ -16,9 +16,9 @@ from safelight.terminal import console, say
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from safelight.compare.written import Written
-    from safelight.session.grid import Cell, Grid
-    from safelight.session.sweep import Sweep
+    from safelight.report.comparison_page import Written
+    from safelight.training.grid import Combination, Grid
+    from safelight.training.sweep import Sweep
 
 INTERRUPTED = 130  # what shells call the exit code of Ctrl-C
 
@@ -47,9 +47,9 @@ def sweep(
     from safelight.cli.page import print_page
     from safelight.cli.progress import TrainingProgress
     from safelight.engine.distributed import together
-    from safelight.session.grid import grid
-    from safelight.session.sweep import sweep as train_all
-    from safelight.store.run import runs_directory
+    from safelight.store.directory import runs_directory
+    from safelight.training.grid import grid
+    from safelight.training.sweep import sweep as train_all
 
     words, folder = words or [], runs_directory(runs)
     with together() as world:
@@ -74,7 +74,7 @@ def sweep(
         raise typer.Exit(INTERRUPTED if done.stopped else 1)
 
 
-def _teller(as_json: bool) -> Callable[[Sweep, Cell], None]:
+def _teller(as_json: bool) -> Callable[[Sweep, Combination], None]:
     """Tells of each cell as it begins and ends; on stderr, and only to a terminal, beside JSON."""
     from safelight.render.wording import duration
 
@@ -82,7 +82,7 @@ def _teller(as_json: bool) -> Callable[[Sweep, Cell], None]:
     spent: list[float] = []  # seconds of each cell that was trained from its beginning
     begun = 0.0
 
-    def tell(done: Sweep, cell: Cell) -> None:
+    def tell(done: Sweep, cell: Combination) -> None:
         nonlocal begun
         place = f"{[own.name for own in done.cells].index(cell.name) + 1}/{len(done.cells)}"
         outcome = done.outcome(cell)
@@ -107,8 +107,8 @@ def _teller(as_json: bool) -> Callable[[Sweep, Cell], None]:
 
 def _compared(done: Sweep, folder: Path, wanted: Grid) -> Written | None:
     """The comparison of the runs there are; None for fewer than two."""
-    from safelight.compare.written import write_comparison
-    from safelight.store.run import RUN, RunDirectory
+    from safelight.report.comparison_page import write_comparison
+    from safelight.store.directory import RUN, RunDirectory
 
     found = [RunDirectory(folder / cell.name) for cell in done.cells if (folder / cell.name / RUN).is_file()]
     called = {cell.name: cell.label for cell in wanted.cells}

@@ -6,14 +6,7 @@ from typing import Annotated
 
 import typer
 
-from safelight.cli.options import (
-    ChangesArgument,
-    JsonOption,
-    RunsOption,
-    changes_of,
-    examples,
-    warn_of,
-)
+from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, examples, warn_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,16 +37,16 @@ def train(
     from safelight.cli.progress import TrainingProgress
     from safelight.cli.show import print_run
     from safelight.engine.distributed import together
-    from safelight.recipes.recipe import load
-    from safelight.session.stages import begin
-    from safelight.store.run import runs_directory
+    from safelight.recipe import load
+    from safelight.store.directory import runs_directory
+    from safelight.training.start import train_stages
 
     with together() as world:
         wanted = changes_of(changes)
         resolved = load(recipe, wanted)
         if world.first and any(key.endswith(".lr") for key in wanted):
             warn_of(load(recipe), wanted)
-        directory = begin(
+        directory = train_stages(
             resolved,
             runs_directory(runs),
             name,

@@ -76,7 +76,7 @@ def traverse(
     from safelight.cli.progress import TrainingProgress
     from safelight.config import UserError
     from safelight.run import Run
-    from safelight.store.run import runs_directory
+    from safelight.store.directory import runs_directory
 
     if sum(map(bool, (attribute, component, direction))) != 1:
         raise UserError(

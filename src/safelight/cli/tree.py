@@ -25,8 +25,8 @@ def add_to(app: typer.Typer) -> None:
 
 def tree(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Draw the lineage of the runs: forks below the run they came from."""
+    from safelight.store.directory import runs_directory
     from safelight.store.listing import list_runs
-    from safelight.store.run import runs_directory
 
     found = sorted(list_runs(runs_directory(runs)), key=lambda one: one.created)
     names = {one.id: one.name for one in found if not one.problem}

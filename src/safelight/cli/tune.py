@@ -33,11 +33,11 @@ def tune(
 ) -> None:
     """Change values of a run's recipe from its next step on. The journal keeps what was changed, and when."""
     from safelight.config import UserError
-    from safelight.session.inforce import live_only
-    from safelight.session.recorded import recipe_of
+    from safelight.loading.in_force import live_only
+    from safelight.loading.recorded import recipe_of
     from safelight.store import inbox
+    from safelight.store.directory import find, runs_directory
     from safelight.store.listing import summary
-    from safelight.store.run import find, runs_directory
 
     wanted = changes_of(changes)
     directory = find(run, runs_directory(runs))

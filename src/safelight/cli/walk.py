@@ -34,8 +34,8 @@ def walk(
     as_json: JsonOption = False,
 ) -> None:
     """Walk from sample to sample, on the sphere of latents."""
-    from safelight.session.films.film import walk as make
-    from safelight.store.run import find, runs_directory
+    from safelight.explore.film import walk as make
+    from safelight.store.directory import find, runs_directory
 
     directory = find(run, runs_directory(runs))
     with making(out or Path(f"{directory.name}-walk.mp4"), fps, words, settings, workers) as how:

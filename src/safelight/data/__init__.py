@@ -36,12 +36,12 @@ def find_source(config: Data, progress: Progress | None = None) -> Source:
     """Where the items come from, not yet decoded; downloads what is missing. Raises UserError."""
     source = _source(config, progress)
     if config.text_features:
-        from safelight.data.features import with_features
+        from safelight.data.text_features import with_features
 
         source = with_features(source, config.text_features)
     if config.text_encoder:
-        from safelight.data.features import with_encoder
-        from safelight.language.opening import open_encoder
+        from safelight.data.text_features import with_encoder
+        from safelight.language import open_encoder
 
         source = with_encoder(source, open_encoder(config.text_encoder), progress)
     return source
@@ -65,7 +65,7 @@ def _require_file(path: str) -> None:
 
 
 def _source(config: Data, progress: Progress | None) -> Source:
-    from safelight.data import arrays, digits, folder, hub, idx, published
+    from safelight.data import arrays, digits, hub, idx, layouts
 
     columnless = {*EMBEDDED, "mnist", "fashion-mnist", "idx"} - {"faces"}
     if config.source in columnless and (column := config.column()):
@@ -77,25 +77,25 @@ def _source(config: Data, progress: Progress | None) -> Source:
         case "digits":
             return digits.digits(config)
         case "shapes":
-            from safelight.data.drawn import shapes  # likewise
+            from safelight.data.synthetic import shapes  # likewise
 
             return shapes.shapes(config)
         case "skylines":
-            from safelight.data.drawn import skylines  # its draws are keyed, which imports torch
+            from safelight.data.synthetic import skylines  # its draws are keyed, which imports torch
 
             return skylines.skylines(config)
         case "faces":
-            from safelight.data.drawn import faces  # likewise
+            from safelight.data.synthetic import faces  # likewise
 
             return faces.faces(config)
         case "tissue":
-            from safelight.data.drawn import tissue  # likewise
+            from safelight.data.synthetic import tissue  # likewise
 
             return tissue.tissue(config)
         case "mnist":
-            return published.published(published.MNIST, config, progress)
+            return idx.published(idx.MNIST, config, progress)
         case "fashion-mnist":
-            return published.published(published.FASHION_MNIST, config, progress)
+            return idx.published(idx.FASHION_MNIST, config, progress)
         case "idx":
             return idx.idx(config)
         case "arrays":
@@ -103,4 +103,4 @@ def _source(config: Data, progress: Progress | None) -> Source:
         case "hub":
             return hub.hub(config)
         case "folder":
-            return folder.folder(config)
+            return layouts.folder(config)

@@ -16,14 +16,14 @@ import numpy as np
 from PIL import Image
 
 from safelight.config import UserError, nearest
-from safelight.data import condition
-from safelight.data.condition import Column
+from safelight.data import columns as condition
+from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
 from safelight.data.entries import split_by_name
-from safelight.data.features import text_column
-from safelight.data.image import decode_mask, eight_bits, fit
+from safelight.data.images import decode_mask, eight_bits, fit
 from safelight.data.npz import Array, open_arrays
 from safelight.data.source import BadItem, Items, Masks, Pixels, Source, key, stamp
+from safelight.data.text_features import text_column
 from safelight.terminal import plain
 
 IMAGES = ("images", "x", "data", "image", "arr_0", "")
@@ -236,7 +236,7 @@ def _picture(pixels: Array) -> Image.Image:
     return eight_bits(Image.fromarray(np.ascontiguousarray(pixels, np.uint8)))
 
 
-def _label(parts: Sequence[_Part], config: Data) -> Column | None:
+def _label(parts: Sequence[_Part], config: Data) -> ConditionColumn | None:
     if not all(part.labels is not None for part in parts):
         return None
     rows = [np.asarray(part.labels).reshape(len(part), -1) for part in parts]
@@ -245,7 +245,7 @@ def _label(parts: Sequence[_Part], config: Data) -> Column | None:
     return condition.classes_of(np.concatenate(rows)[:, 0], f"{config.path}: labels")
 
 
-def _attributes(parts: Sequence[_Part], config: Data) -> Column | None:
+def _attributes(parts: Sequence[_Part], config: Data) -> ConditionColumn | None:
     """The columns of an array (N, A), or an array (N,) for each name."""
     if not all(part.attributes for part in parts):
         return None

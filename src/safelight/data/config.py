@@ -36,7 +36,7 @@ LARGEST = 2**15  # pixels a side
 Measured = Literal["measured"] | float | tuple[float, ...]
 
 
-class Latents(Section):
+class LatentsConfig(Section):
     """[data.latents]: images are encoded once, and methods see the latents. Samples are decoded again."""
 
     autoencoder: Reference = Field(
@@ -137,7 +137,7 @@ class Data(Section):
         "images with a pixel of the class; of labels, those of it; one share more is for images of none. "
         "Without it every image once an epoch",
     )
-    latents: Latents | None = Field(None, description="train on the latents of an autoencoder")
+    latents: LatentsConfig | None = Field(None, description="train on the latents of an autoencoder")
     skip_bad: bool = Field(
         False,
         description="leave out images that cannot be decoded, or whose row cannot be used, and rows without "

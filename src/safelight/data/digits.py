@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from safelight.data import condition
+from safelight.data import columns as condition
 from safelight.data.config import Data
-from safelight.data.image import fit
+from safelight.data.images import fit
 from safelight.data.source import Items, Pixels, Source, key
 
 CLASSES = tuple("0123456789")

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safelight.config import UserError
-from safelight.data import condition
-from safelight.data.condition import Column
+from safelight.data import columns as condition
+from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
-from safelight.data.image import height_width, open_image, orientation, quiet
-from safelight.data.reader import FileReader, blamed
+from safelight.data.images import FileReader, blamed, height_width, open_image, orientation, quiet
 from safelight.data.source import HELD_OUT, TRAIN, Items, Masks
 from safelight.data.tree import Tree
 
@@ -26,8 +25,8 @@ class Entries:
     """Images a layout found, sorted by name, with what it knows of each."""
 
     files: Sequence[str]
-    label: Column | None = None
-    attributes: Column | None = None
+    label: ConditionColumn | None = None
+    attributes: ConditionColumn | None = None
     masks: Sequence[str | None] = ()  # by entry; empty where none has one
     texts: Sequence[Sequence[str]] = ()
     official: NDArray[np.int8] | None = None
@@ -81,7 +80,7 @@ def split_by_name(sides: Sequence[str]) -> NDArray[np.int8] | None:
     return np.array([TRAIN if word == "train" else HELD_OUT for word in words], np.int8)
 
 
-def classes_by_folder(names: Sequence[str]) -> Column | None:
+def classes_by_folder(names: Sequence[str]) -> ConditionColumn | None:
     """The first subfolders as classes; an image that lies in no subfolder has none.
 
     A single subfolder tells nothing apart, and is no class.

@@ -14,17 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safelight.config import UserError
-from safelight.data.condition import Column
-from safelight.data.pack import FORMAT
-from safelight.data.slots import Record, Rows, Slots, digest
+from safelight.data.blocks import ArrayFile, BlockRecord, Slots, digest
+from safelight.data.columns import ConditionColumn
+from safelight.data.pack import FORMAT, write_texts
 from safelight.data.source import NOT_MASKED, UNDECIDED, Items, Masks
-from safelight.data.texts import write_texts
 
 CHUNK = 256  # rows read at once
 MOST_CLASSES = 64  # of masks, unless the recipe says how many; more are grey levels and no classes
 
 
-def finish(name: str, items: Items, slots: Slots, records: Sequence[Record]) -> None:
+def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]) -> None:
     """Make a pack of filled slots, in their folder, each file flushed to the disk, the manifest last.
 
     Raises UserError where the masks hold no class numbers.
@@ -75,8 +74,8 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[Record]) -> 
 
 
 def _images(
-    items: Items, slots: Slots, records: Sequence[Record], kept: NDArray[np.int64]
-) -> tuple[Rows, Rows]:
+    items: Items, slots: Slots, records: Sequence[BlockRecord], kept: NDArray[np.int64]
+) -> tuple[ArrayFile, ArrayFile]:
     """The files of images and digests, of the items kept, in one channel where none has colour."""
     colour = items.shape[2] == 3 or any(record.colour for record in records)
     channels = slots.shape[2] if colour else 1
@@ -90,8 +89,8 @@ def _images(
 
 
 def _masks(
-    masks: Masks, slots: Slots, records: Sequence[Record], kept: NDArray[np.int64]
-) -> tuple[Rows, int]:
+    masks: Masks, slots: Slots, records: Sequence[BlockRecord], kept: NDArray[np.int64]
+) -> tuple[ArrayFile, int]:
     """The file of masks of the items kept, and how many classes they have."""
     seen = {number for record in records for number in record.classes}
     classes, numbers = mask_classes(seen, masks.classes)
@@ -123,7 +122,7 @@ def mask_classes(seen: Collection[int], stated: int | None) -> tuple[int, NDArra
     return stated or max(2, largest + 1), None
 
 
-def _kept(column: Column, kept: NDArray[np.int64]) -> Column:
+def _kept(column: ConditionColumn, kept: NDArray[np.int64]) -> ConditionColumn:
     present = column.present[kept]
     if column.first is None:
         return replace(column, values=column.values[kept], present=present)
@@ -135,9 +134,9 @@ def _kept(column: Column, kept: NDArray[np.int64]) -> Column:
 
 def _fingerprint(
     head: bytes,
-    digests: Rows,
-    masks: Rows | None,
-    columns: Mapping[str, Column],
+    digests: ArrayFile,
+    masks: ArrayFile | None,
+    columns: Mapping[str, ConditionColumn],
     present: Mapping[str, NDArray[np.bool_]],
     official: NDArray[np.int8],
     texts: Sequence[Sequence[str]],
@@ -165,7 +164,7 @@ def _fingerprint(
     return hashed.hexdigest()
 
 
-def _of_item(column: Column, item: int) -> bytes:
+def _of_item(column: ConditionColumn, item: int) -> bytes:
     rows = (
         column.values[item]
         if column.first is None
@@ -174,7 +173,7 @@ def _of_item(column: Column, item: int) -> bytes:
     return np.asarray(rows).tobytes()
 
 
-def _each(rows: Rows) -> Iterable[NDArray[Any]]:
+def _each(rows: ArrayFile) -> Iterable[NDArray[Any]]:
     chunks = (rows.read(start, CHUNK) for start in range(0, rows.shape[0], CHUNK))
     return (row for chunk in chunks for row in chunk)
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safelight.config import UserError, install
-from safelight.data import condition, table
-from safelight.data.condition import Column
+from safelight.data import columns as condition
+from safelight.data import table
+from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
 from safelight.data.entries import Entries, items_of, split_by_name
-from safelight.data.hub_tree import HubTree
 from safelight.data.source import Items, Source, key
 from safelight.data.table import Roles, Table
+from safelight.data.tree import HubTree
 from safelight.terminal import plain
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _table(splits: Mapping[str, Dataset], tree: HubTree, images: Sequence[str]) 
     return Table(columns, where)
 
 
-def _label(first: Dataset, rows: Table, roles: Roles) -> Column | None:
+def _label(first: Dataset, rows: Table, roles: Roles) -> ConditionColumn | None:
     """The class of each row: by number where the library knows the names, otherwise by name."""
     from datasets import ClassLabel
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from safelight.config import UserError
 from safelight.data import find_source
-from safelight.data.condition import Column
+from safelight.data.blocks import Slots
+from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
 from safelight.data.finish import mask_classes
-from safelight.data.jobs import Plan, results
+from safelight.data.images import FileReader
 from safelight.data.look import Look
-from safelight.data.reader import FileReader
-from safelight.data.slots import Slots
+from safelight.data.packing import PackingPlan, results
 from safelight.data.source import HELD_OUT, NOT_MASKED, TRAIN, BadItem, Items, Pixels, Progress
 from safelight.terminal import plain
 
@@ -150,7 +150,7 @@ def inspect(config: Data, progress: Progress | None = None, processes: int | Non
 
     with TemporaryDirectory(prefix="safelight-") as folder:
         slots = Slots(Path(folder), len(looks), (*items.shape[:2], 3), items.masks is not None)
-        plan = Plan(items.reader, slots)
+        plan = PackingPlan(items.reader, slots)
         with closing(results(plan, "look", range(slots.blocks), processes, tell)) as lines:
             for block, line in lines:
                 for item, own in zip(slots.items(block), json.loads(line), strict=True):
@@ -158,7 +158,7 @@ def inspect(config: Data, progress: Progress | None = None, processes: int | Non
     return Inspection(source.name, items, [look for look in looks if look is not None])
 
 
-def _told(column: Column, items: NDArray[np.int64]) -> dict[str, Any]:
+def _told(column: ConditionColumn, items: NDArray[np.int64]) -> dict[str, Any]:
     """The classes and their counts, or each attribute's range; items: those that have the condition."""
     if column.kind == "label":
         counts = np.bincount(column.values[items], minlength=column.size)

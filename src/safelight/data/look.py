@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.data.image import decode, height_width, open_image, orientation
-from safelight.data.reader import FileReader, blamed
-from safelight.data.slots import digest
-from safelight.data.source import BadItem, Reader
+from safelight.data.blocks import digest
+from safelight.data.images import FileReader, blamed, decode, height_width, open_image, orientation
+from safelight.data.source import BadItem, ImageReader
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Look:
         return asdict(self)
 
 
-def look(reader: Reader, item: int) -> Look:
+def look(reader: ImageReader, item: int) -> Look:
     """Decode an item at its own size, and its mask. Raises UserError where the disk is at fault."""
     try:
         if isinstance(reader, FileReader):

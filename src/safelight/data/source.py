@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.data.condition import Column
+from safelight.data.columns import ConditionColumn
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 
@@ -31,7 +31,7 @@ class BadItem(Exception):
     """An item that cannot be decoded; the message is the reason, without the item's name."""
 
 
-class Reader(Protocol):
+class ImageReader(Protocol):
     """Decodes an item by its number. Raises BadItem."""
 
     def read(self, index: int) -> Pixels: ...
@@ -52,8 +52,8 @@ class Items:
 
     names: Sequence[str]
     shape: tuple[int, int, int]  # (H, W, C); C = 0: 3 as soon as one image has colour, otherwise 1
-    reader: Reader
-    columns: Mapping[str, Column] = field(default_factory=dict)  # conditions that are not pictures
+    reader: ImageReader
+    columns: Mapping[str, ConditionColumn] = field(default_factory=dict)  # conditions that are not pictures
     masks: Masks | None = None
     official: NDArray[np.int8] | None = None  # (N,) TRAIN, HELD_OUT or UNDECIDED
     texts: Sequence[Sequence[str]] = ()  # captions, by item; empty where there are none at all

@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from safelight.config import UserError
-from safelight.data.classes import Balance
-from safelight.data.image_features import ImageFeatures
-from safelight.data.latents import Latents
+from safelight.data.balance import Balance
+from safelight.data.encoded import ImageFeatures, Latents
 from safelight.data.pack import Pack
 from safelight.data.space import Space
-from safelight.data.view import STRAIGHT, View, Views, seen
-from safelight.draw import RowDraw, permutation, sent
+from safelight.data.views import STRAIGHT, View, Views, seen
+from safelight.randomness import RowDraw, permutation, sent
 from safelight.types import Batch, DataSpec
 
 ORDERS_KEPT = 2  # permutations in memory; a batch rarely meets more than two epochs

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safelight.config import UserError, nearest
-from safelight.data import condition
+from safelight.data import columns as condition
 from safelight.data.config import Data
 from safelight.terminal import plain
 

@@ -12,25 +12,40 @@ import os
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from safelight import files
 from safelight.config import UserError
 from safelight.data.source import BadItem
+from safelight.files import opened
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2"),
 )
+
+
 METADATA = ("metadata.csv", "metadata.jsonl")
+
+
 NOT_DATA = (".", "__MACOSX")  # hidden files, and what archivers leave behind
+
+
 READABLE = 0o444  # whoever may read a file: one that could not be read is tried again when that changes
+
+
 MAX_FILE = 1 << 30  # bytes a member of an archive may unpack to
+
+
 LINK_OUT = "a link out of the folder; data.follow_links=true follows it"
 
 
@@ -209,6 +224,41 @@ def tree_of(description: Mapping[str, Any]) -> Tree:
         return FolderTree(description["root"], description["follow_links"])
     if description["kind"] == "zip":
         return ZipTree(description["path"])
-    from safelight.data.hub_tree import HubTree
 
     return HubTree(**{name: value for name, value in description.items() if name != "kind"})
+
+
+# --- Images in the Arrow files of the library datasets, opened by name like those of a folder ---
+
+
+@dataclass(frozen=True)
+class HubTree:
+    """Files are named split/row/column."""
+
+    files: Mapping[str, Sequence[str]]
+
+    def open(self, name: str) -> IO[bytes]:
+        split, row, column = name.split("/", 2)
+        cell = self._columns[split, column][int(row)][column]
+        if cell is None:
+            raise BadItem("no image there")
+        if cell["bytes"] is not None:
+            return io.BytesIO(cell["bytes"])
+        return opened(cell["path"])
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "hub", "files": self.files}
+
+    @cached_property
+    def _columns(self) -> dict[tuple[str, str], Dataset]:
+        """Each column of images by split, its cells not decoded."""
+        from datasets import Dataset, Image, concatenate_datasets
+
+        columns = {}
+        for split, paths in self.files.items():
+            whole = concatenate_datasets([Dataset.from_file(file) for file in paths])
+            for column, feature in whole.features.items():
+                if isinstance(feature, Image):
+                    one = whole.select_columns([column])
+                    columns[split, column] = one.cast_column(column, Image(decode=False))
+        return columns

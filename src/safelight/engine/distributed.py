@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,8 +20,11 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from safelight.config import UserError
+from safelight.types import Batch
 
 JOINING = timedelta(minutes=5)  # how long processes look for each other
+
+
 PATIENCE = timedelta(hours=2)  # how long they wait for one that is packing data, or evaluating
 
 
@@ -151,3 +154,66 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+# Losses over the whole batch, computed in parts: every part sees all rows, its own ones differentiable
+# A recording pass without gradients collects what each part gathers; keyed draws make the repeat exact.
+# In the second pass the own rows are live and the others constant. A loss over all B rows is then computed
+# by every one of the n = parts x processes; each takes 1/n of it, and own rows, which only their own part
+# can differentiate, have their gradient multiplied by n.
+
+Gather = Callable[[Tensor], Tensor]
+
+
+def alone(own: Tensor) -> Tensor:
+    """The gather of a batch that is in one part: all rows are own rows."""
+    return own
+
+
+def refused(own: Tensor) -> Tensor:
+    """The gather of a phase that did not declare `whole`."""
+    raise RuntimeError("moment.gather: this phase must be declared with whole=True")
+
+
+class Recording:
+    """First pass over the parts of this process: keeps what is gathered, in the order of the calls."""
+
+    def __init__(self) -> None:
+        self._calls: list[list[tuple[range, Tensor]]] = []
+
+    def of(self, part: Batch) -> Gather:
+        """The gather of one part. What it returns has the right shape, not the right values."""
+        position = 0
+
+        def gather(own: Tensor) -> Tensor:
+            nonlocal position
+            if position == len(self._calls):
+                self._calls.append([])
+            self._calls[position].append((part.rows, own.detach().clone()))
+            position += 1
+            return own.detach()[torch.arange(part.total, device=own.device) % own.shape[0]]
+
+        return gather
+
+    def whole(self, total: int, world: World) -> list[Tensor]:
+        """What each call gathered, (B, ...), from all parts of all processes."""
+        tables = []
+        for call in self._calls:
+            table = call[0][1].new_zeros(total, *call[0][1].shape[1:])
+            for rows, values in call:
+                table[rows.start : rows.stop] = values
+            tables.append(table)
+        world.sum_(tables)
+        return tables
+
+
+def replaying(part: Batch, recorded: list[Tensor], shares: int) -> Gather:
+    """Second pass: recorded rows around the live rows of this part, whose gradient is times `shares`."""
+    calls = iter(recorded)
+
+    def gather(own: Tensor) -> Tensor:
+        table = next(calls).to(own.dtype)
+        live = own.detach() + shares * (own - own.detach())
+        return torch.cat([table[: part.rows.start], live, table[part.rows.stop :]])
+
+    return gather

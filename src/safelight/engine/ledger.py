@@ -9,7 +9,7 @@ import torch
 
 from safelight.engine.fingerprint import as_hex
 from safelight.engine.loop import StepRecord
-from safelight.store.metrics import Row
+from safelight.store.metrics import MetricsRow
 
 
 class Ledger:
@@ -18,7 +18,9 @@ class Ledger:
     write: called with the rows of each flush, oldest first.
     """
 
-    def __init__(self, write: Callable[[list[Row]], None], batch_size: int, interval: float = 0.5) -> None:
+    def __init__(
+        self, write: Callable[[list[MetricsRow]], None], batch_size: int, interval: float = 0.5
+    ) -> None:
         self._write = write
         self._batch_size = batch_size
         self._interval = interval  # seconds between flushes
@@ -56,13 +58,13 @@ class Ledger:
 
     def _row(
         self, record: StepRecord, fingerprint: str, values: Iterator[float], extra: Mapping[str, float]
-    ) -> Row:
+    ) -> MetricsRow:
         scalars = {name: next(values) for name in record.scalars}
         components = {name: value for name, value in scalars.items() if name in record.weights}
         norms = {name: value for name, value in scalars.items() if name not in record.weights}
         betas = {f"beta{number}/{network}": beta for network, rate in record.rates.items()
                  for number, beta in enumerate(rate.betas, 1)}  # fmt: skip
-        return Row(
+        return MetricsRow(
             step=record.step,
             components=components,
             total=sum(record.weights[name] * value for name, value in components.items()),

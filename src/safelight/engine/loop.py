@@ -15,18 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from safelight.draw import RowDraw, reseed
-from safelight.engine.distributed import World
+from safelight.engine.distributed import Gather, Recording, World, alone, refused, replaying
 from safelight.engine.fingerprint import WeightFingerprint
-from safelight.engine.gather import Gather, Recording, alone, refused, replaying
 from safelight.engine.optim import rates
-from safelight.engine.plan import Plan
-from safelight.engine.schedule import Rate
+from safelight.engine.plan import Plan, Rate
 from safelight.engine.state import State
+from safelight.randomness import RowDraw, reseed
 from safelight.types import Batch, Method, Moment, Phase, Remembers, Values
 
 
-class Stream(Protocol):
+class BatchStream(Protocol):
     """Where batches come from: a pure function of the step."""
 
     def parts(self, step: int, accumulate: int, rank: int, world: int) -> list[Batch]: ...
@@ -59,7 +57,7 @@ class Job:
 
     method: Method
     state: State
-    stream: Stream
+    stream: BatchStream
     plan_at: Callable[[int], Plan]  # recipe and interventions in force at a step
     record: Callable[[StepRecord], None]
     boundary: Callable[[Signals], None]  # after each step: checkpoints, sheets, edits; may raise Stop

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from safelight.engine.plan import Plan
-from safelight.engine.schedule import Optim, Rate
+from safelight.engine.plan import Optim, Plan, Rate
 from safelight.types import Phase
 
 FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")

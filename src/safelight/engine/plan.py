@@ -2,15 +2,140 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from safelight.config import Section
-from safelight.engine.schedule import Optim, Weight, weight_at
+
+# --- Numbers that change with the step: pure functions, so that any step can be reached again ---
+
+LARGE = 0.05  # learning rate of Adam: no recipe has one near it
+
+
+class Ramp(Section):
+    """A value that goes from `begin` to `end`: how the weight of a loss component is warmed up or out."""
+
+    begin: float = Field(0.0, description="value before the ramp")
+    end: float = Field(1.0, description="value after the ramp")
+    after: int = Field(0, ge=0, description="step at which the ramp starts")
+    over: int = Field(1000, ge=1, description="length of the ramp in steps")
+    shape: Literal["linear", "cosine"] = "linear"
+
+    def at(self, step: int) -> float:
+        """The value in force at a step."""
+        progress = min(max((step - self.after) / self.over, 0.0), 1.0)
+        if self.shape == "cosine":
+            progress = (1 - math.cos(math.pi * progress)) / 2
+        return self.begin + (self.end - self.begin) * progress
+
+
+Weight = float | Ramp
+
+
+def weight_at(weight: Weight, step: int) -> float:
+    """A weight, constant or ramped, at a step."""
+    return weight.at(step) if isinstance(weight, Ramp) else weight
+
+
+class Rate(NamedTuple):
+    """What an optimiser uses at a step."""
+
+    lr: float
+    betas: tuple[float, float]
+
+
+class Optim(Section):
+    """How one network is optimised. Every key can be edited while the run goes on, but `kind`."""
+
+    kind: Literal["adamw", "adam"] = "adamw"
+    lr: float = Field(1e-3, ge=0, description="peak learning rate")
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = no clipping")
+    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    schedule: Literal["constant", "linear", "cosine", "exponential", "step", "one-cycle"] = "constant"
+    unit: Literal["step", "epoch"] = Field("step", description="lr decays with every one; of hold, interval")
+    hold: int = Field(0, ge=0, description="units before the decay begins")
+    final: float = Field(
+        0.0, ge=0, description="fraction of lr at the last step; for linear, cosine, exponential"
+    )
+    interval: int = Field(1, ge=1, description="units between two drops (step)")
+    factor: float = Field(0.99, gt=0, description="what a drop multiplies by (step)")
+
+    cycle_beta1: tuple[float, float] | None = Field(
+        None, description="beta1 of one-cycle: lowest, at the peak of lr, and highest; else as in betas"
+    )
+
+    @model_validator(mode="after")
+    def _checked(self) -> Optim:
+        if self.schedule == "exponential" and self.final == 0:
+            raise ValueError('schedule = "exponential" needs final above 0, for example final = 0.1')
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
+        if self.cycle_beta1:
+            if self.schedule != "one-cycle":
+                raise ValueError('cycle_beta1 needs schedule = "one-cycle"; remove the key')
+            if not 0 <= self.cycle_beta1[0] <= self.cycle_beta1[1] < 1:
+                raise ValueError(f"cycle_beta1 {list(self.cycle_beta1)} must rise within [0, 1)")
+        return self
+
+    def betas_at(self, step: int, steps: int) -> tuple[float, float]:
+        """Adam's betas in force at a step; with cycle_beta1 the first goes against the learning rate."""
+        if self.cycle_beta1 is None:
+            return self.betas
+        low, high = self.cycle_beta1
+        progress = (step + 1) / steps
+        return _one_cycle(progress, high, low, high), self.betas[1]
+
+    def lr_at(self, step: int, steps: float, epoch: Fraction = Fraction(1)) -> float:
+        """Learning rate in force at a step of a run of `steps` steps. epoch: steps of one."""
+        if self.schedule == "one-cycle":
+            return self.lr * _one_cycle((step + 1) / steps)
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        epoch = epoch if self.unit == "epoch" else Fraction(1)
+        begin = max(float(self.warmup / epoch), self.hold)
+        step, steps = step // epoch, float(steps / epoch)
+        progress = min(max((step - begin) / max(steps - begin, 1), 0.0), 1.0)
+        match self.schedule:
+            case "linear":
+                return self.lr * (1 - (1 - self.final) * progress)
+            case "cosine":
+                return self.lr * (self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2)
+            case "exponential":
+                return float(self.lr * self.final**progress)
+            case "step":
+                return float(self.lr * self.factor ** (max(step - begin, 0) // self.interval))
+            case _:
+                return self.lr
+
+
+def too_large(optims: Mapping[str, Optim]) -> list[str]:
+    """A line for each learning rate far above what Adam takes; a slip, such as 2 for 2e-3."""
+    rates = {optim.lr for optim in optims.values() if optim.lr > LARGE}
+    return [
+        f"optim.lr: {lr:g} is far above what Adam takes, 1e-5 to 1e-2; is {lr / 1000:g} meant?"
+        for lr in sorted(rates)
+    ]
+
+
+def _one_cycle(
+    progress: float, start: float = 1 / 25, peak: float = 1.0, end: float = 1e-4 / 25, rise: float = 0.3
+) -> float:
+    """From `start` to `peak` in 30 % of the run (Smith and Topin 2018), then to `end`, along cosines."""
+
+    def between(a: float, b: float, p: float) -> float:
+        return b + (a - b) * (1 + math.cos(math.pi * min(p, 1.0))) / 2
+
+    if progress < rise:
+        return between(start, peak, progress / rise)
+    return between(peak, end, (progress - rise) / (1 - rise))
 
 
 class Train(Section):

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from safelight.draw import RowDraw, reseed
-from safelight.engine.gather import alone, refused
+from safelight.engine.distributed import alone, refused
 from safelight.engine.loop import only_training
 from safelight.engine.state import State
+from safelight.randomness import RowDraw, reseed
 from safelight.types import Batch, Method, Moment
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from safelight import draw
+from safelight import randomness
 from safelight.config import UserError
 from safelight.engine.ema import Averages
 from safelight.engine.optim import NetworkOptimiser, optimisers
@@ -71,7 +71,7 @@ def built(
     method: Method, spec: DataSpec, seed: int, device: torch.device, memory_format: str
 ) -> dict[str, nn.Module]:
     """The networks of a method as a run with this seed begins with them. Raises UserError."""
-    draw.reseed(seed, "initial weights")
+    randomness.reseed(seed, "initial weights")
     # Converted before anything holds on to a parameter: `.to(memory_format)` swaps the storage.
     try:
         nets: dict[str, nn.Module] = {

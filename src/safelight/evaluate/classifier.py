@@ -17,10 +17,9 @@ from torch.nn import functional as F
 from safelight.config import UserError
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
-from safelight.draw import RowDraw
 from safelight.evaluate.features import Extractor, pixels_of
 from safelight.evaluate.training import (
-    Course,
+    TrainingLength,
     averaged_down,
     chunks,
     fit,
@@ -30,6 +29,7 @@ from safelight.evaluate.training import (
     trained_once,
     weights_hash,
 )
+from safelight.randomness import RowDraw
 
 VERSION = 2  # of the network and its training: another number trains anew
 FEATURES = 128
@@ -117,7 +117,7 @@ def learn(network: nn.Sequential, pack: Pack, items: NDArray[np.int64], progress
             pixels = shifted(pixels, RowDraw(0, step, "classifier", range(batch)), shift)
         return F.cross_entropy(network(prepared(pixels.to(device))), labels)
 
-    course = Course(steps, batch, LR * math.sqrt(batch / 256), WEIGHT_DECAY, warm_up=0.15 * steps)
+    course = TrainingLength(steps, batch, LR * math.sqrt(batch / 256), WEIGHT_DECAY, warm_up=0.15 * steps)
     fit(network, course, loss, "classifier", progress)
 
 

@@ -12,7 +12,7 @@ from safelight.config import UserError, install, nearest
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.evaluate.features import INCEPTION, RANDOM, READER, Extractor
-from safelight.evaluate.reader import Reader
+from safelight.evaluate.reader import ConditionReader
 
 NAMES = ("classifier", "segmenter", "efficientnet", READER, RANDOM, INCEPTION)
 
@@ -38,7 +38,7 @@ def open_extractor(
 
             return open_segmenter(pack, device, tell, progress).extractor
         case "efficientnet":
-            from safelight.evaluate.efficientnet import open_efficientnet
+            from safelight.evaluate.features import open_efficientnet
 
             return open_efficientnet(pack.spec, device)
         case "reader":
@@ -48,7 +48,7 @@ def open_extractor(
 
             return open_random(pack.spec.shape[0], device)
         case "inception":
-            from safelight.evaluate.inception import open_inception
+            from safelight.evaluate.features import open_inception
 
             return open_inception(device, tell)
     path = Path(which).expanduser()
@@ -56,7 +56,7 @@ def open_extractor(
         raise UserError(
             f"features {which!r}: no such file, and no extractor of that name{nearest(which, NAMES)}"
         )
-    from safelight.evaluate.torchscript import open_program
+    from safelight.evaluate.features import open_program
 
     return open_program(path, path.stem, device, tell)
 
@@ -72,7 +72,7 @@ def of_images_alone(tell: Callable[[str], None]) -> str:
 
 def open_reader(
     pack: Pack, device: torch.device, tell: Callable[[str], None], progress: Progress | None = None
-) -> Reader:
+) -> ConditionReader:
     """The reader of a pack: the one in the cache, or trained now. Raises UserError without captions."""
     if pack.name == "shapes":
         from safelight.evaluate.scenes import open_scene_reader

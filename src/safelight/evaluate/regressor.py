@@ -13,11 +13,19 @@ from torch.nn import functional as F
 
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
-from safelight.draw import RowDraw
 from safelight.evaluate.classifier import build, prepared
 from safelight.evaluate.evaluation import Result
 from safelight.evaluate.features import pixels_of
-from safelight.evaluate.training import Course, chunks, fit, shifted, shuffled, trained_once, weights_hash
+from safelight.evaluate.training import (
+    TrainingLength,
+    chunks,
+    fit,
+    shifted,
+    shuffled,
+    trained_once,
+    weights_hash,
+)
+from safelight.randomness import RowDraw
 
 VERSION = 1  # of the network and its training: another number trains anew
 EPOCHS, FEWEST, MOST = 4, 16_000, 60_000  # images shown: so many epochs, between these
@@ -102,7 +110,13 @@ def learn(
         pixels = shifted(pixels_of(pack.images[own]), RowDraw(0, step, "regressor", range(SIZE)), SHIFT)
         return F.mse_loss(network(prepared(pixels.to(device))), torch.from_numpy(targets[own]).to(device))
 
-    fit(network, Course(steps, SIZE, LR, WEIGHT_DECAY, warm_up=0.1 * steps), loss, "regressor", progress)
+    fit(
+        network,
+        TrainingLength(steps, SIZE, LR, WEIGHT_DECAY, warm_up=0.1 * steps),
+        loss,
+        "regressor",
+        progress,
+    )
 
 
 @torch.inference_mode()

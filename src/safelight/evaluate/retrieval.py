@@ -1,6 +1,6 @@
 """Ranking texts by how well they fit an image: the second encoder, which no generator is trained by.
 
-A small network learns images beside their captions' bags of word runs (language/words.py), contrastively,
+A small network learns images beside their captions' bags of word runs (language.py), contrastively,
 from the training images of the data at hand.
 """
 
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from safelight import language
 from safelight.config import UserError
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
-from safelight.draw import RowDraw
 from safelight.evaluate import classifier
 from safelight.evaluate.features import READER, Extractor, pixels_of
-from safelight.evaluate.reader import Reader
+from safelight.evaluate.reader import ConditionReader
 from safelight.evaluate.scores import Score
 from safelight.evaluate.training import (
-    Course,
+    TrainingLength,
     fit,
     initialised,
     shifted,
@@ -32,7 +32,7 @@ from safelight.evaluate.training import (
     trained_once,
     weights_hash,
 )
-from safelight.language import words
+from safelight.randomness import RowDraw
 
 VERSION = 2  # of the network and its training: another number trains anew
 FEATURES = 128
@@ -43,7 +43,7 @@ AMONG = 32  # texts of which the right one is to be found
 
 def open_retrieval(
     pack: Pack, device: torch.device, tell: Callable[[str], None], progress: Progress | None = None
-) -> Reader:
+) -> ConditionReader:
     """The reader of a pack's captions, as `open_towers` has it. Raises UserError without any."""
     network = open_towers(pack, device, tell, progress)
     image, text = network[0], network[1]
@@ -56,12 +56,12 @@ def open_retrieval(
 
     extractor = Extractor(READER, weights_hash(network), classifier.RULE, see, device)
     what = f"share of other texts that fit worse, chance 0.5; how often the own one of {AMONG} fits best"
-    return Reader(extractor, scores, what)
+    return ConditionReader(extractor, scores, what)
 
 
 def told(text: nn.Module, texts: Sequence[str]) -> Tensor:
     """Features (n, FEATURES) of unit length of texts, by the text side."""
-    return F.normalize(text.cpu()(torch.from_numpy(words.encode(texts))), dim=1)
+    return F.normalize(text.cpu()(torch.from_numpy(language.encode(texts))), dim=1)
 
 
 def open_towers(
@@ -89,7 +89,7 @@ def build(channels: int) -> nn.Sequential:
     image = classifier.build(channels, FEATURES)
     text = initialised(
         "classifier",
-        lambda: nn.Sequential(nn.Linear(words.SIZE, FEATURES), nn.ReLU(), nn.Linear(FEATURES, FEATURES)),
+        lambda: nn.Sequential(nn.Linear(language.SIZE, FEATURES), nn.ReLU(), nn.Linear(FEATURES, FEATURES)),
     )
     return nn.Sequential(image, text)
 
@@ -98,7 +98,7 @@ def learn(network: nn.Sequential, pack: Pack, items: NDArray[np.int64], progress
     """InfoNCE both ways (Radford 2021), a caption of each image drawn at random, images shifted a little."""
     image, text = network
     device = next(network.parameters()).device
-    features = {int(item): torch.from_numpy(words.encode(pack.texts[int(item)])) for item in items}
+    features = {int(item): torch.from_numpy(language.encode(pack.texts[int(item)])) for item in items}
     batch = min(BATCH, len(items))
     steps = min(MOST, max(FEWEST, EPOCHS * len(items))) // batch
     order = shuffled(items, steps * batch, "reader")
@@ -115,7 +115,9 @@ def learn(network: nn.Sequential, pack: Pack, items: NDArray[np.int64], progress
         logits = seen @ F.normalize(text(said.to(device)), dim=1).T / TEMPERATURE
         return F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)
 
-    fit(network, Course(steps, batch, LR, WEIGHT_DECAY, warm_up=0.1 * steps), loss, "reader", progress)
+    fit(
+        network, TrainingLength(steps, batch, LR, WEIGHT_DECAY, warm_up=0.1 * steps), loss, "reader", progress
+    )
 
 
 def ranked(fits: Tensor, texts: Sequence[str]) -> dict[str, Score]:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.data.drawn.shapes import COLOURS, RELATIONS, SHAPES, Scene, draw, read, scene
 from safelight.data.source import Progress
-from safelight.draw import RowDraw
+from safelight.data.synthetic.shapes import COLOURS, RELATIONS, SHAPES, Scene, draw, read, scene
 from safelight.evaluate.features import READER, Extractor, pixels_of
-from safelight.evaluate.reader import Reader
+from safelight.evaluate.reader import ConditionReader
 from safelight.evaluate.scores import Score
-from safelight.evaluate.training import Course, fit, initialised, trained_once, weights_hash
+from safelight.evaluate.training import TrainingLength, fit, initialised, trained_once, weights_hash
+from safelight.randomness import RowDraw
 
 VERSION = 2  # of the network and its training: another number trains anew
 SIDE = 32  # pixels it looks at
@@ -32,7 +32,7 @@ FEATURES = 128
 
 def open_scene_reader(
     device: torch.device, tell: Callable[[str], None], progress: Progress | None = None
-) -> Reader:
+) -> ConditionReader:
     """The reader of scenes: the one in the cache, or trained now."""
     network = build()
 
@@ -52,7 +52,7 @@ def open_scene_reader(
 
     extractor = Extractor(READER, weights_hash(network), f"averaged to {SIDE} pixels", see, device, accuracy)
     told = "share of images whose relation, colours and shapes are all those of the text"
-    return Reader(extractor, scores, told)
+    return ConditionReader(extractor, scores, told)
 
 
 def build() -> nn.Sequential:
@@ -94,7 +94,7 @@ def learn(network: nn.Sequential, progress: Progress | None) -> float:
         own = truth.to(device)
         return torch.stack([F.cross_entropy(one, own[:, i]) for i, one in enumerate(answers)]).sum()
 
-    fit(network, Course(STEPS, SIZE, LR, WEIGHT_DECAY, WARM_UP), loss, "reader", progress)
+    fit(network, TrainingLength(STEPS, SIZE, LR, WEIGHT_DECAY, WARM_UP), loss, "reader", progress)
     pixels, truth = drawn(range(FIRST + STEPS * SIZE, FIRST + STEPS * SIZE + 500))
     with torch.inference_mode():
         answers = answered(network(prepared(pixels).to(device)).cpu())

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from safelight.config import UserError
-from safelight.evaluate.class_accuracy import class_accuracy
-from safelight.evaluate.diversity import diversity
+from safelight.evaluate.distances import NEIGHBOURS, blocks_within, fitted, frechet, kid, prdc
 from safelight.evaluate.features import Extractor, Features
-from safelight.evaluate.frechet import fitted, frechet
-from safelight.evaluate.kid import kid
-from safelight.evaluate.prdc import NEIGHBOURS, prdc
+
+# Whether images are of the classes they were asked to be, by a network that did not train the generator
+
+
+def class_accuracy(predicted: Tensor, wanted: Tensor) -> float:
+    """Share of images whose predicted class (n,) is the wanted one (n,); NaN of no images."""
+    return float((predicted == wanted).double().mean()) if len(wanted) else math.nan
+
+
+# --- Diversity: how far apart images of one condition lie in feature space ---
+
+
+def diversity(features: Tensor, groups: Tensor) -> float:
+    """Mean Euclidean distance of two different features (n, d) of one group (n,), averaged over the groups.
+
+    Every group of two or more counts once, whatever its size; NaN where there is none.
+    """
+    means = []
+    for group in torch.unique(groups).tolist():
+        own = features[groups == group]
+        if len(own) > 1:
+            centred = own - own.mean(0)
+            total = sum(float(block.sqrt().sum()) for _, block in blocks_within(centred, 0.0))
+            means.append(total / (len(own) * (len(own) - 1)))
+    return sum(means) / len(means) if means else float("nan")
+
 
 FEWEST = 2 * (NEIGHBOURS + 1)  # images on either side
 

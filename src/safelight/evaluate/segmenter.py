@@ -18,10 +18,9 @@ from torch.nn import functional as F
 from safelight.config import UserError
 from safelight.data.pack import Pack
 from safelight.data.source import NOT_MASKED, Progress
-from safelight.draw import RowDraw
 from safelight.evaluate.features import BATCH, Extractor, pixels_of
 from safelight.evaluate.training import (
-    Course,
+    TrainingLength,
     averaged_down,
     chunks,
     fit,
@@ -30,6 +29,7 @@ from safelight.evaluate.training import (
     trained_once,
     weights_hash,
 )
+from safelight.randomness import RowDraw
 
 VERSION = 1  # of the network and its training: another number trains anew
 WIDTHS = (24, 48, 96)
@@ -200,7 +200,13 @@ def learn(network: Network, pack: Pack, items: NDArray[np.int64], progress: Prog
         target = torch.where(ids < classes, ids, NOT_MASKED)
         return F.cross_entropy(network(x), target, weight, ignore_index=NOT_MASKED)
 
-    fit(network, Course(steps, SIZE, LR, WEIGHT_DECAY, warm_up=0.1 * steps), loss, "segmenter", progress)
+    fit(
+        network,
+        TrainingLength(steps, SIZE, LR, WEIGHT_DECAY, warm_up=0.1 * steps),
+        loss,
+        "segmenter",
+        progress,
+    )
 
 
 @torch.inference_mode()

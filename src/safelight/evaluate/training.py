@@ -26,8 +26,8 @@ from torch.nn import functional as F
 
 from safelight.data.cache import cache_dir, move_into_place
 from safelight.data.source import Progress, key
-from safelight.draw import RowDraw, permutation
 from safelight.evaluate.features import BATCH, pixels_of
+from safelight.randomness import RowDraw, permutation
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -72,7 +72,7 @@ def initialised(who: str, make: Callable[[], Network], layer: str = "layer {}") 
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingLength:
     """How long a network learns, and how fast."""
 
     steps: int
@@ -83,7 +83,11 @@ class Course:
 
 
 def fit(
-    network: nn.Module, course: Course, loss: Callable[[int], Tensor], what: str, progress: Progress | None
+    network: nn.Module,
+    course: TrainingLength,
+    loss: Callable[[int], Tensor],
+    what: str,
+    progress: Progress | None,
 ) -> None:
     """AdamW on loss(step), a scalar; lr rises in the warm-up and falls as a cosine.
 

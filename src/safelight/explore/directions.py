@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safelight.config import UserError
-from safelight.draw import RowDraw
 from safelight.explore.latents import Repeated
 from safelight.explore.traverse import CHUNK, Model, components
 from safelight.networks.style_generator import Modulated
+from safelight.randomness import RowDraw
 from safelight.types import Draw, Panel, Styled, Values
 
 REACH = 3.0  # steps to either side, where nothing is said

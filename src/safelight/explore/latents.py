@@ -19,7 +19,7 @@ from safelight.types import Draw
 REACH = 2.0  # deviations to either side of the mean style
 
 
-class Space(Protocol):
+class SearchSpace(Protocol):
     """Points x (n, size), any real numbers, and the latents that they stand for."""
 
     @property

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from safelight.explore.specimen import Start
+from safelight.explore.specimens import Start
 from safelight.types import Condition, Draw
 
 
 @dataclass(frozen=True)
-class Place:
+class PathPoint:
     """A frame of a walk: between stops `leg` and `leg` + 1, `share` of the way along."""
 
     leg: int
     share: float  # 0 to 1
 
 
-def places(stops: int, frames: int) -> list[Place]:
+def places(stops: int, frames: int) -> list[PathPoint]:
     """`frames` places at equal distances, the first at the first stop, the last at the last.
 
     The way from each stop to the next is as long as every other. Raises ValueError for fewer than two stops
@@ -35,7 +35,7 @@ def places(stops: int, frames: int) -> list[Place]:
         raise ValueError(f"{frames} frames between {stops} stops")
     legs = stops - 1
     along = [(number * legs) / (frames - 1) for number in range(frames)]
-    return [Place(min(int(at), legs - 1), at - min(int(at), legs - 1)) for at in along]
+    return [PathPoint(min(int(at), legs - 1), at - min(int(at), legs - 1)) for at in along]
 
 
 def eased(share: float) -> float:

@@ -14,10 +14,10 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from safelight import sliders
 from safelight.config import UserError
-from safelight.draw import RowDraw
-from safelight.sliders import Slider
+from safelight.functional import sliders
+from safelight.functional.sliders import Slider
+from safelight.randomness import RowDraw
 from safelight.types import Batch, DataSpec, Draw, Encodes, Method, Nets, Panel, Values
 
 REACH = 2.5  # standard deviations to either side of a principal direction

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from safelight import samplers
 from safelight.config import Section
-from safelight.draw import interior, stratified
 from safelight.methods import NetworkConfig
-from safelight.samplers import Level
+from safelight.randomness import interior, stratified
+from safelight.samplers.processes import Level
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
 TINY = 2.0**-24  # least α and σ that weights are computed from; α is 0 in pure noise, σ in an image

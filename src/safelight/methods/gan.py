@@ -19,8 +19,8 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from safelight import augment
 from safelight.config import Section
+from safelight.functional import augment
 from safelight.methods import NetworkConfig
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Phase, Unit, Values
 

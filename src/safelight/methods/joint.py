@@ -16,9 +16,9 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight import augment
 from safelight.config import Section, UserError
-from safelight.contrast import infonce
+from safelight.functional import augment
+from safelight.functional.contrast import infonce
 from safelight.methods import NetworkConfig
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Unit, Values
 

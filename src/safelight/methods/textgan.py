@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import softplus
 
-from safelight import augment, contrast, styles
 from safelight.config import Section
-from safelight.contrast import distance, perturbed
+from safelight.functional import augment, contrast, styles
+from safelight.functional.contrast import distance, perturbed
 from safelight.methods import NetworkConfig
 from safelight.networks.style_discriminator import judged
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Unit, Values

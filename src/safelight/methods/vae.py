@@ -5,7 +5,7 @@
     w mse + kl         where loss.weights.mse = w is above 0: then nll is left out, and σ² = N / (2 w)
 
 mse is the mean over the N = C H W pixel values, in units of the image's range [0, 1]; kl the sum over the
-latent's dimensions, in nats. A warm-up of β is a ramp on the weight of kl. elbo.py has the formulas.
+latent's dimensions, in nats. A warm-up of β is a ramp on the weight of kl. functional/elbo.py has the formulas.
 
 With [network.perceptual], a frozen network of feature maps, and [network.discriminator] there are also
 
@@ -27,11 +27,11 @@ from pydantic import BaseModel, Field, PositiveFloat
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from safelight import elbo, sliders
 from safelight.config import Section
-from safelight.contrast import distance
+from safelight.functional import elbo, sliders
+from safelight.functional.contrast import distance
+from safelight.functional.sliders import Slider
 from safelight.methods import NetworkConfig
-from safelight.sliders import Slider
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Unit, Values
 
 FORGETS = 0.9  # of the running mean of mse, a step: it follows within ten

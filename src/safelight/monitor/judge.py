@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from safelight.monitor.config import Monitor, Name
-from safelight.monitor.verdicts import VERDICTS, Finding, Verdict
+from safelight.monitor.verdicts import VERDICTS, Symptom, Verdict
 from safelight.monitor.vitals import Vitals
-from safelight.store.metrics import Row
+from safelight.store.metrics import MetricsRow
 
 WATCHES = 2  # in a row, that make a signal from samples a verdict
 
@@ -21,16 +21,16 @@ class Change:
     begins: bool
     step: int  # steps behind the run
     since: int  # when its signal first showed, or began to be gone
-    finding: Finding | None = None  # of one that begins
+    finding: Symptom | None = None  # of one that begins
 
 
-def watched(row: Row) -> bool:
+def watched(row: MetricsRow) -> bool:
     """Whether samples or held-out images were looked at after a step."""
     return any(name.startswith(("monitor/", "held_out/")) for name in row.extra)
 
 
 @dataclass
-class Course:
+class VerdictState:
     """How one verdict stands."""
 
     holds: bool = False
@@ -39,14 +39,16 @@ class Course:
 
 
 @dataclass
-class Judge:
+class HealthMonitor:
     """All verdicts on a run, by its rows in order. settings_at: [monitor] as in force at a step."""
 
     vitals: Vitals
     settings_at: Callable[[int], Monitor]
-    courses: dict[Name, Course] = field(default_factory=lambda: {name: Course() for name in VERDICTS})
+    courses: dict[Name, VerdictState] = field(
+        default_factory=lambda: {name: VerdictState() for name in VERDICTS}
+    )
 
-    def add(self, row: Row) -> list[Change]:
+    def add(self, row: MetricsRow) -> list[Change]:
         """Take the next row. Returns the verdicts that begin or end with it."""
         settings = self.settings_at(row.step)
         self.vitals.add(row, settings.spike)

@@ -26,7 +26,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Trial:
+class RemedyTrial:
     """One remedy against a trouble."""
 
     trouble: Trouble
@@ -41,7 +41,7 @@ class Trial:
                 "changes": dict(self.changes)}  # fmt: skip
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Trial:
+    def of(cls, fields: Mapping[str, Any]) -> RemedyTrial:
         """What `plain` wrote, whatever else is beside it."""
         trouble = Trouble(**{name: fields[name] for name in Trouble.__dataclass_fields__})
         return cls(trouble, **{name: fields[name] for name in ("rank", "number", "words", "changes")})
@@ -52,15 +52,15 @@ class Trial:
         return f"{self.words} against {self.trouble.verdict}"
 
 
-def first_trial(trouble: Trouble, tree: Tree, tried: int) -> tuple[Trial | None, Sequence[Remedy]]:
+def first_trial(trouble: Trouble, tree: Tree, tried: int) -> tuple[RemedyTrial | None, Sequence[Remedy]]:
     """The first remedy that a fork can have, and those passed over, which need a new run.
 
     tree: the recipe in force at the verdict. tried: remedies along the lineage so far.
     """
-    return _next(Trial(trouble, -1, tried, "", {}), tree)
+    return _next(RemedyTrial(trouble, -1, tried, "", {}), tree)
 
 
-def following(trial: Trial, tree: Tree) -> tuple[Trial | None, Sequence[Remedy]]:
+def following(trial: RemedyTrial, tree: Tree) -> tuple[RemedyTrial | None, Sequence[Remedy]]:
     """The remedy to try after one that did not help, likewise."""
     return _next(trial, tree)
 
@@ -76,7 +76,7 @@ def told(fields: Mapping[str, Any]) -> str:
     event, at = fields["event"], f"Step {fields['at']:,}"
     if event == "given up":
         return f"{at}: {given_up(fields['verdict'], fields['number'])}."
-    trial = Trial.of(fields)
+    trial = RemedyTrial.of(fields)
     trouble, changes = trial.trouble, ", ".join(f"{key} = {value}" for key, value in trial.changes.items())
     if event == "tried":
         return f"{at}: left for a fork from step {trouble.rescue:,} that tries {trial.told} ({changes})."
@@ -91,7 +91,7 @@ def told(fields: Mapping[str, Any]) -> str:
     return f"{at}: {trial.words} did not help ({fields['why']}); left, and back to step {trouble.rescue:,}."
 
 
-def _next(before: Trial, tree: Tree) -> tuple[Trial | None, Sequence[Remedy]]:
+def _next(before: RemedyTrial, tree: Tree) -> tuple[RemedyTrial | None, Sequence[Remedy]]:
     skipped: list[Remedy] = []
     known = remedies(before.trouble.verdict, tree, before.trouble.rescue)
     for rank, one in enumerate(known):

@@ -32,14 +32,14 @@ RELEASE = 0.9  # of the way to a threshold at which a verdict that holds is let 
 
 
 @dataclass(frozen=True)
-class Finding:
+class Symptom:
     """A signal out of bounds."""
 
     measured: str  # "accuracy 0.993"
     expected: str  # "at most 0.97"
 
 
-Judge = Callable[[Vitals, Monitor, bool], Finding | None]  # the flag: the verdict holds already
+Judge = Callable[[Vitals, Monitor, bool], Symptom | None]  # the flag: the verdict holds already
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Verdict:
     behind: tuple[Name, ...] = ()  # verdicts that explain it: while one holds, this does not begin
 
 
-def discriminator_wins(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+def discriminator_wins(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """Accuracy near 1: what the generator learns from has no gradient, or any. Or logits far apart.
 
     One that is also asked whether an image belongs to its text is never so accurate. Logits were 10 apart at
@@ -67,12 +67,12 @@ def discriminator_wins(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
     gradient = "" if math.isnan(norm) else f", generator gradient {norm:.3g}"
     apart = "" if math.isnan(gap) else f", logits {gap:.3g} apart"
     bound = f", or logits {APART:g} apart" if ahead else ""
-    return Finding(
+    return Symptom(
         f"discriminator accuracy {v.accuracy:.3f}{apart}{gradient}", f"accuracy at most {s.accuracy:g}{bound}"
     )
 
 
-def discriminator_overfits(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+def discriminator_overfits(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """Held-out images look fake to it: (D(train) - D(held out)) / (D(train) - D(fake)) (Karras 2020)."""
     training, held_out = v.last("trained/logit"), v.last("held_out/logit")
     gap = training - v.average("seen/logit_fake")
@@ -81,14 +81,14 @@ def discriminator_overfits(v: Vitals, s: Monitor, holds: bool) -> Finding | None
     share = (training - held_out) / gap
     if not share > s.overfit * (RELEASE if holds else 1.0):
         return None
-    return Finding(
+    return Symptom(
         f"logits {training:.3g} on training and {held_out:.3g} on held-out images, "
         f"{share:.0%} of the way to fakes",
         f"at most {s.overfit:.0%}",
     )
 
 
-def mode_collapse(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+def mode_collapse(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """Samples are alike and miss much of the data, or do not make all the classes.
 
     Not while they are noise, which is alike once it is averaged as samples are compared. Not of a method
@@ -101,91 +101,91 @@ def mode_collapse(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
     diversity, classes = v.last("monitor/diversity"), v.last("monitor/classes")
     coverage = v.last("monitor/coverage")
     if diversity < s.diversity * slack and not coverage > COVERED:  # few samples have no coverage
-        return Finding(
+        return Symptom(
             f"samples differ {diversity:.2f} and cover {coverage:.2f} of what real images do",
             f"at least {s.diversity:g}, or coverage above {COVERED:g}",
         )
     if classes < CLASSES * slack:
-        return Finding(f"samples look like {classes:.0%} of the classes", f"at least {CLASSES:.0%}")
+        return Symptom(f"samples look like {classes:.0%} of the classes", f"at least {CLASSES:.0%}")
     return None
 
 
-def discriminator_dead(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+def discriminator_dead(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """It cannot tell, although samples cover little of the data: at the equilibrium they cover all."""
     coverage = v.last("monitor/coverage")
     slack = 1 / RELEASE if holds else 1.0
     if not (v.accuracy < UNDECIDED * slack and coverage < s.coverage * slack):
         return None
-    return Finding(
+    return Symptom(
         f"discriminator accuracy {v.accuracy:.2f}, samples cover {coverage:.2f} of what real images do",
         f"accuracy below {UNDECIDED:g} only with coverage of {s.coverage:g} or more",
     )
 
 
-def not_finite(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+def not_finite(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """Skipped steps, gradients far past their median, or a loss far above that of the first steps."""
     if len(v.broken) >= SKIPS:
-        return Finding(f"{len(v.broken)} of the last steps not finite", "every step finite")
+        return Symptom(f"{len(v.broken)} of the last steps not finite", "every step finite")
     for name, steps in v.spiked.items():
         if len(steps) >= SKIPS:
-            return Finding(
+            return Symptom(
                 f"{name} {len(steps)} times over, up to {v.worst:.0f} deviations above its median",
                 f"at most {s.spike:g} deviations",
             )
     now = v.average("loss")
     began = sorted(v.began)[len(v.began) // 2] if v.began else math.nan
     if now > began + (WORSE - 1) * abs(began) * (RELEASE if holds else 1.0):
-        return Finding(f"loss {now:.3g}", f"below that of the first steps, {began:.3g}")
+        return Symptom(f"loss {now:.3g}", f"below that of the first steps, {began:.3g}")
     return None
 
 
-def kl_collapse(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+def kl_collapse(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """The posterior is the prior: the decoder ignores z."""
     kl, units = v.average("raw/kl"), v.last("held_out/active units")
     if units == 0 or kl < NATS:
         told = f", {units:.0f} active units" if not math.isnan(units) else ""
-        return Finding(f"KL {kl:.3g} nats{told}", f"at least {NATS:g} nats, some active units")
+        return Symptom(f"KL {kl:.3g} nats{told}", f"at least {NATS:g} nats, some active units")
     return None
 
 
-def kl_explosion(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+def kl_explosion(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """KL rises, and what is decoded from the prior looks like no data, or like less of it than it did."""
     kl, coverage = v.average("raw/kl"), v.last("monitor/coverage")
     risen = kl > max(EXPLODED * v.smallest_kl, 100 * NATS)
     least = max(s.coverage, FALLEN * v.best_coverage)
     if not risen or not coverage < least:
         return None
-    return Finding(
+    return Symptom(
         f"KL {kl:.3g} nats, {kl / max(v.smallest_kl, 1e-9):.3g} times its smallest; "
         f"samples from the prior cover {coverage:.2f} of what real images do",
         f"coverage of {least:.2g} or more",
     )
 
 
-def condition_ignored(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+def condition_ignored(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """The same noises under other conditions are the same images, and no longer noise."""
     change = v.last("monitor/condition")
     if v.last("monitor/noise") > NOISY or not change < BLIND / (RELEASE if holds else 1.0):
         return None
-    return Finding(
+    return Symptom(
         f"samples change {change:.1%} with their condition", f"at least {BLIND:.0%} of their variety"
     )
 
 
-def colour_drift(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+def colour_drift(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """The histograms of the channels were those of the data, and left them."""
     colour = v.last("monitor/colour")
     if v.smallest_colour > DRIFT or not colour > DRIFT * (RELEASE if holds else 1.0):
         return None
-    return Finding(f"channels {colour:.2f} from those of real images", f"at most {DRIFT:g}")
+    return Symptom(f"channels {colour:.2f} from those of real images", f"at most {DRIFT:g}")
 
 
-def memorising(v: Vitals, s: Monitor, holds: bool) -> Finding | None:
+def memorising(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """Samples are training images, more often than held-out images are."""
     share = v.last("monitor/copies")
     if not share > COPIED * (RELEASE if holds else 1.0):
         return None
-    return Finding(
+    return Symptom(
         f"{share:.0%} more samples than held-out images copy a training image", f"at most {COPIED:.0%}"
     )
 

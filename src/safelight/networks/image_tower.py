@@ -37,7 +37,7 @@ class ImageTower(nn.Module):
     def __init__(self, config: Config, channels: int) -> None:
         super().__init__()
         self.enter = nn.Conv2d(channels, config.widths[0], 3, padding=1)
-        self.blocks = nn.ModuleList(Block(a, b) for a, b in pairwise(config.widths))
+        self.blocks = nn.ModuleList(TowerBlock(a, b) for a, b in pairwise(config.widths))
         self.norm = nn.GroupNorm(groups(config.widths[-1]), config.widths[-1])
         self.project = nn.Linear(2 * config.widths[-1], config.features)
 
@@ -50,7 +50,7 @@ class ImageTower(nn.Module):
         return projected
 
 
-class Block(nn.Module):
+class TowerBlock(nn.Module):
     """Half the size: two convolutions after normalisation, beside an averaged 1x1 one."""
 
     def __init__(self, inputs: int, outputs: int) -> None:

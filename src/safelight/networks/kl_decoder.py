@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from safelight.config import Depth, Section, Size, UserError
-from safelight.networks.kl_encoder import EPS, Level, Middle, Up
+from safelight.networks.kl_encoder import EPS, KLLevel, Middle, Up
 from safelight.networks.residual_encoder import divisible, smallest
 from safelight.types import DataSpec, Values
 
@@ -55,7 +55,7 @@ class KlDecoder(nn.Module):
         self.conv_in = nn.Conv2d(latent, widths[0], 3, padding=1)
         self.mid_block = Middle(widths[0], config.groups, config.attention)
         self.up_blocks = nn.ModuleList(
-            Level(inputs, width, config.blocks, config.groups, step)
+            KLLevel(inputs, width, config.blocks, config.groups, step)
             for inputs, width, step in zip((widths[0], *widths), widths, steps, strict=False)
         )
         self.conv_norm_out = nn.GroupNorm(config.groups, widths[-1], EPS)

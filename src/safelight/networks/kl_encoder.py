@@ -53,7 +53,7 @@ class KlEncoder(nn.Module):
         steps = [Down] * (len(widths) - 1) + [None]
         self.conv_in = nn.Conv2d(spec.shape[0], widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
-            Level(inputs, width, config.blocks, config.groups, step)
+            KLLevel(inputs, width, config.blocks, config.groups, step)
             for inputs, width, step in zip((widths[0], *widths), widths, steps, strict=False)
         )
         self.mid_block = Middle(widths[-1], config.groups, config.attention)
@@ -69,7 +69,7 @@ class KlEncoder(nn.Module):
         return mean, logvar
 
 
-class Level(nn.Module):
+class KLLevel(nn.Module):
     """Residual blocks of one size, then a step to the next where there is one."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Level(nn.Module):
     ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(
-            Block(width if place else inputs, width, groups) for place in range(blocks)
+            KLBlock(width if place else inputs, width, groups) for place in range(blocks)
         )
         self.downsamplers = nn.ModuleList([Down(width)]) if step is Down else None
         self.upsamplers = nn.ModuleList([Up(width)]) if step is Up else None
@@ -90,7 +90,7 @@ class Level(nn.Module):
         return x
 
 
-class Block(nn.Module):
+class KLBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm x)))))."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
@@ -114,8 +114,8 @@ class Middle(nn.Module):
 
     def __init__(self, width: int, groups: int, attention: bool) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList([Attention(width, groups)] if attention else [])
-        self.resnets = nn.ModuleList(Block(width, width, groups) for _ in range(2))
+        self.attentions = nn.ModuleList([KLAttention(width, groups)] if attention else [])
+        self.resnets = nn.ModuleList(KLBlock(width, width, groups) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.resnets[0](x)
@@ -125,7 +125,7 @@ class Middle(nn.Module):
         return result
 
 
-class Attention(nn.Module):
+class KLAttention(nn.Module):
     """Self-attention of one head over the pixels, added to them."""
 
     def __init__(self, width: int, groups: int) -> None:

@@ -47,7 +47,7 @@ class StyleDiscriminator(nn.Module):
 
     def __init__(self, config: Config, spec: DataSpec) -> None:
         super().__init__()
-        self.eye = Eye(config, spec)
+        self.eye = LogitAndFeature(config, spec)
 
     def forward(self, x: Tensor, given: Values, present: Tensor) -> Tensor:
         logit, feature = self.eye(x)
@@ -61,7 +61,7 @@ def judged(logit: Tensor, feature: Tensor, given: Values, present: Tensor) -> Te
     return logit + torch.where(present, (feature * given["text"]).sum(1), 0)
 
 
-class Eye(nn.Module):
+class LogitAndFeature(nn.Module):
     """(B, C, H, W) -> D0(x) (B,) and f(x) (B, T), in float32."""
 
     def __init__(self, config: Config, spec: DataSpec) -> None:
@@ -72,7 +72,7 @@ class Eye(nn.Module):
         pictures = sizes(height, width)[::-1]  # from the whole one down
         widths = [channels_at(rows, config.base, config.largest) for rows, _ in pictures]
         self.enter = Convolution(channels, widths[0], 1)
-        self.blocks = nn.ModuleList(Block(a, b) for a, b in pairwise(widths))
+        self.blocks = nn.ModuleList(DownBlock(a, b) for a, b in pairwise(widths))
         self.leave = Convolution(widths[-1] + bool(config.deviation), widths[-1], 3)
         rows, columns = pictures[-1]
         self.flat = Dense(widths[-1] * rows * columns, widths[-1])
@@ -92,7 +92,7 @@ class Eye(nn.Module):
         return self.logit(h).squeeze(1).float(), feature.float()
 
 
-class Block(nn.Module):
+class DownBlock(nn.Module):
     """Half the size: two 3x3 convolutions beside a 1x1 one, their sum at unit variance."""
 
     def __init__(self, inputs: int, outputs: int) -> None:

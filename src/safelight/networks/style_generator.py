@@ -169,7 +169,7 @@ class Modulated(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.gain = 1 / math.sqrt(inputs * size * size)
         self.affine = Dense(latent, inputs, bias=1.0)
-        self.text = Told(*text, inputs) if text[0] else None
+        self.text = TextStyle(*text, inputs) if text[0] else None
 
     def style(self, w: Tensor, h: Tensor | None) -> Tensor:
         """The scale of every input channel (B, inputs)."""
@@ -185,7 +185,7 @@ class Modulated(nn.Module):
         return x + self.bias[:, None, None].to(x.dtype)
 
 
-class Told(nn.Module):
+class TextStyle(nn.Module):
     """A text feature (B, T) through two layers and an affine -> what it adds to a style (B, outputs)."""
 
     def __init__(self, text: int, width: int, outputs: int) -> None:

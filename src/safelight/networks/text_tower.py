@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from safelight.config import Section, Size
-from safelight.language.tower import TextTower
+from safelight.language import TextTower
 from safelight.types import DataSpec
 
 

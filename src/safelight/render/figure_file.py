@@ -13,7 +13,7 @@ import matplotlib
 from markupsafe import escape
 from matplotlib.figure import Figure
 
-from safelight.render.palette import INK, PAPER, PENCIL
+from safelight.render.lettering import INK, PAPER, PENCIL
 
 SETTINGS: dict[Any, Any] = {
     "figure.facecolor": PAPER,

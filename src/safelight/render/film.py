@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from safelight.config import UserError
-from safelight.render.lettering import Letters, font
-from safelight.render.palette import AMBER, DARKROOM
+from safelight.render.lettering import AMBER, DARKROOM, Letters, font
 from safelight.render.sheet import Images
 from safelight.store.durable import mendable, publish, temporary_beside
 

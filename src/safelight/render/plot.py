@@ -14,10 +14,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from safelight.render.analysis import default_half_life, smooth
 from safelight.render.figure_file import style
-from safelight.render.history import Curve, Event, History, Series, Steps
-from safelight.render.palette import BANDS, EVENTS, INK, PAPER, PENCIL, RAW, SAFELIGHT
+from safelight.render.lettering import BANDS, EVENTS, INK, PAPER, PENCIL, RAW, SAFELIGHT
+from safelight.render.trends import Curve, Event, History, Series, Steps, default_half_life, smooth
 from safelight.render.wording import count, number, plural
 
 WIDTH = 8.6  # inches

@@ -11,11 +11,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from safelight.render.figure_file import style
-from safelight.render.palette import BANDS, INK, PENCIL, SAFELIGHT
+from safelight.render.lettering import BANDS, INK, PENCIL, SAFELIGHT
 from safelight.render.plot import SMALL, WIDTH
 from safelight.render.wording import count, number, plural
 
 SUMMED = "deviations above usual samples, summed"  # what several objectives are in one number
+
+
 PLACES = 300  # of a line that are drawn
 
 

@@ -16,8 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from safelight.config import UserError
 from safelight.files import opened
-from safelight.render.layout import Layout
-from safelight.render.sheet import LAYOUT_KEY, Images
+from safelight.render.sheet import LAYOUT_KEY, Images, Layout
 from safelight.store.durable import mendable, write_bytes
 
 

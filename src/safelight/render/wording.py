@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from safelight.render.analysis import Analysis, HeldOut, Trend
+from safelight.render.trends import Analysis, HeldOut, Trend
 
 NBSP = "\u00a0"  # keeps a number and its unit on one line
 MINUTE, HOUR, DAY = 60, 3600, 86400  # seconds

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from safelight.draw import interior, sent
+from safelight.randomness import interior, sent
 from safelight.samplers.schedules import alphas_cumprod, ddpm_sigmas, flow_sigmas, timestep_of_sigma
 
 

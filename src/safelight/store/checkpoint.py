@@ -19,7 +19,8 @@ from torch import Tensor
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import manifest
+from safelight.store import checkpoint_files
+from safelight.store.checkpoint_files import File, Saved, directory, require_own, set_aside
 from safelight.store.durable import (
     Announce,
     fsync_directory,
@@ -29,8 +30,6 @@ from safelight.store.durable import (
     temporary_beside,
     write_new,
 )
-from safelight.store.keep import directory, require_own, set_aside
-from safelight.store.manifest import File, Saved
 
 Groups = Mapping[str, Mapping[str, Tensor]]
 
@@ -56,9 +55,9 @@ def save(
             announce("checkpoint.begin")
             temporary.mkdir()
             made = [_write_group(temporary, group, groups[group], announce) for group in sorted(groups)]
-            text = manifest.compose(step, made, meta)
-            write_new(temporary / manifest.NAME, text, announce, "checkpoint.manifest")
-            if _already_there(path, step, manifest.digest(made)):
+            text = checkpoint_files.compose(step, made, meta)
+            write_new(temporary / checkpoint_files.NAME, text, announce, "checkpoint.manifest")
+            if _already_there(path, step, checkpoint_files.digest(made)):
                 shutil.rmtree(temporary)
             else:
                 publish(temporary, path, announce, "checkpoint")
@@ -66,7 +65,7 @@ def save(
             with suppress(OSError):
                 shutil.rmtree(temporary)  # a full disk needs the space back
             raise
-    return manifest.read(path)
+    return checkpoint_files.read(path)
 
 
 def digest(groups: Groups) -> str:
@@ -75,7 +74,7 @@ def digest(groups: Groups) -> str:
     for group in sorted(groups):
         data = safetensors.torch.save(_plain(groups[group]))
         made.append(File(_file_name(group), hashlib.sha256(data).hexdigest(), len(data)))
-    return manifest.digest(made)
+    return checkpoint_files.digest(made)
 
 
 def load(path: Path, known: Mapping[int, str] | None = None) -> dict[str, dict[str, Tensor]]:
@@ -85,7 +84,7 @@ def load(path: Path, known: Mapping[int, str] | None = None) -> dict[str, dict[s
     if the checkpoint is not the one that the journal knows.
     """
     groups = {}
-    saved = manifest.read(path)
+    saved = checkpoint_files.read(path)
     if known is not None:
         require_own(saved, int(path.name), known)
     for file in saved.files:
@@ -93,7 +92,7 @@ def load(path: Path, known: Mapping[int, str] | None = None) -> dict[str, dict[s
         with mendable(place):
             data = files.read(place, file.bytes, links=False)
         if hashlib.sha256(data).hexdigest() != file.sha256:
-            raise manifest.damaged(place)
+            raise checkpoint_files.damaged(place)
         try:
             groups[file.name.removesuffix(".safetensors")] = safetensors.torch.load(data)
         except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
@@ -135,7 +134,7 @@ def _already_there(path: Path, step: int, digest: str) -> bool:
     if not path.exists():
         return False
     try:
-        there = manifest.verify(path)
+        there = checkpoint_files.verify(path)
     except UserError:
         set_aside(path)
         return False

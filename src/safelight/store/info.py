@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import sealed
+from safelight.store import durable
 
 Count = Annotated[int, Field(ge=0, le=files.MOST, strict=True)]
 Shape = Annotated[
@@ -86,7 +86,7 @@ class _Data(TypedDict, total=False):
 
 def read(path: Path) -> RunInfo:
     """run.json at a path. Raises UserError naming what is damaged or newer than this safelight."""
-    fields = sealed.read(path)
+    fields = durable.read(path)
     adapter, data = _adapters()
     try:
         info = adapter.validate_python(fields)
@@ -98,7 +98,7 @@ def read(path: Path) -> RunInfo:
             f"{path}: is not written as this safelight does it ({where}: {problem['msg']}); "
             "restore it from a copy"
         ) from error
-    return replace(info, facts=replace(info.facts, data=sealed.Fields.of(info.facts.data, path)))
+    return replace(info, facts=replace(info.facts, data=durable.Fields.of(info.facts.data, path)))
 
 
 @cache

@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import sealed
+from safelight.store import durable
 from safelight.store.durable import Announce, mendable, silence
 
 Kind = Literal[
@@ -78,7 +78,7 @@ def utc_now() -> str:
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """One line of the journal."""
 
     kind: str  # a Kind, or one of a later version
@@ -98,7 +98,7 @@ class Intervention:
     origin: str  # who or what asked: "cli", "web", "monitor"
 
     @classmethod
-    def of(cls, entry: Entry) -> Intervention:
+    def of(cls, entry: JournalEntry) -> Intervention:
         """An entry of kind "intervention" in its own words."""
         fields = entry.fields
         return cls(fields["id"], fields["step"], fields["changes"], fields["origin"])
@@ -117,7 +117,7 @@ class Journal:
     """The journal as it was read: entries in order."""
 
     path: Path
-    entries: Sequence[Entry]
+    entries: Sequence[JournalEntry]
     damage: Sequence[Damage] = ()
 
     @property
@@ -125,7 +125,7 @@ class Journal:
         """The number of the latest session; 0 before the first."""
         return self.entries[-1].session if self.entries else 0
 
-    def of_kind(self, kind: Kind) -> list[Entry]:
+    def of_kind(self, kind: Kind) -> list[JournalEntry]:
         """The entries of a kind, in order."""
         return [entry for entry in self.entries if entry.kind == kind]
 
@@ -177,7 +177,7 @@ def read(path: Path) -> Journal:
 def parse(path: Path, data: bytes) -> Journal:
     """The journal in `data`, which was read from `path`."""
     *lines, rest = data.split(b"\n")
-    entries: list[Entry] = []
+    entries: list[JournalEntry] = []
     damage: list[Damage] = []
     unread: list[int] = []  # damaged lines since the last good one
     for number, entry in enumerate([*map(parse_line, lines), parse_last(rest)[0]], start=1):
@@ -193,13 +193,13 @@ def parse(path: Path, data: bytes) -> Journal:
     damage += [Damage(line, not alone) for line in unread]
     for entry in entries:
         if entry.kind == "session":
-            sealed.require_known(path, entry.fields)
+            durable.require_known(path, entry.fields)
     return Journal(path, entries, damage)
 
 
-def parse_line(text: bytes) -> Entry | None:
+def parse_line(text: bytes) -> JournalEntry | None:
     """One line as an entry; None if it is damaged."""
-    found = sealed.unseal(text)
+    found = durable.unseal(text)
     if found is None:
         return None
     time, kind, session, edits = (found.pop(name, None) for name in RESERVED[:4])
@@ -209,7 +209,9 @@ def parse_line(text: bytes) -> Entry | None:
         return None
     if any(name not in found for name in NEEDED.get(kind, ())):
         return None
-    return Entry(kind, time, session, edits, sealed.Fields.of(found, f"journal.jsonl: an entry {kind!r}"))
+    return JournalEntry(
+        kind, time, session, edits, durable.Fields.of(found, f"journal.jsonl: an entry {kind!r}")
+    )
 
 
 def counts(value: object) -> bool:
@@ -222,7 +224,7 @@ def _fits(name: str, value: object) -> bool:
     return counts(value) if name in NUMBERS else isinstance(value, OTHERS.get(name, object))
 
 
-def parse_last(text: bytes) -> tuple[Entry | None, int]:
+def parse_last(text: bytes) -> tuple[JournalEntry | None, int]:
     """The entry that a last line without its newline begins with, and its length in bytes; None if torn.
 
     Bytes behind a whole entry (zeros after a power cut, a damaged newline) do not make it untrue.
@@ -265,7 +267,7 @@ class JournalWriter:
         facts: pid, host, environment fingerprint.
         """
         number = self._journal.session + 1
-        self._append("session", {"step": step, "steps": steps, "format": sealed.FORMAT, **facts}, number)
+        self._append("session", {"step": step, "steps": steps, "format": durable.FORMAT, **facts}, number)
         return number
 
     def intervene(self, id: str, step: int, changes: Mapping[str, Any], origin: str) -> None:
@@ -305,7 +307,7 @@ class JournalWriter:
         entries = self._journal.entries
         edits = (entries[-1].edits if entries else 0) + (kind == "intervention")
         head = {"time": utc_now(), "kind": kind, "session": session, "edits": edits}
-        data = sealed.line({**head, **fields})
+        data = durable.line({**head, **fields})
         if (entry := parse_line(data)) is None:
             raise ValueError(f"an entry {kind!r} needs {NEEDED.get(kind)}, in their types: {fields}")
         with mendable(self._journal.path):

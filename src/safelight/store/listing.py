@@ -2,18 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import evaluations, journal, lineage, metrics, pins, run, sealed
-from safelight.store.durable import mendable
-from safelight.store.journal import Entry
-from safelight.store.run import RunDirectory
-from safelight.store.tail import last_lines
+from safelight.store import checkpoint_files, durable, frames, journal, metrics, results
+from safelight.store import directory as run_directory
+from safelight.store.directory import RunDirectory, names
+from safelight.store.durable import last_lines, mendable
+from safelight.store.journal import JournalEntry, holding
+from safelight.store.metrics import Line, MetricsRow
+
+# --- Which run came from which: a fork's steps before its first one are those of the run it came from ---
+
+
+def parent_of(directory: RunDirectory) -> RunDirectory | None:
+    """The run that a fork came from, found by its id beside it; None where it is not there, or is no fork.
+
+    Raises UserError if the run itself is damaged; damaged neighbours are passed over.
+    """
+    parent = directory.info().parent
+    for name in names(directory.path.parent) if parent else ():
+        other = RunDirectory(directory.path.parent / name)
+        try:
+            if parent and other.info().id == parent.run:
+                return other
+        except UserError:
+            continue
+    return None
+
+
+def ancestors(directory: RunDirectory) -> Iterator[RunDirectory]:
+    """The runs that a run came from, from its parent on, as far as they are here.
+
+    Raises UserError for a run that came from itself.
+    """
+    seen = {directory.info().id}
+    while (found := parent_of(directory)) is not None:
+        if (id := found.info().id) in seen:
+            raise UserError(f"{directory.path}: came from itself (by {found.name}); a run.json is wrong")
+        seen.add(id)
+        yield found
+        directory = found
+
+
+def owner_of(directory: RunDirectory, step: int) -> RunDirectory:
+    """The run itself, or the one among those it came from, whose own steps lead to `step`.
+
+    Raises UserError where that one is not there.
+    """
+    above = ancestors(directory)
+    while (parent := directory.info().parent) and step < parent.step:
+        found = next(above, None)
+        if found is None:
+            raise UserError(
+                f"{directory.name}: begins at step {parent.step}, and the run it was forked from is not in "
+                f"{directory.path.parent}; put it back there to reach step {step}"
+            )
+        directory = found
+    return directory
+
+
+def recorded(directory: RunDirectory) -> list[Line]:
+    """The lines of metrics of a run; before a fork's first step, those of its parent, if it is there."""
+    lines: list[Line] = []
+    first = math.inf
+    for one in (directory, *ancestors(directory)):
+        own, parent = metrics.merged(one.path), one.info().parent
+        lines = [*(line for line in own if line["step"] < first), *lines]
+        first = min(first, parent.step if parent else 0)
+    return lines
+
+
+def last_rows(directory: RunDirectory, count: int, before: float = math.inf) -> list[MetricsRow]:
+    """The rows of the last `count` steps before a step, likewise, by increasing step."""
+    rows: list[MetricsRow] = []
+    above = ancestors(directory)
+    one: RunDirectory | None = directory
+    while one is not None and len(rows) < count:
+        rows = [*metrics.last_rows(one.path, count - len(rows), before), *rows]
+        parent = one.info().parent
+        before = min(before, parent.step if parent else 0)
+        one = next(above, None) if parent and len(rows) < count else None
+    return rows
+
+
+def verdicts(directory: RunDirectory, step: float = math.inf) -> list[str]:
+    """Names of the verdicts in force after so many steps, those that a fork began with among them."""
+    line = [directory, *ancestors(directory)]
+    limits = [step]
+    for one in line[:-1]:
+        parent = one.info().parent
+        limits.append(min(limits[-1], parent.step if parent else math.inf))
+    before: list[str] = []
+    for one, limit in zip(reversed(line), reversed(limits), strict=True):
+        before = holding(one.journal(), limit, before)
+    return before
+
 
 # "running": somebody holds its lock. "interrupted": killed, or lost to a power cut. "new": never begun.
 # "forked": from another run, and not trained since. "left": by its monitor, for a fork with a remedy, or for
@@ -45,7 +135,7 @@ class Summary:
     steps: int  # planned when its last session began or ended
     created: str  # ISO 8601, UTC
     recipe: str
-    parent: run.Parent | None
+    parent: run_directory.Parent | None
     problem: str = ""  # why it is damaged
     remedy: str = ""  # that a fork of the monitor tries, and against what
     numbers: Mapping[str, float] = field(default_factory=dict)  # of the newest step: see `_numbers`
@@ -66,10 +156,10 @@ def summary(directory: RunDirectory) -> Summary:
         info = directory.info()
         row = metrics.last_row(directory.path)
         metric = _metric(directory.path)
-        shown = row or next(iter(lineage.last_rows(directory, 1) if info.parent else ()), None)
+        shown = row or next(iter(last_rows(directory, 1) if info.parent else ()), None)
         with mendable(directory.journal_path):
             last = _last_word(directory.journal_path)
-            sealed.require_known(directory.journal_path, last.fields if last else {})
+            durable.require_known(directory.journal_path, last.fields if last else {})
             remedy = _remedy(directory.journal_path) if info.parent else ""
     except UserError as error:
         return Summary(directory.name, directory.path, "", "damaged", 0, 0, "", "", None, str(error))
@@ -89,7 +179,7 @@ def summary(directory: RunDirectory) -> Summary:
     )
 
 
-def _numbers(row: metrics.Row) -> dict[str, float]:
+def _numbers(row: metrics.MetricsRow) -> dict[str, float]:
     """The bound of a variational autoencoder, where it was measured; else the raw loss components by name."""
     bound = "held_out/bpd*"
     return {"bpd*": row.extra[bound]} if bound in row.extra else dict(row.components)
@@ -97,14 +187,14 @@ def _numbers(row: metrics.Row) -> dict[str, float]:
 
 def _metric(path: Path) -> Metric | None:
     """The first metric of the last stored evaluation, else that of the best step while it trained."""
-    for fields in reversed(evaluations.read_all(path)[0]):
+    for fields in reversed(results.read_all(path)[0]):
         try:
             name, own = next(iter(fields["results"].items()))
             return Metric(fields["step"], name, own["value"], own["floor"])
         except (AttributeError, LookupError, StopIteration, TypeError, UserError):
             continue  # of another version
     try:
-        best = pins.read(path).get(pins.BEST)
+        best = checkpoint_files.read_pins(path).get(checkpoint_files.BEST)
     except UserError:  # the run is there all the same
         return None
     if best is None or "metric" not in best.facts:
@@ -112,7 +202,7 @@ def _metric(path: Path) -> Metric | None:
     return Metric(best.step, best.facts["metric"], best.facts["value"], best.facts.get("floor"))
 
 
-def _last_word(path: Path) -> Entry | None:
+def _last_word(path: Path) -> JournalEntry | None:
     """The journal's last start or end of a session, None before the first. Raises OSError."""
     entries = (journal.parse_line(text) for text in last_lines(path))
     return next((entry for entry in entries if entry and entry.kind in ("session", "end")), None)
@@ -126,7 +216,7 @@ def _remedy(path: Path) -> str:
     return f"{first.fields['words']} against {first.fields['verdict']}"
 
 
-def _status(last: Entry | None, parent: run.Parent | None) -> Status:
+def _status(last: JournalEntry | None, parent: run_directory.Parent | None) -> Status:
     """How the last session of a run that nobody writes has ended."""
     if last is None:
         return "forked" if parent else "new"
@@ -135,5 +225,32 @@ def _status(last: Entry | None, parent: run.Parent | None) -> Status:
 
 def list_runs(runs: Path) -> list[Summary]:
     """The runs of a directory, the newest first. Damaged ones are among them, last."""
-    found = [summary(RunDirectory(runs / name)) for name in run.names(runs)]
+    found = [summary(RunDirectory(runs / name)) for name in run_directory.names(runs)]
     return sorted(found, key=lambda one: one.created, reverse=True)
+
+
+# --- What a run takes of the disk, by kind ---
+
+KINDS = {
+    checkpoint_files.FOLDER: "checkpoints",
+    frames.TAPE.folder: "tape",
+}  # other folders are kinds by their own names
+
+
+def by_kind(run: Path) -> dict[str, int]:
+    """Bytes of a run's files by kind: its folders, its metrics, and the rest. Those of 0 are left out."""
+    found: dict[str, int] = {}
+    for path in run.rglob("*"):
+        with suppress(OSError):  # gone meanwhile
+            if path.is_file() and not path.is_symlink():
+                kind = _kind(path.relative_to(run))
+                found[kind] = found.get(kind, 0) + path.stat().st_size
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _kind(path: Path) -> str:
+    top = path.parts[0]
+    if len(path.parts) > 1:
+        damaged = top == checkpoint_files.FOLDER and ".bad" in path.parts[1]
+        return "damaged checkpoints" if damaged else KINDS.get(top, top)
+    return "metrics" if top.startswith("metrics-") else "report" if top.startswith("report") else "records"

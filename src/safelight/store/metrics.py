@@ -24,10 +24,16 @@ from typing import TYPE_CHECKING, Any
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store.durable import Announce, mendable, silence, write_bytes
+from safelight.store.durable import (
+    FORMAT,
+    Announce,
+    last_lines,
+    mendable,
+    require_known,
+    silence,
+    write_bytes,
+)
 from safelight.store.journal import counts
-from safelight.store.sealed import FORMAT, require_known
-from safelight.store.tail import last_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +47,7 @@ SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 @dataclass(frozen=True)
-class Row:
+class MetricsRow:
     """What is known of one step."""
 
     step: int  # from 0: the state after it has step + 1 steps behind it
@@ -70,7 +76,7 @@ class MetricsWriter:
             self._file = self._path.open("ab", buffering=0)
         self._next = start
 
-    def append(self, rows: Iterable[Row]) -> None:
+    def append(self, rows: Iterable[MetricsRow]) -> None:
         """Write rows through to the system, all or none. Raises UserError where the disk cannot.
 
         Raises ValueError unless steps increase from the start of the session.
@@ -149,22 +155,22 @@ def merged(run: Path) -> list[Line]:
     return lines
 
 
-def rows(run: Path) -> list[Row]:
+def rows(run: Path) -> list[MetricsRow]:
     """The metrics of a run as they were recorded, merged over its sessions, by increasing step."""
     return [_row(line) for line in merged(run)]
 
 
-def last_row(run: Path) -> Row | None:
+def last_row(run: Path) -> MetricsRow | None:
     """The row of the last step of a run, None if there is none. Reads little more than the last row."""
     return next(_backwards(run, math.inf), None)
 
 
-def last_rows(run: Path, count: int, before: float = math.inf) -> list[Row]:
+def last_rows(run: Path, count: int, before: float = math.inf) -> list[MetricsRow]:
     """The rows of the last `count` recorded steps before a step, by increasing step. Reads little more."""
     return list(islice(_backwards(run, before), count))[::-1]
 
 
-def _backwards(run: Path, before: float) -> Iterator[Row]:
+def _backwards(run: Path, before: float) -> Iterator[MetricsRow]:
     """The rows of a run as `rows` merges them, from the last before a step to the first."""
     limit = before  # where the sessions that come later start
     for path in reversed(_files(run)):
@@ -257,7 +263,7 @@ def _number(value: Any) -> float:
     return SPECIAL.get(value, math.nan) if isinstance(value, str) else float(value)
 
 
-def _encode(row: Row) -> bytes:
+def _encode(row: MetricsRow) -> bytes:
     line: Line = {"step": row.step, "images": row.images, "seconds": row.seconds, "total": row.total}
     line |= {f"raw/{name}": value for name, value in row.components.items()}
     line |= {f"lr/{name}": value for name, value in row.lr.items()}
@@ -270,7 +276,7 @@ def _encode(row: Row) -> bytes:
     return _sealed({**strict, "fingerprint": row.fingerprint})
 
 
-def _row(line: Line) -> Row:
+def _row(line: Line) -> MetricsRow:
     """A line as a Row; "raw/" and "lr/" tell components and learning rates from further scalars."""
     values = {name: _number(value) for name, value in line.items() if name not in FIXED}
 
@@ -279,7 +285,7 @@ def _row(line: Line) -> Row:
             name.removeprefix(prefix): values.pop(name) for name in list(values) if name.startswith(prefix)
         }
 
-    return Row(
+    return MetricsRow(
         step=line["step"],
         components=within("raw/"),
         total=_number(line["total"]),

@@ -17,11 +17,11 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from safelight.config import UserError, check
-from safelight.store import keep, metrics, pins
+from safelight.store import checkpoint_files, metrics
+from safelight.store.checkpoint_files import Checkpoint
+from safelight.store.directory import RunDirectory, names
 from safelight.store.durable import mendable, remove_tree
 from safelight.store.journal import JournalWriter
-from safelight.store.keep import Checkpoint
-from safelight.store.run import RunDirectory, names
 from safelight.store.size import words
 
 
@@ -104,13 +104,13 @@ def bound(held: Iterable[int], seconds: Mapping[int, float], first: int = 0) -> 
 def bound_of(directory: RunDirectory, steps: Sequence[int] | None = None) -> Bound:
     """The longest replay in a run with checkpoints of these steps, by default those it has."""
     seconds = {int(line["step"]): float(line["seconds"]) for line in metrics.merged(directory.path)}
-    held = keep.list_steps(directory.path) if steps is None else steps
+    held = checkpoint_files.list_steps(directory.path) if steps is None else steps
     return bound(held, seconds, first_of(directory))
 
 
 def kept(directory: RunDirectory, section: Checkpoint, each: int) -> list[int]:
     """Steps of the checkpoints that the budget holds. each: bytes of one. Raises UserError."""
-    steps = keep.list_steps(directory.path)
+    steps = checkpoint_files.list_steps(directory.path)
     if len(steps) * each <= section.budget:
         return steps
     fixed = reasons(directory, section.keep)
@@ -120,7 +120,10 @@ def kept(directory: RunDirectory, section: Checkpoint, each: int) -> list[int]:
 def held(directory: RunDirectory, section: Checkpoint) -> list[Held]:
     """Every checkpoint with its size and why it is there, and which of them the budget lets go."""
     fixed = reasons(directory, section.keep)
-    sizes = {step: _bytes(keep.directory(directory.path, step)) for step in keep.list_steps(directory.path)}
+    sizes = {
+        step: _bytes(checkpoint_files.directory(directory.path, step))
+        for step in checkpoint_files.list_steps(directory.path)
+    }
     left = set(kept(directory, section, max(sizes.values(), default=1)))
     return [Held(step, size, fixed.get(step, ("spacing",)), step not in left) for step, size in sizes.items()]
 
@@ -144,7 +147,7 @@ def free(directory: RunDirectory, section: Checkpoint) -> Freed:
         doomed = [one.step for one in planned.checkpoints]
         if doomed or planned.damaged:
             writer.append("note", {"text": f"thinned to {words(section.budget)}", "steps": doomed})
-        keep.prune(directory.path, set(keep.list_steps(directory.path)) - set(doomed))
+        checkpoint_files.prune(directory.path, set(checkpoint_files.list_steps(directory.path)) - set(doomed))
         for path in _damaged(directory.path):
             remove_tree(path)
     return planned
@@ -171,10 +174,12 @@ def reasons(directory: RunDirectory, newest: int) -> dict[int, tuple[str, ...]]:
 
     newest: how many of the latest are among them. Raises UserError for a damaged run or pins.
     """
-    steps = keep.list_steps(directory.path)
+    steps = checkpoint_files.list_steps(directory.path)
     own = directory.info()
     said = [(step, "newest") for step in steps[-newest:]]
-    said += [(pin.step, f"pinned as {name}") for name, pin in pins.read(directory.path).items()]
+    said += [
+        (pin.step, f"pinned as {name}") for name, pin in checkpoint_files.read_pins(directory.path).items()
+    ]
     said += [(own.parent.step, "where it begins")] if own.parent else []
     said += [(step, f"{name} was forked here") for name, step in _forks(directory.path.parent, own.id)]
     return {step: tuple(why for at, why in said if at == step) for step in steps
@@ -194,7 +199,7 @@ def _forks(runs: Path, run: str) -> list[tuple[str, int]]:
 
 def _damaged(run: Path) -> list[Path]:
     """Checkpoints that were put aside."""
-    return sorted((run / keep.FOLDER).glob("*.bad*"))
+    return sorted((run / checkpoint_files.FOLDER).glob("*.bad*"))
 
 
 def _bytes(folder: Path) -> int:

@@ -11,15 +11,101 @@ from typing import Any
 
 import numpy as np
 import torch
+import zstandard
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
 from safelight.config import Section, UserError
-from safelight.store import frame, segment
+from safelight.store import frames
 from safelight.store.durable import Announce, silence
-from safelight.store.frame import Bits
+from safelight.store.frames import FrameLocation, Segment
 from safelight.store.journal import counts
-from safelight.store.segment import Place, Segment
+
+# --- How one frame of a tape is coded: bfloat16 weights, as what has changed since the frame before ---
+#     bits -> integers in the order of their values -> difference modulo 2**16 -> zigzag -> nibbles -> zstd
+#
+# Averaged weights move by a few steps of bfloat16 between two frames, most of them by none: a difference
+# below
+# 15 is a nibble, so that two of them are one symbol to zstd. The others are listed behind, in byte planes. (A
+# fifth fewer bytes than planes alone; benchmarks/tape.py.) Every stage can be undone exactly.
+
+Bits = NDArray[np.uint16]
+
+
+LEVEL = 1  # of zstd; benchmarks/tape.py has what others cost and bring
+
+
+WIDE = 15  # the nibble of a difference that is listed behind
+
+
+def ordered(bits: Bits) -> Bits:
+    """bfloat16 bits as integers that order as their values do: neighbouring numbers differ by 1."""
+    return bits ^ (_negative(bits) | np.uint16(0x8000))
+
+
+def unordered(integers: Bits) -> Bits:
+    """The bits of `ordered` integers."""
+    return integers ^ (_negative(~integers) | np.uint16(0x8000))
+
+
+def encode(now: Bits, before: Bits | None, level: int = LEVEL) -> bytes:
+    """`ordered` integers (n,) as bytes; as they are, or as their differences from the frame before."""
+    plain = _planes(now) if before is None else _nibbles(_zigzag(now - before))  # modulo 2**16: they wrap
+    return zstandard.ZstdCompressor(level=level).compress(plain)
+
+
+def decode(data: bytes, count: int, before: Bits | None) -> Bits:
+    """The `count` integers that `encode` was given. Raises UserError for data that are none."""
+    try:
+        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=3 * count + 8)
+    except zstandard.ZstdError as error:
+        raise UserError(f"is no zstd data ({error})") from error
+    values = _from_planes(plain) if before is None else _from_nibbles(plain, count)
+    if len(values) != count:
+        raise UserError(f"holds {len(values)} weights, not {count}")
+    return values if before is None else before + ((values >> 1) ^ -(values & 1))
+
+
+def _zigzag(difference: Bits) -> Bits:
+    """0, -1, 1, -2, ... modulo 2**16 as 0, 1, 2, 3, ..."""
+    signed = difference.view(np.int16)
+    return ((signed << 1) ^ (signed >> 15)).view(np.uint16)
+
+
+def _nibbles(values: Bits) -> bytes:
+    small = np.zeros(len(values) + len(values) % 2, np.uint8)
+    small[: len(values)] = np.minimum(values, WIDE)
+    return (small[::2] | small[1::2] << 4).tobytes() + _planes(values[values >= WIDE])
+
+
+def _from_nibbles(plain: bytes, count: int) -> Bits:
+    """Raises UserError where there are too few nibbles, or others than the list behind them has."""
+    pairs = np.frombuffer(plain, np.uint8, min(len(plain), (count + 1) // 2))
+    values = np.empty(2 * len(pairs), np.uint16)
+    values[::2], values[1::2] = pairs & 15, pairs >> 4
+    values = values[:count]
+    wide, behind = values == WIDE, _from_planes(plain[len(pairs) :])
+    if np.count_nonzero(wide) != len(behind):
+        raise UserError(f"lists {len(behind)} wide differences, not {np.count_nonzero(wide)}")
+    values[wide] = behind
+    return values
+
+
+def _planes(values: Bits) -> bytes:
+    """All low bytes, then all high ones."""
+    return values.astype("<u2", copy=False).view(np.uint8).reshape(-1, 2).T.tobytes()
+
+
+def _from_planes(plain: bytes) -> Bits:
+    pairs = np.frombuffer(plain, np.uint8, len(plain) // 2 * 2).reshape(2, -1).T
+    return np.ascontiguousarray(pairs).view("<u2").reshape(-1).astype(np.uint16, copy=False)
+
+
+def _negative(bits: Bits) -> Bits:
+    """All bits set where the highest one is, none elsewhere."""
+    return (bits.view(np.int16) >> 15).view(np.uint16)
+
 
 Weights = dict[str, dict[str, Tensor]]  # by network, as its state_dict has them
 
@@ -41,7 +127,7 @@ class TapeWriter:
     """The writer of one session's frames; hold the run's lock. Close it."""
 
     def __init__(self, run: Path, session: int, announce: Announce = silence) -> None:
-        self._file = segment.Appender(run, session, segment.TAPE, announce)
+        self._file = frames.Appender(run, session, frames.TAPE, announce)
         self._tensors: list[Any] = []
         self._before: Bits | None = None
         self._count = 0  # of frames in the file
@@ -61,7 +147,7 @@ class TapeWriter:
             self.close()
             self._tensors, self._before, self._count = tensors, None, 0
         now, rest = _packed([tensor for state in states.values() for tensor in state.values()])
-        data = frame.encode(now, self._before)
+        data = encode(now, self._before)
         data = len(data).to_bytes(8, "little") + data + rest
         size = self._file.append(step, data, tensors)
         self._before, self._last = now, step
@@ -83,9 +169,9 @@ class TapeReader:
     def __init__(self, run: Path) -> None:
         self.run = run
         self._segments: dict[Path, Segment] = {}
-        self._places: dict[int, Place] = {}
-        for path in segment.files(run):
-            own = segment.scan(path)
+        self._places: dict[int, FrameLocation] = {}
+        for path in frames.files(run):
+            own = frames.scan(path)
             if own.places and not all(map(_is_tensor, own.holds)):
                 own = Segment(
                     path, own.step, [], [], f"{path}: its first line is damaged; its frames are lost"
@@ -94,7 +180,7 @@ class TapeReader:
                 self._places = {step: place for step, place in self._places.items() if step < own.step}
             self._segments[path] = own
             self._places |= {place.step: place for place in own.places}
-        self._at: Place | None = None
+        self._at: FrameLocation | None = None
         self._integers: Bits | None = None
         self._rest = b""
 
@@ -140,17 +226,17 @@ class TapeReader:
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{place.path}: the frame of step {step} is damaged ({error})") from error
 
-    def _place(self, step: int) -> Place:
+    def _place(self, step: int) -> FrameLocation:
         if step not in self._places:
             raise UserError(f"{self.run.name}: its tape has no frame of step {step}")
         return self._places[step]
 
-    def _advance(self, place: Place, own: Segment) -> None:
-        data = segment.read_data(place)
+    def _advance(self, place: FrameLocation, own: Segment) -> None:
+        data = frames.read_data(place)
         split = 8 + int.from_bytes(data[:8], "little")
         count = sum(_numel(shape) for *_, dtype, shape in own.holds if _is_floating(dtype))
         try:
-            self._integers = frame.decode(data[8:split], count, self._integers)
+            self._integers = decode(data[8:split], count, self._integers)
         except UserError as error:
             raise UserError(f"{place.path}: the frame of step {place.step} {error}") from None
         self._rest, self._at = data[split:], place
@@ -163,11 +249,11 @@ def _packed(tensors: list[Tensor]) -> tuple[Bits, bytes]:
     others = [tensor.cpu().contiguous() for tensor in tensors if not tensor.is_floating_point()]
     row = torch.cat([tensor.to(torch.bfloat16) for tensor in floating]) if floating else torch.empty(0)
     bits = row.to(torch.bfloat16).view(torch.int16).cpu().numpy().view(np.uint16)
-    return frame.ordered(bits), b"".join(tensor.numpy().tobytes() for tensor in others)
+    return ordered(bits), b"".join(tensor.numpy().tobytes() for tensor in others)
 
 
 def _unpacked(tensors: Sequence[Any], integers: Bits, rest: bytes) -> Weights:
-    row = torch.from_numpy(frame.unordered(integers).view(np.int16)).view(torch.bfloat16)
+    row = torch.from_numpy(unordered(integers).view(np.int16)).view(torch.bfloat16)
     weights: Weights = {}
     at = offset = 0
     for network, name, dtype, shape in tensors:

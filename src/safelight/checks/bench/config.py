@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from safelight.config import Section
 
 
-class Check(Section):
+class CheckConfig(Section):
     """What is checked before training."""
 
     before_training: bool = Field(True, description="the quick checks at the start of `safelight train`")

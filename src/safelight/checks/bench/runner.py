@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 
 from safelight import checks
-from safelight.checks.bench.clock import NotTold, OutOfTime
 from safelight.checks.bench.finding import Checked, Finding, ordered
+from safelight.checks.bench.probes import NotTold, OutOfTime
 from safelight.checks.bench.subject import Subject
 from safelight.config import UserError
 

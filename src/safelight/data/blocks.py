@@ -1,0 +1,211 @@
+"""The rows of a pack while it is written: each at its own place in a file, in blocks, in any order.
+
+A block's record says what came of it and carries a checksum, and images have their digests, so that a packing
+that was killed goes on with the blocks whose rows are really in the files, whatever reached the disk first.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from safelight.data.source import NOT_MASKED, BadItem, ImageReader
+
+BLOCK = 64  # items at once, at most
+
+
+BLOCK_BYTES = 1 << 24  # bytes of pixels at once, at most, unless one item has more
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """A .npy file of fixed length, whose rows are read and written without mapping it into memory."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]  # (N, ...)
+
+    @property
+    def row(self) -> int:
+        """Bytes of a row."""
+        return math.prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
+
+    def create(self) -> None:
+        """Make the file, its rows zero; on most disks they take no place until they are written."""
+        with self.path.open("wb") as file:
+            npy.write_array_header_1_0(file, self._header())
+            file.truncate(file.tell() + self.row * self.shape[0])
+
+    def is_whole(self) -> bool:
+        """Whether the file is there, as long as it should be."""
+        size = self._start() + self.row * self.shape[0]
+        return self.path.exists() and self.path.stat().st_size == size
+
+    def write(self, start: int, rows: NDArray[Any]) -> None:
+        """Put rows at their place."""
+        content = np.ascontiguousarray(rows, self.dtype).data.cast("B")
+        with self.path.open("r+b", buffering=0) as file:
+            file.seek(self._start() + start * self.row)
+            while content:  # an unbuffered write may be a short one
+                content = content[file.write(content) :]
+
+    def read(self, start: int, count: int) -> NDArray[Any]:
+        """Some rows (count, ...); fewer where the file ends."""
+        with self.path.open("rb") as file:
+            file.seek(self._start() + start * self.row)
+            content = file.read(count * self.row)
+        whole = len(content) // self.row
+        return np.frombuffer(content[: whole * self.row], self.dtype).reshape(whole, *self.shape[1:])
+
+    def keep(
+        self,
+        items: NDArray[np.int64],
+        shape: tuple[int, ...],
+        change: Callable[[NDArray[Any], NDArray[np.int64]], NDArray[Any]],
+    ) -> ArrayFile:
+        """Only the rows of some items, ascending, in the same file.
+
+        change: (rows, their items) -> rows of `shape`, no larger than they were. Killed halfway, rows no
+        longer have their checksums, and are decoded again.
+        """
+        new = replace(self, shape=(len(items), *shape))
+        for start in range(0, len(items), BLOCK):
+            wanted = items[start : start + BLOCK]
+            held = self.read(int(wanted[0]), int(wanted[-1] - wanted[0]) + 1)
+            new.write(start, change(held[wanted - wanted[0]], wanted))
+        with self.path.open("r+b") as file:
+            npy.write_array_header_1_0(file, new._header())
+            file.truncate(new._start() + new.row * len(items))
+        return new
+
+    def _header(self) -> dict[str, Any]:
+        return {"descr": self.dtype, "fortran_order": False, "shape": self.shape}
+
+    def _start(self) -> int:
+        """Where the first row stands; NumPy leaves room in the header for the first axis to change."""
+        header = io.BytesIO()
+        npy.write_array_header_1_0(header, self._header())
+        return header.tell()
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """What came of a block of items."""
+
+    block: int
+    checksum: int  # of its digests and masks
+    bad: Mapping[int, str]  # item, reason
+    colour: bool  # whether any image has colour
+    classes: tuple[int, ...]  # class numbers in its masks
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> BlockRecord:
+        """Raises ValueError, KeyError or TypeError for a line that is torn."""
+        own = json.loads(line)
+        bad = {int(item): str(reason) for item, reason in own["bad"].items()}
+        return cls(own["block"], own["checksum"], bad, own["colour"], tuple(own["classes"]))
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Images, masks and digests of N items in a folder."""
+
+    folder: Path
+    count: int
+    shape: tuple[int, int, int]  # (H, W, C) of a slot; grey images take three channels where C was left open
+    masked: bool
+
+    @property
+    def images(self) -> ArrayFile:
+        return ArrayFile(self.folder / "images.npy", "|u1", (self.count, *self.shape))
+
+    @property
+    def masks(self) -> ArrayFile:
+        return ArrayFile(self.folder / "given-mask.npy", "|u1", (self.count, *self.shape[:2]))
+
+    @property
+    def digests(self) -> ArrayFile:
+        return ArrayFile(self.folder / "digests.npy", "<u8", (self.count, 2))
+
+    @property
+    def files(self) -> tuple[ArrayFile, ...]:
+        return (self.images, self.digests, self.masks) if self.masked else (self.images, self.digests)
+
+    @property
+    def block(self) -> int:
+        """Items in a block."""
+        return max(1, min(BLOCK, BLOCK_BYTES // self.images.row))
+
+    @property
+    def blocks(self) -> int:
+        return math.ceil(self.count / self.block)
+
+    def items(self, block: int) -> range:
+        """The items of a block."""
+        return range(block * self.block, min((block + 1) * self.block, self.count))
+
+    def fill(
+        self, block: int, reader: ImageReader, tick: Callable[[int], None] = lambda item: None
+    ) -> BlockRecord:
+        """Decode a block into its slots. tick: called after each item.
+
+        Raises UserError where the disk is at fault.
+        """
+        items = self.items(block)
+        images = np.zeros((len(items), *self.shape), np.uint8)
+        masks = np.full((len(items) * self.masked, *self.shape[:2]), NOT_MASKED, np.uint8)
+        digests = np.zeros((len(items), 2), np.uint64)
+        bad, colour, seen = {}, False, np.zeros(256, bool)
+        for place, item in enumerate(items):
+            try:
+                pixels = reader.read(item)
+            except BadItem as reason:
+                bad[item] = str(reason)
+            else:
+                images[place] = pixels.image
+                digests[place] = np.frombuffer(digest(images[place]), "<u8")
+                colour |= pixels.image.shape[2] > 1
+                if pixels.mask is not None:
+                    masks[place] = pixels.mask
+                    seen |= np.bincount(pixels.mask.ravel(), minlength=256) > 0
+            tick(item)
+        self.images.write(items.start, images)
+        self.digests.write(items.start, digests)
+        if self.masked:
+            self.masks.write(items.start, masks)
+        classes = tuple(np.flatnonzero(seen).tolist())
+        return BlockRecord(block, _checksum(digests, masks), bad, bool(colour), classes)
+
+    def holds(self, record: BlockRecord) -> bool:
+        """Whether the rows that a record speaks of are in the files."""
+        items = self.items(record.block)
+        digests = self.digests.read(items.start, len(items))
+        masks = self.masks.read(items.start, len(items)) if self.masked else np.zeros(0, np.uint8)
+        if _checksum(digests, masks) != record.checksum:
+            return False
+        rows = zip(items, self.images.read(items.start, len(items)), digests, strict=True)
+        return all(item in record.bad or digest(image) == own.tobytes() for item, image, own in rows)
+
+
+def _checksum(digests: NDArray[np.uint64], masks: NDArray[np.uint8]) -> int:
+    return zlib.crc32(masks.tobytes(), zlib.crc32(digests.tobytes()))
+
+
+def digest(image: NDArray[np.uint8]) -> bytes:
+    """16 bytes that stand for the pixels alone; their first eight place the item in the split."""
+    content = np.ascontiguousarray(image).data
+    return blake2b(content, digest_size=16, person=b"safelight split").digest()

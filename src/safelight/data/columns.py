@@ -1,0 +1,102 @@
+"""Columns of raw values become conditions: class names, numbers, features, each present or absent by item.
+
+A sample's conditions are present when it has every one of them (`Pack.present`): a method is told one
+bool a sample, so an image with a label but without its mask is trained unconditionally. Leave a condition
+that few images have out of the recipe (labels = false, mask = "none", attributes = []) to use the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safelight.config import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionColumn:
+    """One condition of N items.
+
+    values: label (N,) int64; attributes (N, A) float32; text (M, T) float32, of which item i owns the
+    rows first[i] to first[i + 1], one for each of its captions. Absent items hold zeros.
+    """
+
+    kind: Literal["label", "attributes", "text"]
+    size: int
+    values: NDArray[Any]
+    present: NDArray[np.bool_]  # (N,)
+    names: tuple[str, ...] = ()
+    first: NDArray[np.int64] | None = None  # (N + 1,), of text only
+
+
+def label(classes: NDArray[np.integer], names: tuple[str, ...]) -> ConditionColumn:
+    """Classes (N,) counted from 0, below zero where an item has none."""
+    values = np.asarray(classes, np.int64)
+    return ConditionColumn("label", len(names), np.maximum(values, 0), values >= 0, names)
+
+
+def label_by_name(values: Sequence[str | None]) -> ConditionColumn | None:
+    """Classes by name; whole numbers are ordered as numbers. None where fewer than two are told apart."""
+    found = {value for value in values if value is not None}
+    if len(found) < 2:
+        return None
+    whole = all(_is_whole(value) for value in found)
+    names = tuple(sorted(found, key=lambda name: (int(name), name))) if whole else tuple(sorted(found))
+    number = {name: index for index, name in enumerate(names)}
+    return label(np.array([-1 if value is None else number[value] for value in values]), names)
+
+
+def attributes(values: NDArray[np.floating], names: tuple[str, ...]) -> ConditionColumn:
+    """Numbers (N, A), not-a-number where one is missing: that item has no attributes."""
+    rows = np.asarray(values, np.float32).reshape(len(values), len(names))
+    present = np.isfinite(rows).all(1).reshape(-1)
+    return ConditionColumn(
+        "attributes", len(names), np.where(present[:, None], rows, np.float32(0)), present, names
+    )
+
+
+def text(features: NDArray[np.floating], first: NDArray[np.int64]) -> ConditionColumn:
+    """Features (M, T) of captions; item i owns rows first[i] to first[i + 1]."""
+    rows = np.asarray(features, np.float32)
+    return ConditionColumn("text", rows.shape[1], rows, np.diff(first) > 0, (), first)
+
+
+def number(value: object) -> float:
+    """A finite float32 of a number or its text; not-a-number where there is none. Raises ValueError."""
+    if value is None or value == "" or (isinstance(value, str) and value.strip().lower() in ("", "nan")):
+        return math.nan
+    if not isinstance(value, str | int | float):
+        raise ValueError("not a number")
+    try:
+        found = float(value)
+    except OverflowError as error:
+        raise ValueError("too large") from error
+    if math.isnan(found):
+        return math.nan
+    if abs(found) > float(np.finfo(np.float32).max):
+        raise ValueError("too large")
+    return found
+
+
+def classes_of(column: NDArray[Any], where: str) -> ConditionColumn:
+    """Classes of an array of whole numbers from 0, or of names. Raises UserError."""
+    if column.dtype.kind in "US":
+        made = label_by_name([str(value) for value in column.astype(str)])
+        if made is None:
+            raise UserError(f"{where}: names fewer than two classes; set data.labels=false")
+        return made
+    if column.dtype.kind not in "iub" or (column.size and column.min() < 0):
+        raise UserError(f"{where}: {column.dtype} is not classes; expected whole numbers from 0, or names")
+    count = int(column.max()) + 1 if column.size else 0
+    if count > max(1000, len(column)):
+        raise UserError(f"{where}: has a class {count - 1}; number the classes from 0 without gaps")
+    return label(column.astype(np.int64), tuple(map(str, range(max(count, 2)))))
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 19

@@ -1,0 +1,263 @@
+"""Image files to uint8 arrays of one size: rotation, modes, transparency, crop, resize; masks alongside.
+
+Of an animation the first frame is taken. Colour profiles are not applied.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from safelight.config import UserError
+from safelight.data.source import BadItem, Pixels
+from safelight.data.tree import Tree, tree_of
+from safelight.terminal import plain
+
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
+
+
+MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; Pillow's own limit
+
+
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+EXIF = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where Pillow puts it
+
+
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+DETAIL = 2  # times the size asked for, at least, is what Lanczos is given; cheaper filters come before it
+
+
+ASPECT = 0.02  # how far, relatively, a mask's proportions may be from its image's
+
+
+def open_image(file: IO[bytes]) -> Image.Image:
+    """An image file by its content, whatever its name says; only its header is read yet.
+
+    Only the formats above: Pillow would hand a PostScript file to a program. Raises DecompressionBombError
+    for one that would fill the memory, and whatever else Pillow raises for a broken file.
+    """
+    image = Image.open(file, formats=_formats())
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    return image
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Pillow's warnings of odd files, as it either makes pixels of them or raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats above that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 where the EXIF data are damaged, as the pixels may be whole."""
+    if image.format == "PNG":
+        image.load()  # it may stand behind the pixels
+    if image.format != "TIFF" and EXIF.isdisjoint(image.info):
+        return 1  # most images: asking Pillow takes as long as opening the file
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
+
+
+def height_width(image: Image.Image, turned: int) -> tuple[int, int]:
+    """The size of an image as it is to be seen, (H, W); turned: its orientation."""
+    return (image.width, image.height) if turned in SIDEWAYS else (image.height, image.width)
+
+
+def decode(image: Image.Image, turned: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """An opened image as a picture (H, W, C), upright, cropped about its centre and resized.
+
+    turned: its orientation. channels: 1, 3, or 0 for what the image has.
+    Raises BadItem for pixels without a known white.
+    """
+    longest = DETAIL * max(size)
+    image.draft(None, (longest, longest))  # JPEG only: decodes at 1/2, 1/4 or 1/8, a multiple faster
+    image = eight_bits(image)
+    if turned in UPRIGHT:
+        image = image.transpose(UPRIGHT[turned])
+    return fit(image, (*size, channels or len(image.getbands())))
+
+
+def decode_mask(
+    image: Image.Image, size: tuple[int, int], whole: tuple[int, int], classes: int | None
+) -> NDArray[np.uint8]:
+    """An opened mask as class numbers (H, W), cropped like its image, nearest neighbour.
+
+    Class numbers are grey levels or palette entries. whole: the (H, W) of its image before the crop.
+    Raises BadItem where it does not go with the image, holds colours, or a class beyond `classes`.
+    """
+    turned = orientation(image)
+    ids = _class_numbers(image)
+    if turned in UPRIGHT:
+        ids = ids.transpose(UPRIGHT[turned])
+    if abs(ids.height * whole[1] - ids.width * whole[0]) > ASPECT * ids.height * whole[1]:
+        raise BadItem(f"is {ids.height}x{ids.width} (height x width), but the image {whole[0]}x{whole[1]}")
+    values = np.asarray(_cropped(ids, size, Image.Resampling.NEAREST))
+    if classes is not None and ((values >= classes) & (values != 255)).any():
+        raise BadItem(f"holds class {values[values != 255].max()}; data.mask_classes is {classes}")
+    return values
+
+
+def fit(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """An image of mode L or RGB cropped about its centre and resized to `shape` (H, W, C)."""
+    mode = "L" if shape[2] == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
+    return np.asarray(_cropped(image, shape[:2], Image.Resampling.LANCZOS)).reshape(shape)
+
+
+def _cropped(image: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
+    height, width = size
+    if image.size == (width, height):
+        return image
+    scale = min(image.width / width, image.height / height)
+    left = max(0.0, (image.width - scale * width) / 2)
+    top = max(0.0, (image.height - scale * height) / 2)
+    crop = (left, top, image.width - left, image.height - top)
+    gap = DETAIL if how is Image.Resampling.LANCZOS else None
+    return image.resize((width, height), how, box=crop, reducing_gap=gap)
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """The image in mode L or RGB; 16-bit greys are scaled to 255, transparency is laid on white."""
+    grey = image.mode in GREY_MODES
+    if image.mode == "F":
+        raise BadItem("floating-point pixels have no known white")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise BadItem("pixels beyond 16 bits have no known white")
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode in ("L", "RGB") else image.convert("L" if grey else "RGB")
+
+
+def _class_numbers(image: Image.Image) -> Image.Image:
+    """The mask in mode L, a class number a pixel. Raises BadItem."""
+    if image.mode in ("P", "L", "1"):
+        return Image.fromarray(np.asarray(image).astype(np.uint8))
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 255:
+            raise BadItem("holds numbers beyond 255")
+        return Image.fromarray(values.astype(np.uint8))
+    if image.mode in ("LA", "PA"):
+        return Image.fromarray(np.asarray(image)[:, :, 0])
+    if image.mode in ("RGB", "RGBA"):
+        values = np.asarray(image)
+        if (values[:, :, 1:3] == values[:, :, :1]).all():  # a grey saved as colour
+            return Image.fromarray(np.ascontiguousarray(values[:, :, 0]))
+    raise BadItem("has colours; expected class numbers as grey levels or palette entries")
+
+
+# --- Decoding items that are files: an image, and its mask where it has one ---
+
+
+@dataclass(frozen=True, eq=False)
+class FileReader:
+    """Reads items out of a tree; told of in plain values, so that another process can do so too."""
+
+    tree: Tree
+    files: Sequence[str]
+    masks: Sequence[str | None]  # by item; empty where none has one
+    size: tuple[int, int]  # (H, W) to make
+    like: str | None  # the image whose size all must have; None: they are cropped and resized
+    channels: int  # 1, 3, or 0 for what each image has
+    mask_classes: int | None = None
+
+    def read(self, index: int) -> Pixels:
+        """The item decoded. Raises BadItem, or UserError where the disk is at fault or sizes differ."""
+        name = self.files[index]
+        try:
+            with self.tree.open(name) as file, open_image(file) as image:
+                turned = orientation(image)
+                whole = height_width(image, turned)
+                if self.like is not None and whole != self.size:
+                    raise self._differ(name, whole)
+                pixels = decode(image, turned, self.size, self.channels)
+        except Exception as error:
+            raise blamed(error, name) from error
+        return Pixels(pixels, self.mask(index, self.size, whole))
+
+    def mask(self, index: int, size: tuple[int, int], whole: tuple[int, int]) -> NDArray[np.uint8] | None:
+        """The item's mask at a size (H, W), None where it has none; whole: the (H, W) of its image.
+
+        Raises BadItem or UserError.
+        """
+        name = self.masks[index] if self.masks else None
+        if name is None:
+            return None
+        try:
+            with self.tree.open(name) as file, open_image(file) as image:
+                return decode_mask(image, size, whole, self.mask_classes)
+        except Exception as error:
+            raise blamed(error, name, "its mask: ") from error
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values, from which `reader_of` makes it again."""
+        return {**vars(self), "tree": self.tree.describe()}
+
+    def _differ(self, name: str, whole: tuple[int, int]) -> UserError:
+        height, width = self.size
+        return UserError(
+            f"data.size: is needed, as images differ: {plain(self.like or '')} is {height}x{width} "
+            f"(height x width), {plain(name)} is {whole[0]}x{whole[1]}; "
+            f"for example data.size={min(*self.size, *whole)}"
+        )
+
+
+def reader_of(description: Mapping[str, Any]) -> FileReader:
+    """The reader that `describe` told of."""
+    size = (int(description["size"][0]), int(description["size"][1]))
+    return FileReader(**{**description, "tree": tree_of(description["tree"]), "size": size})
+
+
+def blamed(error: Exception, name: str, what: str = "") -> Exception:
+    """What a decoder raised, told apart: BadItem where the file is at fault, UserError where the disk is."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, PermissionError):
+        return UserError(f"{plain(name)}: cannot be read ({error.strerror})")
+    if isinstance(error, UnidentifiedImageError):
+        reason = "not an image"
+    elif isinstance(error, Image.DecompressionBombError):
+        reason = "over 178 million pixels, a decompression bomb or to be made smaller"
+    elif isinstance(error, PermissionError):
+        reason = "permission denied"
+    else:  # decoders raise anything at all for broken content
+        reason = plain(str(error).partition("\n")[0]) or type(error).__name__
+    return BadItem(f"{what}{reason}")

@@ -1,0 +1,122 @@
+"""Text features, computed beforehand or now, laid beside their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safelight.config import UserError
+from safelight.data import columns
+from safelight.data.columns import ConditionColumn
+from safelight.data.npz import Array, open_arrays
+from safelight.data.source import Items, Progress, Source, key, stamp
+from safelight.language import TextEncoder
+from safelight.terminal import plain
+
+ENCODED = 256  # texts at once
+
+
+def with_features(source: Source, path: str) -> Source:
+    """The source with the text condition of data.text_features. Raises UserError where there is no file."""
+    try:
+        state = stamp(Path(path))
+    except OSError as error:
+        raise UserError(f"data.text_features: {path} cannot be read ({error.strerror})") from error
+
+    def items() -> Items:
+        found = source.items()
+        column = text_column(f"data.text_features: {path}", open_arrays(path), found.names, found.texts)
+        return replace(found, columns={**found.columns, "text": column})
+
+    return Source(source.name, key(source.key, state), items)
+
+
+def with_encoder(source: Source, encoder: TextEncoder, progress: Progress | None = None) -> Source:
+    """The source with its captions' features as text condition. Raises UserError where there are no captions.
+
+    They are computed once, when the pack is made, and kept in it.
+    """
+
+    def items() -> Items:
+        found = source.items()
+        captions = [text for own in found.texts for text in own]
+        if not captions:
+            raise UserError(
+                f"data.text_encoder: {plain(source.name)} has no captions; take it out of the recipe"
+            )
+        features = np.zeros((len(captions), encoder.size), np.float32)
+        places: dict[str, list[int]] = {}  # captions that come again are encoded once
+        for place, text in enumerate(captions):
+            places.setdefault(text, []).append(place)
+        texts = list(places)
+        for start in range(0, len(texts), ENCODED):
+            part = texts[start : start + ENCODED]
+            for text, row in zip(part, encoder.encode(part), strict=True):
+                features[places[text]] = row
+            if progress:
+                progress(f"features of captions ({encoder.name})", start + len(part), len(texts))
+        counts = np.array([len(own) for own in found.texts], np.int64)
+        return replace(found, columns={**found.columns, "text": columns.text(features, _starts(counts))})
+
+    return Source(source.name, key(source.key, encoder.digest), items)
+
+
+def text_column(
+    where: str, arrays: Mapping[str, Array], names: Sequence[str], texts: Sequence[Sequence[str]]
+) -> ConditionColumn:
+    """The text condition of N items with M captions from arrays computed before.
+
+    One array holds a row for each caption (M, T) or each image (N, T), images in the order of their sorted
+    names, or several for each image (N, K, T). `features` (n, T) or (n, K, T) beside `names` (n,) belong
+    to the images of those names; others have no text. Raises UserError.
+    """
+    features = check_features(where, arrays)
+    each = features.shape[1] if features.ndim == 3 else 1
+    rows = features.reshape(-1, features.shape[-1])
+    if "names" in arrays:
+        places = _places(where, arrays["names"], len(features), names)
+        kept = places[places >= 0]
+        wanted = (kept[:, None] * each + np.arange(each)).ravel()
+        return columns.text(rows[wanted], _starts((places >= 0) * each))
+    captions = np.array([len(own) for own in texts] or [0], np.int64)
+    if features.ndim == 2 and len(features) == captions.sum():
+        return columns.text(rows, _starts(captions))
+    if len(features) != len(names):
+        raise UserError(
+            f"{where} has {len(features)} rows for {len(names)} images and {captions.sum()} captions"
+        )
+    return columns.text(rows, _starts(np.full(len(names), each)))
+
+
+def check_features(where: str, arrays: Mapping[str, Array]) -> Array:
+    """The features among arrays: (n, T) or (n, K, T), finite. Raises UserError."""
+    features = arrays.get("features", arrays.get("", np.zeros(0)))
+    if features.dtype.kind != "f" or features.ndim not in (2, 3) or 0 in features.shape:
+        held = ", ".join(f"{name or 'array'} {array.dtype} {array.shape}" for name, array in arrays.items())
+        raise UserError(
+            f"{where} holds {plain(held)[:200] or 'nothing'}; expected floating-point features of "
+            "(images, T), (captions, T) or (images, K, T)"
+        )
+    if not np.isfinite(features).all():
+        raise UserError(f"{where} holds numbers that are not finite")
+    return features
+
+
+def _places(where: str, listed: Array, count: int, names: Sequence[str]) -> NDArray[np.int64]:
+    """The row of each item (N,), -1 where it is not listed."""
+    rows = {str(name): row for row, name in enumerate(listed.astype(str).ravel())}
+    if len(rows) != count:
+        raise UserError(f"{where} has {len(rows)} different names for {count} features")
+    places = np.array([rows.get(name, -1) for name in names], np.int64)
+    if places.max() < 0:
+        raise UserError(f"{where} names none of the images; they are called {plain(names[0])} and so on")
+    return places
+
+
+def _starts(counts: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Where each item's rows begin, and the last ends: (N + 1,)."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -1,0 +1,75 @@
+"""Traversals as they are asked for: sliders, principal components or directions, also from a specimen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from safelight.config import UserError
+from safelight.data.stream import Stream, examples
+from safelight.explore import directions, specimens, traverse
+from safelight.explore.specimens import Start, specimen, start_of
+from safelight.functional import sliders
+from safelight.randomness import RowDraw
+from safelight.store.directory import RunDirectory
+from safelight.types import Batch, Panel
+
+ENCODED = 1000  # real images whose latents have components
+
+
+@dataclass(frozen=True)
+class GridRequest:
+    """What is asked for: one of attributes, components and directions."""
+
+    attributes: Sequence[str]
+    components: Sequence[int]
+    directions: Sequence[str]
+    rows: int
+    columns: int
+    seed: int  # of the latents
+    specimen: str | None = None  # whose latent a direction starts from
+
+
+def travelled(model: traverse.Model, stream: Stream, directory: RunDirectory, asked: GridRequest) -> Panel:
+    """The figure. Raises UserError for a slider, a component, a direction, a specimen that is not there."""
+    if sum(map(bool, (asked.attributes, asked.components, asked.directions))) != 1:
+        raise UserError(
+            "traverse: state either attributes, such as hair=0..1, or components, such as 1, "
+            "or directions, such as pca:1"
+        )
+    if asked.specimen and not asked.directions:
+        raise UserError(f"specimen {asked.specimen}: only directions start from one, such as pca:1")
+    moved = [sliders.read(text, model.spec) for text in asked.attributes]
+    wanted = [directions.read(text) for text in asked.directions]
+    if asked.specimen:
+        start = _start(model, stream, directory, asked.specimen)
+        return directions.along(
+            model, wanted, asked.columns, start.given, start.present, start.draw, start.latent
+        )
+    real = examples(stream, max(asked.rows, ENCODED if asked.components else 0))
+    if not len(real.x):  # of data without conditions, every item will do
+        real = stream.held_out(ENCODED)
+    rows = 1 if len(wanted) > 1 else asked.rows
+    which = torch.arange(rows, device=real.present.device) % len(real.x)
+    given, present = {name: value[which] for name, value in real.given.items()}, real.present[which]
+    if moved:
+        return traverse.along_conditions(model, moved, asked.columns, given, present, asked.seed)
+    if wanted:
+        draw = RowDraw(asked.seed, 0, "sample", range(rows), present.device)
+        return directions.along(model, wanted, asked.columns, given, present, draw)
+    axes = traverse.components(traverse.encoded(model, real, asked.seed))
+    return traverse.along_components(model, axes, asked.components, asked.columns, given, present, asked.seed)
+
+
+def _start(model: traverse.Model, stream: Stream, directory: RunDirectory, id: str) -> Start:
+    """What a specimen is made from, drawn or found."""
+    one, device = specimen(id), stream.device
+    if one.name:
+        return specimens.read(directory, one, model.spec, device)
+
+    def real(count: int) -> Batch:
+        return examples(stream, count)
+
+    return start_of(one, model.method, model.spec, stream.seed, device, real)

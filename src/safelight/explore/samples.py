@@ -1,0 +1,128 @@
+"""Samples: images and what they were asked to be, and how they are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from safelight.config import UserError
+from safelight.data.stream import Stream
+from safelight.recipe import Recipe
+from safelight.render.sheet import Images, Picture, coloured, sheet
+from safelight.render.sheet_file import encode_png, save_png
+from safelight.samplers.generate import generate
+from safelight.store.durable import sweep
+from safelight.types import Autocast, DataSpec, Method
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images from a run."""
+
+    images: NDArray[np.uint8]  # (N, H, W, C)
+    given: Mapping[str, NDArray[Any]]  # by condition (N, ...)
+    present: NDArray[np.bool_]  # (N,) False = unconditional
+    spec: DataSpec
+    how: Mapping[str, Any]  # [sample] as it was used
+
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows samples: as their contact sheet."""
+        return encode_png(contact_sheet(self.images, self.spec, "", self.given.get("label")))
+
+    def save(self, out: str | Path) -> Path:
+        """Write a contact sheet (.png), arrays (.npz), or one PNG each into a folder (no suffix).
+
+        The .npz holds images (N, H, W, C) uint8, present (N,) and an array for each condition.
+        Raises UserError.
+        """
+        out = Path(out)
+        require_place(out)
+        try:
+            if out.suffix == ".png":
+                sweep(out.parent, name=out.name)
+                draw_sheet(self.images, self.spec, "", out, self.given.get("label"))
+            elif out.suffix == ".npz":
+                arrays: dict[str, Any] = {"images": self.images, "present": self.present, **self.given}
+                np.savez_compressed(out, **arrays)
+            else:
+                out.mkdir(parents=True, exist_ok=True)
+                for number, image in enumerate(self.images):
+                    grey = image.shape[2] == 1
+                    Image.fromarray(image[:, :, 0] if grey else image).save(out / f"{number:06d}.png")
+        except OSError as error:
+            raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
+        return out
+
+
+def require_place(out: Path) -> None:
+    """Raises UserError where samples cannot be written there, or would lie among other files."""
+    if out.suffix and out.suffix not in (".png", ".npz"):
+        raise UserError(f"{out}: ends in none of .png (a sheet), .npz (arrays), nothing (a folder)")
+    if out.is_dir() and (out.suffix or any(out.iterdir())):
+        raise UserError(f"{out}: is a folder that holds files already; choose a new one")
+
+
+MASKS = 8  # items of the rows of image, mask and sample
+
+
+def columns(classes: int, count: int) -> int | None:
+    """Columns of a sheet: one for each class where that makes whole rows; None for as square as can be."""
+    return classes if 1 < classes <= 20 and count >= classes else None
+
+
+def contact_sheet(
+    images: Images,
+    spec: DataSpec,
+    caption: str,
+    labels: NDArray[np.int64] | None = None,
+    prompts: Sequence[str] = (),
+) -> Image.Image:
+    """A contact sheet: a column for each class where the samples take the classes in turn.
+
+    labels: (N,) the classes asked for; by default in turn, where the data have nothing but classes.
+    prompts: texts, each of as many images one after another: a row for each.
+    """
+    if prompts and "text" in spec.conditions:
+        return sheet(images, len(images) // len(prompts), row_labels=prompts, caption=caption)
+    alone = set(spec.conditions) == {"label"}
+    in_turn = np.arange(len(images)) % max(spec.classes, 1)
+    turns = alone if labels is None else np.array_equal(labels, in_turn)
+    wide = columns(spec.classes, len(images)) if turns else None
+    names = spec.conditions["label"].names if wide else ()
+    return sheet(images, wide, column_labels=names, caption=caption)
+
+
+def draw_sheet(
+    images: Images,
+    spec: DataSpec,
+    caption: str,
+    path: Path,
+    labels: NDArray[np.int64] | None = None,
+    prompts: Sequence[str] = (),
+) -> None:
+    """Save a `contact_sheet` as PNG."""
+    save_png(contact_sheet(images, spec, caption, labels, prompts), path)
+
+
+def mask_rows(
+    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
+) -> Picture | None:
+    """Held-out images, their masks, and samples that follow those, in three rows; None without masks."""
+    pack = stream.pack
+    items = pack.held_out[pack.present[pack.held_out]][:MASKS]
+    if "mask" not in pack.given or not len(items) or not getattr(method, "draws", True):
+        return None
+    real = stream.pick(items)
+    x = generate(method, nets, recipe.preview, real.given, real.present, recipe.watch.seed, autocast)
+    samples, images = stream.space.to_pixels(x), np.asarray(pack.images[items])
+    masks = coloured(np.asarray(pack.given["mask"][items]), pack.described["mask"][1])
+    rows = [np.broadcast_to(own, masks.shape) for own in (images, masks, samples)]
+    caption = "Held-out images, their masks, and what those are made into."
+    return Picture(np.stack(rows), ("image", "mask", "sample"), (), caption)

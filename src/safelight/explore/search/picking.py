@@ -1,0 +1,178 @@
+"""A person as the judge: a sheet of candidates, what is picked from it, and the next sheet bred from that.
+
+The journal holds the picks, a line a sheet, and all else follows from them and the seed: a command that is
+repeated, or was killed, loses and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from safelight.config import UserError
+from safelight.data.source import Progress
+from safelight.explore.latent_model import Studio
+from safelight.explore.search.objectives import PICK, check
+from safelight.explore.search.optimisers import Candidates
+from safelight.explore.search.result import keep
+from safelight.explore.search.run import open_studio
+from safelight.explore.search.settings import Wish, name_of, settings_of
+from safelight.explore.search.taste import Taste
+from safelight.explore.specimens import FOLDER, Specimen
+from safelight.render.sheet import sheet
+from safelight.render.sheet_file import save_png
+from safelight.store import results
+from safelight.store.directory import RunDirectory
+from safelight.store.results import SearchDirectory
+from safelight.types import Tell
+
+SHEET = 24  # candidates, where nothing is said
+
+
+SHOWN = 48  # of all that was picked, the last ones
+
+
+NONE = "none"
+
+
+def pick(
+    directory: RunDirectory,
+    wish: Wish,
+    picked: str | None,
+    tell: Tell = lambda line: None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Take the picks from a sheet, if any, and draw the next one. Returns what result.json says.
+
+    picked: "2.3,2.7", of sheet 2 the third and the seventh; "2.none". Raises UserError.
+    """
+    if wish.method != "auto" or wish.generations is not None or wish.budget is not None:
+        raise UserError(
+            "--objective pick: goes on as long as you pick; leave out --method, --generations, --budget"
+        )
+    asked = replace(wish, population=wish.population or SHEET, generations=1).search()
+    check(asked.objectives, asked.prompt)
+    studio = open_studio(directory, wish, asked, tell, progress)
+    settings = settings_of(asked, PICK, studio, [])
+    place = results.directory(directory.path, wish.name or name_of(asked, settings))
+    with place.begun(settings):
+        taste = Taste(Candidates(studio.space, asked.population, 1, asked.seed))
+        before = [line["picked"] for line in place.lines()]
+        for rows in before:
+            taste.pick(rows)
+        if picked is not None and (rows := _new(picked, before, asked.population)) is not None:
+            _keep(place, studio, taste, rows)
+            place.append({"picked": rows})
+            before.append(rows)
+            taste.pick(rows)
+        result = _result(place, studio, taste, before, asked.prompt, progress)
+        place.end(result)
+    return {**result, "folder": str(place.path)}
+
+
+def read_picks(text: str, population: int) -> tuple[int, list[int]]:
+    """The sheet and the rows, from 0, of "2.3,2.7" or "2.none". Raises UserError."""
+    found = [re.fullmatch(rf"(\d{{1,6}})\.(\d{{1,6}}|{NONE})", part.strip()) for part in text.split(",")]
+    marks = [one.groups() for one in found if one]
+    numbers = [int(number) for _, number in marks if number != NONE]
+    alone = len(numbers) == len(marks) or len(marks) == 1  # none, and nothing beside it
+    of_one = len({on for on, _ in marks}) == 1
+    there = len(set(numbers)) == len(numbers) and all(1 <= number <= population for number in numbers)
+    if len(marks) < len(found) or not (alone and of_one and there):
+        raise UserError(
+            f"--picked {text}: expected numbers of one sheet, 1 to {population}, such as 2.3,2.7, or 2.{NONE}"
+        )
+    return int(marks[0][0]), [number - 1 for number in numbers]
+
+
+def _new(text: str, before: Sequence[list[int]], population: int) -> list[int] | None:
+    """The picks from the newest sheet; None where they were taken before. Raises UserError."""
+    number, rows = read_picks(text, population)
+    newest = len(before) + 1
+    if number == newest:
+        return rows
+    if not 1 <= number < newest:
+        raise UserError(f"--picked {text}: there is no sheet {number} yet; the newest is sheet {newest}")
+    if sorted(before[number - 1]) != sorted(rows):
+        was = ", ".join(ids(number, before[number - 1])) or NONE
+        raise UserError(
+            f"--picked {text}: of sheet {number} {was} was picked; the newest is sheet {newest}, and another "
+            "--name begins anew"
+        )
+    return None
+
+
+def ids(number: int, rows: Sequence[int]) -> list[str]:
+    """What candidates of a sheet are called on it."""
+    return [f"{number}.{row + 1}" for row in rows]
+
+
+def _specimens(place: SearchDirectory, step: int, number: int, rows: Sequence[int]) -> list[Specimen]:
+    """What picks are called among the specimens of the run."""
+    return [Specimen(step, 0, f"{place.name}-{number}-{row + 1}") for row in rows]
+
+
+def _keep(place: SearchDirectory, studio: Studio, taste: Taste, rows: Sequence[int]) -> None:
+    names = _specimens(place, studio.reached.step, taste.sheet, rows)
+    told = [{"search": place.name, "picked": one} for one in ids(taste.sheet, rows)]
+    keep(studio, taste.points[list(rows)], names, told)
+
+
+def _result(
+    place: SearchDirectory,
+    studio: Studio,
+    taste: Taste,
+    before: Sequence[list[int]],
+    prompt: str | None,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    step = studio.reached.step
+    kept = [str(one) for number, rows in enumerate(before, 1)
+            for one in _specimens(place, step, number, rows)]  # fmt: skip
+    named = [one for number, rows in enumerate(before, 1) for one in ids(number, rows)]
+    files = {"sheet": _sheet(place, studio, taste, prompt, progress)}
+    if kept:
+        files["picked"] = place.path / "picked.png"
+        pictures = [_pixels(studio.directory.path / FOLDER / f"{one}.png") for one in kept[-SHOWN:]]
+        caption = "picked, sheet by sheet" + (f": {prompt}" if prompt else "")
+        save_png(sheet(np.stack(pictures), frames=named[-SHOWN:], caption=caption), files["picked"])
+    return {
+        "name": place.name,
+        "method": PICK,
+        "sheet": taste.sheet,
+        "candidates": ids(taste.sheet, range(len(taste.points))),
+        "picked": [ids(number, rows) for number, rows in enumerate(before, 1)],
+        "specimens": kept,
+        "files": {name: str(path) for name, path in files.items()},
+    }
+
+
+def _sheet(
+    place: SearchDirectory, studio: Studio, taste: Taste, prompt: str | None, progress: Progress | None
+) -> Path:
+    """The newest sheet, drawn unless it was."""
+    path = place.path / f"sheet-{taste.sheet}.png"
+    if not path.exists():
+        images = []
+        for done, x in enumerate(taste.points.to(studio.device), 1):
+            images.append(studio.picture(studio.space.latents(x[None])))
+            if progress:
+                progress("candidates", done, len(taste.points))
+        caption = f"sheet {taste.sheet}" + (f": {prompt}" if prompt else "")
+        frames = ids(taste.sheet, range(len(images)))
+        save_png(sheet(np.stack(images), min(8, len(images)), frames=frames, caption=caption), path)
+    return path
+
+
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    """A specimen's picture (H, W, C)."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]

@@ -1,0 +1,150 @@
+"""One budget of evaluations, split between candidates and generations in several ways, by seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safelight.config import UserError
+from safelight.data.source import Progress
+from safelight.explore.search.objectives import PICK
+from safelight.explore.search.run import run_search
+from safelight.explore.search.settings import Wish
+from safelight.render.figure_file import to_png, to_svg
+from safelight.render.search_plot import SUMMED, search_figure
+from safelight.store import results as searches
+from safelight.store.directory import RunDirectory
+from safelight.store.durable import write_bytes, write_text
+from safelight.store.results import SearchDirectory
+from safelight.types import Tell
+
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class SplitCell:
+    """A split: candidates of a generation, and generations."""
+
+    population: int
+    generations: int
+
+    def __str__(self) -> str:
+        return f"{self.population}x{self.generations}"
+
+
+def read_split(text: str, budget: int | None) -> list[SplitCell]:
+    """The cells of "100x1000,200x500", all of one budget. Raises UserError."""
+    found = [re.fullmatch(r"(\d{1,7})x(\d{1,7})", part.strip()) for part in text.split(",")]
+    cells = [SplitCell(int(one[1]), int(one[2])) for one in found if one]
+    if len(cells) < len(found) or not all(own.population and own.generations for own in cells):
+        raise UserError(f"--split {text}: expected POPULATIONxGENERATIONS, such as 100x1000,200x500")
+    if len(set(cells)) < len(cells):
+        raise UserError(f"--split {text}: names a split twice")
+    wanted = budget or cells[0].population * cells[0].generations
+    for own in cells:
+        if own.population * own.generations != wanted:
+            made = own.population * own.generations
+            raise UserError(f"--split {own}: makes {made:,} evaluations, not {wanted:,} as the others must")
+    return cells
+
+
+def run_split(
+    directory: RunDirectory,
+    wish: Wish,
+    cells: Sequence[SplitCell],
+    seeds: int = SEEDS,
+    tell: Tell = lambda line: None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Search with every split and seed, one after the other; those that have ended are not made again.
+
+    Returns a row for each split. Cut off, the same words go on. Raises UserError.
+    """
+    if wish.population is not None or wish.generations is not None:
+        raise UserError("--split: states population and generations; leave out --population, --generations")
+    if PICK in wish.objectives:
+        raise UserError("--split: compares scores, and --objective pick has none")
+    curves: dict[str, list[NDArray[np.float64]]] = {}
+    each = cells[0].population * cells[0].generations
+    results: list[dict[str, Any]] = []
+    for cell in cells:
+        for seed in range(wish.seed, wish.seed + seeds):
+            named = f"{wish.name}-{cell}-{seed}" if wish.name else None
+            size = replace(wish, population=cell.population, generations=cell.generations, budget=None)
+            one = replace(size, seed=seed, keep=1, name=named)
+            within = _within(progress, len(results) * each, len(cells) * seeds * each)
+            results.append(run_search(directory, one, tell, within))
+            curves.setdefault(str(cell), []).append(_best_so_far(Path(results[-1]["folder"])))
+    name = f"{wish.name}-split" if wish.name else _name([str(result["name"]) for result in results])
+    return _concluded(searches.directory(directory.path, name), cells, results, curves)
+
+
+def _within(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Progress of one search as that of all."""
+    if progress is None:
+        return None
+
+    def told(what: str, done: int, _: int) -> None:
+        if what == "evaluations":
+            progress(what, before + done, total)
+
+    return told
+
+
+def _best_so_far(folder: Path) -> NDArray[np.float64]:
+    """The best score after every evaluation of a search."""
+    totals = [total for line in SearchDirectory(folder).lines() for total in line["totals"]]
+    return np.maximum.accumulate(np.array(totals, np.float64))
+
+
+def _name(searched: Sequence[str]) -> str:
+    """By what the searches are called, with one digest for all of theirs."""
+    digest = blake2b(" ".join(searched).encode(), digest_size=3).hexdigest()
+    return f"{searched[0].rpartition('-')[0]}-split-{digest}"
+
+
+def _concluded(
+    place: SearchDirectory,
+    cells: Sequence[SplitCell],
+    results: Sequence[dict[str, Any]],
+    curves: dict[str, list[NDArray[np.float64]]],
+) -> dict[str, Any]:
+    """The table and its figure, in a folder beside the searches'."""
+    rows = []
+    for cell in cells:
+        last = np.array([own[-1] for own in curves[str(cell)]])
+        rows.append(
+            {
+                "population": cell.population,
+                "generations": cell.generations,
+                "evaluations": len(curves[str(cell)][0]),
+                "best": float(last.mean()),
+                "spread": float(last.std(ddof=1)) if len(last) > 1 else None,
+                "by seed": last.tolist(),
+            }
+        )
+    first = results[0]
+    titles = list(first["objectives"])
+    score = titles[0] if len(titles) == 1 else SUMMED
+    usual = float(np.mean([result["usual"]["best"] for result in results]))
+    figure = search_figure(curves, score, usual)
+    result = {
+        "name": place.name,
+        "method": first["method"],
+        "rows": rows,
+        "usual": first["usual"],
+        "searches": [own["name"] for own in results],
+        "files": {"curve": str(place.path / "curve.png")},
+    }
+    with place.begun({"split": [str(cell) for cell in cells], "searches": result["searches"]}):
+        write_bytes(place.path / "curve.png", to_png(figure))
+        write_text(place.path / "curve.svg", to_svg(figure))
+        place.end(result)
+    return result

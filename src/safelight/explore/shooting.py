@@ -1,0 +1,219 @@
+"""Many pictures of a run, each taken once. They wait in a folder until all are there, so that a film that is
+cut off goes on where it was; several processes share the work.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from safelight.config import UserError
+from safelight.explore.camera import Camera, FilmSubject, Picture
+from safelight.loading.replay import MATCHES, SURE
+from safelight.render.sheet_file import open_picture
+from safelight.store import checkpoint_files, durable
+from safelight.store.directory import RunDirectory
+from safelight.store.durable import mendable, sweep, write_bytes
+from safelight.store.frames import ReelReader
+from safelight.store.tape import TapeReader
+from safelight.types import Tell
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
+
+
+PLAN = "film.json"
+
+
+POLL = 0.2  # seconds between two looks at what the workers have done
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A frame: pictures that are taken with the weights of one step."""
+
+    number: int  # from 0
+    step: int
+    subjects: tuple[FilmSubject, ...]
+
+    @property
+    def file(self) -> str:
+        """Its name in the folder where frames wait."""
+        return f"{self.number:06d}.png"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the weights of the pictures came from, and how sure that is."""
+
+    frames: Mapping[str, int]  # by "live", "tape", "checkpoint", "replay"
+    verdict: str  # "exact", or what the worst of them is
+
+
+def shoot(
+    directory: RunDirectory,
+    shots: Sequence[Shot],
+    folder: Path,
+    how: Mapping[str, Any],
+    workers: int = 1,
+    tell: Tell = lambda line: None,
+    progress: Progress = lambda what, done, total: None,
+) -> Sources:
+    """Take what is missing of the shots in a folder, `Shot.file` each. Raises UserError.
+
+    how: keys of [sample] to change. A folder with pictures of other shots is emptied first.
+    """
+    _prepare(folder, directory, shots, how)
+    missing = sorted(
+        (shot for shot in shots if not (folder / shot.file).exists()), key=lambda shot: shot.step
+    )
+    if len(missing) < len(shots):
+        tell(f"{len(shots) - len(missing)} of {len(shots)} frames are there already")
+    done = len(shots) - len(missing)
+    if workers == 1 or len(missing) < 2:
+        for line in _work(
+            directory.path,
+            missing,
+            folder,
+            how,
+            None,
+            tell,
+            lambda n: progress("frames", done + n, len(shots)),
+        ):
+            tell(line)
+        return _sources(folder, shots)
+    pieces = _pieces(missing, workers, _cheap(directory))
+    context = get_context("spawn")  # a fork would share torch's threads, which do not survive it
+    with ProcessPoolExecutor(len(pieces), mp_context=context) as pool:
+        jobs = [
+            pool.submit(_work, directory.path, piece, folder, how, torch.get_num_threads())
+            for piece in pieces
+        ]
+        while not all(job.done() for job in jobs):
+            time.sleep(POLL)
+            progress("frames", sum((folder / shot.file).exists() for shot in shots), len(shots))
+        for line in dict.fromkeys(line for job in jobs for line in job.result()):
+            tell(line)
+    return _sources(folder, shots)
+
+
+def pictures_of(folder: Path, shot: Shot) -> NDArray[np.uint8]:
+    """The pictures of a shot that was taken, (n, H, W, C). Raises UserError."""
+    pixels = np.asarray(open_picture(folder / shot.file))
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    return pixels.reshape(len(shot.subjects), -1, *pixels.shape[1:])
+
+
+def _work(
+    path: Path,
+    shots: Sequence[Shot],
+    folder: Path,
+    how: Mapping[str, Any],
+    threads: int | None,
+    tell: Tell | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[str]:
+    """Take some shots, their steps increasing. Returns lines for the user that could not be told at once."""
+    if threads is not None:
+        torch.set_num_threads(threads)  # a part of the environment that a replay is compared in
+    told: list[str] = []
+    say = tell or told.append
+    directory, reel = RunDirectory(path), ReelReader(path)
+    for damage in reel.damage:
+        say(damage)
+    camera: Camera | None = None
+    for number, shot in enumerate(shots):
+        pictures = None if how else _live(reel, shot, say)
+        source, verdict = "live", "exact"
+        if pictures is None:
+            camera = camera or Camera(directory, say, how)
+            reached = camera.at(shot.step)
+            pictures = [camera.take(reached, one) for one in shot.subjects]
+            source, verdict = reached.source, reached.verdict.verdict
+        write_bytes(folder / shot.file, _encoded(pictures, source, verdict))
+        progress(number + 1)
+    return list(dict.fromkeys(told))
+
+
+def _live(reel: ReelReader, shot: Shot, tell: Tell) -> list[Picture] | None:
+    """The pictures of a shot as they were filmed live; None unless all were, and none is damaged."""
+    if any(one.other is not None or (shot.step, str(one.one)) not in reel for one in shot.subjects):
+        return None
+    try:
+        return [reel.read(shot.step, str(one.one)) for one in shot.subjects]
+    except UserError as damage:
+        tell(str(damage))
+        return None
+
+
+def _encoded(pictures: Sequence[Picture], source: str, verdict: str) -> bytes:
+    pixels = np.concatenate(pictures)
+    text = PngInfo()
+    text.add_text("source", source)
+    text.add_text("verdict", verdict)
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.save(buffer, "PNG", pnginfo=text, compress_level=1)
+    return buffer.getvalue()
+
+
+def _sources(folder: Path, shots: Sequence[Shot]) -> Sources:
+    frames: Counter[str] = Counter()
+    verdicts: Counter[str] = Counter()
+    for shot in shots:
+        info = open_picture(folder / shot.file).info
+        frames[str(info.get("source"))] += 1
+        verdicts[str(info.get("verdict"))] += 1
+    doubt = next((one for one in verdicts if one not in SURE), None)
+    return Sources(dict(frames), doubt or (MATCHES if MATCHES in verdicts else "exact"))
+
+
+def _prepare(folder: Path, directory: RunDirectory, shots: Sequence[Shot], how: Mapping[str, Any]) -> None:
+    """Make the folder, or find it with pictures of these very shots."""
+    what = repr([[asdict(shot) for shot in shots], sorted(how.items())])
+    plan = {
+        "run": directory.info().id,
+        "shots": blake2b(what.encode(), digest_size=16).hexdigest(),
+        "images": "rounded to bfloat16",
+    }
+    with mendable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        there = list(folder.iterdir())
+        if (folder / PLAN).exists():
+            if durable.read(folder / PLAN) == plan:
+                sweep(folder, alone=True)
+                return
+            for own in there:
+                own.unlink()
+        elif there:
+            raise UserError(
+                f"{folder}: is there and holds other files; move it away, or choose another --out"
+            )
+    write_bytes(folder / PLAN, durable.pretty(plan))
+
+
+def _cheap(directory: RunDirectory) -> Callable[[Shot, Shot], bool]:
+    """Whether a process may begin with the second of two shots without recomputing what another one does."""
+    tape, steps = TapeReader(directory.path), checkpoint_files.list_steps(directory.path)
+    return lambda before, shot: shot.step in tape or any(before.step < step <= shot.step for step in steps)
+
+
+def _pieces(shots: Sequence[Shot], workers: int, cheap: Callable[[Shot, Shot], bool]) -> list[Sequence[Shot]]:
+    """At most as many stretches as workers, about equally long, each begun where that costs little."""
+    places = [at for at in range(1, len(shots)) if cheap(shots[at - 1], shots[at])]
+    ideal = [len(shots) * number // workers for number in range(1, workers)]
+    cuts = sorted({min(places, key=lambda place: abs(place - at)) for at in ideal}) if places else []
+    return [shots[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(shots)], strict=True)]

@@ -1,0 +1,71 @@
+"""A run's networks for other tools: safetensors with a plain loader, diffusers, ONNX."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from safelight.config import UserError
+from safelight.export.diffusers import write_diffusers
+from safelight.export.onnx import write_onnx
+from safelight.export.shipped import copy_shipped
+from safelight.loading.model import Trained
+from safelight.store.durable import mendable, publish, sweep, temporary_beside
+
+FORMS = ("diffusers", "safetensors", "onnx")
+
+
+def export_networks(trained: Trained, form: str, out: Path) -> list[str]:
+    """Write the networks into a new folder, whole or not at all. Returns what was found out, a line each.
+
+    Raises UserError.
+    """
+    require_new(form, out)
+    place = next(path for path in out.absolute().parents if path.is_dir())
+    with mendable(out):
+        sweep(place, name=out.name)
+        work = temporary_beside(place / out.name)
+        work.mkdir()
+        try:
+            told = WRITERS[form](trained, work)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            publish(work, out)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+    return [line.replace(str(work), str(out)) for line in told]
+
+
+def require_new(form: str, out: Path) -> None:
+    """Raises UserError for a form there is none of, and for a folder that holds anything."""
+    if form not in FORMS:
+        raise UserError(f"--to {form}: not one of {', '.join(FORMS)}")
+    with mendable(out):
+        if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out}: is there already; choose a new folder")
+
+
+def _write_safetensors(trained: Trained, out: Path) -> list[str]:
+    for name, net in trained.nets.items():
+        state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+        save_file(state, out / f"{name}.safetensors")
+    facts = {
+        "run": trained.name,
+        "step": trained.step,
+        "networks": list(trained.nets),
+        "shape": trained.spec.shape,
+        "conditions": trained.conditions,
+        "shift": trained.space.shift,
+        "scale": trained.space.scale,
+        "recipe": trained.recipe.tree,
+    }
+    (out / "config.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    copy_shipped("load.py", out)
+    return [f"{', '.join(trained.nets)}: open with load.py"]
+
+
+WRITERS = {"diffusers": write_diffusers, "safetensors": _write_safetensors, "onnx": write_onnx}

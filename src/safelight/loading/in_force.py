@@ -1,0 +1,84 @@
+"""What is in force at a step: the recipe as it was written, and the interventions of the journal on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safelight.config import UserError
+from safelight.engine.distributed import World
+from safelight.engine.plan import Plan
+from safelight.recipe import LIVE, Recipe
+from safelight.store import inbox
+from safelight.store.journal import Intervention, JournalWriter
+from safelight.types import Tell
+
+
+class InForce:
+    """The recipe at any step of a run. images: in the training set."""
+
+    def __init__(self, recipe: Recipe, images: int, interventions: Sequence[Intervention]) -> None:
+        self._images = images
+        self._interventions = sorted(interventions, key=lambda one: one.step)
+        self._recipes: dict[int, Recipe] = {0: recipe}  # by number of interventions that have taken effect
+
+    def recipe_at(self, step: int) -> Recipe:
+        """The recipe with the interventions that have taken effect."""
+        active = [one for one in self._interventions if one.step <= step]
+        if len(active) not in self._recipes:
+            changes: dict[str, Any] = {}
+            for one in active:
+                changes |= one.changes
+            self._recipes[len(active)] = self._recipes[0].with_changes(changes)
+        return self._recipes[len(active)]
+
+    def plan_at(self, step: int) -> Plan:
+        """What the engine is asked to do at a step."""
+        return self.recipe_at(step).plan(self._images)
+
+
+def take_edits(
+    run: Path, writer: JournalWriter, recipe: Recipe, step: int, steps: int, tell: Tell, warn: Tell
+) -> None:
+    """Journal the edits that wait in the inbox, to take effect at `step`, which has never run.
+
+    recipe: as the run was made with. steps: of the plan. An edit that cannot be applied, or comes after the
+    last step, is put aside, the reason journalled. warn: takes a line of it.
+    """
+    for edit in inbox.take(run, writer, warn):
+        try:
+            if step >= steps:
+                raise UserError(f"the run is finished: no step would run with {', '.join(edit.changes)}")
+            live_only(edit.changes)
+            recipe.with_changes({**writer.journal.changes_at(step), **edit.changes})
+        except UserError as error:
+            inbox.refuse(edit.path, str(error), writer)
+            warn(f"edit refused: {error}")
+            continue
+        inbox.settle(edit, step, writer)
+        tell(f"from step {step}: " + ", ".join(f"{key} = {value}" for key, value in edit.changes.items()))
+
+
+def shared_interventions(world: World, writer: JournalWriter | None) -> list[Intervention]:
+    """The interventions of the first process's journal, on every process."""
+    own = [asdict(one) for one in writer.journal.interventions] if writer else []
+    shared = world.share(own)
+    assert isinstance(shared, list)
+    return [Intervention(**fields) for fields in shared]
+
+
+def doubts(before: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterator[str]:
+    """A line for every learning rate that grows a hundredfold: 2 in place of 2e-3. before: dotted keys."""
+    for key, value in changes.items():
+        now = before.get(key)
+        if key.endswith(".lr") and isinstance(value, int | float) and now and value >= 100 * now:
+            yield f"{key}={value:g} is {value / now:,.0f} times the {now:g} it replaces; is that meant?"
+
+
+def live_only(changes: Mapping[str, Any]) -> None:
+    """Raises UserError for a key that cannot be changed while a run goes on."""
+    for name in changes:
+        if name.split(".")[0] not in LIVE or name.endswith(".kind"):
+            raise UserError(f"{name}: cannot be edited in a run; the sections that can: {', '.join(LIVE)}")

@@ -1,0 +1,256 @@
+"""From a recipe to what a session trains with: data, method, device, arithmetic."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+
+import torch
+
+from safelight.config import UserError
+from safelight.data import open_data
+from safelight.data.cache import cache_dir
+from safelight.data.encoded import ImageFeatures, open_features, open_latents, space_of, told
+from safelight.data.pack import Pack
+from safelight.data.source import Progress
+from safelight.data.space import Space
+from safelight.data.stream import Stream
+from safelight.data.views import views_of
+from safelight.engine import precision
+from safelight.engine.distributed import World
+from safelight.engine.fingerprint import environment
+from safelight.engine.loop import Job, train
+from safelight.engine.plan import Plan
+from safelight.engine.precision import Execution
+from safelight.engine.state import State
+from safelight.loading.dependencies import KEY as CODEC
+from safelight.loading.dependencies import Products, open_codec, references, used
+from safelight.recipe import Recipe
+from safelight.terminal import paced
+from safelight.training.forecast import require_memory_of_images
+from safelight.types import Method, Tell, UsesImageFeatures
+
+FEW = 2  # images of the first step of a probe
+
+
+SLOW = 1.5  # seconds of a probe's step, roughly, above which it is made on fewer images
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a session needs besides the run's directory."""
+
+    recipe: Recipe
+    pack: Pack
+    stream: Stream
+    method: Method
+    device: torch.device
+    world: World
+    products: Products  # of trainings that came before, by the key of the recipe that names one
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the recipe as it was written, before interventions."""
+        return self.recipe.plan(len(self.pack.train))
+
+    def state(self, memory_format: str, plan: Plan | None = None) -> State:
+        """The state of training at step 0. plan: the recipe's by default."""
+        return State(self.method, self.stream.spec, plan or self.plan, self.device, memory_format)
+
+
+def prepare(
+    recipe: Recipe,
+    world: World,
+    tell: Tell = lambda line: None,
+    products: Products = MappingProxyType({}),
+    progress: Progress | None = None,
+) -> Prepared:
+    """Open the data and the device of a recipe. Raises UserError.
+
+    progress: of work on the data, shown; without it lines are told every now and then.
+    """
+    work = (progress or paced(tell)) if world.first else None
+    if missing := references(recipe).keys() - products.keys():
+        raise UserError(f"{sorted(missing)[0]}: names another training, which has to come first")
+    device = open_device(recipe.train.device, world.size)
+    opened = used(recipe, products)
+    if world.local == 0:
+        pack = open_data(opened.data, work)
+    world.wait()  # the first process of each machine packs, the others find it done
+    if world.local != 0:
+        pack = open_data(opened.data)
+    if world.share(pack.fingerprint) != pack.fingerprint:
+        raise UserError(f"{pack.name}: {socket.gethostname()} has other data than the first machine; copy it")
+    stream, method = open_stream(recipe, pack, world, device, products, tell, work), opened.method()
+    stream = stream.with_features(open_looks(opened, method, stream, world, products, work))
+    parts = recipe.train.accumulate
+    require_memory_of_images(recipe.train.batch_size // (parts * world.size), stream.spec, device)
+    stream.parts(0, parts, world.rank, world.size)  # refuse sizes that do not divide
+    return Prepared(recipe, pack, stream, method, device, world, products)
+
+
+def open_stream(
+    recipe: Recipe, pack: Pack, world: World, device: torch.device, products: Products, tell: Tell,
+    progress: Progress | None,
+) -> Stream:  # fmt: skip
+    """The batches of a recipe: images, or latents that are encoded now if they are not in the cache."""
+    views = views_of(recipe.data, *pack.images.shape[1:3])
+    space, latents = Space(), None
+    if recipe.data.latents:
+        codec = open_codec(products[CODEC], pack.spec.shape[0], device)
+        if getattr(recipe.sample, "clip", False):
+            raise UserError("sample.clip: latents are not bounded by -1 and 1; set sample.clip=false")
+        if world.local == 0:
+            latents = open_latents(pack, codec, views.all, device, progress)
+        world.wait()
+        latents = latents or open_latents(pack, codec, views.all, device)
+        space = space_of(pack, latents, codec, recipe.data.latents.shift, recipe.data.latents.scale)
+        tell(told(space))
+    train = recipe.train
+    return Stream(
+        pack,
+        train.seed,
+        train.batch_size,
+        views=views,
+        balance=recipe.data.balance,
+        device=device,
+        space=space,
+        latents=latents,
+    )
+
+
+def open_looks(
+    opened: Recipe, method: Method, stream: Stream, world: World, products: Products,
+    progress: Progress | None,
+) -> ImageFeatures | None:  # fmt: skip
+    """Features of real images that training asks for, computed now if they are not in the cache.
+
+    None where it asks for none, sees latents, or the network is not known by a digest.
+    """
+    role = method.looks_with(opened.weights) if isinstance(method, UsesImageFeatures) else None
+    product = products.get(f"network.{role}.path")
+    if role is None or product is None or stream.latents:
+        return None
+    network = opened.networks[role].build(stream.spec).to(stream.device).eval().requires_grad_(False)
+    own = stream.pack, network, product.digest, stream.views.all, stream.device
+    found = open_features(*own, progress) if world.local == 0 else None
+    world.wait()
+    return found or open_features(*own)
+
+
+def open_device(name: str, processes: int = 1) -> torch.device:
+    """The device of train.device; "auto" takes CUDA, then MPS, then the CPU. Raises UserError.
+
+    Each of several processes has its own CUDA device, which `together` made the current one.
+    """
+    if processes > 1 and name.startswith("cuda:"):
+        raise UserError(f"train.device: {processes} processes cannot share {name}; state cuda")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("computes nothing")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"train.device: {name!r} is not available here; try train.device=cpu") from error
+    if name == "cuda":  # which one that is differs between threads, so it is named
+        device = torch.device("cuda", torch.cuda.current_device())
+    precision.settle(device)
+    return device
+
+
+def choose_execution(ready: Prepared, tell: Tell = lambda line: None) -> Execution:
+    """Precision and memory format: as stated, as remembered for this model and machine, or as a probe finds.
+
+    The first process decides for all.
+    """
+    train = ready.recipe.train
+    options = precision.candidates(ready.device, train.precision, train.memory_format)
+    if len(options) == 1:
+        return options[0]
+    chosen = _chosen(options, ready, tell) if ready.world.first else None
+    shared = ready.world.share(asdict(chosen) if chosen else None)
+    assert isinstance(shared, dict)
+    return Execution(**shared)
+
+
+def _chosen(options: list[Execution], ready: Prepared, tell: Tell) -> Execution:
+    path = cache_dir("probes") / f"{_probe_key(ready, options)}.json"
+    try:
+        return Execution(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        pass  # not there, or not ours: probe
+    tell("probing precision and memory format, a few seconds")
+    clock = precision.clock_of(ready.device)
+    chosen, fastest, rows = options[0], dict[str, float](), _probed_rows(ready, options[0], clock)
+    if rows:
+        chosen, fastest = precision.choose(options, lambda option: _one_step(ready, option, rows), clock)
+    path.write_text(json.dumps(asdict(chosen)), encoding="utf-8")
+    for name, seconds in fastest.items():
+        tell(f"  {name}: {rows / max(seconds, 1e-9):.0f} images/s")
+    return chosen
+
+
+def _probed_rows(ready: Prepared, option: Execution, clock: Callable[[], float]) -> int:
+    """Images of a probe's step: as many as of a training step, or fewer; 0 where even FEW take too long.
+
+    Judged by a step on FEW.
+    """
+    train = ready.recipe.train
+    rows = max(1, train.batch_size // (train.accumulate * ready.world.size))
+    few = min(FEW, rows)
+    step, began = _one_step(ready, option, few), clock()
+    step()
+    seconds = clock() - began
+    while rows > few and seconds / few * rows > SLOW:
+        rows = max(few, rows // 2)
+    return rows if seconds < SLOW else 0
+
+
+def environment_of(ready: Prepared, execution: Execution) -> dict[str, str | int]:
+    """What computes a session, as its fingerprint."""
+    return environment(ready.device, execution.precision, execution.memory_format, ready.world.size)
+
+
+def _one_step(ready: Prepared, option: Execution, rows: int) -> Callable[[], object]:
+    """A function that trains one step further each time, on a model of its own, alone, on so many images."""
+    whole = ready.plan
+    section = whole.train.model_copy(update={"accumulate": 1, "batch_size": rows, "ema_lengths": ()})
+    plan = replace(whole, train=section)
+    state = ready.state(option.memory_format, plan)
+    job = Job(
+        ready.method,
+        state,
+        ready.stream.of(rows),
+        plan_at=lambda step: replace(plan, steps=target),
+        record=lambda record: None,
+        boundary=lambda signals: None,
+        autocast=precision.autocast(ready.device, option.precision),
+        device=ready.device,
+    )
+    target = 0
+
+    def step() -> None:
+        nonlocal target
+        target += 1
+        train(job)
+        if ready.device.type == "cuda":
+            torch.cuda.synchronize(ready.device)
+
+    return step
+
+
+def _probe_key(ready: Prepared, options: list[Execution]) -> str:
+    tree = ready.recipe.tree
+    facts = [
+        [asdict(option) for option in options],
+        {name: tree[name] for name in ("network", "method", "optim")},
+        [ready.recipe.train.batch_size, ready.recipe.train.accumulate, list(ready.stream.spec.shape)],
+        environment(ready.device, "auto", "auto", ready.world.size),
+    ]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()

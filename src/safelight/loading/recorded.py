@@ -1,0 +1,91 @@
+"""What a run was made from, read back: its recipe, and the shape of its data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safelight.config import UserError
+from safelight.data import open_data
+from safelight.data.balance import mask_shares
+from safelight.data.pack import Pack
+from safelight.data.source import Progress
+from safelight.data.space import Space
+from safelight.recipe import Recipe, resolve
+from safelight.store.directory import RunDirectory
+from safelight.types import Condition, DataSpec
+
+
+def recipe_of(directory: RunDirectory) -> Recipe:
+    """The recipe a run was made with, before interventions. Raises UserError."""
+    return resolve(directory.recipe_tree(), directory.info().recipe)
+
+
+def pixel_spec_of(directory: RunDirectory) -> DataSpec:
+    """The shape and conditions of the images a run was made with, without them."""
+    data = directory.info().facts.data
+    conditions = {
+        name: Condition(own["kind"], int(own["size"]), tuple(own["names"]))
+        for name, own in data["conditions"].items()
+    }
+    channels, height, width = data["shape"]
+    return DataSpec((channels, height, width), conditions)
+
+
+def spec_of(directory: RunDirectory) -> DataSpec:
+    """The data of a run as its method sees them: of latents, the shape of those."""
+    pixels, latents = pixel_spec_of(directory), directory.info().facts.data.get("latents")
+    if latents is None:
+        return pixels
+    channels, height, width = latents["shape"]
+    return DataSpec((channels, height, width), pixels.conditions)
+
+
+def data_of(directory: RunDirectory, recipe: Recipe, progress: Progress | None = None) -> Pack:
+    """The data of a run. Raises UserError where they are not what it was trained on."""
+    pack = open_data(recipe.data, progress)
+    if pack.fingerprint != directory.info().facts.data["fingerprint"]:
+        raise UserError(f"{directory.name}: its data has changed since it was trained; put it back")
+    return pack
+
+
+def data_facts(pack: Pack, space: Space) -> dict[str, Any]:
+    """What a run records of its data."""
+    facts = {
+        "name": pack.name,
+        "fingerprint": pack.fingerprint,
+        "train": len(pack.train),
+        "held_out": len(pack.held_out),
+        "left_out": len(pack.bad),
+        "shape": list(pack.spec.shape),
+        "conditions": {name: asdict(condition) for name, condition in pack.conditions.items()},
+    }
+    if "mask" in pack.described:
+        facts["mask_shares"] = list(mask_shares(pack))
+    if space.codec:
+        shape = list(space.shape(pack.spec.shape))
+        facts["latents"] = {"shape": shape, "shift": list(space.shift), "scale": list(space.scale)}
+    return facts
+
+
+# --- Which code a session runs ---
+
+
+def code_facts(recipe: Recipe) -> dict[str, str]:
+    """The version, a digest of the package's source, and the code from outside that the recipe runs."""
+    outside = {one.origin: one.version for one in recipe.outside.values()}
+    return {"safelight": version("safelight"), "source": _source(), **outside}
+
+
+@cache
+def _source() -> str:
+    """A digest of the package's Python source, which tells edited installs apart."""
+    digest = blake2b(digest_size=12)
+    root = Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

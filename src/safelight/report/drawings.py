@@ -1,0 +1,181 @@
+"""The pictures and curves of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from safelight.config import UserError
+from safelight.render.figures import Line, LinePanel, SpreadPanel, SpreadRow, lines_figure, spreads_figure
+from safelight.render.page import Block, Drawing, Notes
+from safelight.render.sheet import Images, panel, side_by_side
+from safelight.render.sheet_file import read_sheet
+from safelight.render.trends import default_half_life, smooth
+from safelight.render.wording import count, duration
+from safelight.report import vae
+from safelight.report.comparison import Comparison, Judged
+from safelight.report.facts import Axis, RunFacts
+from safelight.report.pictures import Chosen, SideBySide
+
+HOUR = 3600
+
+
+def amount_told(axis: Axis, amount: float) -> str:
+    """A budget in words: "64,000 images seen", "12 min 5 s in steps"."""
+    return (
+        f"{count(round(amount))} images seen" if axis == "images" else f"{duration(amount * HOUR)} in steps"
+    )
+
+
+def beside(pair: SideBySide, runs: Mapping[str, RunFacts], name: str) -> tuple[Block, ...]:
+    """Sheets side by side; those that cannot be read, or are of another shape, are named instead."""
+    read: list[tuple[Chosen, Images]] = []
+    notes = []
+    for chosen in pair.sheets:
+        try:
+            read.append((chosen, read_sheet(chosen.sheet.path)))
+        except UserError as error:
+            notes.append(f"Not shown: {error}")
+    alike = [(chosen, images) for chosen, images in read if images.shape[1:] == read[0][1].shape[1:]]
+    shown = {chosen.run for chosen, _ in alike}
+    notes += [
+        f"Not shown: {chosen.run}, whose images are {'×'.join(map(str, images.shape[1:]))}"
+        for chosen, images in read
+        if chosen.run not in shown
+    ]
+    notes += [f"{run} drew no sheet by then." for run in pair.without]
+    blocks: list[Block] = []
+    if len(alike) > 1:
+        first = runs[alike[0][0].run]
+        picture = side_by_side(
+            [(chosen.run, images) for chosen, images in alike], conditions(first), prompts(first)
+        )
+        blocks.append(Drawing(name, _caption(pair, [chosen for chosen, _ in alike]), picture))
+    return (*blocks, *([Notes(tuple(notes))] if notes else []))
+
+
+def reconstructions(runs: Sequence[RunFacts], name: str) -> tuple[Block, ...]:
+    """The same held-out images as each run decodes them; nothing where they have drawn none."""
+    rows = vae.reconstructions(runs)
+    if not rows:
+        return ()
+    picture = panel(np.stack([images for _, images in rows]), [row for row, _ in rows])
+    caption = "Held-out images, and what a run makes of the mean of their posteriors, as last drawn."
+    return (Drawing(name, caption, picture),)
+
+
+def curves(
+    names: Iterable[str],
+    runs: Sequence[RunFacts],
+    groups: Mapping[str, tuple[int, str]],
+    prefix: str,
+    axis: Axis,
+    leading: bool = False,
+) -> list[LinePanel]:
+    """A panel for every number: the course of each run, smoothed if it is a training loss.
+
+    names: of columns, without their prefix. groups: for each run the place of its setting, which decides
+    its colour, and what the legend calls that. leading: the first run decides the scale.
+    """
+    panels = []
+    for name in names:
+        lines = []
+        labelled: set[int] = set()
+        for run in runs:
+            own = run.record.columns.get(f"{prefix}{name}")
+            finite = np.isfinite(own.values) if own else np.zeros(0, bool)
+            if own is None or not finite.any():
+                continue
+            rows, values = own.rows[finite], own.values[finite]
+            if prefix == "raw/":
+                values = smooth(rows, values, default_half_life(rows))
+            x = run.record.along(axis)[rows] / (1000 if axis == "images" else 1)
+            group, label = groups[run.name]
+            lines.append(Line(run.name, x, values, group, "" if group in labelled else label))
+            labelled.add(group)
+        if lines:
+            panels.append(LinePanel(name, tuple(lines), leading))
+    return panels
+
+
+def curves_drawing(panels: Sequence[LinePanel], axis: Axis, name: str, what: str) -> tuple[Block, ...]:
+    """The panels as one figure; nothing for none."""
+    if not panels:
+        return ()
+    figure = lines_figure(panels, "thousand images seen" if axis == "images" else "hours in steps")
+    return (Drawing(name, what, figure),)
+
+
+def spreads_drawing(judged: Judged, name: str) -> tuple[Block, ...]:
+    """Seeds, means and bands of every number."""
+    panels = []
+    for seeds in judged.seeds:
+        bands = {one.label: (one.band, one.verdict) for one in seeds.contrasts}
+        rows = tuple(
+            SpreadRow(
+                spread.label,
+                spread.values,
+                spread.mean,
+                bands.get(spread.label, (float("nan"), ""))[0],
+                bands.get(spread.label, (0.0, ""))[1],
+            )
+            for spread in seeds.spreads
+            if spread.values
+        )
+        if rows:
+            panels.append(SpreadPanel(seeds.name, rows))
+    if not panels:
+        return ()
+    return (Drawing(name, f"{judged.what}: every seed.", spreads_figure(panels)),)
+
+
+def legends(comparison: Comparison) -> dict[str, tuple[int, str]]:
+    """For each run the place of its setting, and what a legend calls that."""
+    found: dict[str, tuple[int, str]] = {}
+    for place, group in enumerate(comparison.replicas):
+        alone = len(group.runs) == 1
+        label = group.runs[0] if alone else f"{group.label} ({len(group.runs)} seeds)"
+        found |= dict.fromkeys(group.runs, (place, label))
+    return found
+
+
+def _caption(pair: SideBySide, chosen: Sequence[Chosen]) -> str:
+    if pair.newest:
+        told = "; ".join(
+            f"{one.run} after step {count(one.sheet.step)}, {amount_told('images', one.images)}"
+            for one in chosen
+        )
+        return (
+            f"The newest sheets, after different amounts of training: {told}. A run a row, the same noises."
+        )
+    axis, amount = pair.budget.axis, pair.budget.amount
+    words = f"At {amount_told(axis, amount)}: the same noises and conditions in every column, a run a row."
+    exact = all(one.share > 0.999 for one in chosen)
+    if exact and axis == "images" and len({one.sheet.step for one in chosen}) == 1:
+        return f"{words} After step {count(chosen[0].sheet.step)} of each."
+    if exact and axis == "images":
+        return (
+            f"{words} After step " + ", ".join(f"{count(one.sheet.step)} ({one.run})" for one in chosen) + "."
+        )
+    told = ", ".join(
+        f"{one.run} step {count(one.sheet.step)}, "
+        f"{amount_told(axis, one.images if axis == 'images' else one.hours)}"
+        f" ({one.share:.0%})"
+        for one in chosen
+    )
+    return f"{words} The last sheet drawn within that: {told}."
+
+
+def prompts(run: RunFacts) -> tuple[str, ...]:
+    """The texts whose samples a run's sheets show, in their order; none where it is told none."""
+    told = run.settings_at(run.step).get("watch.prompts") or ()
+    return tuple(map(str, told)) if "text" in run.data.get("conditions", {}) else ()
+
+
+def conditions(run: RunFacts) -> tuple[str, ...]:
+    """Names of the classes that take turns on the sheets of a run; none without labels."""
+    label = run.data.get("conditions", {}).get("label")
+    if not label:
+        return ()
+    return tuple(label["names"]) or tuple(map(str, range(int(label["size"]))))

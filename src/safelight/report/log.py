@@ -1,0 +1,134 @@
+"""The log of a project: every run against its parent, or against the run before it. Facts only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from safelight.report import numbers
+from safelight.report.basis import Number, NumberColumn, NumberRow, NumberTable
+from safelight.report.budget import MEAN, Budget
+from safelight.report.budget import cost as cost_of
+from safelight.report.comparison import Comparison, compare
+from safelight.report.facts import RunFacts
+from safelight.report.settings import SettingDifference, SettingEdit
+from safelight.report.vae import bounds
+
+Relation = Literal["parent", "before", "first"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of a run, and beside it the same of the run it is compared with."""
+
+    name: str
+    end: Number  # as far as the run came
+    now: Number | None = None  # at equal images seen
+    before: Number | None = None
+    why_not: str = ""  # what forbids to put the other run's beside it; "" where that did not measure it
+    images: tuple[int, int] = (0, 0)  # seen when `now` and `before` were taken
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """A run in the log."""
+
+    run: RunFacts
+    number: int  # from 1, the oldest
+    before: RunFacts | None
+    relation: Relation
+    changes: tuple[SettingDifference, ...] = ()  # values by run: the other one's first
+    edits: tuple[SettingEdit, ...] = ()
+    values: tuple[Value, ...] = ()
+    equal_images: int = 0  # at which `now` and `before` were taken; 0 where there is no such point
+    seconds_per_kimg: float = float("nan")
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its losses may be drawn in one panel with those of the other run."""
+        return any(value.before is not None for value in self.values)
+
+
+def log(runs: Sequence[RunFacts]) -> tuple[LogEntry, ...]:
+    """Every run, the newest first; unreadable ones come last, as their dates are not known."""
+    ordered = sorted(runs, key=lambda run: (run.created, run.name))
+    entries = [_entry(run, ordered[:place], place + 1) for place, run in enumerate(ordered)]
+    return tuple(reversed(entries))
+
+
+def origin(run: RunFacts, earlier: Sequence[RunFacts]) -> tuple[RunFacts | None, Relation]:
+    """What a run is a change of: its parent, else the run before it of the same recipe and data.
+
+    Recipes that are numbered, such as faces-1 and faces-2, are one experiment.
+    """
+    readable = [one for one in earlier if one.readable]
+    parent = next((one for one in readable if run.parent and one.id == run.parent.run), None)
+    if parent:
+        return parent, "parent"
+    same = [one for one in readable if _kind(one) == _kind(run)]
+    return (same[-1], "before") if same else (None, "first")
+
+
+def _entry(run: RunFacts, earlier: Sequence[RunFacts], number: int) -> LogEntry:
+    if not run.readable:
+        return LogEntry(run, number, None, "first")
+    before, relation = origin(run, earlier)
+    found = compare([before, run] if before else [run])
+    cost = cost_of(run).numbers
+    return LogEntry(
+        run,
+        number,
+        before,
+        relation,
+        changes=found.settings,
+        edits=tuple(edit for edit in found.edits if edit.run == run.name),
+        values=tuple(_values(run, before, found)),
+        equal_images=round(found.at[0].budget.amount) if found.at else 0,
+        seconds_per_kimg=cost[MEAN].value if cost else float("nan"),
+    )
+
+
+def _kind(run: RunFacts) -> tuple[str, object]:
+    return re.sub(r"-\d+$", "", run.recipe), run.data.get("fingerprint")
+
+
+def _values(run: RunFacts, before: RunFacts | None, found: Comparison) -> Iterator[Value]:
+    """Components and held-out losses, at the end and at equal images seen; the latest metrics."""
+    reach = run.record.reach("images")
+    if not reach:
+        return
+    end = Budget("images", reach, (run.name,))
+    at = found.at[0] if found.at else None
+    learned = bounds([run], end).told
+    if learned.columns:  # of a variational autoencoder: held out, and on a basis free of its weights
+        beside = _beside(learned.columns[0].rows[0], before, at.bounds.told if at else NumberTable())
+        yield from (replace(value, name=f"held-out {value.name}") for value in beside)
+    yield from _beside(numbers.components(run, end), before, at.components if at else NumberTable())
+    if not learned.columns:
+        yield from _beside(numbers.held_out(run, end), before, at.held_out if at else NumberTable())
+    stored = numbers.metrics(run)
+    for row in stored:
+        yield from _beside(row, before, found.metrics)
+    if not stored:
+        own = numbers.measured_while_training(run, end)
+        yield from _beside(own, before, at.measured if at else NumberTable())
+
+
+def _beside(end: NumberRow, before: RunFacts | None, told: NumberTable) -> Iterator[Value]:
+    """The numbers of a row, each with what stands in one column with it."""
+    for name, number in end.numbers.items():
+        own = [column for column in told.columns if end.run in column.runs and name in column.names]
+        rows = {row.run: row for row in own[0].rows} if own else {}
+        now, then = rows.get(end.run), rows.get(before.name) if before else None
+        other = then.numbers.get(name) if then else None
+        why = ""
+        if before and other is None and any(_has(column, before.name, name) for column in told.columns):
+            why = next((", ".join(one[0] for one in apart.facts) for apart in told.apart), "")
+        images = now.images if now else 0, then.images if then else 0
+        yield Value(name, number, now.numbers.get(name) if now else None, other, why, images)
+
+
+def _has(column: NumberColumn, run: str, name: str) -> bool:
+    return any(row.run == run and name in row.numbers for row in column.rows)

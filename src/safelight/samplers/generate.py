@@ -1,0 +1,206 @@
+"""Images from a method and its networks: the same seed and row give the same image, in any company."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from safelight.config import UserError, nearest
+from safelight.randomness import RowDraw
+from safelight.types import Batch, Condition, DataSpec, Method, Nets, Values
+
+Wanted = str | Tensor  # what a condition is asked to be: in words, or rows of values
+
+
+CHUNK = 250  # images generated at once
+
+
+def conditions(
+    spec: DataSpec,
+    wanted: Mapping[str, Wanted],
+    count: int,
+    device: torch.device,
+    examples: Callable[[], Batch] | None = None,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The conditions of `count` samples: given, and present (count,).
+
+    wanted: by condition. label: "3" or "Sneaker" for every sample, or "each" for the classes in turn, as
+    where data have labels alone and nothing is said. attributes: "0.1,0.9", or one by its own name:
+    {"hair": "0.5"}. mask, text: a tensor (n, ...), its rows in turn. "none" for any of them makes the samples
+    unconditional, as a sample has all its conditions or none. What is not mentioned is that of real items.
+    examples: gives those, when they are needed; items without conditions are left out. Raises UserError.
+    """
+    require_known(spec, wanted)
+    if any(isinstance(value, str) and value == "none" for value in wanted.values()):
+        nothing = {name: _nothing(condition, spec, count) for name, condition in spec.conditions.items()}
+        return _on(device, nothing), torch.zeros(count, dtype=torch.bool, device=device)
+    if set(spec.conditions) == {"label"}:
+        wanted = {"label": "each", **wanted}
+    real: Batch | None = None
+
+    def example(name: str) -> Tensor:
+        nonlocal real
+        if real is None and examples is not None:
+            real = examples()
+        rows = real.given[name][real.present] if real else ()
+        if not len(rows):
+            raise UserError(
+                f"condition {name}: no real item is at hand to take it from; say it, such as "
+                f"{_such_as(spec.conditions[name])}"
+            )
+        return rows[torch.arange(count) % len(rows)]
+
+    given = {name: _asked(condition, name, wanted, count, example)
+             for name, condition in spec.conditions.items()}  # fmt: skip
+    return _on(device, given), torch.full((count,), bool(given), device=device)
+
+
+def require_known(
+    spec: DataSpec, wanted: Mapping[str, Wanted], limits: tuple[float, float] | None = None
+) -> None:
+    """Raises UserError for a condition that the data does not have, and for values that it does not have.
+
+    limits: of attributes. It needs no networks.
+    """
+    attributes = spec.conditions["attributes"].names if "attributes" in spec.conditions else ()
+    known = (*spec.conditions, *attributes)
+    low, high = limits or (-math.inf, math.inf)
+    for name, value in wanted.items():
+        if name not in known:
+            raise UserError(f"condition {name}: the data has no such condition{nearest(name, known)}")
+        if not isinstance(value, str) or value == "none":
+            continue
+        condition = spec.conditions.get(name)
+        if condition and condition.kind == "label":
+            _labels(condition, name, value, 1)
+        elif condition is None or condition.kind == "attributes":
+            numbers = _numbers(condition, name, value).tolist() if condition else [_number(name, value)]
+            if not all(low <= number <= high for number in numbers):
+                raise UserError(f"condition {name}={value}: attributes lie between {low:g} and {high:g}")
+
+
+def _asked(
+    condition: Condition,
+    name: str,
+    wanted: Mapping[str, Wanted],
+    count: int,
+    example: Callable[[str], Tensor],
+) -> Tensor:
+    """One condition of `count` samples, (count, ...)."""
+    value = wanted.get(name)
+    if isinstance(value, Tensor):
+        return value[torch.arange(count) % len(value)]
+    if condition.kind == "label":
+        return example(name) if value is None else _labels(condition, name, value, count)
+    if condition.kind == "attributes":
+        own = {place: own for place, own in enumerate(condition.names) if own in wanted}
+        if value is not None:
+            rows = _numbers(condition, name, value).repeat(count, 1)
+        else:
+            rows = torch.zeros(count, len(own)) if len(own) == condition.size else example(name).clone()
+        for place, title in own.items():
+            rows[:, place] = _number(title, str(wanted[title]))
+        return rows
+    if value is None:
+        return example(name)
+    raise UserError(f"condition {name}={value}: expected {_such_as(condition)}, or {name}=none")
+
+
+def _labels(condition: Condition, name: str, value: str, count: int) -> Tensor:
+    if value == "each":
+        return torch.arange(count) % condition.size
+    if value in condition.names:
+        return torch.full((count,), condition.names.index(value))
+    numbered = any(title.isdecimal() for title in condition.names)  # then a number is a name, or none
+    if value.isascii() and value.isdecimal() and not numbered and int(value) < condition.size:
+        return torch.full((count,), int(value))
+    known = [*condition.names, "each", "none"]
+    raise UserError(
+        f"condition {name}={value}: not one of the {condition.size} classes{nearest(value, known)}"
+    )
+
+
+def _numbers(condition: Condition, name: str, value: str) -> Tensor:
+    """Attributes (A,) from "0.1,0.9"."""
+    numbers = [_number(name, part) for part in value.split(",")]
+    if len(numbers) != condition.size:
+        names = ", ".join(condition.names)
+        raise UserError(f"condition {name}={value}: expected {condition.size} numbers, of {names}")
+    return torch.tensor(numbers)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"condition {name}={text}: expected a number, such as {name}=0.5")
+    return value
+
+
+def _nothing(condition: Condition, spec: DataSpec, count: int) -> Tensor:
+    """A condition that no sample has."""
+    if condition.kind == "label":
+        return torch.zeros(count, dtype=torch.int64)
+    return torch.zeros(count, condition.size, *(spec.shape[1:] if condition.kind == "mask" else ()))
+
+
+def _such_as(condition: Condition) -> str:
+    if condition.kind == "attributes":
+        return f"{condition.names[0]}=0.5" if condition.names else "attributes=0.5,..."
+    return {"label": "label=0", "mask": "mask=FILE.png", "text": "text=WORDS"}[condition.kind]
+
+
+def _on(device: torch.device, given: Values) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in given.items()}
+
+
+def generate(
+    method: Method,
+    nets: Nets,
+    how: BaseModel,
+    given: Values,
+    present: Tensor,
+    seed: int,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Tensor:
+    """Samples (n, C, H, W) in model space, n the number of conditions given.
+
+    nets: in evaluation mode. progress: told the number of images after each chunk.
+    """
+    images = []
+    for rows in chunks(len(present)):
+        part = slice(rows.start, rows.stop)
+        own = {name: value[part] for name, value in given.items()}
+        images.append(generate_rows(method, nets, how, rows, own, present[part], seed, autocast))
+        progress(len(rows))
+    return torch.cat(images)
+
+
+def chunks(count: int) -> Iterator[range]:
+    """Rows that are generated at once."""
+    return (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+
+
+@torch.no_grad()
+def generate_rows(
+    method: Method,
+    nets: Nets,
+    how: BaseModel,
+    rows: range,
+    given: Values,
+    present: Tensor,
+    seed: int,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Tensor:
+    """Some rows of an endless set of samples, (b, C, H, W) in model space; given, present: of these rows."""
+    draw = RowDraw(seed, 0, "sample", rows, present.device)
+    with autocast():
+        return method.sample(nets, method.latent(draw), given, present, draw, how).float()

@@ -1,1 +1,0 @@
-"""Sessions: a recipe is prepared, trained, watched and reported."""

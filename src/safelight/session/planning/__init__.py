@@ -1,1 +1,0 @@
-"""What a recipe will take, before it is trained."""

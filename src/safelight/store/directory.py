@@ -1,0 +1,357 @@
+"""A run is a plain directory: found by name, written by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tomllib
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from safelight import files
+from safelight.config import Tree, UserError, flatten, nearest
+from safelight.store import checkpoint_files, durable, info, journal, lock
+from safelight.store.durable import (
+    Announce,
+    fsync_directory,
+    mendable,
+    publish,
+    silence,
+    sweep,
+    temporary_beside,
+    write_bytes,
+    write_new,
+)
+from safelight.store.info import Facts, Parent, RunInfo
+
+# --- A name of a run given to another one, whatever happens meanwhile. Nothing is deleted ---
+# Two renames, and before them a note of what is meant. A crash between them leaves the name without a run;
+# whoever writes it next makes the second rename, and a reader finds it meanwhile.
+
+
+def free(runs: Path, name: str) -> str:
+    """The name, or name-2, -3, ... where that is taken."""
+    names = (name + (f"-{number}" if number > 1 else "") for number in count(1))
+    return next(own for own in names if not (runs / own).exists())
+
+
+def hand_over(runs: Path, name: str, to: str, aside: str, announce: Announce = silence) -> None:
+    """Rename the run `name` to `aside`, then the run `to` to `name`. Raises UserError."""
+    note = _note(runs, name)
+    write_bytes(note, durable.pretty({"to": to}), announce, "rename.note")
+    with mendable(runs / name):
+        announce("rename.aside")
+        os.rename(runs / name, runs / aside)
+        fsync_directory(runs)
+        announce("rename.name")
+    settle(runs, name)
+
+
+def settle(runs: Path, name: str) -> bool:
+    """Finish what a crash left half done; whether the name has a run now that it did not have.
+
+    Only for a writer. A note that means anything but a run of the same folder is refused with a UserError.
+    """
+    note, to = _note(runs, name), waits(runs, name)
+    if to is None and not note.is_file():
+        return False
+    with mendable(note):
+        if to is not None:
+            os.rename(runs / to, runs / name)
+            fsync_directory(runs)
+        note.unlink(missing_ok=True)
+    return to is not None
+
+
+def waits(runs: Path, name: str) -> str | None:
+    """The name of the run that a crash kept from being renamed to `name`, None for none. Raises UserError."""
+    note = _note(runs, name)
+    if Path(name).name != name or not note.is_file() or os.path.lexists(runs / name):
+        return None
+    to = durable.read(note)["to"]
+    if not isinstance(to, str) or to in ("", ".", "..") or Path(to).name != to or "\\" in to or "\0" in to:
+        raise UserError(f"{note}: names no run of this folder; delete the note")
+    if (runs / to).is_symlink():
+        raise UserError(f"{note}: {to} is a link, which is not renamed; delete the note")
+    return to if (runs / to / "run.json").is_file() else None
+
+
+def _note(runs: Path, name: str) -> Path:
+    return runs / f".renaming-{name}.json"
+
+
+__all__ = ["Facts", "Parent", "RunDirectory", "RunInfo", "find", "names", "require_plain", "runs_directory"]
+
+
+RECIPE, RUN, JOURNAL = "recipe.toml", "run.json", "journal.jsonl"
+
+
+VARIABLE = "SAFELIGHT_RUNS"
+
+
+DEEPEST = 8  # folders below one another in a run
+
+
+def runs_directory(option: Path | None = None) -> Path:
+    """Where runs are: the option --runs, else the environment variable SAFELIGHT_RUNS, else ./runs."""
+    return option or Path(os.environ.get(VARIABLE) or "runs")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run on disk. Only `lock` makes its holder the writer; everything else reads."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def journal_path(self) -> Path:
+        return self.path / JOURNAL
+
+    @property
+    def sheets(self) -> Path:
+        """Folder of the sheets of fixed samples."""
+        return self.path / "sheets"
+
+    @property
+    def panels(self) -> Path:
+        """Folder of the figures of a method."""
+        return self.path / "panels"
+
+    @property
+    def tracks(self) -> Path:
+        """Folder of the snapshots of power-function averages."""
+        return self.path / "tracks"
+
+    def info(self) -> RunInfo:
+        """What run.json says. Raises UserError if it is damaged."""
+        return info.read(self.path / RUN)
+
+    def recipe_text(self) -> str:
+        """The resolved recipe. Raises UserError if it is not the one the run was made with."""
+        path = self.path / RECIPE
+        with mendable(path):
+            data = files.read(path, links=False)
+        if hashlib.sha256(data).hexdigest() != self.info().recipe_sha256:
+            raise UserError(f"{path}: was changed after the run was made; undo that, then edit or fork it")
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: is not UTF-8 text; restore it from a copy") from error
+
+    def recipe_tree(self) -> Tree:
+        """The resolved recipe as TOML says it. Raises UserError."""
+        try:
+            return tomllib.loads(self.recipe_text())
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise UserError(f"{self.path / RECIPE}: is not valid TOML ({error}); restore it") from error
+
+    def digests(self) -> dict[int, str]:
+        """What every checkpoint has to be, by its step: the journal says it, of a fork's first run.json."""
+        parent = self.info().parent
+        said = {parent.step: parent.digest} if parent else {}
+        return said | {
+            one.fields["step"]: one.fields["digest"] for one in self.journal().of_kind("checkpoint")
+        }
+
+    def journal(self) -> journal.Journal:
+        """The journal so far, for reading."""
+        return journal.read(self.journal_path)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one writer. Raises UserError naming the process that is. Clears what a crash left behind."""
+        require_plain(self.path)
+        with lock.held(self.path):
+            sweep(self.path.parent)
+            sweep(self.path, locked=True)
+            sweep(self.path / checkpoint_files.FOLDER, alone=True)
+            yield
+
+    def is_locked(self) -> bool:
+        """Whether a process writes the run now."""
+        return lock.is_held(self.path)
+
+
+def find(name: str | Path, runs: Path, write: bool = False) -> RunDirectory:
+    """The run of a name, or at a path. Raises UserError with the nearest name if there is none.
+
+    write: to become its writer, who also finishes a renaming that was cut off. A run that links lead out of
+    is refused.
+    """
+    for path in (runs / name, Path(name)):
+        if write:
+            settle(path.parent, path.name)
+        elif to := waits(path.parent, path.name):
+            path = path.with_name(to)
+        if _is_run(path):
+            require_plain(path)
+            return RunDirectory(path)
+    if not os.path.isdir(runs):
+        raise UserError(f"{name}: no such run; there is no directory {runs} (say --runs or set {VARIABLE})")
+    raise UserError(f"{name}: no such run in {runs}{nearest(str(name), names(runs))}")
+
+
+def names(runs: Path) -> list[str]:
+    """Names of the runs in a directory, sorted; none if there is no such directory."""
+    with mendable(runs):
+        if not os.path.isdir(runs):
+            return []
+        with os.scandir(runs) as entries:
+            inside = [entry.name for entry in entries if not entry.name.startswith(".")]
+    return sorted(name for name in inside if _is_run(runs / name))
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder holds a run, or may hold one that cannot be looked at."""
+    try:
+        os.lstat(path / RUN)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def require_plain(run: Path) -> None:
+    """Raises UserError for a link that leads out of a run, and for what is no file and no folder in it."""
+    waiting, root = [(run, 0)], os.path.realpath(run)
+    with mendable(run):
+        while waiting:
+            folder, depth = waiting.pop()
+            for entry in _entries(folder):
+                if entry.is_symlink():
+                    if os.path.commonpath([root, os.path.realpath(entry.path)]) != root:
+                        raise UserError(f"{entry.path}: is a link out of the run, which is not followed; "
+                                        "put what it leads to in its place")  # fmt: skip
+                elif entry.is_dir():
+                    if depth == DEEPEST:
+                        raise UserError(f"{entry.path}: no run has folders as deep as this; move it away")
+                    waiting.append((Path(entry.path), depth + 1))
+                elif not entry.is_file():
+                    kind = files.kind(entry.stat(follow_symlinks=False).st_mode)
+                    raise UserError(f"{entry.path}: is {kind}, not a file; move it away")
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:  # a checkpoint that its writer lets go meanwhile
+        return []
+
+
+# --- Making a run: its directory appears whole or not at all ---
+
+
+def create(
+    runs: Path,
+    recipe_text: str,
+    *,
+    recipe: str,
+    steps: int,
+    facts: Facts,
+    name: str | None = None,
+    parent: Parent | None = None,
+    fill: Callable[[Path], object] = lambda path: None,
+    announce: Announce = silence,
+) -> RunDirectory:
+    """Make a run from a resolved recipe, planned for `steps` steps.
+
+    name: "<recipe>-1", -2, ... by default. fill: puts into it what else it is to appear with. Raises
+    UserError if a given name is taken or cannot be one.
+    """
+    require_free(runs, recipe, name)
+    text = recipe_text.encode()
+    sha256 = hashlib.sha256(text).hexdigest()
+    info = RunInfo(uuid.uuid4().hex, journal.utc_now(), recipe, sha256, steps, facts, parent, durable.FORMAT)
+    with mendable(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+        sweep(runs)
+        temporary = temporary_beside(runs / (name or recipe))
+        try:
+            temporary.mkdir()
+            write_new(temporary / RECIPE, text, announce, "run.recipe")
+            write_new(temporary / RUN, durable.pretty(asdict(info)), announce, "run.info")
+            write_new(temporary / JOURNAL, b"", announce, "run.journal")
+            fill(temporary)
+            return RunDirectory(_publish(temporary, runs, name, recipe, announce))
+        except (OSError, UserError):
+            with suppress(OSError):
+                shutil.rmtree(temporary)  # a full disk needs the space back
+            raise
+
+
+def require_free(runs: Path, recipe: str, name: str | None) -> None:
+    """Raises UserError where a run cannot have that name; None: that of the recipe with a number."""
+    _check_name(recipe if name is None else name)
+    if name is not None and os.path.lexists(runs / name):
+        raise _taken(runs / name)
+
+
+def _publish(temporary: Path, runs: Path, name: str | None, recipe: str, announce: Announce) -> Path:
+    """Give the finished directory its name. Raises OSError, and UserError if the name was taken meanwhile."""
+    while True:
+        path = runs / (name or _next_name(runs, recipe))
+        try:
+            publish(temporary, path, announce, "run")
+            return path
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if name is not None:
+                raise _taken(path) from error
+
+
+def _check_name(name: str) -> None:
+    """Raises UserError unless the name is a plain directory name on every system."""
+    if not re.fullmatch(r"\w[\w.+=-]*", name) or len(name.encode()) > 200 or name.endswith("."):
+        raise UserError(
+            f"{name!r}: cannot name a run; use up to 200 letters, digits and . _ + = -, "
+            "a letter, digit or _ first, no dot last"
+        )
+
+
+def _next_name(runs: Path, recipe: str) -> str:
+    """ "<recipe>-n" with n above every one in use, so that a deleted run's name is not confused with it."""
+    pattern = re.compile(re.escape(recipe) + r"-(\d+)")
+    numbers = [int(found[1]) for name in os.listdir(runs) if (found := pattern.fullmatch(name))]
+    return f"{recipe}-{max(numbers, default=0) + 1}"
+
+
+def _taken(path: Path) -> UserError:
+    return UserError(f"{path}: exists already; resume it, or choose another name")
+
+
+# --- Comparing what two sessions computed with, in words ---
+
+# Recorded since a later version: where an older session has none of them, nothing is known to differ.
+LATER = ("deterministic", "tf32", "cudnn_benchmark", "cublas_workspace", "fill_uninitialized")
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two fingerprints, one phrase a fact, by name; empty if nothing does.
+
+    `differences({"threads": 1}, {"threads": 2}) == ["threads: 1, now 2"]`
+    """
+    old, new = flatten(before), flatten(now)
+    phrases = []
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            phrases.append(f"{name}: {old[name]}, now unknown")
+        elif name not in old:
+            phrases += [] if name in LATER else [f"{name}: unknown, now {new[name]}"]
+        elif old[name] != new[name]:
+            phrases.append(f"{name}: {old[name]}, now {new[name]}")
+    return phrases

@@ -1,0 +1,187 @@
+"""The health of a run while it trains: rows judged as they are written, verdicts journalled and told.
+
+Only the first process has it. Nothing here changes a weight; see treatment.py for what may follow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from safelight.engine.state import State
+from safelight.loading.model import evaluated
+from safelight.loading.prepare import Prepared
+from safelight.monitor.judge import Change, HealthMonitor, watched
+from safelight.monitor.remedies import command, remedies
+from safelight.monitor.sample_statistics import Beside, reaction
+from safelight.monitor.vitals import Vitals
+from safelight.randomness import RowDraw
+from safelight.recipe import Recipe
+from safelight.render.sheet import Images
+from safelight.store import checkpoint_files
+from safelight.store.checkpoint_files import Pin
+from safelight.store.directory import RECIPE, RunDirectory
+from safelight.store.journal import JournalEntry, JournalWriter
+from safelight.store.listing import last_rows, owner_of, verdicts
+from safelight.store.metrics import MetricsRow
+from safelight.training import watch
+from safelight.training.remedies import Treatment
+from safelight.types import Autocast, Balances, Measures, Method, Tell, Values
+
+TAIL = 5000  # recorded steps that a resumed session judges again, to know what it would have known
+
+
+REACTING = 16  # samples drawn once more, under other conditions
+
+
+class Health:
+    """The monitor of a session that starts at a step.
+
+    recipe_at: as in force at a step. tell: one line that should not be missed.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        ready: Prepared,
+        writer: JournalWriter,
+        recipe_at: Callable[[int], Recipe],
+        start: int,
+        tell: Tell,
+    ) -> None:
+        self.directory, self.ready, self.writer, self.tell = directory, ready, writer, tell
+        self.recipe_at = recipe_at
+        steps = ready.plan.steps
+        vitals = Vitals(steps, isinstance(ready.method, Balances))
+        self.judge = HealthMonitor(vitals, lambda step: recipe_at(step).monitor)
+        self.treatment = Treatment(directory, writer, recipe_at, steps, tell)
+        recorded = last_rows(directory, TAIL, start)
+        if len(recorded) == TAIL:  # what held before them; nothing did before the first step
+            holds = verdicts(owner_of(directory, recorded[0].step), recorded[0].step)
+            for name, course in self.judge.courses.items():
+                course.holds = name in holds
+        for row in recorded:
+            self.judge.add(row)
+        self._beside: Beside | None = None
+
+    def judged(self, rows: list[MetricsRow]) -> list[MetricsRow]:
+        """Rows with a column for each verdict that holds, and for the remedy under trial.
+
+        What begins or ends is journalled and told.
+        """
+        told = []
+        for row in rows:
+            for change in self.judge.add(row):
+                self._take(change)
+            self.treatment.consider(row.step + 1, self.judge, watched(row))
+            columns = {f"verdict/{name}": 1.0 for name in self.judge.holding}
+            if self.treatment.trial:
+                columns[f"remedy/{self.treatment.trial.words}"] = 1.0
+            told.append(replace(row, extra={**row.extra, **columns}) if columns else row)
+        return told
+
+    def look(
+        self,
+        images: Images,
+        asked: tuple[Values, Tensor],
+        nets: Mapping[str, nn.Module],
+        recipe: Recipe,
+        autocast: Autocast,
+    ) -> dict[str, float]:
+        """Columns of watched samples (N, H, W, C): beside real images, and under other conditions.
+
+        asked: given and present (N,), which the samples were drawn under.
+        """
+        method, stream = self.ready.method, self.ready.stream
+        given, present = asked
+        found: dict[str, float] = {}
+        if images.shape[1:] == stream.pack.images.shape[1:]:  # a decoder may draw them larger
+            if self._beside is None or len(self._beside.groups) != len(images):
+                labels = given["label"].cpu().numpy() if "label" in given and bool(present.all()) else None
+                self._beside = Beside(stream.pack, len(images), labels, recipe.data.flip, stream.space.factor)
+            found = self._beside.columns(images)
+        few = min(REACTING, len(images))
+        if few > 1 and bool(present[:few].all()):
+            others = {name: value[:few].roll(1, 0) for name, value in given.items()}
+            redrawn = watch.watched_images(method, nets, recipe, stream, autocast, (others, present[:few]))
+            if not math.isnan(change := reaction(images[:few], redrawn)):
+                found["monitor/condition"] = change
+        return found
+
+    def kept(self) -> list[int]:
+        """The checkpoint that a verdict which is building up would have pinned."""
+        since = self.judge.troubled_since
+        step = self._healthy(since) if since is not None else 0
+        return [step] if step else []
+
+    def _healthy(self, since: int) -> int:
+        """The newest checkpoint from before trouble showed, and a little earlier; 0 where there is none."""
+        steps = checkpoint_files.list_steps(self.directory.path)
+        lag = self.ready.plan.steps // 50
+        early = [step for step in steps if step <= since - lag] or [step for step in steps if step < since]
+        return early[-1] if early else 0
+
+    def _take(self, change: Change) -> None:
+        """Journal a verdict that begins or ends, once, and pin the checkpoint before it."""
+        entries = self.writer.journal.of_kind("verdict")
+        if any(_same(entry, change) for entry in entries):
+            return  # told by a session before: these steps were trained again
+        fields = {"name": change.name, "begins": change.begins, "step": change.step, "since": change.since}
+        if change.finding is None:
+            self.writer.append("verdict", fields)
+            self.tell(f"step {change.step}: no longer: {change.name}")
+            return
+        rescue = self._healthy(change.since)
+        run, path = self.directory.name, str(self.directory.path / RECIPE)
+        advice = [
+            {"words": one.words, "command": command(one, run, path, rescue)}
+            for one in remedies(change.name, self.recipe_at(change.step).tree, rescue)
+        ]
+        measured = {"measured": change.finding.measured, "expected": change.finding.expected}
+        self.writer.append("verdict", {**fields, **measured, "rescue": rescue, "advice": advice})
+        if rescue:
+            pin = f"before-{change.name.replace(' ', '-')}"
+            checkpoint_files.pin(
+                self.directory.path, pin, Pin(rescue, f"before {change.name}", {}), self.writer
+            )
+        found = change.finding
+        self.tell(f"step {change.step}: {change.name}: {found.measured}; expected {found.expected}")
+        if advice and not self.recipe_at(change.step).monitor.act:
+            self.tell(f"  {advice[0]['words']}: {advice[0]['command']}")
+
+
+def _same(entry: JournalEntry, change: Change) -> bool:
+    fields = entry.fields
+    return (fields["name"], fields["begins"], fields["step"]) == (change.name, change.begins, change.step)
+
+
+@contextmanager
+def every_network(method: Method, state: State) -> Iterator[dict[str, nn.Module]]:
+    """The networks that samples use, and those without averages, for as long in evaluation mode."""
+    nets = evaluated(method, state)
+    others = [net for name, net in state.nets.items() if name not in nets and net.training]
+    for net in others:
+        net.eval()
+    yield {**state.nets, **nets}
+    for net in others:
+        net.train()
+
+
+@torch.no_grad()
+def trained_on(
+    ready: Prepared, nets: Mapping[str, nn.Module], recipe: Recipe, autocast: Autocast
+) -> dict[str, float]:
+    """Of networks that work against each other, what is held out measured on as many training images."""
+    method, count = ready.method, recipe.watch.held_out
+    if not (isinstance(method, Balances) and isinstance(method, Measures) and count):
+        return {}
+    batch = ready.stream.pick(ready.pack.train[:count])
+    draw = RowDraw(recipe.watch.seed, 0, "held out", batch.rows, ready.device)
+    with autocast():
+        values = method.measure(nets, batch, draw)
+    return {f"trained/{name}": float(value.mean()) for name, value in values.items()}

@@ -1,0 +1,350 @@
+"""One start of the trainer on a run, until it ends: what is due after every step, and the record of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from types import FrameType
+from typing import Any
+
+from safelight.config import UserError
+from safelight.engine import precision
+from safelight.engine.ledger import Ledger
+from safelight.engine.loop import Job, Signals, Stop, train
+from safelight.engine.precision import Execution
+from safelight.engine.shares import gradient_shares
+from safelight.engine.state import State
+from safelight.explore.samples import draw_sheet
+from safelight.loading.dependencies import used
+from safelight.loading.in_force import InForce, shared_interventions, take_edits
+from safelight.loading.prepare import Prepared, environment_of
+from safelight.loading.recorded import code_facts
+from safelight.recipe import Recipe
+from safelight.store import checkpoint, checkpoint_files, inbox, metrics, retention, tracks
+from safelight.store.checkpoint_files import Saved
+from safelight.store.directory import RunDirectory, differences
+from safelight.store.durable import mendable
+from safelight.store.journal import End, JournalWriter
+from safelight.store.metrics import MetricsRow, MetricsWriter
+from safelight.store.tape import TapeWriter
+from safelight.training import watch
+from safelight.training.audit import Audit, trainable
+from safelight.training.evaluation import Evaluator, columns, pin_if_best
+from safelight.training.forecast import Forecast, forecast
+from safelight.training.health import Health, every_network, trained_on
+from safelight.training.live_film import LiveFilm
+from safelight.training.progress import Show
+from safelight.types import Batch
+
+# --- Ctrl-C and SIGTERM as wishes: the step in hand is finished and saved, then training stops ---
+
+
+@contextmanager
+def interrupts(signals: Signals, alone: bool) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for a stop after the step in hand; a second Ctrl-C interrupts at once.
+
+    alone: False among several processes. There the second one is passed over: a terminal sends Ctrl-C to all
+    of them, and torchrun sends it to them once more. (It kills what has not ended 30 seconds later.)
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        signals.stop = True
+        if alone:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+FIXED = 16  # images that gradients are compared on
+
+
+class Leave(Exception):
+    """Raised by a boundary: a fork goes on in place of this run, or the run that it was forked from."""
+
+
+class Session:
+    """One start of the trainer on a run, until it ends. Only the first process has a journal writer."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        ready: Prepared,
+        execution: Execution,
+        state: State,
+        show: Show,
+        writer: JournalWriter | None,
+    ) -> None:
+        self.directory, self.ready, self.show, self.writer = directory, ready, show, writer
+        self.execution, self.state = execution, state
+        self.autocast = precision.autocast(ready.device, execution.precision)
+        self.audit: Audit | None = None
+        self._load_newest()
+        self._take_edits(max(self.state.step, metrics.reached(directory.path)))
+        self.evaluator = Evaluator(ready, self.autocast, execution.precision, show.tell)
+        self.signals = Signals()
+        self.metrics: MetricsWriter | None = None
+        self.tape: TapeWriter | None = None
+        self.film: LiveFilm | None = None
+        self.health: Health | None = None
+
+    def go(self) -> bool:
+        """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand.
+
+        Returns whether a monitor ended it: another run goes on under this one's name (see treatment.py).
+        """
+        world, start = self.ready.world, self.state.step
+        if world.share(self.writer is not None and self._is_finished()):
+            self.show.tell(f"{self.directory.name} is finished: {start:,} steps, none left to train")
+            return False
+        if self.writer and (recipe := self.in_force.recipe_at(start)).evaluate.every:
+            self.evaluator.judge(recipe)  # whatever is missing is told before the hours are spent
+        if self.writer:
+            self._announce_session(start)
+            session = self.writer.journal.session
+            self.metrics = MetricsWriter(self.directory.path, session, start)
+            self.tape = TapeWriter(self.directory.path, session)
+            self.health = Health(
+                self.directory,
+                self.ready,
+                self.writer,
+                lambda step: self.in_force.recipe_at(step),
+                start,
+                self.show.warn,
+            )
+            self._tape(start, self.in_force.recipe_at(start), last=False)
+            self.film = LiveFilm(self.directory.path, session, self.ready, self.autocast)
+            self.film.take(start, self.state, self.in_force.recipe_at(start))
+        self.ledger = Ledger(self._write_rows, self.ready.recipe.train.batch_size)
+        job = Job(
+            self.ready.method,
+            self.state,
+            self.ready.stream,
+            lambda step: self.in_force.plan_at(step),  # of the newest interventions
+            self.ledger.add,
+            self._boundary,
+            self.signals,
+            world,
+            self.autocast,
+            self.ready.device,
+        )
+        plan = self.in_force.plan_at(start)
+        how = f"{self.ready.device}, {self.execution.precision} {self.execution.memory_format}"
+        self.show.tell(f"{self.directory.name}: trains step {start:,} to {plan.steps:,} on {how}")
+        self.show.tell(f"disk: {ahead(self.ready, self.state).told}")
+        self.show.begin(start, plan.steps, self.ready.recipe.train.batch_size)
+        try:
+            with interrupts(self.signals, alone=world.size == 1):
+                train(job)
+            self.ledger.flush()
+            if world.share(self.signals.leave):
+                raise Leave
+            self._end("finished")
+        except Leave:
+            self._end("left", self.health.treatment.leaves if self.health else "")
+            return True
+        except Stop:
+            self._end("stopped")
+            self.show.tell(
+                f"stopped after step {self.state.step}; go on with: safelight resume {self.directory.name}"
+            )
+        except BaseException as error:
+            with suppress(UserError):  # a full disk cannot take this either; the error tells
+                self._end("failed", f"{type(error).__name__}: {error}")
+            raise
+        return False
+
+    # --- at the end of every step -----------------------------------------------------------------
+
+    def _boundary(self, agreed: Signals) -> None:
+        step, recipe = self.state.step, self.in_force.recipe_at(self.state.step)
+        steps = self.in_force.plan_at(step).steps
+        last = step >= steps
+        if self.audit and self.audit.due:
+            self.audit.after_first_step(
+                self.state, self.in_force.plan_at(step - 1), self.ready.method.phases, self.writer
+            )
+        if self.writer:
+            self._tape(step, recipe, last)
+            if tracks.is_due(step, steps) and (kept := self.state.averages.tracks()):
+                tracks.save(self.directory.tracks, step, kept)
+            if self.film:
+                self.film.take(step, self.state, recipe, last)
+            if watch.is_due(step, recipe, len(self.ready.pack.train), steps):
+                self._watch(step, recipe)
+            every = recipe.evaluate.every
+            best = every > 0 and (step % every == 0 or last) and self._evaluate(recipe)
+            if step % recipe.checkpoint.every == 0 or last or agreed.stop or agreed.leave or best:
+                self._save(step, recipe)
+        if agreed.edit:
+            self._take_edits(step)
+        if agreed.stop and not last:
+            raise Stop
+        if agreed.leave:
+            raise Leave
+
+    def _is_finished(self) -> bool:
+        """Whether the last session came to the end, and its checkpoint is there."""
+        assert self.writer is not None
+        if self.state.step < self.ready.plan.steps:
+            return False
+        last = [entry for entry in self.writer.journal.entries if entry.kind in ("session", "end")][-1:]
+        return [entry.fields.get("status") for entry in last] == ["finished"]
+
+    def _take_edits(self, step: int) -> None:
+        """Interventions as they are in force from here on; those that wait take effect at `step`."""
+        ready = self.ready
+        if self.writer:
+            show, steps = self.show, ready.plan.steps
+            take_edits(self.directory.path, self.writer, ready.recipe, step, steps, show.tell, show.warn)
+        interventions = shared_interventions(ready.world, self.writer)
+        self.in_force = InForce(ready.recipe, len(ready.pack.train), interventions)
+
+    def _tape(self, step: int, recipe: Recipe, last: bool) -> None:
+        """A frame of the averaged weights, where one is due; that of the last step always is."""
+        every = recipe.tape.every
+        if self.tape and every and (step % every == 0 or last):
+            networks = self.state.averages.networks
+            self.tape.append(step, {name: networks[name] for name in recipe.tape.networks or networks},
+                             recipe.tape.keyframe)  # fmt: skip
+
+    def _watch(self, step: int, recipe: Recipe) -> None:
+        ready = self.ready
+        with every_network(ready.method, self.state) as nets:
+            self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
+            self.ledger.note(trained_on(ready, nets, recipe, self.autocast))
+        weights = self.in_force.plan_at(step).weights_at(step)
+        found = gradient_shares(ready.method, self.state, self._fixed, weights, self.autocast)
+        self.ledger.note({f"share/{name}": share for name, share in found.items()})
+        for folder in (self.directory.sheets, self.directory.panels):
+            with mendable(folder):
+                folder.mkdir(exist_ok=True)
+        if getattr(ready.method, "draws", True):
+            asked = used(recipe, ready.products)
+            wanted = watch.watched_conditions(asked, ready.stream)
+            images = watch.watched_images(ready.method, nets, asked, ready.stream, self.autocast, wanted)
+            if self.health:
+                self.ledger.note(self.health.look(images, wanted, nets, asked, self.autocast))
+            path = self.directory.sheets / f"{step:08d}.png"
+            draw_sheet(images, ready.stream.spec, f"step {step}", path, prompts=recipe.watch.prompts or ())
+        pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)
+        watch.draw_figures(pictures, self.directory.panels, step)
+
+    @cached_property
+    def _fixed(self) -> Batch:
+        """A few training images, the same at every step: what gradients are compared on."""
+        return self.ready.stream.pick(self.ready.pack.train[:FIXED])
+
+    def _evaluate(self, recipe: Recipe) -> bool:
+        """Measure the samples of now; whether none were better. Then a checkpoint has to follow."""
+        assert self.writer is not None
+        try:
+            evaluation = self.evaluator.evaluate(self.state, recipe)
+        except UserError as error:  # an edit while the run goes on: no reason to end it
+            self._note(f"step {self.state.step} is not evaluated: {error}")
+            return False
+        self.ledger.note(columns(evaluation))
+        return pin_if_best(self.directory.path, evaluation, self.writer)
+
+    def _save(self, step: int, recipe: Recipe) -> None:
+        """A checkpoint, then the journal, then the older ones are let go."""
+        assert self.writer is not None
+        self.ledger.flush()
+        if self.metrics and self.tape and self.film:
+            self.metrics.sync()
+            self.tape.sync()
+            self.film.sync()
+        saved = checkpoint.save(
+            self.directory.path,
+            step,
+            self.state.groups(),
+            {"edits": self.writer.journal.edits, "trainable": trainable(self.state.nets)},
+        )
+        self.writer.checkpoint(step, saved.digest)
+        each = sum(file.bytes for file in saved.files)
+        needed = self.health.kept() if self.health else []
+        checkpoint_files.prune(
+            self.directory.path, [*retention.kept(self.directory, recipe.checkpoint, each), *needed]
+        )
+
+    # --- the record -------------------------------------------------------------------------------
+
+    def _load_newest(self) -> None:
+        """The newest checkpoint that verifies, into the state of every process."""
+        saved = self._newest_good() if self.writer else None
+        if saved and self.writer and saved.meta.get("edits", 0) > self.writer.journal.edits:
+            raise UserError(f"{self.directory.journal_path}: has lost interventions; restore it from a copy")
+        if self.writer and saved is None and self.directory.info().parent:
+            raise UserError(f"{self.directory.path}: no checkpoint of this fork is good; fork it again")
+        step = self.ready.world.share(saved.step if saved else None)
+        if isinstance(step, int):
+            path = checkpoint_files.directory(self.directory.path, step)
+            groups = checkpoint.load(path)
+            self.state.load(groups, step)
+            self.audit = Audit(self.state, groups, checkpoint_files.read(path).meta.get("trainable", {}))
+
+    def _newest_good(self) -> Saved | None:
+        """The newest checkpoint that verifies. Damaged ones are put aside, and that is said."""
+        there = checkpoint_files.list_steps(self.directory.path)
+        saved = checkpoint_files.newest_good(
+            self.directory.path, self.directory.digests(), move_bad=True, tell=self.show.warn
+        )
+        if bad := [step for step in there if saved is None or step > saved.step]:
+            self._note(
+                f"checkpoints put aside, as damaged or another run's: {', '.join(map(str, bad))}; "
+                f"goes on from step {saved.step if saved else 0}"
+            )
+        return saved
+
+    def _announce_session(self, start: int) -> None:
+        assert self.writer is not None
+        now: dict[str, Mapping[str, Any]] = {
+            "environment": environment_of(self.ready, self.execution),
+            "code": code_facts(self.ready.recipe),
+        }
+        sessions = self.writer.journal.of_kind("session")
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "folder": os.getcwd(), **now}
+        self.writer.start_session(start, self.in_force.plan_at(start).steps, facts)
+        for name in now:
+            if sessions and (changed := differences(sessions[-1].fields.get(name, {}), now[name])):
+                self._note(f"{name} differs from the session before: " + "; ".join(changed))
+
+    def _note(self, text: str) -> None:
+        """Into the journal, and to the user."""
+        assert self.writer is not None
+        self.writer.append("note", {"text": text})
+        self.show.warn(text)
+
+    def _write_rows(self, rows: list[MetricsRow]) -> None:
+        if self.metrics and self.health:
+            rows = self.health.judged(rows)
+            self.metrics.append(rows)
+            self.show.rows(rows)
+            self.signals.edit = bool(inbox.waiting(self.directory.path))
+            self.signals.leave = bool(self.health.treatment.leaves)
+
+    def _end(self, status: End, message: str = "") -> None:
+        step = self.state.step
+        if self.writer and self.metrics and self.tape and self.film:
+            self.ledger.flush()
+            self.metrics.close()
+            self.tape.close()
+            self.film.close()
+            self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
+
+
+def ahead(ready: Prepared, state: State) -> Forecast:
+    """The disk that a training will need."""
+    return forecast(ready.recipe, state, ready.pack.spec, ready.plan.steps)

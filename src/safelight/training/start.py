@@ -1,0 +1,291 @@
+"""A run is begun or resumed, trained to its end or to Ctrl-C, and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import tomli_w
+
+from safelight.checks.bench.finding import Checked
+from safelight.config import Reference, UserError
+from safelight.data import check_named
+from safelight.engine.distributed import World
+from safelight.engine.plan import too_large
+from safelight.engine.precision import Execution
+from safelight.engine.state import State
+from safelight.loading.dependencies import Products, of_run, plain, pretrained, products_of, references
+from safelight.loading.model import Product
+from safelight.loading.prepare import Prepared, choose_execution, environment_of, prepare
+from safelight.loading.recorded import code_facts, data_facts, recipe_of
+from safelight.recipe import Recipe, load
+from safelight.report.run_report import unconditional, write_report
+from safelight.store import checkpoint_files, listing, metrics
+from safelight.store import directory as run_directory
+from safelight.store.directory import RUN, RunDirectory, create, require_free
+from safelight.store.durable import remove_tree
+from safelight.store.info import Facts
+from safelight.store.journal import JournalWriter
+from safelight.store.listing import Status, summary
+from safelight.training.check import before_training
+from safelight.training.forecast import require_memory, require_room
+from safelight.training.grid import digest, said
+from safelight.training.progress import Show
+from safelight.training.remedies import settle, untreated
+from safelight.training.session import Session, ahead
+
+
+def begin(
+    recipe: Recipe,
+    runs: Path,
+    name: str | None,
+    world: World,
+    show: Show,
+    products: Products = MappingProxyType({}),
+    checked: bool = False,
+) -> RunDirectory:
+    """Train a new run, until it is finished or Ctrl-C stops it. Raises UserError.
+
+    products: of the trainings that came before it; see stages.py, which also makes them. checked: look for
+    faults first, and refuse to begin with one.
+    """
+    for line in too_large(recipe.optim):
+        show.warn(line)
+    ready = _opened(recipe, world, show, products)
+    if world.first and (
+        note := unconditional(recipe, {"conditions": ready.pack.conditions, "name": ready.pack.name})
+    ):
+        show.warn(note)
+    execution = choose_execution(ready, show.tell)
+    found = before_training(ready, execution, show.tell, show.warn) if checked else None
+    state = ready.state(execution.memory_format)
+    path = None
+    if world.first:
+        require_room(ahead(ready, state), runs)
+        path = create(
+            runs,
+            tomli_w.dumps(recipe.tree),
+            recipe=recipe.name,
+            steps=ready.plan.steps,
+            name=name,
+            facts=Facts(
+                data=data_facts(ready.pack, ready.stream.space),
+                code=code_facts(recipe),
+                environment=environment_of(ready, execution),
+                execution=asdict(execution),
+                products=plain(products),
+            ),
+        ).path
+    directory = RunDirectory(Path(str(world.share(str(path)))))
+    try:
+        left = _run(directory, ready, execution, state, show, found)
+    except Exception:
+        if (
+            world.first
+            and metrics.last_row(directory.path) is None
+            and not checkpoint_files.list_steps(directory.path)
+        ):
+            remove_tree(directory.path)  # it has not trained one step
+        raise
+    del ready, state  # before those of a fork are made
+    return resume(directory, world, show) if left else directory
+
+
+def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
+    """Go on with a run from its newest good checkpoint. Raises UserError.
+
+    Where its monitor left it for a remedy, the run that has its name afterwards goes on, in all processes.
+    """
+    left = True
+    while left:
+        if world.first and (aside := settle(directory, show.warn)):
+            write_report(aside)
+        world.wait()
+        left = _resumed(directory, world, show)
+    return directory
+
+
+def _resumed(directory: RunDirectory, world: World, show: Show) -> bool:
+    """One session of a run that is there; whether its monitor left it."""
+    recipe = recipe_of(directory)
+    ready = _opened(recipe, world, show, products_of(directory))
+    facts = directory.info().facts
+    if ready.pack.fingerprint != facts.data["fingerprint"]:
+        raise UserError(
+            f"{directory.path}: the data has changed since the run began "
+            f"({len(ready.pack)} images now); put it back, or train a new run"
+        )
+    execution = Execution(**facts.execution)
+    state = ready.state(execution.memory_format)
+    if world.first:
+        require_room(ahead(ready, state), directory.path, sum(listing.by_kind(directory.path).values()))
+    return _run(directory, ready, execution, state, show)
+
+
+def _opened(recipe: Recipe, world: World, show: Show, products: Products) -> Prepared:
+    """What a session trains with; no bar is left behind where it cannot be opened."""
+    try:
+        ready = prepare(recipe, world, show.tell, products, show.progress)
+        require_memory(ready.method, ready.stream.spec, ready.device)
+        return ready
+    except BaseException:
+        show.end()
+        raise
+
+
+def _run(
+    directory: RunDirectory,
+    ready: Prepared,
+    execution: Execution,
+    state: State,
+    show: Show,
+    found: Checked | None = None,
+) -> bool:
+    """One session, and its report; whether the run's monitor left it."""
+    with ExitStack() as stack:
+        writer = None
+        if ready.world.first:
+            stack.enter_context(directory.lock())
+            writer = stack.enter_context(JournalWriter(directory.journal_path))
+            if found:
+                writer.append("check", found.plain())
+        session = Session(directory, ready, execution, state, show, writer)
+        try:
+            left = session.go()
+        finally:
+            show.end()
+    if ready.world.first and not left:
+        report = write_report(directory)
+        show.tell(f"report: {report}")
+    return left
+
+
+# --- Trainings that come before a training: a recipe may need what another one makes ---
+# A value "recipe:NAME" is trained first, into the same runs directory, under a name that is a function of its
+# settings: what is finished is taken as it is, what was begun is resumed.
+
+Ended = Literal["trained", "resumed", "done before", "stopped"]
+
+
+IMAGES = ("source", "path", "layout", "subset", "revision", "size", "channels", "held_out", "skip_bad",
+          "follow_links")  # fmt: skip
+
+
+OWN = ("latents", "balance", "flip", "turn")  # keys of [data] that say how images are shown, not which
+
+
+def train_stages(
+    recipe: Recipe,
+    runs: Path,
+    name: str | None,
+    world: World,
+    show: Callable[[], Show],
+    checked: bool = False,
+) -> RunDirectory:
+    """Train a new run, after all that it needs. Raises UserError.
+
+    show: what a session shows, made anew for each training. Ctrl-C in an earlier stage ends it there, and
+    that stage's run is returned; the same command goes on where it was. checked: look for faults of the
+    recipe before it is trained, and refuse to begin with one.
+    """
+    require_free(runs, recipe.name, name)
+    check_named(recipe.data)  # told before anything is trained or downloaded
+    products: dict[str, Product] = {}
+    for key, reference in references(recipe).items():
+        made = product(key, reference, recipe, runs, world, show)
+        if isinstance(made, RunDirectory):
+            return made
+        products[key] = made
+    return begin(recipe, runs, name, world, show(), products, checked)
+
+
+def product(
+    key: str, reference: Reference, recipe: Recipe, runs: Path, world: World, show: Callable[[], Show]
+) -> Product | RunDirectory:
+    """What a value of a recipe names, trained now if need be; the run of a stage that was stopped instead."""
+    kind, _, name = reference.partition(":")
+    if kind == "recipe":
+        stage = stage_recipe(name, recipe)
+        name = f"{stage.name}-{digest(stage)}"
+        ended = finish(stage, runs, name, world, show, f"first {name}, for {key} of {recipe.name}")
+        if ended == "stopped":
+            return RunDirectory(runs / name)
+    if world.local == 0:
+        found = of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
+    world.wait()  # the first process of each machine downloads, the others find it done
+    if world.local != 0:
+        found = of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
+    return found
+
+
+def made(recipe: Recipe, runs: Path) -> dict[str, Product]:
+    """What a recipe needs of other trainings, where it is there already. Raises UserError where it is not."""
+    found = {}
+    for key, reference in references(recipe).items():
+        kind, _, name = reference.partition(":")
+        if kind == "recipe":
+            stage = stage_recipe(name, recipe)
+            name = f"{stage.name}-{digest(stage)}"
+            if not (runs / name / RUN).is_file():
+                raise UserError(
+                    f"{key}: {reference} is not trained yet in {runs}; safelight train {recipe.name} begins "
+                    "with it"
+                )
+        found[key] = (
+            of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
+        )
+    return found
+
+
+def stage_recipe(source: str, of: Recipe) -> Recipe:
+    """The recipe of a stage: it trains on the images and on the device of the recipe that needs it.
+
+    Other keys of [data], such as columns of captions, are taken over where the stage's recipe is silent.
+    """
+    stage = load(source)
+    theirs = of.data.model_dump(mode="json")
+    stated = stage.stated.get("data", {})
+    data = {key: value for key, value in theirs.items()
+            if key in IMAGES or (key not in OWN and key not in stated and value is not None)}  # fmt: skip
+    changes = {f"data.{key}": value for key, value in data.items()}
+    return stage.with_changes({**changes, "train.device": of.train.device})
+
+
+def finish(
+    recipe: Recipe, runs: Path, name: str, world: World, show: Callable[[], Show], why: str = ""
+) -> Ended:
+    """Train a run of that name to its end, from where it is. Raises UserError.
+
+    why: in words, told before it is trained.
+    """
+    directory = RunDirectory(runs / name)
+    found = world.share(_found(directory, recipe) if world.first else None)
+    if found == "finished":
+        return "done before"
+    if found == "running":
+        raise UserError(f"{directory.path}: is being trained by another process; wait for it to end")
+    if why:
+        show().tell(f"{'trains' if found is None else 'goes on with'} {why}")
+    if found is None:
+        directory = train_stages(recipe, runs, name, world, show)
+    else:
+        resume(directory, world, show())
+    ended = world.share(summary(directory).status if world.first else None)
+    return "stopped" if ended != "finished" else "trained" if found is None else "resumed"
+
+
+def _found(directory: RunDirectory, recipe: Recipe) -> Status | None:
+    """How a run stands; None where there is none. Raises UserError where it is not of that recipe."""
+    run_directory.settle(directory.path.parent, directory.name)
+    if not (directory.path / RUN).is_file():
+        return None
+    one = summary(directory)
+    if one.status == "damaged":
+        raise UserError(f"{directory.path}: {one.problem}")
+    if said(untreated(directory).recipe_tree()) != said(recipe.tree):
+        raise UserError(f"{directory.path}: holds another recipe; move it away, or use another --runs")
+    return one.status

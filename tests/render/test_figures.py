@@ -1,0 +1,65 @@
+"""Distances over training are drawn with floors and best step; a report prints them with their spread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from safelight.render.figures import evaluated_figure
+from safelight.render.trends import Curve, History
+from safelight.report.facts import Measurement, ReportFacts
+from safelight.report.run_pages import write_report
+from safelight.report.run_view import view
+
+STEPS = np.array([100, 200, 300, 400])
+FD = Curve("FD-classifier", STEPS, np.array([90.0, 12.0, 5.0, 7.0]), reference=2.5)
+KID = Curve("KID-classifier", STEPS, np.array([0.5, np.nan, 0.1, -0.01]), reference=0.001)
+
+
+def test_a_panel_a_distance_with_its_floor_and_its_best() -> None:
+    fd, kid = evaluated_figure(History(evaluated=(FD, KID))).axes
+    floor, values, ring = fd.lines
+    assert set(floor.get_ydata()) == {2.5}
+    np.testing.assert_array_equal(values.get_xydata(), np.stack([STEPS, FD.values], 1))
+    np.testing.assert_array_equal(ring.get_xydata(), [[300, 5.0]])
+    assert fd.get_title("right") == "best 5 at step 300 · floor 2.5"
+    assert fd.get_yscale() == "log"
+    np.testing.assert_array_equal(kid.lines[1].get_xdata(), [100, 300, 400])  # what is not finite is no dot
+    assert kid.get_title("right").startswith("best −0.01 at step 400")
+    assert kid.get_yscale() != "log"
+
+
+def test_a_report_has_the_curves_the_best_and_the_table(tmp_path: Path) -> None:
+    facts = ReportFacts(
+        name="run",
+        history=History(evaluated=(FD, KID)),
+        measurements=(Measurement("KID-classifier", 0.00123, "5,000 samples", 400, 0.0004, 0.0002),),
+        best="Best by FD-classifier: step 300.",
+    )
+    for path in write_report(tmp_path, facts):
+        words = path.read_text()
+        assert "Measurements" in words
+        assert "Best by FD-classifier: step 300." in words
+        assert "0.00123 ± 0.0002" in words
+    assert (tmp_path / "report" / "evaluated.png").is_file()
+    without = write_report(tmp_path, ReportFacts(name="run"))[0].read_text()
+    assert "Measurements" not in without
+
+
+def test_a_step_that_was_evaluated_again_is_told_apart() -> None:
+    each = ((400, "guidance 1"), (400, "guidance 2"), (200, "guidance 1"))
+    found = view(
+        ReportFacts(
+            name="run",
+            measurements=tuple(
+                Measurement(name, 0.5, how, step) for step, how in each for name in ("FD", "KID")
+            ),
+        )
+    )
+    assert [row[-1] for row in found.measurements.rows] == ["400", "400", "400 (2)", "400 (2)", "200", "200"]
+    assert found.measured_with == (
+        ("step 400", "guidance 1"),
+        ("step 400 (2)", "guidance 2"),
+        ("step 200", "guidance 1"),
+    )

