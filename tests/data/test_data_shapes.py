@@ -70,8 +70,8 @@ def test_the_pack_has_captions_and_their_features(tmp_path, monkeypatch):
 
 
 def test_words_are_like_as_the_runs_they_share():
-    one, other, far = language.encode(["a red circle left of a blue square", "Red circle left of blue square!",
-                                    "a green triangle"])  # fmt: skip
+    texts = ["a red circle left of a blue square", "Red circle left of blue square!", "a green triangle"]
+    one, other, far = language.encode(texts)
     np.testing.assert_array_equal(one, other)
     assert abs(float(one @ far)) < 0.25
     swapped = language.encode(["a blue circle left of a red square"])[0]

@@ -5,7 +5,7 @@
     w mse + kl         where loss.weights.mse = w is above 0: then nll is left out, and σ² = N / (2 w)
 
 mse is the mean over the N = C H W pixel values, in units of the image's range [0, 1]; kl the sum over the
-latent's dimensions, in nats. A warm-up of β is a ramp on the weight of kl. functional/elbo.py has the formulas.
+latent's dimensions, in nats. A warm-up of β is a ramp on the weight of kl. Formulas: functional/elbo.py.
 
 With [network.perceptual], a frozen network of feature maps, and [network.discriminator] there are also
 
