@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from safelight.config import UserError
 from safelight.language import open_encoder
-from safelight.networks import joint_encoder
-from safelight.networks.joint_encoder import resized
+from safelight.networks import towers
+from safelight.networks.towers import resized
 from safelight.types import DataSpec
 
 
@@ -56,9 +56,9 @@ def test_texts_through_a_clip_are_its_own_features(clip):
 
 def test_images_through_a_clip_are_its_own_features_and_differentiable(clip):
     folder, model = clip
-    encoder = joint_encoder.Config(path=str(folder)).build(DataSpec((3, 16, 16)))
+    encoder = towers.JointEncoderConfig(path=str(folder)).build(DataSpec((3, 16, 16)))
     x = torch.rand(2, 3, 16, 16) * 2 - 1
-    mean, std = (torch.tensor(v)[:, None, None] for v in (joint_encoder.MEAN, joint_encoder.STD))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (towers.MEAN, towers.STD))
     with torch.no_grad():
         own = model.get_image_features(pixel_values=((x + 1) / 2 - mean) / std)
         own = own if isinstance(own, torch.Tensor) else own.pooler_output
@@ -94,4 +94,4 @@ def test_what_is_no_encoder_is_told(tmp_path):
     with pytest.raises(UserError, match=r"data\.text_encoder: .*none is no encoder"):
         open_encoder(str(tmp_path / "none"))
     with pytest.raises(UserError, match=r"network\.encoder\.path: .* holds neither"):
-        joint_encoder.Config(path=str(tmp_path / "none")).build(DataSpec((3, 8, 8)))
+        towers.JointEncoderConfig(path=str(tmp_path / "none")).build(DataSpec((3, 8, 8)))

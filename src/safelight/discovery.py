@@ -10,13 +10,14 @@ import os
 import pkgutil
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from safelight import files
+from safelight import files, networks
 from safelight.config import Tree, UserError, nearest, shortened
 from safelight.terminal import say
 
@@ -35,13 +36,31 @@ def modules(package: ModuleType) -> list[str]:
     return sorted(info.name for info in pkgutil.iter_modules(package.__path__))
 
 
+@cache
+def network_configs() -> dict[str, type[Any]]:
+    """The configuration class of every network of safelight, by the name that a recipe states."""
+    files = [import_module(f"{networks.__name__}.{name}") for name in modules(networks)]
+    classes = [value for file in files for value in vars(file).values() if hasattr(value, "build")]
+    return {config.model_fields["name"].default: config for config in classes}
+
+
+def network_config(name: object, key: str, outside: dict[str, Outside]) -> type[Any]:
+    """The configuration class of a network: safelight's, or `Config` of a module that `module` finds."""
+    if name in network_configs():
+        return network_configs()[str(name)]
+    found = module(networks, name, key, outside)
+    if not hasattr(found, "Config"):
+        raise UserError(f"{key}: {name} has no class Config with a build; see networks/unet.py")
+    return found.Config
+
+
 def module(package: ModuleType, name: object, key: str, outside: dict[str, Outside]) -> ModuleType:
     """What a name stands for: `unet`, an entry point of the group `safelight.networks`, or `mine.py`.
 
     key: of the recipe, for the error. outside: what was run before, which is not run again, so that a file
     may be edited while a run trains; what is run now is added. Raises UserError for a name that is unknown.
     """
-    own = modules(package)
+    own = list(network_configs()) if package is networks else modules(package)
     if not isinstance(name, str):
         raise UserError(f"{key}: {shortened(name)} is no name{nearest('', own)}")
     if name in own:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator
 
-from safelight import discovery, methods, networks, recipes
+from safelight import discovery, methods, recipes
 from safelight.checks.bench.config import CheckConfig
 from safelight.config import Section, Tree, UserError, check, nearest, override, read_toml, sane, shortened
 from safelight.data.config import Data, source_follows_path
@@ -273,13 +273,8 @@ def _networks(
 
 def _network(tree: Tree, where: str, outside: dict[str, Outside]) -> Any:
     if "name" not in tree:
-        raise UserError(f"{where}.name: is missing (known: {', '.join(discovery.modules(networks))})")
-    module = discovery.module(networks, tree["name"], f"{where}.name", outside)
-    if not hasattr(module, "Config"):
-        raise UserError(
-            f"{where}.name: {tree['name']} has no class Config with a build; see networks/unet.py"
-        )
-    return check(module.Config, _unnamed(tree), where)
+        raise UserError(f"{where}.name: is missing (known: {', '.join(discovery.network_configs())})")
+    return check(discovery.network_config(tree["name"], f"{where}.name", outside), _unnamed(tree), where)
 
 
 def _unnamed(tree: Tree) -> Tree:

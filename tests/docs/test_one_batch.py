@@ -11,7 +11,7 @@ import torch
 from safelight.engine.loop import Job, StepRecord, train
 from safelight.engine.plan import Optim, Plan, Train
 from safelight.engine.state import State
-from safelight.networks.unet import Config as UNet
+from safelight.networks.unet import UNetConfig as UNet
 from safelight.randomness import RowDraw
 from safelight.types import Batch, DataSpec
 

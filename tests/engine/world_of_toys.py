@@ -67,8 +67,8 @@ class Built:
 def text_gan() -> TextGan:
     """Everything of a text GAN that looks at other rows: contrast, a queue of texts, mismatched pairs."""
     networks = {
-        "generator": style_generator.Config(latent=8, depth=2, base=32, largest=8),
-        "discriminator": style_discriminator.Config(base=32, largest=8),
+        "generator": style_generator.StyleGeneratorConfig(latent=8, depth=2, base=32, largest=8),
+        "discriminator": style_discriminator.StyleDiscriminatorConfig(base=32, largest=8),
         "encoder": Built(),
     }
     method = TextGan(TextGanConfig(queue=16, augment="ada", ada_kimg=1.0), networks)

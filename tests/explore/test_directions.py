@@ -62,8 +62,8 @@ def styled() -> traverse.Model:
     torch.manual_seed(0)
     spec = DataSpec((3, 8, 8))
     networks = {
-        "generator": style_generator.Config(latent=6, depth=2, base=32, largest=8),
-        "discriminator": style_discriminator.Config(base=32, largest=8),
+        "generator": style_generator.StyleGeneratorConfig(latent=6, depth=2, base=32, largest=8),
+        "discriminator": style_discriminator.StyleDiscriminatorConfig(base=32, largest=8),
     }
     method = TextGan(TextGanConfig(), networks)
     return traverse.Model(method, method.networks(spec), TextGanSampling(), spec)

@@ -136,17 +136,20 @@ def test_truncation_scales_the_latent():
 
 
 def test_system_3_has_its_parameters():
-    from safelight.networks import dc_discriminator, dc_generator
+    from safelight.networks import dcgan
 
     spec = DataSpec((3, 1024, 1024))
     with torch.device("meta"):
-        generator, discriminator = (m.Config().build(spec) for m in (dc_generator, dc_discriminator))
+        generator, discriminator = (
+            config().build(spec) for config in (dcgan.DCGeneratorConfig, dcgan.DCDiscriminatorConfig)
+        )
     assert sum(p.numel() for p in generator.parameters()) == 117_515_843
     assert sum(p.numel() for p in discriminator.parameters()) == 3_915_393
     with torch.no_grad():
         small = DataSpec((3, 64, 64))
         z = torch.randn(2, 100)
-        images = dc_generator.Config(stem=8, stages=(8, 8)).build(small)(z, {}, torch.zeros(2))
+        images = dcgan.DCGeneratorConfig(stem=8, stages=(8, 8)).build(small)(z, {}, torch.zeros(2))
         assert images.shape == (2, 3, 64, 64)
         assert images.abs().max() <= 1
-        assert dc_discriminator.Config(stages=(8, 8)).build(small)(images, {}, torch.zeros(2)).shape == (2,)
+        logits = dcgan.DCDiscriminatorConfig(stages=(8, 8)).build(small)(images, {}, torch.zeros(2))
+        assert logits.shape == (2,)

@@ -13,7 +13,7 @@ from safelight.engine.loop import Job, train
 from safelight.engine.plan import Optim, Plan, Train
 from safelight.engine.state import State
 from safelight.methods.joint import Joint, JointConfig
-from safelight.networks import image_tower, text_tower
+from safelight.networks import towers
 from safelight.randomness import RowDraw
 from safelight.types import Batch, Condition, DataSpec, Moment
 
@@ -21,7 +21,10 @@ SPEC = DataSpec((3, 8, 8), {"text": Condition("text", 6)})
 
 
 def made(jitter: float = 0.0) -> Joint:
-    image, text = image_tower.Config(widths=(4, 8), features=5), text_tower.Config(width=8, features=5)
+    image, text = (
+        towers.ImageTowerConfig(widths=(4, 8), features=5),
+        towers.TextTowerConfig(width=8, features=5),
+    )
     return Joint(JointConfig(jitter=jitter), {"image": image, "text": text})
 
 

@@ -55,8 +55,8 @@ def made(**config) -> TextGan:
     return TextGan(
         TextGanConfig(**config),
         {
-            "generator": style_generator.Config(latent=8, depth=2, base=64, largest=8),
-            "discriminator": style_discriminator.Config(base=64, largest=8),
+            "generator": style_generator.StyleGeneratorConfig(latent=8, depth=2, base=64, largest=8),
+            "discriminator": style_discriminator.StyleDiscriminatorConfig(base=64, largest=8),
             "encoder": Build(Means),
             "perceptual": Build(Maps),
         },
@@ -209,7 +209,7 @@ def test_the_minibatch_deviation_is_the_only_way_for_samples_to_meet():
     x = RowDraw(0, 0, "x", range(4)).normal("x", 1, 8, 8).requires_grad_()
     for group, meets in ((0, False), (2, True)):
         torch.manual_seed(0)
-        net = style_discriminator.Config(base=64, largest=8, deviation=group).build(SPEC)
+        net = style_discriminator.StyleDiscriminatorConfig(base=64, largest=8, deviation=group).build(SPEC)
         (gradient,) = torch.autograd.grad(net.eye(x)[0][0], x)
         assert bool(gradient[1].abs().sum() > 0) == meets
         assert float(gradient[2:].abs().sum()) == 0

@@ -11,7 +11,7 @@ from torch import nn
 from safelight.functional import elbo
 from safelight.functional.contrast import distance
 from safelight.methods.vae import FIRST, Vae, VaeConfig, VaeSampling
-from safelight.networks import conv_decoder, conv_encoder, residual_decoder, residual_encoder
+from safelight.networks import conv_vae, residual_vae
 from safelight.randomness import RowDraw
 from safelight.types import Batch, Condition, DataSpec, Encodes, Moment
 
@@ -136,11 +136,17 @@ def test_held_out_numbers_are_those_of_the_bound():
 
 
 PAIRS = {
-    "conv": (conv_encoder.Config(latent=7, widths=(8, 12, 6)), conv_decoder.Config(widths=(6, 12, 8))),
-    "residual": (residual_encoder.Config(latent=7, widths=(8, 16)), residual_decoder.Config(widths=(16, 8))),
+    "conv": (
+        conv_vae.ConvEncoderConfig(latent=7, widths=(8, 12, 6)),
+        conv_vae.ConvDecoderConfig(widths=(6, 12, 8)),
+    ),
+    "residual": (
+        residual_vae.ResidualEncoderConfig(latent=7, widths=(8, 16)),
+        residual_vae.ResidualDecoderConfig(widths=(16, 8)),
+    ),
     "spatial": (
-        residual_encoder.Config(latent=2, spatial=True, widths=(8, 16)),
-        residual_decoder.Config(widths=(16, 8)),
+        residual_vae.ResidualEncoderConfig(latent=2, spatial=True, widths=(8, 16)),
+        residual_vae.ResidualDecoderConfig(widths=(16, 8)),
     ),
 }
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from safelight.networks import dc_discriminator, dc_generator
-from safelight.networks.dc_generator import he
+from safelight.networks import dcgan
+from safelight.networks.dcgan import he
 from safelight.types import DataSpec
 
 SPEC = DataSpec((3, 128, 128))
@@ -28,7 +28,7 @@ def answers(net: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
 
 def test_the_spread_of_a_latent_passes_every_layer():
     torch.manual_seed(0)
-    net = dc_generator.Config(stem=64, stages=(64, 64, 64, 64, 64)).build(SPEC)
+    net = dcgan.DCGeneratorConfig(stem=64, stages=(64, 64, 64, 64, 64)).build(SPEC)
     seen = answers(net, torch.randn(16, 100))
     inner = [value[..., 8:-8, 8:-8] if value.ndim == 4 and value.shape[-1] > 16 else value for value in seen]
     assert [float(value.square().mean()) for value in inner] == pytest.approx([1.0] * 8, rel=0.5)
@@ -37,7 +37,7 @@ def test_the_spread_of_a_latent_passes_every_layer():
 
 def test_a_discriminator_tells_images_apart_at_once():
     torch.manual_seed(0)
-    net = dc_discriminator.Config(stages=(32,) * 5).build(SPEC).eval()
+    net = dcgan.DCDiscriminatorConfig(stages=(32,) * 5).build(SPEC).eval()
     assert 0.2 < float(answers(net, torch.randn(16, 3, 128, 128))[-1].std()) < 5
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from safelight.config import UserError
-from safelight.networks.digits_unet import Config
+from safelight.networks.digits_unet import DigitsUNetConfig
 from safelight.types import Condition, DataSpec
 
 DIGITS = DataSpec(shape=(1, 28, 28), conditions={"label": Condition("label", 10)})
@@ -41,9 +41,9 @@ def by_hand(c: int, d: int) -> int:
 
 @pytest.mark.parametrize("d", [2, 64, 128])
 def test_parameters_by_hand(d: int) -> None:
-    plain = Config(width=d, time=False).build(DIGITS)
-    timed = Config(width=d, time=True).build(DIGITS)
-    classed = Config(width=d, time=True, classes=True).build(DIGITS)
+    plain = DigitsUNetConfig(width=d, time=False).build(DIGITS)
+    timed = DigitsUNetConfig(width=d, time=True).build(DIGITS)
+    classed = DigitsUNetConfig(width=d, time=True, classes=True).build(DIGITS)
     times = (1 * 2 * d + 2 * d) + (2 * d * 2 * d + 2 * d) + (1 * d + d) + (d * d + d)
     gates = (10 * 2 * d + 2 * d) + (2 * d * 2 * d + 2 * d) + (10 * d + d) + (d * d + d)
     assert count(plain) == by_hand(1, d)
@@ -90,7 +90,7 @@ def functional(network: nn.Module, x: Tensor, t: Tensor, hot: Tensor) -> Tensor:
 
 def test_output_equals_plain_operations() -> None:
     torch.manual_seed(0)
-    network = Config(width=3, classes=True).build(DIGITS)
+    network = DigitsUNetConfig(width=3, classes=True).build(DIGITS)
     x, t = torch.randn(4, 1, 28, 28), torch.rand(4)
     given = {"label": torch.tensor([0, 3, 9, 0])}
     present = torch.tensor([True, True, True, False])
@@ -108,20 +108,20 @@ def test_sees_exactly_what_it_is_told_to() -> None:
     early, late = torch.zeros(2), torch.ones(2)
     given = {"label": torch.tensor([1, 1])}
     with torch.no_grad():
-        plain = Config(width=2, time=False).build(DIGITS)
+        plain = DigitsUNetConfig(width=2, time=False).build(DIGITS)
         assert torch.equal(plain(x, early, given, none), plain(x, late, given, ~none))
-        timed = Config(width=2).build(DIGITS)
+        timed = DigitsUNetConfig(width=2).build(DIGITS)
         assert not torch.allclose(timed(x, early, given, none), timed(x, late, given, none))
         assert torch.equal(timed(x, early, given, none), timed(x, early, given, ~none))
-        classed = Config(width=2, classes=True).build(DIGITS)
+        classed = DigitsUNetConfig(width=2, classes=True).build(DIGITS)
         assert not torch.allclose(classed(x, early, given, none), classed(x, early, given, ~none))
 
 
 def test_what_cannot_be_built_is_said() -> None:
     with pytest.raises(UserError, match=r"network\.classes: the data has no labels"):
-        Config(classes=True).build(DataSpec(shape=(1, 28, 28)))
+        DigitsUNetConfig(classes=True).build(DataSpec(shape=(1, 28, 28)))
     with pytest.raises(UserError, match=r"30x28.*multiples of 4"):
-        Config().build(DataSpec(shape=(1, 30, 28)))
+        DigitsUNetConfig().build(DataSpec(shape=(1, 30, 28)))
 
 
 def gelu_floor() -> float:

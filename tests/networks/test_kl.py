@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from safelight.config import UserError
-from safelight.networks import kl_decoder, kl_encoder
+from safelight.networks import kl_autoencoder
 from safelight.types import DataSpec
 
 SPEC = DataSpec((3, 16, 24))
@@ -17,12 +17,12 @@ NOTHING: tuple[dict[str, torch.Tensor], torch.Tensor] = ({}, torch.zeros(2, dtyp
 @pytest.mark.parametrize("attention", [True, False])
 def test_outputs_equal_those_of_diffusers(attention):
     diffusers = pytest.importorskip("diffusers")
-    encoder = kl_encoder.Config(latent=2, widths=(8, 12, 16), blocks=1, groups=4, attention=attention).build(
-        SPEC
-    )
-    decoder = kl_decoder.Config(widths=(16, 12, 8), blocks=2, groups=4, attention=attention).build(
-        SPEC, (2, 4, 6)
-    )
+    encoder = kl_autoencoder.KLEncoderConfig(
+        latent=2, widths=(8, 12, 16), blocks=1, groups=4, attention=attention
+    ).build(SPEC)
+    decoder = kl_autoencoder.KLDecoderConfig(
+        widths=(16, 12, 8), blocks=2, groups=4, attention=attention
+    ).build(SPEC, (2, 4, 6))
     theirs = diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -51,16 +51,19 @@ def test_the_published_sizes_are_those_of_stable_diffusions_vae():
     """83.65 M parameters, less the two 1x1 convolutions about its latent (72 + 20)."""
     spec = DataSpec((3, 64, 64))
     with torch.device("meta"):
-        encoder, decoder = kl_encoder.Config().build(spec), kl_decoder.Config().build(spec, (4, 8, 8))
+        encoder, decoder = (
+            kl_autoencoder.KLEncoderConfig().build(spec),
+            kl_autoencoder.KLDecoderConfig().build(spec, (4, 8, 8)),
+        )
     assert sum(p.numel() for net in (encoder, decoder) for p in net.parameters()) == 83_653_863 - 92
 
 
 def test_what_does_not_fit_is_told():
     with pytest.raises(UserError, match=r"network.encoder.widths: 15x16 images do not divide by 4"):
-        kl_encoder.Config(widths=(8, 8, 8), groups=4).build(DataSpec((3, 15, 16)))
+        kl_autoencoder.KLEncoderConfig(widths=(8, 8, 8), groups=4).build(DataSpec((3, 15, 16)))
     with pytest.raises(UserError, match=r"network.encoder.groups: 3 does not divide width 8"):
-        kl_encoder.Config(widths=(8,), groups=3).build(SPEC)
+        kl_autoencoder.KLEncoderConfig(widths=(8,), groups=3).build(SPEC)
     with pytest.raises(UserError, match="state as many widths as the encoder"):
-        kl_decoder.Config(widths=(8, 8), groups=4).build(SPEC, (2, 4, 6))
+        kl_autoencoder.KLDecoderConfig(widths=(8, 8), groups=4).build(SPEC, (2, 4, 6))
     with pytest.raises(UserError, match="state as many widths as the encoder"):
-        kl_decoder.Config(widths=(8, 8), groups=4).build(SPEC, (64,))
+        kl_autoencoder.KLDecoderConfig(widths=(8, 8), groups=4).build(SPEC, (64,))

@@ -34,7 +34,7 @@ def test_without_text_a_style_is_that_of_the_latent():
     layer = Modulated(4, 5, 7, (6, 6))
     w = torch.randn(2, 7)
     assert torch.equal(layer.style(w, None), layer.affine(w))
-    generator = style_generator.Config(latent=8, depth=1, base=64, largest=8).build(TEXT)
+    generator = style_generator.StyleGeneratorConfig(latent=8, depth=1, base=64, largest=8).build(TEXT)
     z, text = torch.randn(2, 8), torch.randn(2, 6)
     absent, there = torch.tensor([False, False]), torch.tensor([True, True])
     none = generator(z, {"text": text}, absent).detach()
@@ -72,17 +72,17 @@ def test_sizes_halve_down_to_four(shape, smallest, count):
     assert (found[0], found[-1], len(found)) == (smallest, shape[1:], count)
     spec = DataSpec(shape)
     if shape[1] <= 64:
-        generator = style_generator.Config(latent=8, depth=1, base=64, largest=8).build(spec)
+        generator = style_generator.StyleGeneratorConfig(latent=8, depth=1, base=64, largest=8).build(spec)
         x = generator(torch.randn(2, 8), {}, torch.zeros(2, dtype=torch.bool))
         assert x.shape == (2, *shape)
-        judge = style_discriminator.Config(base=64, largest=8).build(spec)
+        judge = style_discriminator.StyleDiscriminatorConfig(base=64, largest=8).build(spec)
         assert judge(x, {}, torch.zeros(2, dtype=torch.bool)).shape == (2,)
 
 
 def test_the_full_size_network_has_stylegan2s_widths():
     """At 1024: 512 channels up to 32x32, then halved with every size (Karras 2020)."""
     with torch.device("meta"):
-        net = style_generator.Config(base=32768).build(DataSpec((3, 1024, 1024)))
+        net = style_generator.StyleGeneratorConfig(base=32768).build(DataSpec((3, 1024, 1024)))
     widths = [layer.convolution.weight.shape[0] for layer in net.synthesis.first]
     assert widths == [512, 512, 512, 512, 512, 256, 128, 64, 32]
     assert net.synthesis.styles == 18

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from safelight.config import UserError
-from safelight.networks.unet import Attention, Block, Config, Spade, attend
+from safelight.networks.unet import Attention, Block, Spade, UNetConfig, attend
 from safelight.types import Condition, DataSpec
 
 EVERYTHING = DataSpec(
@@ -22,7 +22,7 @@ EVERYTHING = DataSpec(
         "mask": Condition("mask", 2),
     },
 )
-SMALL = Config(width=8, multipliers=(1, 2), attention=(1,), head=8, middle=1, embedding=32)
+SMALL = UNetConfig(width=8, multipliers=(1, 2), attention=(1,), head=8, middle=1, embedding=32)
 
 
 def awake(network: nn.Module) -> nn.Module:
@@ -176,7 +176,7 @@ def test_autocast_stays_near_float32() -> None:
 def test_parameters_by_hand() -> None:
     """One level, no attention: stem, head, three blocks, and the embedding of time and labels."""
     labels = DataSpec(shape=(1, 4, 4), conditions={"label": Condition("label", 10)})
-    network = Config(width=8, multipliers=(1,), middle=3, embedding=32).build(labels)
+    network = UNetConfig(width=8, multipliers=(1,), middle=3, embedding=32).build(labels)
     stem, head = 4 * 8 * 9 + 8, 2 * 8 + 8 * 4 * 9 + 4
     block = 2 * (2 * 8) + 2 * (8 * 8 * 9 + 8) + (32 * 16 + 16)
     embedding = (64 * 32 + 32) + (32 * 32 + 32) + 10 * 32 + 32
@@ -186,20 +186,20 @@ def test_parameters_by_hand() -> None:
 @pytest.mark.parametrize(
     ("config", "shape", "message"),
     [
-        (Config(), (1, 30, 28), r"network\.patch: 30x28 images do not divide by 4"),
-        (Config(groups=7), (1, 28, 28), r"network\.groups: 7 does not divide width 64"),
-        (Config(attention=(2,)), (1, 28, 28), r"network\.attention: no level 2"),
-        (Config(attention=(1,), head=48), (1, 28, 28), r"network\.head: 48 does not divide the 128"),
+        (UNetConfig(), (1, 30, 28), r"network\.patch: 30x28 images do not divide by 4"),
+        (UNetConfig(groups=7), (1, 28, 28), r"network\.groups: 7 does not divide width 64"),
+        (UNetConfig(attention=(2,)), (1, 28, 28), r"network\.attention: no level 2"),
+        (UNetConfig(attention=(1,), head=48), (1, 28, 28), r"network\.head: 48 does not divide the 128"),
     ],
 )
-def test_what_cannot_be_built_is_said(config: Config, shape: tuple[int, int, int], message: str) -> None:
+def test_what_cannot_be_built_is_said(config: UNetConfig, shape: tuple[int, int, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         config.build(DataSpec(shape=shape))
 
 
 # --- SPADE and the full size ----------------------------------------------------------------------
 
-SPADED = Config(width=8, multipliers=(1, 2), middle=1, embedding=32, patch=1, spade=4)
+SPADED = UNetConfig(width=8, multipliers=(1, 2), middle=1, embedding=32, patch=1, spade=4)
 
 
 @torch.no_grad()

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from safelight import language, methods, networks, recipes
+from safelight import language, methods, recipes
 from safelight.config import UserError, flatten
-from safelight.discovery import modules
+from safelight.discovery import modules, network_configs
 from safelight.engine.fingerprint import count
 from safelight.recipe import Recipe, load, resolve
 from safelight.training import watch
@@ -65,11 +65,13 @@ def test_a_recipe_tells_its_size(name):
     assert recipe.about.time
 
 
-@pytest.mark.parametrize("name", modules(networks))
-def test_every_network_file_has_a_config_that_names_it(name):
-    module = import_module(f"safelight.networks.{name}")
-    assert "\nInitial weights" in (module.__doc__ or "")
-    config = module.Config()
+@pytest.mark.parametrize("name", network_configs())
+def test_every_network_has_a_config_that_names_it_and_states_its_first_weights(name):
+    config_class = network_configs()[name]
+    file = import_module(config_class.__module__)
+    here = [other for other in network_configs().values() if other.__module__ == config_class.__module__]
+    assert (file.__doc__ or "").count("\nInitial weights") == len(here)
+    config = config_class()
     assert config.name == name
     spec = DataSpec((3, 256, 256), {"label": Condition("label", 10)})
     if not hasattr(config, "path"):  # of a frozen one, whose weights come from elsewhere

@@ -147,7 +147,7 @@ def test_without_real_items_a_condition_has_to_be_said(examples):
 
 
 def diffusion() -> tuple[Diffusion, dict[str, nn.Module]]:
-    method = Diffusion(DiffusionConfig(), {"denoiser": unet.Config(width=8, multipliers=(1,), middle=1)})
+    method = Diffusion(DiffusionConfig(), {"denoiser": unet.UNetConfig(width=8, multipliers=(1,), middle=1)})
     torch.manual_seed(0)
     nets = {name: net.eval() for name, net in method.networks(SPEC).items()}
     for parameter in nets["denoiser"].parameters():  # a new network's output is zero

@@ -22,7 +22,7 @@ BLIND = Code(
     "first samples are nearly the same whatever they are made from: a generator that starts blind to its "
     "latent is taught one image at first, and its samples may stay alike",
     "state first weights that keep the spread of the latent through every layer, with biases of 0 "
-    "(networks/dc_generator.py: he)",
+    "(networks/dcgan.py: he)",
 )
 
 

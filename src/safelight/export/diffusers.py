@@ -14,7 +14,7 @@ from safelight.config import UserError, install
 from safelight.export.shipped import copy_shipped
 from safelight.loading.dependencies import pretrained_autoencoder, vae_of
 from safelight.loading.model import Trained
-from safelight.networks import kl_decoder, kl_encoder
+from safelight.networks import kl_autoencoder
 from safelight.recipe import Recipe
 from safelight.types import Nets
 
@@ -44,7 +44,10 @@ def write_diffusers(trained: Trained, out: Path) -> list[str]:
 def autoencoder(recipe: Recipe, nets: Nets, size: int) -> Any:
     """diffusers' AutoencoderKL with the weights of a run. Raises UserError where the layers differ."""
     encoder, decoder = recipe.networks["encoder"], recipe.networks["decoder"]
-    if not (isinstance(encoder, kl_encoder.Config) and isinstance(decoder, kl_decoder.Config)):
+    if not (
+        isinstance(encoder, kl_autoencoder.KLEncoderConfig)
+        and isinstance(decoder, kl_autoencoder.KLDecoderConfig)
+    ):
         raise UserError("diffusers has kl_encoder and kl_decoder alone; use --to safetensors")
     same = (encoder.groups, encoder.attention) == (decoder.groups, decoder.attention)
     if not same or decoder.blocks != encoder.blocks + 1 or decoder.widths != encoder.widths[::-1]:

@@ -27,7 +27,7 @@ from safelight.loading.model import Product, evaluated
 from safelight.loading.recorded import pixel_spec_of, recipe_of, spec_of
 from safelight.methods.joint import Joint
 from safelight.methods.vae import Vae
-from safelight.networks import image_tower, text_tower
+from safelight.networks import towers
 from safelight.recipe import Recipe
 from safelight.samplers.generate import conditions
 from safelight.store import checkpoint, checkpoint_files
@@ -173,7 +173,7 @@ def _write(product: Product, path: Path) -> None:
         raise UserError(f"{product.reference}: {product.run} is no encoder; name a run of the method joint")
     recipe, spec = used(named, products_of(directory)), spec_of(directory)
     image, text = recipe.networks["image"], recipe.networks["text"]
-    if not isinstance(image, image_tower.Config) or not isinstance(text, text_tower.Config):
+    if not isinstance(image, towers.ImageTowerConfig) or not isinstance(text, towers.TextTowerConfig):
         raise UserError(f"{product.reference}: only an image_tower with a text_tower can be used elsewhere")
     method = recipe.method()
     images = int(directory.info().facts.data["train"])

@@ -21,7 +21,7 @@ from safelight.config import Section, Size, UserError
 from safelight.types import DataSpec
 
 
-class Config(Section):
+class DigitsUNetConfig(Section):
     name: Literal["digits_unet"] = "digits_unet"
     width: Size = Field(default=64, description="D: channels of the first level; the second has 2D")
     time: bool = Field(default=True, description="condition on the noise level t")

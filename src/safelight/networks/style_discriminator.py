@@ -24,7 +24,7 @@ from safelight.networks.style_generator import Dense, channels_at, rectified, si
 from safelight.types import DataSpec, Values
 
 
-class Config(Section):
+class StyleDiscriminatorConfig(Section):
     name: Literal["style_discriminator"] = "style_discriminator"
     base: Size = Field(
         default=16384, ge=16, description="channels times height: a layer of 64 rows has base / 64"
@@ -45,7 +45,7 @@ class Config(Section):
 class StyleDiscriminator(nn.Module):
     """(B, C, H, W) and a text feature (B, T) -> logits (B,)."""
 
-    def __init__(self, config: Config, spec: DataSpec) -> None:
+    def __init__(self, config: StyleDiscriminatorConfig, spec: DataSpec) -> None:
         super().__init__()
         self.eye = LogitAndFeature(config, spec)
 
@@ -64,7 +64,7 @@ def judged(logit: Tensor, feature: Tensor, given: Values, present: Tensor) -> Te
 class LogitAndFeature(nn.Module):
     """(B, C, H, W) -> D0(x) (B,) and f(x) (B, T), in float32."""
 
-    def __init__(self, config: Config, spec: DataSpec) -> None:
+    def __init__(self, config: StyleDiscriminatorConfig, spec: DataSpec) -> None:
         super().__init__()
         channels, height, width = spec.shape
         text = spec.conditions["text"].size if "text" in spec.conditions else 0

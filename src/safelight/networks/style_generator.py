@@ -26,7 +26,7 @@ from safelight.config import Depth, Section, Size
 from safelight.types import DataSpec, Values
 
 
-class Config(Section):
+class StyleGeneratorConfig(Section):
     name: Literal["style_generator"] = "style_generator"
     latent: Size = Field(default=512, description="size of z and of w")
     depth: Depth = Field(default=8, description="layers of the mapping from z to w")
@@ -63,7 +63,7 @@ def channels_at(height: int, base: int, largest: int) -> int:
 class StyleGenerator(nn.Module):
     """z (B, latent) and a text feature (B, T) -> (B, C, H, W)."""
 
-    def __init__(self, config: Config, spec: DataSpec) -> None:
+    def __init__(self, config: StyleGeneratorConfig, spec: DataSpec) -> None:
         super().__init__()
         self.mapping = Mapping(config.latent, config.depth)
         self.synthesis = Synthesis(config, spec)
@@ -92,7 +92,7 @@ class Mapping(nn.Module):
 class Synthesis(nn.Module):
     """Styles w (B, styles, latent) -> (B, C, H, W), not bounded to [-1, 1]."""
 
-    def __init__(self, config: Config, spec: DataSpec) -> None:
+    def __init__(self, config: StyleGeneratorConfig, spec: DataSpec) -> None:
         super().__init__()
         channels, height, width = spec.shape
         size = spec.conditions["text"].size if "text" in spec.conditions else 0

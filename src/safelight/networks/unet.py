@@ -26,7 +26,7 @@ from safelight.types import DataSpec
 Kind = Literal["label", "attributes", "text", "mask"]
 
 
-class Config(Section):
+class UNetConfig(Section):
     name: Literal["unet"] = "unet"
     patch: Size = Field(
         default=2, description="space-to-depth factor of the stem: 2 makes 28x28x1 into 14x14x4"
@@ -81,7 +81,7 @@ class Config(Section):
 class UNet(nn.Module):
     """(B, C, H, W) -> (B, C, H, W), zero before training."""
 
-    def __init__(self, config: Config, spec: DataSpec) -> None:
+    def __init__(self, config: UNetConfig, spec: DataSpec) -> None:
         super().__init__()
         channels = spec.shape[0]
         masks = spec.conditions["mask"].size if "mask" in spec.conditions else 0
@@ -140,7 +140,7 @@ class Embedding(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, config: Config, spec: DataSpec, features: int) -> None:
+    def __init__(self, config: UNetConfig, spec: DataSpec, features: int) -> None:
         super().__init__()
         seen = {kind: each for kind, each in spec.conditions.items() if kind not in config.ignore}
         self.time = None
@@ -173,7 +173,7 @@ class Stage(nn.Module):
 
     def __init__(
         self,
-        config: Config,
+        config: UNetConfig,
         inputs: int,
         outputs: int,
         features: int,
@@ -203,7 +203,7 @@ class Block(nn.Module):
     With SPADE every pixel is scaled and shifted once more, from the mask.
     """
 
-    def __init__(self, config: Config, inputs: int, outputs: int, features: int, masks: int = 0) -> None:
+    def __init__(self, config: UNetConfig, inputs: int, outputs: int, features: int, masks: int = 0) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(config.groups, inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)

@@ -23,7 +23,7 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]
 
 
-class Config(Section):
+class VGGMapsConfig(Section):
     name: Literal["vgg_maps"] = "vgg_maps"
     path: Reference = Field(
         default=Reference("timm/vgg16.tv_in1k"),

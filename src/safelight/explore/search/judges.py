@@ -24,7 +24,7 @@ from safelight.evaluate.training import weights_hash
 from safelight.language import open_encoder
 from safelight.loading.dependencies import folder, of_run, pretrained, products_of
 from safelight.loading.model import Product
-from safelight.networks import joint_encoder
+from safelight.networks.towers import JointEncoderConfig
 from safelight.store.directory import RunDirectory
 from safelight.types import DataSpec, Tell
 
@@ -110,7 +110,7 @@ def _named(which: str, sight: Sight, own: Product | None) -> ImageEncoder:
 def _joint(product: Product, sight: Sight, trained_it: bool) -> ImageEncoder:
     """A joint encoder of a run, or a CLIP."""
     path = folder(product)
-    network = joint_encoder.Config(path=Reference(path)).build(sight.pixels)
+    network = JointEncoderConfig(path=Reference(path)).build(sight.pixels)
     network.to(sight.device).eval().requires_grad_(False)
 
     def see(images: Tensor) -> Tensor:

@@ -1,5 +1,11 @@
-"""A frozen encoder of images, beside whose features those of texts lie: trained here, or a CLIP.
+"""The image side of a joint encoder: residual blocks that halve the picture, without batch statistics.
 
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
+
+The text side of a joint encoder: a few layers on the features of a frozen text encoder.
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
+
+A frozen encoder of images, beside whose features those of texts lie: trained here, or a CLIP.
 Its folder says which: encoder.json with encoder.safetensors, or what transformers saves of a CLIP.
 
 Initial weights: those of the file; it is never trained.
@@ -8,6 +14,7 @@ Initial weights: those of the file; it is never trained.
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -17,14 +24,90 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.config import Reference, Section, UserError, install
-from safelight.networks import image_tower
+from safelight.config import Reference, Section, Size, UserError, install
+from safelight.language import TextTower
 from safelight.types import DataSpec
+
+GROUPS = 8  # of the normalisation, at most
+
+
+class ImageTowerConfig(Section):
+    name: Literal["image_tower"] = "image_tower"
+    widths: tuple[Size, ...] = Field(
+        default=(32, 64, 96, 128), min_length=1, description="channels from full size on; each halves"
+    )
+    features: Size = Field(default=128, description="size of the joint features")
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network for `spec`: (B, C, H, W) -> (B, features)."""
+        return ImageTower(self, spec.shape[0])
+
+
+class ImageTower(nn.Module):
+    """(B, C, H, W) -> (B, features), not normalised. Pictures of other sizes may be given."""
+
+    def __init__(self, config: ImageTowerConfig, channels: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, config.widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(TowerBlock(a, b) for a, b in pairwise(config.widths))
+        self.norm = nn.GroupNorm(groups(config.widths[-1]), config.widths[-1])
+        self.project = nn.Linear(2 * config.widths[-1], config.features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x)
+        for block in self.blocks:
+            x = block(x)
+        x = F.silu(self.norm(x))
+        projected: Tensor = self.project(_pooled(x))
+        return projected
+
+
+class TowerBlock(nn.Module):
+    """Half the size: two convolutions after normalisation, beside an averaged 1x1 one."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.before, self.between = (
+            nn.GroupNorm(groups(inputs), inputs),
+            nn.GroupNorm(groups(outputs), outputs),
+        )
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.short = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = F.avg_pool2d(self.first(F.silu(self.before(x))), 2)
+        branch = self.second(F.silu(self.between(branch)))
+        out: Tensor = self.short(F.avg_pool2d(x, 2)) + branch
+        return out
+
+
+def groups(channels: int) -> int:
+    """The most groups, up to GROUPS, that divide so many channels."""
+    return next(count for count in range(GROUPS, 0, -1) if channels % count == 0)
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """Mean and maximum over the picture: what there is, and what there is much of."""
+    return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
+
+
+class TextTowerConfig(Section):
+    name: Literal["text_tower"] = "text_tower"
+    width: Size = Field(default=256, description="of the hidden layers")
+    depth: int = Field(default=1, ge=0, le=256, description="hidden layers; 0 = a linear projection")
+    features: Size = Field(default=128, description="size of the joint features")
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network for `spec`: (B, T) -> (B, features)."""
+        text = spec.conditions["text"].size if "text" in spec.conditions else 1
+        return TextTower(text, self.width, self.depth, self.features)
+
 
 MEAN, STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)  # of CLIP's training images, in [0, 1]
 
 
-class Config(Section):
+class JointEncoderConfig(Section):
     name: Literal["joint_encoder"] = "joint_encoder"
     path: Reference = Field(
         default=Reference("run:encoder"),
@@ -49,7 +132,7 @@ def _trained_here(folder: Path, spec: DataSpec) -> nn.Module:
             f"network.encoder.path: {facts['name']} is for images of {facts['channels']} channels, "
             f"these have {spec.shape[0]}"
         )
-    tower = image_tower.Config(**facts["image"]).build(spec)
+    tower = ImageTowerConfig(**facts["image"]).build(spec)
     weights = load_file(folder / "encoder.safetensors")
     own = {name.removeprefix("image."): value for name, value in weights.items() if name.startswith("image.")}
     tower.load_state_dict(own, assign=True)

@@ -4,6 +4,10 @@ Every branch ends in a convolution that starts at zero (fix-up initialisation, Z
 normalisation is needed and no sample depends on another one.
 
 Initial weights of the others: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
+
+A residual discriminator without normalisation, classes by projection (Miyato and Koyama 2018).
+Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output, but 0 in
+the last layer of a branch.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from safelight.networks.style_generator import smoothly_doubled
 from safelight.types import DataSpec, Values
 
 
-class Config(Section):
+class ResidualGeneratorConfig(Section):
     name: Literal["residual_generator"] = "residual_generator"
     latent: Size = Field(default=64, description="size of z")
     widths: tuple[Size, ...] = Field(
@@ -48,7 +52,7 @@ class Config(Section):
 class ResidualGenerator(nn.Module):
     """z (B, latent) and a class -> (B, C, H, W)."""
 
-    def __init__(self, config: Config, spec: DataSpec) -> None:
+    def __init__(self, config: ResidualGeneratorConfig, spec: DataSpec) -> None:
         super().__init__()
         channels, height, width = spec.shape
         factor = config.patch * 2 ** (len(config.widths) - 1)
@@ -91,3 +95,58 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         branch: Tensor = self.second(F.leaky_relu(self.first(F.leaky_relu(x, 0.2)), 0.2))
         return x + branch
+
+
+class ResidualDiscriminatorConfig(Section):
+    name: Literal["residual_discriminator"] = "residual_discriminator"
+    widths: tuple[Size, ...] = Field(
+        default=(64, 128, 256), min_length=1, description="channels from full size on; each halves"
+    )
+    blocks: Depth = Field(default=1, description="residual blocks at each size")
+    patch: Size = Field(
+        default=1, description="pixels a side that become one cell of the largest picture; 2 is faster"
+    )
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network for `spec`. Raises UserError for a size that does not halve so often."""
+        _, height, width = spec.shape
+        factor = self.patch * 2 ** (len(self.widths) - 1)
+        if height % factor or width % factor:
+            raise UserError(
+                f"network.discriminator.widths: {height}x{width} images do not divide by {factor}; "
+                "make widths shorter or change data.size"
+            )
+        return ResidualDiscriminator(self, spec)
+
+
+class ResidualDiscriminator(nn.Module):
+    """(B, C, H, W) and a class -> logits (B,)."""
+
+    def __init__(self, config: ResidualDiscriminatorConfig, spec: DataSpec) -> None:
+        super().__init__()
+        channels, height, width = spec.shape
+        factor = config.patch * 2 ** (len(config.widths) - 1)
+        features = config.widths[-1]
+        self.classes = spec.classes
+        self.patch = config.patch
+        self.enter = nn.Conv2d(channels * config.patch**2, config.widths[0], 3, padding=1)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks))) for width in config.widths
+        )
+        self.mix = nn.ModuleList(
+            nn.Conv2d(a, b, 1) for a, b in zip(config.widths, config.widths[1:], strict=False)
+        )
+        self.flatten = nn.Linear(features * (height // factor) * (width // factor), features)
+        self.logit = nn.Linear(features, 1)
+        self.embed = nn.Embedding(spec.classes + 1, features) if spec.classes else None
+
+    def forward(self, x: Tensor, given: Values, present: Tensor) -> Tensor:
+        x = self.stages[0](self.enter(F.pixel_unshuffle(x, self.patch)))
+        for mix, stage in zip(self.mix, self.stages[1:], strict=True):
+            x = stage(mix(F.avg_pool2d(x, 2)))
+        h = F.leaky_relu(self.flatten(F.leaky_relu(x, 0.2).flatten(1)), 0.2)
+        logits: Tensor = self.logit(h).squeeze(1)
+        if self.embed is not None:
+            label = torch.where(present, given["label"], self.classes)
+            logits = logits + (h * self.embed(label)).sum(1) / h.shape[1] ** 0.5
+        return logits
