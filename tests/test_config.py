@@ -24,7 +24,7 @@ class Outer(Section):
     ("tree", "message"),
     [
         ({"inner": {"widht": 3}}, "part.inner.widht: no such key (did you mean 'part.inner.width'?)"),
-        ({"inner": {"kind": "slwo"}}, "part.inner.kind: 'slwo' is not one of them (did you mean 'slow'?)"),
+        ({"inner": {"kind": "slwo"}}, "part.inner.kind: 'slwo' is not a valid choice (did you mean 'slow'?)"),
         ({"inner": {"width": "wide"}}, "part.inner.width: 'wide' should be a valid integer"),
         ({"inner": {"width": 0}}, "part.inner.width: 0 should be greater than or equal to 1"),
         ({"rate": [1]}, "part.rate: [1] should be a valid number"),

@@ -15,7 +15,8 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import requires
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
@@ -174,16 +175,18 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:
     return flat
 
 
-def check(model: type[ModelT], tree: Any, where: str) -> ModelT:
-    """The tree as a model. Raises UserError: one line with the first wrong key and its mend.
+def check(
+    model: type[ModelT], tree: Any, where: str, given: Mapping[str, Any] = MappingProxyType({})
+) -> ModelT:
+    """The tree as a model. Raises UserError: one line with the first wrong key and how to fix it.
 
-    where: the dotted name of the section, "" for the whole recipe.
+    where: the dotted name of the section, "" for the whole recipe. given: fields that no recipe states.
     """
     if not isinstance(tree, Mapping):
         raise UserError(f"{where}: expected a section [{where}], found {shortened(tree)}")
     sane(tree, where)
     try:
-        return model.model_validate(tree)
+        return model.model_validate({**tree, **given})
     except ValidationError as error:
         raise UserError(_one_line(model, error, where)) from error
 
@@ -193,27 +196,31 @@ def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str
     wrong = shortened(problem["input"])
     location = [str(part) for part in problem["loc"]]
     name = ".".join([where, *location]).strip(".")
-    if problem["type"] == "extra_forbidden":
-        prefix = [where, *location[:-1]]
-        known = (".".join([*prefix, key]).strip(".") for key in _keys(model, location[:-1]))
-        return f"{name}: no such key{nearest(name, known)}"
-    if problem["type"] == "missing":
-        return f"{name}: is missing; add it to the recipe"
-    if problem["type"] == "value_error":
-        words = str(problem["ctx"]["error"])[:400]
-        return f"{name}: {words}" if name else words
-    if problem["type"] == "literal_error":
-        options = [word.strip(" '") for word in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{name}: {wrong} is not one of them{nearest(wrong.strip(chr(39)), options)}"
-    message = problem["msg"].replace("Input should be", "should be")
-    return f"{name}: {wrong} {message}"
+    match problem["type"]:
+        case "extra_forbidden":
+            known = (".".join([where, *location[:-1], key]).strip(".") for key in _keys(model, location[:-1]))
+            return f"{name}: no such key{nearest(name, known)}"
+        case "missing":
+            return f"{name}: is missing; add it to the recipe"
+        case "value_error":
+            words = str(problem["ctx"]["error"])[:400]
+            return f"{name}: {words}" if name else words
+        case "literal_error":
+            choices = problem["ctx"]["expected"].replace(" or ", ", ").split(", ")
+            close = nearest(wrong.strip("'"), [choice.strip(" '") for choice in choices])
+            return f"{name}: {wrong} is not a valid choice{close}"
+        case "model_type":
+            return f"{name}: expected a section [{name}], found {wrong}"
+    return f"{name}: {wrong} {problem['msg'].replace('Input should be', 'should be')}"
 
 
 def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
     """Field names of the (nested) model at a location."""
     for part in location:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        nested = [kind for kind in kinds if issubclass(kind, BaseModel)]
+        if not nested:
             return []
-        model = annotation
+        model = nested[0]
     return list(model.model_fields)

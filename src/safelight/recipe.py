@@ -1,4 +1,4 @@
-"""A recipe resolved: every section checked by the component that reads it, every default filled in.
+"""A recipe resolved: every section checked by its owner, every default filled in.
 
 A recipe names its method and networks; their files in methods/ and networks/ own those sections.
 """
@@ -6,15 +6,23 @@ A recipe names its method and networks; their files in methods/ and networks/ ow
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    InstanceOf,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)  # fmt: skip
 
 from safelight import discovery, methods, recipes
 from safelight.checks.bench.config import CheckConfig
@@ -28,69 +36,57 @@ from safelight.store.checkpoint_files import Checkpoint
 from safelight.store.tape import Tape
 from safelight.types import Method
 
-# --- The sections of a recipe that no component reads by itself: what it is called, and what is looked at ---
-
 
 class About(Section):
-    """[about]: what a list of recipes says of this one."""
+    """[about]: how `safelight recipes` lists the recipe."""
 
-    title: str = ""
-    size: str = Field("", description="number of trained parameters, in words")
-    time: str = Field("", description="how long it takes, and on what")
+    title: str = Field("", description="What the recipe trains, in a line.")
+    size: str = Field("", description="Number of trained parameters, in words.")
+    time: str = Field("", description="Training time, and the machine it was measured on.")
 
 
 class Watch(Section):
-    """[watch]: what is looked at while training. None of it changes the weights."""
+    """[watch]: images and losses shown while training. Nothing here changes the weights."""
 
-    every: int = Field(500, ge=1, description="steps between two sheets of the same fixed samples")
-    epochs: tuple[float, ...] = Field((), description="further sheets, at the end of these epochs")
-    images: int = Field(40, ge=1, le=1000, description="images on a sheet; classes take turns")
+    every: int = Field(500, ge=1, description="Steps between two sheets of the same fixed samples.")
+    epochs: tuple[float, ...] = Field((), description="Additional sheets at the end of these epochs.")
+    images: int = Field(40, ge=1, le=1000, description="Images on a sheet; classes take turns.")
     prompts: tuple[str, ...] | None = Field(
-        None, min_length=1, description="texts of the sheets, a row each, in place of held-out ones"
+        None, min_length=1, description="Texts of the sheets, a row each. Default: held-out captions."
     )
-    sampler: str | None = Field(None, description="of the sheets; without it that of [sample]")
+    sampler: str | None = Field(None, description="Sampler of the sheets. Default: sample.sampler.")
     steps: int | None = Field(
-        None, ge=1, description="of that sampler, few so that looking is quick; without it sample.steps"
+        None, ge=1, description="Sampler steps of the sheets; few are faster. Default: sample.steps."
     )
-    seed: int = Field(0, ge=0, description="of the fixed noises and conditions")
+    seed: int = Field(0, ge=0, description="Random seed for the noises and conditions of the sheets.")
     held_out: int = Field(
-        256, ge=0, le=10**6, description="held-out images the losses are measured on; 0 = none"
+        256, ge=0, le=10**6, description="Held-out images on which losses are measured; 0 = none."
     )
-    film: tuple[str, ...] = Field((), description='specimens that are filmed live, such as ["0.3", "0.5"]')
-    film_every: int = Field(10, ge=1, description="steps between two pictures of them")
+    film: tuple[str, ...] = Field((), description='Specimens to film while training, such as ["0.3", "0.5"].')
+    film_every: int = Field(10, ge=1, description="Steps between two frames of the filmed specimens.")
 
     @field_validator("film")
     @classmethod
     def _specimens(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
-        if wrong := [one for one in ids if not re.fullmatch(r"\d{1,12}\.\d{1,9}", one)]:
-            raise ValueError(f'{wrong[0]!r} is no specimen; they are STEP.DRAW, such as "0.3"')
+        if wrong := [name for name in ids if not re.fullmatch(r"\d{1,12}\.\d{1,9}", name)]:
+            raise ValueError(f'{wrong[0]!r} is not a specimen; write STEP.DRAW, such as "0.3"')
         return ids
 
 
-SECTIONS = (
-    "about", "data", "network", "method", "loss", "optim",
-    "train", "check", "watch", "monitor", "evaluate", "checkpoint", "tape",
-    "sample",
-)  # fmt: skip
-
-
-LIVE = (  # can be edited in a run
-    "optim", "loss", "watch", "monitor", "evaluate", "checkpoint", "tape", "sample",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A resolved recipe: every section checked, every default filled in."""
+class Recipe(BaseModel, frozen=True, extra="forbid"):
+    """A resolved recipe: every section checked by its owner, every default filled in."""
 
     name: str
+    stated: InstanceOf[Tree]  # what the file and the overrides say, before defaults
+    outside: InstanceOf[dict[str, Outside]]  # code that is not safelight's own, as the recipe ran it
+    method_class: Any
+
     about: About
     data: Data
-    networks: Mapping[str, Any]  # by role; each builds a network
-    method_class: type[Any]
-    method_config: BaseModel
-    weights: Mapping[str, Weight]
-    optim: Mapping[str, Optim]  # by network
+    networks: dict[str, Any] = Field(alias="network")  # by role; each builds a network
+    method_config: Any = Field(alias="method")
+    weights: dict[str, Weight] = Field(alias="loss")  # by component
+    optim: dict[str, Optim]  # by network
     train: Train
     check: CheckConfig
     watch: Watch
@@ -98,9 +94,63 @@ class Recipe:
     evaluate: Evaluate
     checkpoint: Checkpoint
     tape: Tape
-    sample: BaseModel
-    stated: Tree  # what the file and the overrides say, before defaults
-    outside: Mapping[str, Outside]  # code that is not safelight's own, as the recipe ran it
+    sample: Any
+
+    @field_validator("networks", mode="before")
+    @classmethod
+    def _networks(cls, tree: Any, info: ValidationInfo) -> dict[str, Any]:
+        return _networks(_section(tree, "network"), info.data["method_class"], info.data["outside"])
+
+    @field_validator("method_config", mode="before")
+    @classmethod
+    def _method(cls, tree: Any, info: ValidationInfo) -> Any:
+        return check(info.data["method_class"].Config, _unnamed(_section(tree, "method")), "method")
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights(cls, tree: Any, info: ValidationInfo) -> dict[str, Weight]:
+        for key in _section(tree, "loss"):
+            if key != "weights":
+                raise UserError(f"loss.{key}: no such key (did you mean loss.weights.{key}?)")
+        weights: dict[str, Weight] = {name: float(value) for name, value in _made(info).components.items()}
+        for name, value in _section(tree.get("weights", {}), "loss.weights").items():
+            if name not in weights:
+                raise UserError(f"loss.weights.{name}: no such component{nearest(name, weights)}")
+            try:
+                weights[name] = TypeAdapter(Weight).validate_python(value)
+            except ValidationError as error:
+                raise UserError(
+                    f"loss.weights.{name}: {shortened(value)} is neither a number nor a ramp such as "
+                    "{begin = 0.0, end = 1.0, after = 0, over = 1000}"
+                ) from error
+        return weights
+
+    @field_validator("optim", mode="before")
+    @classmethod
+    def _optim(cls, tree: Any, info: ValidationInfo) -> dict[str, Optim]:
+        """One section for all trained networks, or a section each."""
+        trained = sorted({name for phase in _made(info).phases for name in phase.trains})
+        tree = _section(tree, "optim")
+        if not _per_network(tree, trained):
+            return dict.fromkeys(trained, check(Optim, tree, "optim"))
+        _only(tree, trained, "optim.")
+        return {name: check(Optim, tree.get(name, {}), f"optim.{name}") for name in trained}
+
+    @field_validator("sample", mode="before")
+    @classmethod
+    def _sample(cls, tree: Any, info: ValidationInfo) -> Any:
+        return check(info.data["method_class"].Sampling, tree, "sample")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Recipe:
+        if self.evaluate.steps and "steps" not in type(self.sample).model_fields:
+            raise UserError("evaluate.steps: samples of this method take no steps; remove the key")
+        averaged = self.method().ema
+        for name in self.tape.networks:
+            if name not in averaged:
+                raise UserError(f"tape.networks: {name!r} has no averaged weights{nearest(name, averaged)}")
+        assert self.preview is not None  # checks [watch] against [sample]
+        return self
 
     def method(self) -> Method:
         """The method, ready to build its networks."""
@@ -111,48 +161,46 @@ class Recipe:
         """The recipe with dotted keys changed; the code it runs stays the code that was run."""
         return resolve(changed(self.stated, changes), self.name, self.outside) if changes else self
 
-    @property
-    def preview(self) -> BaseModel:
-        """[sample] as the sheets of [watch] use it: by its sampler, in its steps, where it states them."""
-        return _preview(self.watch, self.sample)
-
-    def _check(self) -> Tree:
-        """[check] where it says anything: it is about one recipe's own peculiarities."""
-        own = self.check.model_dump(mode="json", exclude_defaults=True)
-        return {"check": own} if own else {}
-
     def plan(self, images: int) -> Plan:
-        """What the engine is asked to do, on a training set of `images` images."""
+        """What the engine does on a training set of `images` images."""
         epoch = Fraction(max(images, 1), self.train.batch_size)
         return Plan(self.train.steps_for(images), self.train, self.optim, self.weights, epoch)
+
+    @property
+    def preview(self) -> BaseModel:
+        """[sample] with the sampler and steps of [watch]; only ddim keeps its eta. Raises UserError."""
+        changes: Tree = self.watch.model_dump(include={"sampler", "steps"}, exclude_none=True)
+        fields: Tree = self.sample.model_dump()
+        for key in changes:
+            if key not in fields:
+                raise UserError(f"watch.{key}: samples of this method take no {key}; remove the key")
+        if changes.get("sampler", "ddim") != "ddim" and "eta" in fields:
+            changes["eta"] = 0.0
+        preview: BaseModel = check(type(self.sample), fields | changes, "watch") if changes else self.sample
+        return preview
 
     @cached_property
     def tree(self) -> Tree:
         """The complete recipe as plain values, as it is written into a run."""
-        flat_network = len(self.method_class.roles) == 1
+        tree = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(GIVEN))
         stated = self.stated["network"]
-        networks = {
-            role: _named(config, stated if flat_network else stated[role])
-            for role, config in self.networks.items()
-        }
-        optims = {name: _plain(optim) for name, optim in self.optim.items()}
-        same_optim = not _per_network(self.stated.get("optim", {}), self.optim)
-        return {
-            "about": _plain(self.about),
-            "data": _plain(self.data),
-            "network": next(iter(networks.values())) if flat_network else networks,
-            "method": _named(self.method_config, self.stated.get("method", {})),
-            "loss": {"weights": {name: _plain(weight) for name, weight in self.weights.items()}},
-            "optim": next(iter(optims.values())) if same_optim else optims,
-            "train": _plain(self.train),
-            **self._check(),
-            "watch": _plain(self.watch),
-            "monitor": _plain(self.monitor),
-            "evaluate": _plain(self.evaluate),
-            "checkpoint": _plain(self.checkpoint),
-            "tape": _plain(self.tape),
-            "sample": _plain(self.sample),
-        }
+        flat = len(self.networks) == 1
+        named = {role: _named(section, stated if flat else stated[role])
+                 for role, section in tree["network"].items()}  # fmt: skip
+        tree["network"] = next(iter(named.values())) if flat else named
+        tree["method"] = _named(tree["method"], self.stated.get("method", {}))
+        tree["loss"] = {"weights": tree["loss"]}
+        if not _per_network(self.stated.get("optim", {}), self.optim):
+            tree["optim"] = next(iter(tree["optim"].values()))
+        tree["check"] = self.check.model_dump(mode="json", exclude_defaults=True)
+        return {name: section for name, section in tree.items() if section or name != "check"}
+
+
+GIVEN = ("name", "stated", "outside", "method_class")  # fields that are not sections
+SECTIONS = tuple(field.alias or name for name, field in Recipe.model_fields.items() if name not in GIVEN)
+LIVE = (  # can be edited in a run
+    "optim", "loss", "watch", "monitor", "evaluate", "checkpoint", "tape", "sample",
+)  # fmt: skip
 
 
 def load(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -167,10 +215,10 @@ def load(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe
         path, label, folder = Path(source), Path(source).stem, Path(source).parent
     tree = discovery.from_folder(read_toml(path), folder)
     try:
-        asked = discovery.from_folder(changed(tree, changes or {}), Path())
+        result = discovery.from_folder(changed(tree, changes or {}), Path())
         if any(key.startswith("method.") for key in changes or {}):
-            asked = _without_lost(tree, asked, changes or {})
-        return resolve(asked, label)
+            result = _without_lost(tree, result, changes or {})
+        return resolve(result, label)
     except UserError as error:
         raise error if changes else UserError(f"{path.name}: {error}") from error
 
@@ -192,12 +240,21 @@ def changed(tree: Tree, changes: Mapping[str, Any]) -> Tree:
 
 
 def _without_lost(before: Tree, after: Tree, changes: Mapping[str, Any]) -> Tree:
-    """Weights of components that a change of the method took away go with them, unless asked for."""
-    was, now = (_method(tree, {})[-1].components.keys() for tree in (before, after))
+    """Weights of components that a change of the method removed are removed too, unless in the changes."""
+    was, now = (_components(tree) for tree in (before, after))
     lost = {name for name in was - now if f"loss.weights.{name}" not in changes}
-    weights = _section(_section(after, "loss"), "weights")
+    loss = _section(after.get("loss", {}), "loss")
+    weights = _section(loss.get("weights", {}), "loss.weights")
     kept = {name: weight for name, weight in weights.items() if name not in lost}
-    return {**after, "loss": {**after.get("loss", {}), "weights": kept}}
+    return {**after, "loss": {**loss, "weights": kept}}
+
+
+def _components(tree: Tree) -> set[str]:
+    outside: dict[str, Outside] = {}
+    found = _method_class(tree, outside)
+    config = check(found.Config, _unnamed(_section(tree.get("method", {}), "method")), "method")
+    roles = _networks(_section(tree.get("network", {}), "network"), found, outside)
+    return set(found(config, roles).components)
 
 
 def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyType({})) -> Recipe:
@@ -206,75 +263,52 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
     known: code that the recipe names and that was run before.
     """
     sane(tree, "")
-    for key in tree:
-        if key not in SECTIONS:
-            raise UserError(f"{key}: no such section{nearest(key, SECTIONS)}")
+    _only(tree, SECTIONS, "")
     outside = dict(known)
-    method_class, method_config, network_configs, made = _method(tree, outside)
-    trained = {name for phase in made.phases for name in phase.trains}
-    watch = check(Watch, _section(tree, "watch"), "watch")
-    sample = check(method_class.Sampling, _section(tree, "sample"), "sample")
-    _preview(watch, sample)
-    return Recipe(
-        name=name,
-        about=check(About, _section(tree, "about"), "about"),
-        data=check(Data, _section(tree, "data"), "data"),
-        networks=network_configs,
-        method_class=method_class,
-        method_config=method_config,
-        weights=_weights(_section(tree, "loss"), made.components),
-        optim=_optim(_section(tree, "optim"), sorted(trained)),
-        train=check(Train, _section(tree, "train"), "train"),
-        check=check(CheckConfig, _section(tree, "check"), "check"),
-        watch=watch,
-        monitor=check(Monitor, _section(tree, "monitor"), "monitor"),
-        evaluate=_evaluate(_section(tree, "evaluate"), method_class.Sampling),
-        checkpoint=check(Checkpoint, _section(tree, "checkpoint"), "checkpoint"),
-        tape=_tape(_section(tree, "tape"), made.ema),
-        sample=sample,
-        stated=tree,
-        outside=outside,
-    )
+    given = {"name": name, "stated": tree, "outside": outside, "method_class": _method_class(tree, outside)}
+    return check(Recipe, {section: {} for section in SECTIONS} | tree, "", given)
 
 
-def _method(tree: Tree, outside: dict[str, Outside]) -> tuple[type[Any], BaseModel, dict[str, Any], Method]:
-    """The class, the section, the networks by role, and the method they make."""
-    section = _section(tree, "method")
-    name = section.get("name", "diffusion")
-    found = discovery.method_class(discovery.module(methods, name, "method.name", outside))
-    config = check(found.Config, _unnamed(section), "method")
-    optional = getattr(found, "optional_roles", ())
-    networks_of = _networks(_section(tree, "network"), found.roles, optional, outside)
-    return found, config, networks_of, found(config, networks_of)
+def _method_class(tree: Tree, outside: dict[str, Outside]) -> type[Any]:
+    name = _section(tree.get("method", {}), "method").get("name", "diffusion")
+    return discovery.method_class(discovery.module(methods, name, "method.name", outside))
 
 
-def _section(tree: Tree, name: str) -> Tree:
-    section = tree.get(name, {})
+def _networks(tree: Tree, method: type[Any], outside: dict[str, Outside]) -> dict[str, Any]:
+    """The network configuration of each role; a method with one role has it flat in [network]."""
+    optional = getattr(method, "optional_roles", ())  # roles that a recipe may leave out
+    roles = (*method.roles, *(role for role in optional if role in tree))
+    if len(roles) == 1:
+        return {roles[0]: _network(tree, "network", outside)}
+    _only(tree, roles, "network.")
+    return {role: _network(tree.get(role, {}), f"network.{role}", outside) for role in roles}
+
+
+def _network(tree: Any, where: str, outside: dict[str, Outside]) -> Any:
+    if "name" not in _section(tree, where):
+        raise UserError(f"{where}.name: is missing (known: {', '.join(discovery.network_configs())})")
+    return check(discovery.network_config(tree["name"], f"{where}.name", outside), _unnamed(tree), where)
+
+
+def _made(info: ValidationInfo) -> Method:
+    made: Method = info.data["method_class"](info.data["method_config"], info.data["networks"])
+    return made
+
+
+def _section(section: Any, name: str) -> Tree:
     if not isinstance(section, dict):
         raise UserError(f"{name}: expected a section [{name}], found {shortened(section)}")
     return section
 
 
-def _networks(
-    tree: Tree, roles: Iterable[str], optional: Iterable[str], outside: dict[str, Outside]
-) -> dict[str, Any]:
-    """The network configuration of each role; a method with one role has it flat in [network].
-
-    optional: roles that a recipe may leave out.
-    """
-    roles = (*roles, *(role for role in optional if role in tree))
-    if len(roles) == 1:
-        return {roles[0]: _network(tree, "network", outside)}
+def _only(tree: Tree, known: Iterable[str], prefix: str) -> None:
     for key in tree:
-        if key not in roles:
-            raise UserError(f"network.{key}: no such section{nearest(key, roles)}")
-    return {role: _network(_section(tree, role), f"network.{role}", outside) for role in roles}
+        if key not in known:
+            raise UserError(f"{prefix}{key}: no such section{nearest(key, known)}")
 
 
-def _network(tree: Tree, where: str, outside: dict[str, Outside]) -> Any:
-    if "name" not in tree:
-        raise UserError(f"{where}.name: is missing (known: {', '.join(discovery.network_configs())})")
-    return check(discovery.network_config(tree["name"], f"{where}.name", outside), _unnamed(tree), where)
+def _per_network(tree: Tree, trained: Iterable[str]) -> bool:
+    return any(isinstance(tree.get(name), dict) for name in trained)
 
 
 def _unnamed(tree: Tree) -> Tree:
@@ -282,70 +316,6 @@ def _unnamed(tree: Tree) -> Tree:
     return {key: value for key, value in tree.items() if key != "name"}
 
 
-def _weights(tree: Tree, components: Mapping[str, float]) -> dict[str, Weight]:
-    for key in tree:
-        if key != "weights":
-            raise UserError(f"loss.{key}: no such key (did you mean loss.weights.{key}?)")
-    weights: dict[str, Weight] = dict(components)
-    for name, value in _section(tree, "weights").items():
-        if name not in components:
-            raise UserError(f"loss.weights.{name}: no such component{nearest(name, components)}")
-        try:
-            weights[name] = TypeAdapter(Weight).validate_python(value)
-        except ValidationError as error:
-            raise UserError(
-                f"loss.weights.{name}: {shortened(value)} is neither a number nor a ramp such as "
-                "{begin = 0.0, end = 1.0, after = 0, over = 1000}"
-            ) from error
-    return weights
-
-
-def _evaluate(tree: Tree, sampling: type[BaseModel]) -> Evaluate:
-    section = check(Evaluate, tree, "evaluate")
-    if section.steps and "steps" not in sampling.model_fields:
-        raise UserError("evaluate.steps: samples of this method take no steps; remove the key")
-    return section
-
-
-def _preview(watch: Watch, sample: BaseModel) -> BaseModel:
-    """[sample] by the sampler and the steps of [watch]; only ddim keeps its eta. Raises UserError."""
-    changes: Tree = watch.model_dump(include={"sampler", "steps"}, exclude_none=True)
-    fields = sample.model_dump()
-    for key in changes:
-        if key not in fields:
-            raise UserError(f"watch.{key}: samples of this method take no {key}; remove the key")
-    if changes.get("sampler", "ddim") != "ddim" and "eta" in fields:
-        changes["eta"] = 0.0
-    return check(type(sample), fields | changes, "watch") if changes else sample
-
-
-def _tape(tree: Tree, averaged: Sequence[str]) -> Tape:
-    section = check(Tape, tree, "tape")
-    for name in section.networks:
-        if name not in averaged:
-            raise UserError(f"tape.networks: {name!r} has no averaged weights{nearest(name, averaged)}")
-    return section
-
-
-def _per_network(tree: Tree, trained: Iterable[str]) -> bool:
-    return any(isinstance(tree.get(name), dict) for name in trained)
-
-
-def _optim(tree: Tree, trained: list[str]) -> dict[str, Optim]:
-    """An optimiser for each trained network: one for all, or a section each."""
-    if not _per_network(tree, trained):
-        return dict.fromkeys(trained, check(Optim, tree, "optim"))
-    for key in tree:
-        if key not in trained:
-            raise UserError(f"optim.{key}: no such section{nearest(key, trained)}")
-    return {name: check(Optim, _section(tree, name), f"optim.{name}") for name in trained}
-
-
-def _named(config: BaseModel, stated: Tree) -> Tree:
-    """A section as plain values, under the name it was stated by."""
-    plain: Tree = _plain(config)
+def _named(plain: Tree, stated: Tree) -> Tree:
+    """A section under the name it was stated by, such as the path of a person's file."""
     return {"name": stated.get("name", plain.get("name")), **_unnamed(plain)}
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json", exclude_none=True) if isinstance(value, BaseModel) else value

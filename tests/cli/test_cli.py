@@ -58,7 +58,7 @@ def test_train_show_runs_and_report(monkeypatch, capsys, tmp_path, tiny_words):
         (["show", "frist"], "frist: no such run"),
         (["sample", "first", "--condition", "label=12"], "condition label=12: not one of the 10 classes"),
         (["sample", "first", "--condition", "lable=1"], "condition lable: the data has no such condition"),
-        (["sample", "first", "--sampler", "huen"], "sample.sampler: 'huen' is not one of them"),
+        (["sample", "first", "--sampler", "huen"], "sample.sampler: 'huen' is not a valid choice"),
         (["sample", "first", "--out", "x.bmp"], "x.bmp: ends in none of"),
         (["sample", "first", "--out", "/"], "/: is a folder that holds files already"),
         (["sample", "first", "--condition", "label=²"], "condition label=²: not one of the 10 classes"),

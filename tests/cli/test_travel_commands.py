@@ -104,7 +104,7 @@ def test_a_walk(monkeypatch, capsys):
         (["specimens", "city", "--keep", "x"], "specimen 'x': expected STEP.DRAW"),
         (["specimens", "city", "--step", "99"], "step 99: city has recorded the steps 0 to 12"),
         (["specimens", "city", "--out", "sheet.gif"], "sheet.gif: a sheet of specimens is a .png"),
-        (["train", "skylines-small", 'watch.film=["3"]'], "watch.film: '3' is no specimen"),
+        (["train", "skylines-small", 'watch.film=["3"]'], "watch.film: '3' is not a specimen"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(monkeypatch, capsys, words, message):

@@ -103,11 +103,11 @@ def test_every_method_keeps_the_protocol(name):
         ({"loss.weights.mes": 1.0}, "loss.weights.mes: no such component (did you mean 'mse'?)"),
         ({"loss.mse": 1.0}, "loss.mse: no such key (did you mean loss.weights.mse?)"),
         ({"loss.weights.mse": "big"}, "loss.weights.mse: 'big' is neither a number nor a ramp"),
-        ({"sample.sampler": "huen"}, "sample.sampler: 'huen' is not one of them (did you mean 'heun'?)"),
+        ({"sample.sampler": "huen"}, "sample.sampler: 'huen' is not a valid choice (did you mean 'heun'?)"),
         ({"optim.lr": "fast"}, "optim.lr: 'fast' should be a valid number"),
         ({"train.steps": 0}, "train.steps: 0 should be greater than or equal to 1"),
         ({"train.steps": 5, "train.epochs": 2}, "train: state either steps or epochs"),
-        ({"data.source": "digit"}, "data.source: 'digit' is not one of them (did you mean 'digits'?)"),
+        ({"data.source": "digit"}, "data.source: 'digit' is not a valid choice (did you mean 'digits'?)"),
         ({"optim": 3}, "optim: expected a section [optim], found 3"),
     ],
 )

@@ -276,7 +276,7 @@ def test_by_name_is_the_function_itself() -> None:
 
 def test_mistakes_are_named() -> None:
     sigmas = samplers.karras_sigmas(4, 0.02, 80)
-    with pytest.raises(UserError, match=r"sampler: 'hein' is not one of them \(did you mean 'heun'\?\)"):
+    with pytest.raises(UserError, match=r"sampler: 'hein' is not a valid choice \(did you mean 'heun'\?\)"):
         samplers.sample("hein", ideal, NOISE, sigmas)
     with pytest.raises(UserError, match=r"eta: 0\.5 means nothing to sampler 'heun'"):
         samplers.sample("heun", ideal, NOISE, sigmas, eta=0.5)

@@ -294,5 +294,5 @@ def intervals_for(name: str, budget: int) -> int:
 
 def _known(name: str) -> Sampler:
     if name not in SAMPLERS:
-        raise UserError(f"sampler: {name!r} is not one of them{nearest(name, SAMPLERS)}")
+        raise UserError(f"sampler: {name!r} is not a valid choice{nearest(name, SAMPLERS)}")
     return SAMPLERS[name]
