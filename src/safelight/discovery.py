@@ -51,7 +51,8 @@ def network_config(name: object, key: str, outside: dict[str, Outside]) -> type[
     found = module(networks, name, key, outside)
     if not hasattr(found, "Config"):
         raise UserError(f"{key}: {name} has no class Config with a build; see networks/unet.py")
-    return found.Config
+    config: type[Any] = found.Config
+    return config
 
 
 def module(package: ModuleType, name: object, key: str, outside: dict[str, Outside]) -> ModuleType:
