@@ -46,8 +46,8 @@ def network_configs() -> dict[str, type[Any]]:
 
 def network_config(name: object, key: str, outside: dict[str, Outside]) -> type[Any]:
     """The configuration class of a network: safelight's, or `Config` of a module that `module` finds."""
-    if name in network_configs():
-        return network_configs()[str(name)]
+    if isinstance(name, str) and name in network_configs():
+        return network_configs()[name]
     found = module(networks, name, key, outside)
     if not hasattr(found, "Config"):
         raise UserError(f"{key}: {name} has no class Config with a build; see networks/unet.py")
