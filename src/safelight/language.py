@@ -75,17 +75,9 @@ def open_encoder(name: str) -> TextEncoder:
 # order counts: "red circle left" and "circle left blue" tell which of two circles is the red one.
 
 VERSION = 1  # of what a text becomes
-
-
 SIZE = 256
-
-
 LONGEST = 4  # words of a run
-
-
 SILENT = frozenset(("a", "an", "the", "of", "is", "are", "to", "and", "with"))
-
-
 WORD = re.compile(r"[^\W_]+")
 
 

@@ -14,8 +14,6 @@ from safelight.data.pack import Pack
 from safelight.types import Draw
 
 CHUNK = 256  # masks read at once
-
-
 FILE = "mask-pixels.npy"
 
 

@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from safelight.data.source import NOT_MASKED, BadItem, ImageReader
 
 BLOCK = 64  # items at once, at most
-
-
 BLOCK_BYTES = 1 << 24  # bytes of pixels at once, at most, unless one item has more
 
 

@@ -48,8 +48,6 @@ def move_into_place(written: Path, final: Path) -> None:
 # --- Public files, downloaded once, checked against their published sums ---
 
 CHUNK = 1 << 18  # bytes
-
-
 PATIENCE = 30  # seconds without a byte before a mirror is given up
 
 

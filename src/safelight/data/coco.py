@@ -31,14 +31,8 @@ from safelight.terminal import plain
 # --- The arrays of one large JSON object, element by element: COCO's annotations may outgrow the memory ---
 
 CHUNK = 1 << 20  # bytes read at once
-
-
 LARGEST = 1 << 28  # characters of one element; more of what is not JSON is not waited for
-
-
 SPACE = " \t\n\r"
-
-
 NUMBER_GOES_ON = ("", ".", "e", "E", "+", "-")  # after what is held of it
 
 
@@ -123,8 +117,6 @@ class _Text:
 
 
 Id = int | str
-
-
 SPLIT = re.compile(r"(train|val|test)\w*$")  # in captions_train2014.json: train2014
 
 

@@ -30,8 +30,6 @@ EMBEDDED = (
     "skylines",
     "tissue",
 )  # come with the package: no files, but for faces no columns
-
-
 LARGEST = 2**15  # pixels a side
 Measured = Literal["measured"] | float | tuple[float, ...]
 

@@ -28,11 +28,7 @@ from safelight.data.space import Codec, Space
 from safelight.data.views import STRAIGHT, View
 
 BLOCK = 64  # items computed and written at once, at most
-
-
 PIXELS = 1 << 22  # of a block, at most
-
-
 Rows = tuple[NDArray[Any], ...]  # by view (N, ...): memory maps
 
 
@@ -108,11 +104,7 @@ def _compute(
 # The key hashes the pack's fingerprint and the codec's digest, so that another encoder makes other files.
 
 FORMAT = 1
-
-
 MEASURED = 4096  # items the mean and deviation of the latents are measured on
-
-
 SMALLEST = 1e-3  # of a standard deviation that is divided by: a channel that says nothing stays finite
 
 
@@ -131,11 +123,7 @@ class Latents:
 
 
 def open_latents(
-    pack: Pack,
-    codec: Codec,
-    views: tuple[View, ...],
-    device: torch.device,
-    progress: Progress | None = None,
+    pack: Pack, codec: Codec, views: tuple[View, ...], device: torch.device, progress: Progress | None = None
 ) -> Latents:
     """The latents of a pack: those in the cache, or encoded now. Raises UserError where they do not fit."""
     height, width = pack.images.shape[1:3]

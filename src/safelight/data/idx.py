@@ -22,11 +22,7 @@ from safelight.data.source import HELD_OUT, TRAIN, Items, Progress, Source, key,
 from safelight.files import opened
 
 UNSIGNED_BYTES = 0x08  # the only element type these files use
-
-
 MOST_DIMENSIONS = 4
-
-
 DEFLATE = 1040  # times smaller, at most, that gzip makes anything
 
 
@@ -182,13 +178,8 @@ MNIST = Published(
         ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
         ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
     ),
-    (
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    ),
+    ("https://storage.googleapis.com/cvdf-datasets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/"),
 )
-
-
 FASHION_MNIST = Published(
     "fashion-mnist",
     ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),

@@ -22,20 +22,10 @@ from safelight.data.tree import Tree, tree_of
 from safelight.terminal import plain
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
-
-
 MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; Pillow's own limit
-
-
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
-
-
 EXIF = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where Pillow puts it
-
-
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
-
-
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,11 +35,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
 DETAIL = 2  # times the size asked for, at least, is what Lanczos is given; cheaper filters come before it
-
-
 ASPECT = 0.02  # how far, relatively, a mask's proportions may be from its image's
 
 

@@ -36,11 +36,7 @@ from safelight.terminal import plain
 # --- Work on blocks of items, here or on several processes, which are told of it by a file ---
 
 PLAN = "plan.json"
-
-
 WORTH = 3.0  # seconds of work left from which on other processes are worth starting
-
-
 Tick = Callable[[int], None]
 
 
@@ -210,8 +206,6 @@ class Worker:
 
 
 NAMED = 5  # bad items an error names; it counts the others
-
-
 RECORDS = "blocks.jsonl"
 
 

@@ -32,20 +32,10 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2"),
 )
-
-
 METADATA = ("metadata.csv", "metadata.jsonl")
-
-
 NOT_DATA = (".", "__MACOSX")  # hidden files, and what archivers leave behind
-
-
 READABLE = 0o444  # whoever may read a file: one that could not be read is tried again when that changes
-
-
 MAX_FILE = 1 << 30  # bytes a member of an archive may unpack to
-
-
 LINK_OUT = "a link out of the folder; data.follow_links=true follows it"
 
 

@@ -20,8 +20,6 @@ SYM6 = (  # Daubechies' least asymmetric wavelet of six vanishing moments, its l
     0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
     -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
 )  # fmt: skip
-
-
 DELAY = sum(tap * weight for tap, weight in enumerate(SYM6)) / sum(SYM6)  # of a straight line by the filter
 
 

@@ -20,8 +20,6 @@ import torch
 from torch import Tensor
 
 ACTIVE = 0.01  # variance of a latent's mean over images above which it is in use (Burda 2015)
-
-
 FINEST = 1 / (12 * 255**2)  # variance of rounding to 8 bits: no σ² below it means anything
 
 

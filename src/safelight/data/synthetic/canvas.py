@@ -12,8 +12,6 @@ from PIL import Image, ImageDraw
 from safelight.randomness import key
 
 Colour = tuple[float, float, float]  # 0 to 255
-
-
 Point = tuple[float, float]  # x to the right, y down; the picture is 1 high
 
 
@@ -86,8 +84,6 @@ def _bytes(colour: Colour) -> tuple[int, int, int]:
 # --- Keyed numbers, one after another: what a drawn picture is decided by ---
 
 T = TypeVar("T")
-
-
 BLOCK = 256  # words drawn at once
 
 

@@ -24,38 +24,16 @@ from safelight.data.synthetic.ink import Colour, Paper, box, ellipse
 from safelight.randomness import key as draw_key
 
 COUNT = 16_864  # items
-
-
 NAMES = ("male", "female", "hair", "mouth", "eyes")
-
-
 VERSION = 1  # of the drawing: another one makes other pictures
-
-
 GLASSES = 0.2  # share of faces
-
-
 HAIR = ((24, 20, 24), (74, 44, 28), (142, 74, 36), (214, 164, 84), (248, 234, 188))  # from 0 to 1
-
-
 SKIN = ((92, 58, 42), (150, 100, 70), (205, 150, 112), (236, 190, 155), (250, 218, 190))
-
-
 EYES = ((70, 45, 30), (95, 75, 40), (60, 105, 70), (60, 110, 165))
-
-
 PAPERS = ((214, 226, 238), (238, 222, 206), (208, 228, 212), (232, 214, 232), (244, 236, 206))
-
-
 SHIRTS = ((178, 64, 62), (64, 96, 158), (74, 130, 96), (222, 176, 76), (120, 84, 142), (70, 76, 88))
-
-
 LIPS = ((176, 96, 84), (200, 50, 70))  # from male to female
-
-
 DARK, WHITE, GOLD = np.array((40.0, 26, 30)), np.array((250.0, 250, 250)), np.array((150.0, 110, 60))
-
-
 BLUSH, THROAT, TONGUE = np.array((232.0, 110, 100)), np.array((92.0, 22, 34)), np.array((214.0, 96, 96))
 
 

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Colour = NDArray[np.float64]  # (3,) of 0 to 255
-
-
 Plane = NDArray[np.float64]  # (H, W)
 
 

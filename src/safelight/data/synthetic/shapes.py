@@ -22,11 +22,7 @@ from safelight.data.source import HELD_OUT, TRAIN, Items, Pixels, Source, key
 from safelight.randomness import key as draw_key
 
 COUNT = 16_000  # items
-
-
 SEEN = 7 / 8  # of the pairs of objects, about
-
-
 COLOURS = {
     "red": (214, 47, 47),
     "yellow": (240, 190, 40),
@@ -34,28 +30,14 @@ COLOURS = {
     "blue": (50, 100, 215),
     "purple": (150, 70, 170),
 }
-
-
 SHAPES = ("circle", "square", "triangle", "diamond")
-
-
 RELATIONS = ("left of", "above")  # of the first object to the second; their reverses:
-
-
 REVERSED = {"right of": "left of", "below": "above"}
-
-
 OBJECT = rf"(?:a |the )?({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})"
-
-
 SENTENCE = re.compile(
     rf"{OBJECT} (?:to the |is )?({'|'.join([*RELATIONS, *REVERSED])}) {OBJECT}", re.IGNORECASE
 )
-
-
 Object = tuple[str, str]  # colour, shape
-
-
 OBJECTS: tuple[Object, ...] = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 
 

@@ -14,8 +14,6 @@ from safelight.data.synthetic import landmarks
 from safelight.data.synthetic.canvas import Canvas, Colour, Dice, mix, shade
 
 COUNT = 2000
-
-
 LIGHTS: tuple[Colour, ...] = ((255, 214, 130), (255, 232, 176), (255, 190, 96), (214, 232, 255))
 
 

@@ -19,14 +19,8 @@ from safelight.data.source import Items, Masks, Pixels, Source, key
 from safelight.data.synthetic.canvas import Dice
 
 COUNT = 4000
-
-
 CLASSES = ("dermis", "nest", "gland", "vessel", "epidermis")
-
-
 FINER = 4  # drawn so many times larger, then averaged: edges are soft in the image, sharp in the mask
-
-
 Point = tuple[float, float]  # x to the right, y down; the picture is 1 high
 
 
