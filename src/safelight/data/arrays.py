@@ -42,11 +42,7 @@ def arrays(config: Data) -> Source:
         state = stamp(Path(config.path))
     except OSError as error:
         raise UserError(f"data.path: {config.path} cannot be read ({error.strerror})") from error
-    choices = config.model_dump(
-        include={"size", "channels", "labels", "label", "attributes", "mask", "mask_classes", "text"}
-    )
-    name = Path(config.path).stem
-    return Source(name, key("arrays", sorted(choices.items()), state), lambda: _items(config))
+    return Source(Path(config.path).stem, key("arrays", config.choices(), state), lambda: _items(config))
 
 
 @dataclass(frozen=True, eq=False)

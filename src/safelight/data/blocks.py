@@ -1,4 +1,4 @@
-"""The rows of a pack while it is written: each at its own place in a file, in blocks, in any order.
+"""The rows of a pack while it is written, in blocks in any order; and what an item looks like before that.
 
 A block's record says what came of it and carries a checksum, and images have their digests, so that a packing
 that was killed goes on with the blocks whose rows are really in the files, whatever reached the disk first.
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from safelight.data.images import FileReader, blamed, decode, height_width, open_image, orientation
 from safelight.data.source import NOT_MASKED, BadItem, ImageReader
 
 BLOCK = 64  # items at once, at most
@@ -79,9 +80,9 @@ class ArrayFile:
         """
         new = replace(self, shape=(len(items), *shape))
         for start in range(0, len(items), BLOCK):
-            wanted = items[start : start + BLOCK]
-            held = self.read(int(wanted[0]), int(wanted[-1] - wanted[0]) + 1)
-            new.write(start, change(held[wanted - wanted[0]], wanted))
+            part = items[start : start + BLOCK]
+            rows = self.read(int(part[0]), int(part[-1] - part[0]) + 1)
+            new.write(start, change(rows[part - part[0]], part))
         with self.path.open("r+b") as file:
             npy.write_array_header_1_0(file, new._header())
             file.truncate(new._start() + new.row * len(items))
@@ -113,9 +114,9 @@ class BlockRecord:
     @classmethod
     def from_json(cls, line: str) -> BlockRecord:
         """Raises ValueError, KeyError or TypeError for a line that is torn."""
-        own = json.loads(line)
-        bad = {int(item): str(reason) for item, reason in own["bad"].items()}
-        return cls(own["block"], own["checksum"], bad, own["colour"], tuple(own["classes"]))
+        record = json.loads(line)
+        bad = {int(item): str(reason) for item, reason in record["bad"].items()}
+        return cls(record["block"], record["checksum"], bad, record["colour"], tuple(record["classes"]))
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,11 @@ class Slots:
     @property
     def digests(self) -> ArrayFile:
         return ArrayFile(self.folder / "digests.npy", "<u8", (self.count, 2))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all rows."""
+        return sum(file.row * file.shape[0] for file in self.files)
 
     @property
     def files(self) -> tuple[ArrayFile, ...]:
@@ -189,14 +195,14 @@ class Slots:
         return BlockRecord(block, _checksum(digests, masks), bad, bool(colour), classes)
 
     def holds(self, record: BlockRecord) -> bool:
-        """Whether the rows that a record speaks of are in the files."""
+        """Whether the rows of a record's block are in the files."""
         items = self.items(record.block)
         digests = self.digests.read(items.start, len(items))
         masks = self.masks.read(items.start, len(items)) if self.masked else np.zeros(0, np.uint8)
         if _checksum(digests, masks) != record.checksum:
             return False
         rows = zip(items, self.images.read(items.start, len(items)), digests, strict=True)
-        return all(item in record.bad or digest(image) == own.tobytes() for item, image, own in rows)
+        return all(item in record.bad or digest(image) == stored.tobytes() for item, image, stored in rows)
 
 
 def _checksum(digests: NDArray[np.uint64], masks: NDArray[np.uint8]) -> int:
@@ -207,3 +213,45 @@ def digest(image: NDArray[np.uint8]) -> bytes:
     """16 bytes that stand for the pixels alone; their first eight place the item in the split."""
     content = np.ascontiguousarray(image).data
     return blake2b(content, digest_size=16, person=b"safelight split").digest()
+
+
+@dataclass(frozen=True)
+class Look:
+    """An item before it is brought to one size. `bad`: why it cannot be decoded, "" where it can."""
+
+    height: int
+    width: int
+    mode: str  # Pillow's: L, RGB, RGBA, I;16, CMYK ...
+    format: str  # PNG, JPEG ...; "" for arrays
+    digest: str  # of the pixels upright, so that copies are found whatever their file
+    classes: tuple[int, ...] = ()  # class numbers in its mask
+    bad: str = ""
+
+
+def look(reader: ImageReader, item: int) -> Look:
+    """Decode an item at its own size, and its mask. Raises UserError where the disk is at fault."""
+    try:
+        if isinstance(reader, FileReader):
+            return _look_at_file(reader, item)
+        pixels = reader.read(item)
+    except BadItem as reason:
+        return Look(0, 0, "", "", "", bad=str(reason))
+    height, width, channels = pixels.image.shape
+    return Look(height, width, "L" if channels == 1 else "RGB", "", digest(pixels.image).hex(),
+                _classes(pixels.mask))  # fmt: skip
+
+
+def _look_at_file(reader: FileReader, item: int) -> Look:
+    name = reader.files[item]
+    try:
+        with reader.tree.open(name) as file, open_image(file) as image:
+            turned, mode, kind = orientation(image), image.mode, image.format or ""
+            size = height_width(image, turned)
+            pixels = decode(image, turned, size, 0)
+    except Exception as error:
+        raise blamed(error, name) from error
+    return Look(*size, mode, kind, digest(pixels).hex(), _classes(reader.mask(item, size, size)))
+
+
+def _classes(mask: NDArray[np.uint8] | None) -> tuple[int, ...]:
+    return () if mask is None else tuple(np.unique(mask).tolist())

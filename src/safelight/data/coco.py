@@ -22,9 +22,10 @@ import numpy as np
 from safelight.config import UserError
 from safelight.data import columns
 from safelight.data.config import Data
-from safelight.data.entries import Entries, classes_by_folder
+from safelight.data.entries import classes_by_folder, file_items
 from safelight.data.images import blamed
-from safelight.data.source import HELD_OUT, TRAIN, BadItem
+from safelight.data.source import HELD_OUT, TRAIN, BadItem, Items
+from safelight.data.table import clean
 from safelight.data.tree import Listing, Tree
 from safelight.terminal import plain
 
@@ -129,7 +130,7 @@ class _Image:
     categories: set[Id] = field(default_factory=set)
 
 
-def by_coco(tree: Tree, listing: Listing, config: Data) -> Entries:
+def by_coco(tree: Tree, listing: Listing, config: Data) -> Items:
     """The images that annotation files list. Raises UserError where those cannot be understood."""
     images: dict[str, _Image] = {}
     categories: dict[Id, str] = {}
@@ -141,23 +142,20 @@ def by_coco(tree: Tree, listing: Listing, config: Data) -> Entries:
         where = ", ".join(listing.annotations) or "annotations/*.json"
         raise UserError(f"{plain(where)[:200]}: lists no image that is there; expected COCO's annotations")
     files = sorted(images)
-    found = [images[file] for file in files]
-    sides = [TRAIN if image.split.startswith("train") else HELD_OUT for image in found]
-    official = all(image.split for image in found) and len(set(sides)) == 2
-    only = [
-        categories.get(next(iter(image.categories))) if len(image.categories) == 1 else None
-        for image in found
-    ]
-    label = classes_by_folder(files) if config.label == "folder" else columns.label_by_name(only)
+    used = [images[file] for file in files]
+    sides = [TRAIN if image.split.startswith("train") else HELD_OUT for image in used]
+    official = all(image.split for image in used) and len(set(sides)) == 2
+    single = [categories.get(next(iter(image.categories))) if len(image.categories) == 1 else None
+              for image in used]  # fmt: skip
+    label = classes_by_folder(files) if config.label == "folder" else columns.label_by_name(single)
     unlisted = Counter({"image that the annotations do not list": len(known.difference(files))})
-    return Entries(
-        files=files,
-        label=label if config.labels else None,
-        texts=[[text for _, text in sorted(image.captions)] for image in found],
+    return file_items(
+        tree, config, files, {"label": label if config.labels else None},
+        texts=[[text for _, text in sorted(image.captions)] for image in used],
         official=np.array(sides, np.int8) if official else None,
         bad=[*listing.bad, *(f"{file} ({reason})" for file, reason in sorted(missing.items()))],
         passed_over=listing.passed_over + unlisted,
-    )
+    )  # fmt: skip
 
 
 def _read(
@@ -190,7 +188,7 @@ def _read(
                     }:
                         objects.add((number, category))
                     case "categories", {"id": int() | str() as number, "name": str(label)}:
-                        categories[number] = _clean(label)
+                        categories[number] = clean(label)
                     case (("images" | "annotations" | "categories"), dict()):
                         if section == "images" or "image_id" not in element:
                             raise BadItem(
@@ -206,7 +204,7 @@ def _read(
         else:
             by_number[number] = images.setdefault(path, _Image(split))
     for number, own, caption in captions:
-        if number in by_number and (text := _clean(caption)):
+        if number in by_number and (text := clean(caption)):
             by_number[number].captions.append((own, text))
     for number, category in objects:
         if number in by_number:
@@ -220,7 +218,3 @@ def _find(file_name: str, split: str, root: str, known: frozenset[str]) -> str |
         if path in known:
             return path
     return None
-
-
-def _clean(text: str) -> str:
-    return text.strip().encode("utf-8", "replace").decode()

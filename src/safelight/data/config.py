@@ -158,6 +158,11 @@ class Data(Section):
         """The size asked for in pixels, (H, W)."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
+    def choices(self, **more: Any) -> list[tuple[str, Any]]:
+        """Everything that decides what is read from files, for the key of a source."""
+        keys = {"size", "channels", "labels", "label", "attributes", "mask", "mask_classes", "text"}
+        return sorted((self.model_dump(include=keys) | more).items())
+
     def column(self) -> str | None:
         """A key that names a column of metadata, where one does: without metadata it would mean nothing."""
         stated = {

@@ -1,10 +1,9 @@
-"""What a layout finds in a folder, row by row, and how that becomes items."""
+"""Image files as items: their shape, their reader, and what the names of folders say of them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,71 +19,61 @@ from safelight.data.tree import Tree
 TEST_NAMES = ("test", "val", "valid", "validation", "dev")
 
 
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """Images a layout found, sorted by name, with what it knows of each."""
+def file_items(
+    tree: Tree,
+    config: Data,
+    files: Sequence[str],
+    columns: Mapping[str, ConditionColumn | None],
+    *,
+    masks: Sequence[str | None] = (),
+    texts: Sequence[Sequence[str]] = (),
+    official: NDArray[np.int8] | None = None,
+    bad: Sequence[str] = (),
+    passed_over: Mapping[str, int] = Counter(),
+) -> Items:
+    """Files, sorted by name, as items. masks: by file; empty where none has one. Others: as in `Items`.
 
-    files: Sequence[str]
-    label: ConditionColumn | None = None
-    attributes: ConditionColumn | None = None
-    masks: Sequence[str | None] = ()  # by entry; empty where none has one
-    texts: Sequence[Sequence[str]] = ()
-    official: NDArray[np.int8] | None = None
-    bad: Sequence[str] = ()
-    passed_over: Counter[str] = field(default_factory=Counter)
-
-
-def items_of(tree: Tree, entries: Entries, config: Data) -> Items:
-    """The entries as items. Raises UserError where not one can be decoded, or features do not fit."""
-    shape, like = _shape(tree, entries.files, config)
-    columns = {"label": entries.label, "attributes": entries.attributes}
-    masked = np.array([mask is not None for mask in entries.masks], bool)
-    reader = FileReader(
-        tree,
-        entries.files,
-        entries.masks if masked.any() else (),
-        shape[:2],
-        like,
-        shape[2],
-        config.mask_classes,
-    )
+    Raises UserError where there is no file, or where none can be decoded.
+    """
+    if not files:
+        first = f", first {bad[0]}" if bad else ""
+        raise UserError(f"data.path: {config.path}: none of the images named there can be taken{first}")
+    shape, like = _shape(tree, files, config)
+    masked = np.array([mask is not None for mask in masks], bool)
+    used = masks if masked.any() else ()
     return Items(
-        names=entries.files,
+        names=files,
         shape=shape,
-        reader=reader,
+        reader=FileReader(tree, files, used, shape[:2], like, shape[2], config.mask_classes),
         columns={name: column for name, column in columns.items() if column is not None},
-        masks=Masks(masked, config.mask_classes) if masked.any() else None,
-        official=entries.official,
-        texts=entries.texts if any(entries.texts) else (),
-        bad=entries.bad,
-        passed_over=entries.passed_over,
+        masks=Masks(masked, config.mask_classes) if used else None,
+        official=official,
+        texts=texts if any(texts) else (),
+        bad=bad,
+        passed_over=passed_over,
     )
 
 
 def split_by_folder(names: Sequence[str]) -> tuple[list[str], NDArray[np.int8] | None]:
-    """Names below train/ and test/ (or val/, valid/, validation/), and the side each lies on.
+    """Names below train/ and test/ (or val/, valid/, validation/, dev/), and the side of each.
 
-    Only where every image lies in one of them, and each side has some; otherwise these are just names.
+    Only where every image is in one of them, and each side has some; otherwise these are just names.
     """
-    tops = [name.partition("/")[0] if "/" in name else "" for name in names]
-    sides = split_by_name(tops)
+    sides = split_by_name([name.partition("/")[0] if "/" in name else "" for name in names])
     return (list(names), None) if sides is None else ([name.partition("/")[2] for name in names], sides)
 
 
 def split_by_name(sides: Sequence[str]) -> NDArray[np.int8] | None:
     """The official split that words such as "train" and "test" state; None unless all do, and both occur."""
     words = [side.strip().lower() for side in sides]
-    found = set(words)
-    if "train" not in found or len(found) == 1 or not found <= {"train", *TEST_NAMES}:
+    known = set(words)
+    if "train" not in known or len(known) == 1 or not known <= {"train", *TEST_NAMES}:
         return None
     return np.array([TRAIN if word == "train" else HELD_OUT for word in words], np.int8)
 
 
 def classes_by_folder(names: Sequence[str]) -> ConditionColumn | None:
-    """The first subfolders as classes; an image that lies in no subfolder has none.
-
-    A single subfolder tells nothing apart, and is no class.
-    """
+    """The first subfolders as classes, none for an image in no subfolder; None below two subfolders."""
     tops = [name.partition("/")[0] if "/" in name else None for name in names]
     known = tuple(sorted({top for top in tops if top is not None}))
     number = {name: index for index, name in enumerate(known)}

@@ -20,7 +20,7 @@ from safelight.data import columns as condition
 from safelight.data import table
 from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
-from safelight.data.entries import Entries, items_of, split_by_name
+from safelight.data.entries import file_items, split_by_name
 from safelight.data.source import Items, Source, key
 from safelight.data.table import Roles, Table
 from safelight.data.tree import HubTree
@@ -34,14 +34,11 @@ def hub(config: Data) -> Source:
     """The data set of data.path: downloaded once by `datasets`, into its own cache. Raises UserError."""
     splits = _load(config)
     files = {name: [file["filename"] for file in split.cache_files] for name, split in sorted(splits.items())}
-    choices = config.model_dump(
-        include={"size", "channels", "labels", "label", "attributes", "mask", "mask_classes", "text"}
-    )
     prints = tuple(splits[name]._fingerprint for name in files)
     slug = re.sub(r"[^\w.-]+", "-", str(config.path)).strip("-")
     return Source(
         slug[-40:],
-        key("hub", config.path, config.subset, config.revision, sorted(choices.items()), prints),
+        key("hub", config.path, config.subset, config.revision, config.choices(), prints),
         lambda: _items(splits, HubTree(files), config),
     )
 
@@ -55,16 +52,14 @@ def _load(config: Data) -> dict[str, Dataset]:
     path = str(config.path)
     saved = any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
     try:
-        if saved:
-            loaded = load_from_disk(path)
-        else:
-            loaded = load_dataset(path, config.subset, revision=config.revision)
+        loaded = (
+            load_from_disk(path) if saved else load_dataset(path, config.subset, revision=config.revision)
+        )
     except Exception as error:  # of the library, of the network, and of whatever the files hold
         reason = plain(" ".join(str(error).split()))[:200] or type(error).__name__
         raise UserError(f"data.path: {path} cannot be loaded from the Hub ({reason})") from error
-    splits = (
-        {"all": loaded} if isinstance(loaded, Dataset) else {str(name): own for name, own in loaded.items()}
-    )
+    loaded = {"all": loaded} if isinstance(loaded, Dataset) else loaded
+    splits = {str(name): split for name, split in loaded.items()}
     if not splits or not all(split.cache_files for split in splits.values()):
         raise UserError(f"data.path: {path} holds nothing on disk; save it with save_to_disk")
     return splits
@@ -85,17 +80,19 @@ def _items(splits: Mapping[str, Dataset], tree: HubTree, config: Data) -> Items:
         raise UserError(f"data.mask: {roles.mask!r} is no column of images")
     digits = len(str(max(len(split) for split in splits.values())))
     names = [f"{split}/{row:0{digits}d}" for split, row in places]
-    there = rows.columns[roles.mask] if roles.mask else [False] * len(names)
-    numbers = table.numbers(rows, roles.attributes)
-    entries = Entries(
-        files=[f"{name}/{image}" for name in names],
-        label=_label(first, rows, roles),
-        attributes=condition.attributes(numbers, roles.attributes) if roles.attributes else None,
-        masks=[f"{name}/{roles.mask}" if has else None for name, has in zip(names, there, strict=True)],
+    masked = rows.columns[roles.mask] if roles.mask else [False] * len(names)
+    numbers, faults = table.numbers(rows, roles.attributes)
+    if faults:
+        raise UserError(plain(next(iter(faults.values()))))
+    attributes = condition.attributes(numbers, roles.attributes) if roles.attributes else None
+    items = file_items(
+        tree, config, [f"{name}/{image}" for name in names],
+        {"label": _label(first, rows, roles), "attributes": attributes},
+        masks=[f"{name}/{roles.mask}" if mask else None for name, mask in zip(names, masked, strict=True)],
         texts=table.captions(rows, roles.texts),
         official=split_by_name([split for split, _ in places]),
-    )
-    return replace(items_of(tree, entries, config), names=names)
+    )  # fmt: skip
+    return replace(items, names=names)
 
 
 def _table(splits: Mapping[str, Dataset], tree: HubTree, images: Sequence[str]) -> Table:

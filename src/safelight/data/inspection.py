@@ -1,4 +1,4 @@
-"""What a recipe's [data] finds, before anything is trained: every image decoded once, nothing written."""
+"""Inspect the data of a recipe before training: every image is decoded once, nothing is written."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from safelight.config import UserError
 from safelight.data import find_source
-from safelight.data.blocks import Slots
+from safelight.data.blocks import Look, Slots
 from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
 from safelight.data.finish import mask_classes
 from safelight.data.images import FileReader
-from safelight.data.look import Look
 from safelight.data.packing import PackingPlan, results
 from safelight.data.source import HELD_OUT, NOT_MASKED, TRAIN, BadItem, Items, Pixels, Progress
 from safelight.terminal import plain
@@ -33,7 +32,7 @@ CELL = 96  # ... others cropped to squares of so many
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """Items, and what each looks like."""
+    """Items and the look of each."""
 
     name: str
     items: Items
@@ -45,7 +44,7 @@ class Inspection:
         return np.flatnonzero([not look.bad for look in self.looks])
 
     def facts(self) -> dict[str, Any]:
-        """All of it in plain values, for people and for JSON."""
+        """Everything in plain values, for the terminal and for JSON."""
         usable = self.usable
         looks = [self.looks[item] for item in usable]
         sizes = Counter((look.height, look.width) for look in looks)
@@ -68,19 +67,17 @@ class Inspection:
         }
 
     def _conditions(self, usable: NDArray[np.int64]) -> tuple[dict[str, Any], list[NDArray[np.bool_]]]:
-        """What is said of each condition, and which of the usable items have it."""
-        told: dict[str, Any] = {}
+        """The facts of each condition, and which of the usable items have it."""
+        facts: dict[str, Any] = {}
         covered = []
         for name, column in self.items.columns.items():
-            there = column.present[usable]
-            covered.append(there)
-            told[name] = {"images": int(there.sum()), **_told(column, usable[there])}
+            covered.append(present := column.present[usable])
+            facts[name] = {"images": int(present.sum()), **_column_facts(column, usable[present])}
         if self.items.masks:
-            there = self.items.masks.present[usable]
-            covered.append(there)
-            seen = {number for item in usable[there] for number in self.looks[item].classes}
-            told["mask"] = {"images": int(there.sum()), **_mask_told(seen, self.items.masks.classes)}
-        return told, covered
+            covered.append(present := self.items.masks.present[usable])
+            seen = {number for item in usable[present] for number in self.looks[item].classes}
+            facts["mask"] = {"images": int(present.sum()), **_mask_facts(seen, self.items.masks.classes)}
+        return facts, covered
 
     def _split(self, usable: NDArray[np.int64]) -> dict[str, int] | None:
         """Images on each side of an official split; None where there is none."""
@@ -90,16 +87,16 @@ class Inspection:
         return {"train": int((sides == TRAIN).sum()), "held_out": int((sides == HELD_OUT).sum())}
 
     def _copies(self, usable: NDArray[np.int64]) -> dict[str, Any]:
-        """Images whose pixels are those of another: how many too many, and the first few sets of names."""
+        """Images with equal pixels: how many beyond the first of each set, and the names of a few sets."""
         alike: dict[str, list[int]] = defaultdict(list)
         for item in usable.tolist():
             alike[self.looks[item].digest].append(item)
-        sets = [own for own in alike.values() if len(own) > 1]
-        names = [[self.items.names[item] for item in own] for own in sets[:COPIES_NAMED]]
-        return {"images": sum(len(own) - 1 for own in sets), "of": len(sets), "first": names}
+        sets = [items for items in alike.values() if len(items) > 1]
+        names = [[self.items.names[item] for item in items] for items in sets[:COPIES_NAMED]]
+        return {"images": sum(len(items) - 1 for items in sets), "of": len(sets), "first": names}
 
     def examples(self, count: int) -> tuple[NDArray[np.uint8], list[str]]:
-        """Some items from first to last, as they would be cropped: images (n, H, W, 3), and a word on each.
+        """Some items from first to last, as they would be cropped: images (n, H, W, 3), and a label for each.
 
         An item with a mask is followed by it, in greys. Raises UserError where there is nothing to show.
         """
@@ -131,34 +128,27 @@ class Inspection:
         sizes = {(look.height, look.width) for look in self.looks if not look.bad}
         if reader.like is None and max(reader.size) <= LARGEST_CELL:
             return reader.size
-        alone = next(iter(sizes))
-        return alone if len(sizes) == 1 and max(alone) <= LARGEST_CELL else (CELL, CELL)
+        size = next(iter(sizes))
+        return size if len(sizes) == 1 and max(size) <= LARGEST_CELL else (CELL, CELL)
 
 
 def inspect(config: Data, progress: Progress | None = None, processes: int | None = None) -> Inspection:
-    """Find the data and decode every item once. Raises UserError."""
+    """Find the data and decode every item once. Raises UserError where there is none."""
     source = find_source(config, progress)
     items = source.items()
     looks: list[Look | None] = [None] * len(items.names)
-    done = 0
-
-    def tell(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress:
-            progress(f"looking at {plain(source.name)}", done, len(looks))
-
     with TemporaryDirectory(prefix="safelight-") as folder:
         slots = Slots(Path(folder), len(looks), (*items.shape[:2], 3), items.masks is not None)
         plan = PackingPlan(items.reader, slots)
-        with closing(results(plan, "look", range(slots.blocks), processes, tell)) as lines:
+        what = f"looking at {plain(source.name)}"
+        with closing(results(plan, "look", range(slots.blocks), processes, progress, what)) as lines:
             for block, line in lines:
-                for item, own in zip(slots.items(block), json.loads(line), strict=True):
-                    looks[item] = Look(**{**own, "classes": tuple(own["classes"])})
+                for item, facts in zip(slots.items(block), json.loads(line), strict=True):
+                    looks[item] = Look(**{**facts, "classes": tuple(facts["classes"])})
     return Inspection(source.name, items, [look for look in looks if look is not None])
 
 
-def _told(column: ConditionColumn, items: NDArray[np.int64]) -> dict[str, Any]:
+def _column_facts(column: ConditionColumn, items: NDArray[np.int64]) -> dict[str, Any]:
     """The classes and their counts, or each attribute's range; items: those that have the condition."""
     if column.kind == "label":
         counts = np.bincount(column.values[items], minlength=column.size)
@@ -168,14 +158,14 @@ def _told(column: ConditionColumn, items: NDArray[np.int64]) -> dict[str, Any]:
         ranges = zip(column.names, rows.T, strict=True) if len(rows) else ()
         return {
             "attributes": {
-                name: {"least": float(own.min()), "mean": float(own.mean()), "most": float(own.max())}
-                for name, own in ranges
+                name: {"least": float(row.min()), "mean": float(row.mean()), "most": float(row.max())}
+                for name, row in ranges
             }
         }
     return {"features": column.size, "rows": len(column.values)}
 
 
-def _mask_told(seen: set[int], stated: int | None) -> dict[str, Any]:
+def _mask_facts(seen: set[int], stated: int | None) -> dict[str, Any]:
     try:
         return {"classes": mask_classes(seen, stated)[0], "numbers": sorted(seen)}
     except UserError as error:

@@ -1,6 +1,11 @@
-"""Making packs: items decoded block by block on several processes; a pack is there whole or not at all.
+"""Make packs: decode items block by block, on several processes where that is worth it.
 
-A packing that was stopped or killed leaves <pack>.partial, and the next one of the same items goes on there.
+A pack is there whole or not at all. A packing that was stopped or killed leaves <pack>.partial, and the next
+one of the same items goes on there.
+
+Other processes run `python -m safelight.data.packing JOB FOLDER`: FOLDER/plan.json describes the items, a
+line in is a block's number, a line out its result. Unlike those of multiprocessing they never run the script
+or notebook that started them, and they end with it, as their input is closed.
 """
 
 from __future__ import annotations
@@ -15,29 +20,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
+from queue import SimpleQueue
+from threading import Event
 
 from filelock import FileLock
 
 from safelight.config import UserError
-from safelight.data.blocks import BlockRecord, Slots
+from safelight.data.blocks import BlockRecord, Slots, look
 from safelight.data.cache import cache_dir, move_into_place
 from safelight.data.finish import finish, mask_classes
 from safelight.data.images import FileReader, quiet, reader_of
-from safelight.data.look import look
 from safelight.data.pack import FORMAT, Pack, load
 from safelight.data.source import ImageReader, Items, Progress, Source, key
 from safelight.terminal import plain
 
-# --- Work on blocks of items, here or on several processes, which are told of it by a file ---
-
 PLAN = "plan.json"
+RECORDS = "blocks.jsonl"
 WORTH = 3.0  # seconds of work left from which on other processes are worth starting
-Tick = Callable[[int], None]
+NAMED = 5  # bad items an error names; it counts the others
 
 
 @dataclass(frozen=True)
@@ -47,35 +52,26 @@ class PackingPlan:
     reader: ImageReader
     slots: Slots
 
-    def do(self, job: str, block: int, tick: Tick = lambda item: None) -> str:
+    def run(self, job: str, block: int, tick: Callable[[int], None] = lambda item: None) -> str:
         """One block's result, as a line of JSON. Raises UserError where the disk is at fault.
 
-        job: "pack" decodes into the slots (a `Record`), "look" at each item (a list of `Look`).
+        job: "pack" decodes into the slots (a `BlockRecord`), "look" inspects each item (a list of `Look`).
         """
         with quiet():
             if job == "pack":
                 return self.slots.fill(block, self.reader, tick).to_json()
             looks = []
             for item in self.slots.items(block):
-                looks.append(look(self.reader, item).to_plain())
+                looks.append(asdict(look(self.reader, item)))
                 tick(item)
             return json.dumps(looks)
 
     def write(self) -> None:
-        """Put it down for other processes, in the folder of the slots."""
+        """Write it for other processes, into the folder of the slots."""
         assert isinstance(self.reader, FileReader)
         slots = {"count": self.slots.count, "shape": self.slots.shape, "masked": self.slots.masked}
         content = json.dumps({"reader": self.reader.describe(), "slots": slots})
         (self.slots.folder / PLAN).write_text(content, encoding="utf-8")
-
-
-def read_plan(folder: Path) -> PackingPlan:
-    """The plan in a folder."""
-    content = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    slots = content["slots"]
-    return PackingPlan(
-        reader_of(content["reader"]), Slots(folder, slots["count"], tuple(slots["shape"]), slots["masked"])
-    )
 
 
 def cores() -> int:
@@ -84,129 +80,126 @@ def cores() -> int:
 
 
 def results(
-    plan: PackingPlan, job: str, blocks: Sequence[int], processes: int | None, tell: Callable[[int], None]
+    plan: PackingPlan,
+    job: str,
+    blocks: Sequence[int],
+    processes: int | None,
+    progress: Progress | None,
+    what: str,
 ) -> Generator[tuple[int, str], None, None]:
     """(block, result) as they come: from here, and from other processes once that is seen to be worth it.
 
-    processes: how many with this one; by default one for each core. tell: called with how many items more
-    are done. Raises UserError, or OSError where the slots cannot be written.
+    processes: how many with this one; by default one for each core. what: the work, for `progress`.
+    Raises UserError, or OSError where the slots cannot be written.
     """
-    begun, count = time.monotonic(), processes or cores()
+    done = plan.slots.count - sum(len(plan.slots.items(block)) for block in blocks)
+
+    def advance(items: int) -> None:
+        nonlocal done
+        done += items
+        if progress:
+            progress(what, done, plan.slots.count)
+
+    advance(0)
+    start, count = time.monotonic(), processes or cores()
     for place, block in enumerate(blocks):
         left = len(blocks) - place
-        seconds = (time.monotonic() - begun) / place * left if place else 0.0
+        seconds = (time.monotonic() - start) / place * left if place else 0.0
         several = count > 1 and left > 1 and isinstance(plan.reader, FileReader)
         if several and (processes or seconds > WORTH):
-            with closing(_together(plan, job, blocks[place:], min(count, left) - 1, tell)) as rest:
-                yield from rest
+            yield from _parallel(plan, job, blocks[place:], min(count, left) - 1, advance)
             return
-        yield block, plan.do(job, block, lambda item: tell(1))
+        yield block, plan.run(job, block, lambda item: advance(1))
 
 
-def _together(
-    plan: PackingPlan, job: str, blocks: Sequence[int], others: int, tell: Callable[[int], None]
+def _parallel(
+    plan: PackingPlan, job: str, blocks: Sequence[int], others: int, advance: Callable[[int], None]
 ) -> Generator[tuple[int, str], None, None]:
-    """`results` from here and from that many other processes, each taking the next block when it is free."""
+    """`results` from this process and from that many others."""
     plan.write()
-    waiting: SimpleQueue[int] = SimpleQueue()
-    answers: SimpleQueue[tuple[int, str] | Exception] = SimpleQueue()
-    for block in blocks:
-        waiting.put(block)
+    stopping, free = Event(), SimpleQueue[Callable[[int], str]]()
 
-    def serve(worker: Worker) -> None:
+    def tick(item: int) -> None:
+        if stopping.is_set():
+            raise CancelledError
+
+    def result(block: int) -> tuple[int, str]:
+        process = free.get()
         try:
-            while True:
-                block = waiting.get_nowait()
-                answers.put((block, worker.ask(block)))
-        except Empty:
-            pass
-        except Exception as error:
-            answers.put(error)
+            return block, process(block)
+        finally:
+            free.put(process)
 
-    with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(job, plan.slots.folder)) for _ in range(others)]
-        threads = [Thread(target=serve, args=(worker,)) for worker in workers]
-        for thread in threads:
-            thread.start()
-            stack.callback(thread.join)
-        for worker in workers:  # called first when something fails: a thread then waits for no answer
-            stack.callback(worker.stop)
-        for _ in blocks:
-            while answers.empty():
-                try:
-                    block = waiting.get_nowait()
-                except Empty:  # others have what is left
-                    break
-                answers.put((block, plan.do(job, block)))
-            answer = answers.get()
-            if isinstance(answer, Exception):
-                raise answer
-            tell(len(plan.slots.items(answer[0])))
-            yield answer
+    with (
+        ExitStack() as stack
+    ):  # left in reverse: nothing more is begun, what runs is stopped, then waited for
+        workers = [_worker(job, plan.slots.folder) for _ in range(others)]
+        for worker in workers:
+            stack.callback(worker.communicate)
+        pool = stack.enter_context(ThreadPoolExecutor(others + 1))
+        free.put(partial(plan.run, job, tick=tick))
+        for worker in workers:
+            free.put(partial(_ask, worker))
+            stack.callback(worker.terminate)
+        stack.callback(stopping.set)
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        for future in as_completed([pool.submit(result, block) for block in blocks]):
+            block, line = future.result()
+            advance(len(plan.slots.items(block)))
+            yield block, line
 
 
-class Worker:
-    """A process of safelight.data.packing."""
+def _worker(job: str, folder: Path) -> subprocess.Popen[str]:
+    """A process of this module; -P: it imports nothing from the folder it is started in."""
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "safelight.data.packing", job, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OPENBLAS_NUM_THREADS": "1"},
+    )
 
-    def __init__(self, job: str, folder: Path) -> None:
-        package = str(Path(__file__).parents[2])
-        paths = [package, os.environ.get("PYTHONPATH", "")]
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "safelight.data.packing",
-                job,
-                str(folder),
-            ],  # nothing out of the cwd
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-                "OPENBLAS_NUM_THREADS": "1",
-            },
+
+def _ask(worker: subprocess.Popen[str], block: int) -> str:
+    """A worker's result. Raises UserError where it fails or has ended, OSError where its disk is at fault."""
+    assert worker.stdin
+    assert worker.stdout
+    try:
+        print(block, file=worker.stdin, flush=True)
+        answer = worker.stdout.readline()
+    except (OSError, ValueError):  # an end of the pipe is closed
+        answer = ""
+    if not answer:
+        raise UserError(
+            f"a decoding process ended unexpectedly (exit code {worker.wait()}); if memory ran out, use "
+            "fewer processes. Packed blocks are kept: run the command again to continue"
         )
+    if answer.startswith('{"error"'):
+        problem = json.loads(answer)
+        if "errno" in problem:
+            raise OSError(problem["errno"], problem["error"])
+        raise UserError(problem["error"])
+    return answer
 
-    def ask(self, block: int) -> str:
-        """Its result for a block. Raises UserError where it fails or has gone, OSError where its disk is."""
-        assert self._process.stdin
-        assert self._process.stdout
+
+def main(job: str, folder: Path) -> None:
+    """Answer lines until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints does not mix with the answers
+    content = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    count, shape, masked = (content["slots"][name] for name in ("count", "shape", "masked"))
+    plan = PackingPlan(reader_of(content["reader"]), Slots(folder, count, tuple(shape), masked))
+    for line in sys.stdin:
         try:
-            print(block, file=self._process.stdin, flush=True)
-            answer = self._process.stdout.readline()
-        except (OSError, ValueError):  # its end of the pipe is closed, or ours
-            answer = ""
-        if not answer:
-            code = self._process.wait()
-            raise UserError(
-                f"a decoding process ended unexpectedly (exit code {code}); if the memory was full, try "
-                "fewer processes. What is packed is kept: the same command goes on from there"
-            )
-        if answer.startswith('{"error"'):
-            problem = json.loads(answer)
-            if "errno" in problem:
-                raise OSError(problem["errno"], problem["error"])
-            raise UserError(problem["error"])
-        return answer
-
-    def stop(self) -> None:
-        """End it; what it has written stays."""
-        self._process.terminate()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._process.terminate()
-        self._process.communicate()
-
-
-NAMED = 5  # bad items an error names; it counts the others
-RECORDS = "blocks.jsonl"
+            answer = plan.run(job, int(line))
+        except UserError as error:
+            answer = json.dumps({"error": str(error)})
+        except OSError as error:  # of what it writes: what it reads is a UserError or a bad item
+            answer = json.dumps({"error": error.strerror, "errno": error.errno})
+        print(answer, file=answers, flush=True)
 
 
 def open_pack(
@@ -221,7 +214,8 @@ def open_pack(
     processes: that decode; by default one for each core where there is enough to do.
     Raises UserError where items are bad and `skip_bad` is false, or the disk is too full.
     """
-    folder = pack_folder(source)
+    slug = re.sub(r"[^A-Za-z0-9.-]+", "-", source.name)[:40]
+    folder = cache_dir("packs") / f"{slug}-{key(FORMAT, source.key)[:16]}"
     pack = load(folder, held_out)
     if pack is None:
         with FileLock(f"{folder}.lock"):
@@ -232,12 +226,6 @@ def open_pack(
             f"{_some(pack.bad)}; mend or remove them, or set data.skip_bad=true"
         )
     return pack
-
-
-def pack_folder(source: Source) -> Path:
-    """Where the source's pack is, or will be."""
-    slug = re.sub(r"[^A-Za-z0-9.-]+", "-", source.name)[:40]
-    return cache_dir("packs") / f"{slug}-{key(FORMAT, source.key)[:16]}"
 
 
 def _pack(
@@ -252,15 +240,15 @@ def _pack(
     try:
         partial.mkdir(exist_ok=True)
         records = _decode(source.name, items, slots, progress, processes)
-        bad = [f"{items.names[item]} ({reason})" for one in records for item, reason in one.bad.items()]
+        bad = [f"{items.names[item]} ({reason})" for record in records for item, reason in record.bad.items()]
         if len(bad) == len(items.names):
             shutil.rmtree(partial)
             raise UserError(
                 f"{plain(source.name)}: none of its {len(bad)} images can be decoded: {_some(bad)}; mend them"
             )
         finish(source.name, items, slots, records)
-        for scaffold in (partial / RECORDS, partial / PLAN):
-            scaffold.unlink(missing_ok=True)
+        for scaffold in (RECORDS, PLAN):
+            (partial / scaffold).unlink(missing_ok=True)
         move_into_place(partial, folder)
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -268,7 +256,7 @@ def _pack(
                 f"{partial}: cannot be written ({error.strerror}); set SAFELIGHT_CACHE"
             ) from error
         shutil.rmtree(partial, ignore_errors=True)
-        raise _too_full(folder, _bytes(slots)) from error
+        raise _too_full(folder, slots.size) from error
     pack = load(folder, held_out)
     if pack is None:
         raise RuntimeError(f"{folder}: was written, but cannot be read back")
@@ -282,23 +270,14 @@ def _decode(
     records = _filled(slots)
     done = {record.block for record in records}
     left = [block for block in range(slots.blocks) if block not in done]
-    needed = _bytes(slots) * len(left) // slots.blocks
+    needed = slots.size * len(left) // slots.blocks
     if needed > shutil.disk_usage(slots.folder).free:
         raise _too_full(slots.folder, needed)
-    count = sum(len(slots.items(block)) for block in done)
-
-    def tell(more: int) -> None:
-        nonlocal count
-        count += more
-        if progress:
-            progress(f"packing {plain(name)}", count, slots.count)
-
-    tell(0)
-    with ExitStack() as stack:
-        file = stack.enter_context((slots.folder / RECORDS).open("w", encoding="utf-8"))
+    plan = PackingPlan(items.reader, slots)
+    lines = results(plan, "pack", left, processes, progress, f"packing {plain(name)}")
+    with (slots.folder / RECORDS).open("w", encoding="utf-8") as file, closing(lines):
         file.writelines(f"{record.to_json()}\n" for record in records)
-        lines = results(PackingPlan(items.reader, slots), "pack", left, processes, tell)
-        for _, line in stack.enter_context(closing(lines)):
+        for _, line in lines:
             record = BlockRecord.from_json(line)
             if items.masks:
                 mask_classes(record.classes, items.masks.classes)  # refused at once, and not after hours
@@ -323,10 +302,6 @@ def _filled(slots: Slots) -> list[BlockRecord]:
     return [record for record in records.values() if record.block < slots.blocks and slots.holds(record)]
 
 
-def _bytes(slots: Slots) -> int:
-    return sum(file.row * file.shape[0] for file in slots.files)
-
-
 def _too_full(folder: Path, needed: int) -> UserError:
     free = shutil.disk_usage(folder.parent).free
     return UserError(
@@ -337,29 +312,7 @@ def _too_full(folder: Path, needed: int) -> UserError:
 
 def _some(bad: Sequence[str]) -> str:
     rest = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    return ", ".join(plain(one) for one in bad[:NAMED]) + rest
-
-
-# --- A process that works on blocks of items: `python -m safelight.data.packing JOB FOLDER` ---
-# FOLDER/plan.json says what the items are; a block's number comes in as a line, its result goes out as one.
-# Started like this, and not by multiprocessing, it never runs the script or notebook that asked for it, and
-# it ends when that ends: its input is closed.
-
-
-def main(job: str, folder: Path) -> None:
-    """Answer lines until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints does not mix with the answers
-    plan = read_plan(folder)
-    for line in sys.stdin:
-        try:
-            answer = plan.do(job, int(line))
-        except UserError as error:
-            answer = json.dumps({"error": str(error)})
-        except OSError as error:  # of what it writes: what it reads is a UserError or a bad item
-            answer = json.dumps({"error": error.strerror, "errno": error.errno})
-        print(answer, file=answers, flush=True)
+    return ", ".join(plain(item) for item in bad[:NAMED]) + rest
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables that go with images: metadata.csv and metadata.jsonl as columns, and what each column is."""
+"""The tables beside images, metadata.csv and metadata.jsonl: their columns, and the role of each."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def joined(tables: Sequence[Table]) -> Table:
 
 @dataclass(frozen=True)
 class Roles:
-    """Which column of a table is what; None and () where there is none."""
+    """The columns of a table by role; None and () where there is none."""
 
     label: str | None
     mask: str | None
@@ -98,7 +98,7 @@ class Roles:
 
 
 def roles(table: Table, config: Data, files: str) -> Roles:
-    """What the recipe says of the columns, and otherwise what their names say. Raises UserError.
+    """The roles that the recipe states, otherwise those that the columns' names suggest. Raises UserError.
 
     files: the column that names the images. Every other column of numbers is an attribute, but for
     those that number or measure the images.
@@ -137,75 +137,78 @@ def class_names(table: Table, column: str) -> list[str | None]:
     """The class of each row by name, None where the cell is empty. Raises UserError."""
     names: list[str | None] = []
     for place, value in zip(table.where, table.columns[column], strict=True):
-        if value is not None and not isinstance(value, str | int | float):
-            raise UserError(f"{plain(place)}: {column} is {plain(repr(value))[:40]}; expected one class")
-        if value is None or value != value:
-            names.append(None)
-        else:
-            names.append(
-                _clean(int(value) if isinstance(value, float) and value.is_integer() else value) or None
-            )
+        if isinstance(value, float):
+            value = int(value) if value.is_integer() else None if math.isnan(value) else value
+        names.append(_text(place, column, value, "one class") or None)
     return names
 
 
 def captions(table: Table, columns: Sequence[str]) -> list[list[str]]:
     """The captions of each row: strings, or lists of strings. Raises UserError."""
-    found: list[list[str]] = [[] for _ in table.where]
+    rows: list[list[str]] = [[] for _ in table.where]
     for column in columns:
-        for texts, place, cell in zip(found, table.where, table.columns[column], strict=True):
-            for value in cell if isinstance(cell, list) else [cell]:
-                if value is not None and not isinstance(value, str | int | float):
-                    raise UserError(f"{plain(place)}: {column} is {plain(repr(value))[:40]}; expected text")
-                if value is not None and (text := _clean(value)):
-                    texts.append(text)
-    return found
+        for texts, place, cell in zip(rows, table.where, table.columns[column], strict=True):
+            values = cell if isinstance(cell, list) else [cell]
+            texts += filter(None, (_text(place, column, value, "text") for value in values))
+    return rows
 
 
-def attribute_faults(table: Table, columns: Sequence[str], config: Data) -> dict[int, str]:
-    """By row, where its first attribute stands that cannot be used, and why."""
-    low, high = config.attribute_range or (-math.inf, math.inf)
+def numbers(
+    table: Table, columns: Sequence[str], ends: tuple[float, float] | None = None, needed: bool | None = False
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """The numbers of each row (N, A), not-a-number where a cell is empty; and of faulty rows the reason.
+
+    A faulty row has a cell that is no number, lies beyond `ends`, or is empty although `needed`: it is all
+    not-a-number.
+    """
+    low, high = ends or (-math.inf, math.inf)
+    values = np.full((len(table.where), len(columns)), np.nan, np.float32)
     faults: dict[int, str] = {}
-    for column in columns:
-        for row, (place, cell) in enumerate(zip(table.where, table.columns[column], strict=True)):
-            value = math.nan
-            try:
-                value = condition.number(cell)
-                why = f"expected {low:g} to {high:g}" if value < low or value > high else ""
-            except ValueError:
-                why = "expected a number"
-            if why:
-                faults.setdefault(row, f"{place}: attribute {column} is {plain(repr(cell))[:40]}; {why}")
-            elif config.need_attributes and math.isnan(value):
-                faults.setdefault(row, f"{place}: attribute {column} is missing")
-    return faults
-
-
-def numbers(table: Table, columns: Sequence[str]) -> NDArray[np.float32]:
-    """The numbers of each row (N, A), not-a-number where a cell is empty. Raises UserError."""
-    values = np.empty((len(table.where), len(columns)), np.float32)
     for index, column in enumerate(columns):
         for row, (place, cell) in enumerate(zip(table.where, table.columns[column], strict=True)):
+            value, expected = math.nan, "a number"
             try:
-                values[row, index] = condition.number(cell)
-            except ValueError as error:
-                raise UserError(
-                    f"{plain(place)}: attribute {column} is {plain(repr(cell))[:40]}; expected a number"
-                ) from error
-    return values
+                value = condition.number(cell)
+                expected = f"{low:g} to {high:g}" if value < low or value > high else ""
+            except ValueError:
+                pass
+            if expected:
+                faults.setdefault(row, f"{place}: attribute {column} is {_shown(cell)}; expected {expected}")
+            elif needed and math.isnan(value):
+                faults.setdefault(row, f"{place}: attribute {column} is missing")
+            values[row, index] = value
+    values[list(faults)] = np.nan
+    return values, faults
 
 
 def _is_numeric(cells: Sequence[Any]) -> bool:
     """Whether a column holds finite numbers but for a few slips: MOSTLY of the cells that are not empty."""
-    found, wrong = 0, 0
+    good, wrong = 0, 0
     for cell in cells:
         try:
-            found += math.isfinite(condition.number(cell))
+            good += math.isfinite(condition.number(cell))
         except ValueError:
             wrong += 1
-    return found > 0 and found >= MOSTLY * (found + wrong)
+    return good > 0 and good >= MOSTLY * (good + wrong)
 
 
-def _clean(value: object) -> str:
+def unexpected(place: str, column: str, cell: object, expected: str) -> UserError:
+    """The error for a cell that is something else."""
+    return UserError(f"{plain(place)}: {column} is {_shown(cell)}; expected {expected}")
+
+
+def _shown(cell: object) -> str:
+    return plain(repr(cell))[:40]
+
+
+def _text(place: str, column: str, value: object, expected: str) -> str:
+    """A cell as text, "" where it is empty. Raises UserError for what is neither text nor number."""
+    if value is not None and not isinstance(value, str | int | float):
+        raise unexpected(place, column, value, expected)
+    return "" if value is None else clean(value)
+
+
+def clean(value: object) -> str:
     """The value as text without space about it; half characters, which JSON can state, as "?"."""
     return str(value).strip().encode("utf-8", "replace").decode()
 

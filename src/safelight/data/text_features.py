@@ -1,10 +1,11 @@
-"""Text features, computed beforehand or now, laid beside their captions."""
+"""The text condition: features of captions, from a file or from a text encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from safelight.data import columns
 from safelight.data.columns import ConditionColumn
 from safelight.data.npz import Array, open_arrays
 from safelight.data.source import Items, Progress, Source, key, stamp
-from safelight.language import TextEncoder
 from safelight.terminal import plain
+
+if TYPE_CHECKING:  # it imports torch
+    from safelight.language import TextEncoder
 
 ENCODED = 256  # texts at once
 
@@ -27,12 +30,12 @@ def with_features(source: Source, path: str) -> Source:
     except OSError as error:
         raise UserError(f"data.text_features: {path} cannot be read ({error.strerror})") from error
 
-    def items() -> Items:
-        found = source.items()
-        column = text_column(f"data.text_features: {path}", open_arrays(path), found.names, found.texts)
-        return replace(found, columns={**found.columns, "text": column})
+    def with_text() -> Items:
+        items = source.items()
+        column = text_column(f"data.text_features: {path}", open_arrays(path), items.names, items.texts)
+        return replace(items, columns={**items.columns, "text": column})
 
-    return Source(source.name, key(source.key, state), items)
+    return Source(source.name, key(source.key, state), with_text)
 
 
 def with_encoder(source: Source, encoder: TextEncoder, progress: Progress | None = None) -> Source:
@@ -41,9 +44,9 @@ def with_encoder(source: Source, encoder: TextEncoder, progress: Progress | None
     They are computed once, when the pack is made, and kept in it.
     """
 
-    def items() -> Items:
-        found = source.items()
-        captions = [text for own in found.texts for text in own]
+    def with_text() -> Items:
+        items = source.items()
+        captions = [text for texts in items.texts for text in texts]
         if not captions:
             raise UserError(
                 f"data.text_encoder: {plain(source.name)} has no captions; take it out of the recipe"
@@ -59,10 +62,10 @@ def with_encoder(source: Source, encoder: TextEncoder, progress: Progress | None
                 features[places[text]] = row
             if progress:
                 progress(f"features of captions ({encoder.name})", start + len(part), len(texts))
-        counts = np.array([len(own) for own in found.texts], np.int64)
-        return replace(found, columns={**found.columns, "text": columns.text(features, _starts(counts))})
+        counts = np.array([len(texts) for texts in items.texts], np.int64)
+        return replace(items, columns={**items.columns, "text": columns.text(features, _starts(counts))})
 
-    return Source(source.name, key(source.key, encoder.digest), items)
+    return Source(source.name, key(source.key, encoder.digest), with_text)
 
 
 def text_column(
@@ -79,10 +82,9 @@ def text_column(
     rows = features.reshape(-1, features.shape[-1])
     if "names" in arrays:
         places = _places(where, arrays["names"], len(features), names)
-        kept = places[places >= 0]
-        wanted = (kept[:, None] * each + np.arange(each)).ravel()
-        return columns.text(rows[wanted], _starts((places >= 0) * each))
-    captions = np.array([len(own) for own in texts] or [0], np.int64)
+        listed = (places[places >= 0][:, None] * each + np.arange(each)).ravel()
+        return columns.text(rows[listed], _starts((places >= 0) * each))
+    captions = np.array([len(item) for item in texts] or [0], np.int64)
     if features.ndim == 2 and len(features) == captions.sum():
         return columns.text(rows, _starts(captions))
     if len(features) != len(names):
