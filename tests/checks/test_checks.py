@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from safelight.checks.bench.probes import Clock, OutOfTime, reach
 from safelight.checks.bench.subject import FEW, STEPS
 from safelight.data.space import Codec, Space
 from safelight.data.stream import Stream
+from safelight.discovery import network_configs
 from safelight.engine.plan import Ramp
 from safelight.types import Method
 from subjects import Builds, Small, codes, digits, found, plain, plain_class, subject
@@ -182,7 +182,7 @@ def test_a_condition_that_the_recipe_has_ignored_may_be_without_effect():
     ],
 )
 def test_networks_say_which_conditions_they_ignore(network, changes, ignored):
-    config = import_module(f"safelight.networks.{network}").Config(**changes)
+    config = network_configs()[network](**changes)
     assert tuple(config.build(digits().spec).ignored) == ignored
 
 
