@@ -36,7 +36,12 @@ class DiffusionConfig(Section):
     process: Literal["flow", "ddpm"] = Field("flow", description="how images turn into noise")
     prediction: Literal["v", "epsilon", "x0"] = Field("v", description="what the network predicts")
     times: Literal["logit-normal", "uniform"] = Field("logit-normal", description="which t are trained most")
-    uniform_share: float = Field(0.1, ge=0, le=1, description="share of t drawn uniformly, for the ends")
+    uniform_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of t drawn uniformly, for the ends; runs before it existed had none",
+    )
     logit_mean: float = Field(0.0, description="mean of log t / (1 - t), where logit-normal")
     logit_std: float = Field(1.0, gt=0, description="standard deviation of log t / (1 - t)")
     shift: float = Field(
