@@ -137,7 +137,9 @@ CASES = {
     "diffusion, learning rate x 5 halfway": Case(
         "digits", SMALL | NOISY, ("colour drift",), {"optim.lr": 2.5e-2}, by=0.5 + IN_TIME
     ),
-    "VAE, weight 1": Case("faces-small", FACES | STEADY | {"loss.weights.mse": 1.0}, ("KL collapse",)),
+    "VAE, weight 1": Case(
+        "faces-small", FACES | STEADY | {"loss.weights.mse": 1.0}, ("KL collapse",), by=0.5
+    ),
     "VAE, KL weight gone halfway": Case("faces-small", FACES | FALLING, ("KL explosion",), by=0.5 + IN_TIME),
 }
 

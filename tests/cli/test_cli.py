@@ -291,4 +291,4 @@ def test_samples_of_an_older_checkpoint_say_so_although_nobody_watches(
     words = ("sample", "whole", "--n", "1", "--out", str(tmp_path / "s.png"), "--runs", str(tmp_path))
     code, _, err = run(monkeypatch, capsys, *words)
     assert code == 0
-    assert re.search(rf"checkpoint {steps[-1]} is not taken: .*; goes on with step {steps[-2]}", err)
+    assert re.search(rf"checkpoint {steps[-1]} is not used: .*; goes on with step {steps[-2]}", err)

@@ -90,4 +90,4 @@ def test_changed_data_is_refused(evaluate, runs, monkeypatch):
     monkeypatch.setattr(recorded, "open_data", other)
     code, _, err = evaluate("--n", "20", "--features", str(runs / "blocks.pt"))
     assert code == 2
-    assert "its data has changed since it was trained" in err
+    assert "the data has changed since the run began" in err

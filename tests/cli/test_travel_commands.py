@@ -78,8 +78,8 @@ def test_specimens_are_kept_and_listed(monkeypatch, capsys):
     _, out, _ = run(monkeypatch, capsys, "specimens", "city", "--json")
     kept = json.loads(out)
     assert [(one["id"], one["source"], one["verdict"]) for one in kept] == [
-        ("6.2", "checkpoint", "exact"),
-        ("12.0", "checkpoint", "exact"),
+        ("6.2", "checkpoint", "checkpoint matches the journal"),
+        ("12.0", "checkpoint", "checkpoint matches the journal"),
     ]
     assert all(size(one["picture"]) == (64, 64) for one in kept)
 

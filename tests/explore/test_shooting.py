@@ -17,6 +17,7 @@ from safelight.explore.collection import collection, contact_sheet, keep_specime
 from safelight.explore.film import Making, through_training, walk
 from safelight.explore.shooting import Shot, pictures_of
 from safelight.explore.specimens import Specimen
+from safelight.loading.replay import MATCHES, UNDAMAGED
 from safelight.recipe import load
 from safelight.store import frames as segment
 from safelight.store import metrics
@@ -131,7 +132,7 @@ def test_a_film_that_is_cut_off_and_restarted_has_every_frame_once(run, tmp_path
     whole = through_training(run, ["4.4"], Making(tmp_path / "whole"), 1, 11, 1)
     assert len(images(film.out)) == 11
     np.testing.assert_array_equal(images(film.out), images(whole.out))
-    assert whole.sources.verdict == "exact"
+    assert whole.sources.verdict == MATCHES  # of the step that has a checkpoint; the others are recomputed
     assert whole.sources.frames == {"replay": 10, "checkpoint": 1}
 
 
@@ -161,6 +162,7 @@ def test_by_default_a_film_takes_the_steps_that_are_there(run, taped, tmp_path):
         assert gif.n_frames == 7
     tape = through_training(taped, ["0.9"], Making(tmp_path / "tape.webp"), 1)
     assert tape.sources.frames == {"tape": 4}
+    assert live.sources.verdict == tape.sources.verdict == UNDAMAGED  # no more than that is known of them
     assert [shot.step for shot in tape.shots] == [3, 6, 9, 12]
 
 

@@ -218,6 +218,103 @@ def test_a_kl_of_nothing_is_a_collapse_and_one_that_grows_is_none():
     assert story(learning) == []
 
 
+YOUNG = [  # KL of the first 80 steps of faces-small as recorded; no unit is active before the last watch
+    0.36,
+    0.35,
+    0.32,
+    0.37,
+    0.31,
+    0.32,
+    0.38,
+    0.29,
+    0.28,
+    0.3,
+    0.27,
+    0.26,
+    0.26,
+    0.25,
+    0.22,
+    0.2,
+    0.17,
+    0.15,
+    0.14,
+    0.14,
+    0.13,
+    0.12,
+    0.08,
+    0.08,
+    0.07,
+    0.08,
+    0.07,
+    0.08,
+    0.07,
+    0.06,
+    0.06,
+    0.05,
+    0.06,
+    0.06,
+    0.06,
+    0.05,
+    0.05,
+    0.04,
+    0.06,
+    0.05,
+    0.08,
+    0.1,
+    0.09,
+    0.07,
+    0.1,
+    0.14,
+    0.11,
+    0.12,
+    0.17,
+    0.15,
+    0.11,
+    0.09,
+    0.09,
+    0.1,
+    0.07,
+    0.09,
+    0.08,
+    0.06,
+    0.08,
+    0.09,
+    0.06,
+    0.11,
+    0.07,
+    0.06,
+    0.06,
+    0.08,
+    0.07,
+    0.07,
+    0.08,
+    0.08,
+    0.09,
+    0.11,
+    0.13,
+    0.23,
+    0.17,
+    0.27,
+    0.43,
+    0.76,
+    0.5,
+    0.56,
+]
+
+
+def test_a_kl_that_falls_and_has_not_begun_to_rise_is_no_collapse_but_one_that_stays_there_is():
+    def rows(kl: list[float]):
+        for step, value in enumerate(kl):
+            seen = {"held_out__active units": 6.0 if step == 79 else 0.0} if step % 10 == 9 else {}
+            yield row(step, {"nll": 0.1, "kl": value}, **seen)
+
+    assert story(rows(YOUNG), steps=80) == []
+    stays = YOUNG[:40] + 5 * YOUNG[55:70]
+    (change,) = story(rows(stays), steps=len(stays))
+    assert (change.name, change.begins) == ("KL collapse", True)
+    assert change.since == 85  # 50 steps after it has ceased to fall
+
+
 def test_the_same_rows_give_the_same_verdicts_however_they_are_cut():
     rows = [gan(step, 1.0 if step > 150 else 0.7) for step in range(STEPS)]
     judge = HealthMonitor(Vitals(STEPS, True), lambda step: Monitor())

@@ -72,7 +72,7 @@ def test_another_run_s_checkpoint_is_refused_by_who_reads_and_put_aside_by_who_w
     assert checkpoint_files.digest_of(newest(run)) == digest
     assert (run.path / "checkpoints" / "00000010.bad").is_dir()
     (note, *_) = [one.fields["text"] for one in run.journal().of_kind("note")]
-    assert note == "checkpoints put aside, as damaged or another run's: 10; goes on from step 0"
+    assert note == "checkpoints put aside: 10 (another run's); continues from step 0"
 
 
 def test_a_checkpoint_that_is_not_in_the_journal_is_recomputed(run):
@@ -80,8 +80,19 @@ def test_a_checkpoint_that_is_not_in_the_journal_is_recomputed(run):
     told: list[str] = []
     _state, verdict = replay(run, 25, told.append)
     assert (verdict.verdict, verdict.start, verdict.checked) == ("exact", 20, 5)
-    assert "checkpoint 25 is not taken" in told[0]
+    assert "checkpoint 25 is not used" in told[0]
     assert "is not in the journal" in told[0]
+
+
+def test_a_checkpoint_that_was_saved_but_not_recorded_is_put_aside_as_that(run):
+    """Killed between its rename and its line in the journal: no damage, and not another run's."""
+    lines = run.journal_path.read_bytes().splitlines(keepends=True)
+    (last,) = (at for at, line in enumerate(lines) if b'"kind":"checkpoint"' in line and b'"step":30' in line)
+    run.journal_path.write_bytes(b"".join(lines[:last]))
+    resume(run, World(), Show())
+    (note,) = [one.fields["text"] for one in run.journal().of_kind("note")]
+    assert note == "checkpoints put aside: 30 (not recorded in the journal); continues from step 20"
+    assert checkpoint_files.list_steps(run.path)[-1] == 30
 
 
 def test_what_was_not_recomputed_is_not_called_exact(run):
@@ -106,7 +117,7 @@ def test_a_damaged_newest_checkpoint_is_said_with_the_step_that_is_used(run, mon
     told: list[str] = []
     opened = Run.open("mine", run.path.parent, tell=told.append)
     assert opened.step == 20
-    assert "checkpoint 30 is not taken" in told[0]
+    assert "checkpoint 30 is not used" in told[0]
     assert told[0].endswith("; goes on with step 20")
     words = ("mine", "--runs", str(run.path.parent))
     code, out, err = command(
@@ -114,12 +125,12 @@ def test_a_damaged_newest_checkpoint_is_said_with_the_step_that_is_used(run, mon
     )
     assert code == 0
     assert out.splitlines()[0] == f"{tmp_path / 'x'} (step 20)"
-    assert "checkpoint 30 is not taken" in err
+    assert "checkpoint 30 is not used" in err
     code, out, err = command(
         monkeypatch, capsys, "sample", *words, "--n", "2", "--out", str(tmp_path / "y.png")
     )
     assert (code, out) == (0, f"{tmp_path / 'y.png'} (step 20)\n")
-    assert "checkpoint 30 is not taken" in err
+    assert "checkpoint 30 is not used" in err
     again = Run.open("mine", run.path.parent, 30, recompute=True, tell=told.append)
     assert (again.verdict.verdict, again.verdict.start) == ("exact", 20)
     with pytest.raises(

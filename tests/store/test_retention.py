@@ -26,10 +26,10 @@ from safelight.store.retention import (
     bound_of,
     free,
     held,
-    in_force,
     kept,
     longest,
     plan,
+    section_of,
     spaced,
 )
 
@@ -161,10 +161,10 @@ def test_a_run_that_is_written_is_not_thinned(tmp_path):
 
 def test_the_section_in_force_is_that_of_the_last_edit(tmp_path):
     run = made(tmp_path, "city", recipe='[checkpoint]\nevery = 7\nbudget = "1 GB"\n')
-    assert in_force(run) == Checkpoint(every=7, budget=10**9)
+    assert section_of(run) == Checkpoint(every=7, budget=10**9)
     with JournalWriter(run.journal_path) as writer:
         writer.intervene("a", 5, {"checkpoint.budget": "2 MB", "optim.lr": 0.1}, "test")
-    assert in_force(run) == Checkpoint(every=7, budget=2 * 10**6)
+    assert section_of(run) == Checkpoint(every=7, budget=2 * 10**6)
 
 
 def test_usage_is_every_byte_once(tmp_path):

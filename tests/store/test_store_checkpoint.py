@@ -157,14 +157,14 @@ def test_the_newest_good_checkpoint_is_taken_and_bad_ones_are_put_aside_by_the_w
     damage(directory(tmp_path, 30))
     assert newest_good(tmp_path) == saved[1]
     assert list_steps(tmp_path) == [10, 20, 30]  # a reader moves nothing
-    assert newest_good(tmp_path, move_bad=True) == saved[1]
+    assert newest_good(tmp_path, aside={}) == saved[1]
     assert list_steps(tmp_path) == [10, 20]
     again = save(tmp_path, 30, state(30), {})
     assert again.digest == saved[2].digest
     damage(again.path)
     assert set_aside(again.path).name == "00000030.bad-2"
     os.rename(directory(tmp_path, 20), directory(tmp_path, 40))  # not the step its manifest says
-    assert newest_good(tmp_path, move_bad=True) == saved[0]
+    assert newest_good(tmp_path, aside={}) == saved[0]
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["00000010", "00000030.bad", "00000030.bad-2", "00000040.bad"]
 

@@ -36,7 +36,7 @@ def new_run(folder: Path) -> RunDirectory:
 def train_a_step(run: RunDirectory, announce: Announce) -> None:
     """A whole session of one step: resume, settle edits, train, save, prune, end."""
     with run.lock(), JournalWriter(run.journal_path, announce) as journal:
-        found = checkpoint_files.newest_good(run.path, move_bad=True)
+        found = checkpoint_files.newest_good(run.path, aside={})
         step = found.step if found else 0
         weight = checkpoint.load(found.path)["networks"]["w"] if found else torch.zeros(3)
         session = journal.start_session(step, 100, {"pid": os.getpid()})

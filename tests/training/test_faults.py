@@ -174,11 +174,10 @@ def test_corrupted_checkpoints(whole, tmp_path, damaged):
     told: list[str] = []
     assert_goes_on(run, whole, Show(warn=told.append))
     left = steps[:-damaged]
-    names = ", ".join(map(str, steps[-damaged:]))
-    goes_on = f"goes on from step {left[-1] if left else 0}"
-    expected = f"checkpoints put aside, as damaged or another run's: {names}; {goes_on}"
+    names = ", ".join(f"{step} (damaged)" for step in steps[-damaged:])
+    expected = f"checkpoints put aside: {names}; continues from step {left[-1] if left else 0}"
     assert [line.split(":")[0] for line in told[:damaged]] == [
-        f"checkpoint {step} is not taken" for step in reversed(steps[-damaged:])
+        f"checkpoint {step} is not used" for step in reversed(steps[-damaged:])
     ]
     assert told[damaged] == expected
     assert run.journal().of_kind("note")[0].fields["text"] == expected

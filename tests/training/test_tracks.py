@@ -121,7 +121,7 @@ def test_a_damaged_snapshot_is_passed_over_and_the_error_says_so(run, tmp_path):
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(bytes(data))
-        with pytest.raises(UserError, match="its digest does not fit"):
+        with pytest.raises(UserError, match="its digest does not match"):
             tracks.load(hurt.tracks, step)
     assert told(hurt, 0.15) > 10 * told(run, 0.15)
 
@@ -140,3 +140,11 @@ def test_numbers_too_large_for_half_precision_are_kept_whole(tmp_path):
     kept = tracks.load(tmp_path / "tracks", 7)
     assert torch.equal(kept["track0.1.n.w"], values["track0.1.n.w"])
     assert kept["track0.1.n.b"].dtype == torch.float16
+
+
+def test_a_link_in_the_place_of_a_snapshot_is_not_followed(tmp_path):
+    tracks.save(tmp_path / "tracks", 7, {"track0.1.n.w": torch.zeros(2)})
+    path = tmp_path / "tracks" / "00000007.safetensors"
+    path.symlink_to(path.rename(tmp_path / "elsewhere"))
+    with pytest.raises(UserError, match=r"00000007\.safetensors: is a link"):
+        tracks.load(tmp_path / "tracks", 7)

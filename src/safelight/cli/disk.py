@@ -27,7 +27,7 @@ def disk(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False)
     from safelight.store.size import words
 
     directory = find(run, runs_directory(runs))
-    section = retention.in_force(directory)
+    section = retention.section_of(directory)
     kinds, held = listing.by_kind(directory.path), retention.held(directory, section)
     bound = retention.bound_of(directory)
     if as_json:

@@ -36,7 +36,7 @@ def fork(
     from safelight.cli.progress import TrainingProgress
     from safelight.cli.show import print_run
     from safelight.engine.distributed import World
-    from safelight.loading.recorded import recipe_of
+    from safelight.loading.in_force import InForce
     from safelight.store.directory import find, runs_directory
     from safelight.training.fork import fork as branch
     from safelight.training.start import resume
@@ -44,7 +44,7 @@ def fork(
     folder = runs_directory(runs)
     show = TrainingProgress().show()
     parent = find(run, folder)
-    warn_of(recipe_of(parent).with_changes(parent.journal().changes_at(at)), wanted)
+    warn_of(InForce.of(parent).recipe_at(at), wanted)
     made = branch(parent, at, wanted, folder, name, show.tell)
     if train:
         resume(made, World(), show)

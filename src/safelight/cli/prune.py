@@ -34,7 +34,7 @@ def prune(
     from safelight.store.size import words
 
     directory = find(run, runs_directory(runs))
-    section = retention.in_force(directory)
+    section = retention.section_of(directory)
     if budget is not None:
         section = section.model_copy(update={"budget": _size(budget)})
     freed = retention.plan(directory, section) if dry_run else retention.free(directory, section)

@@ -39,14 +39,14 @@ def rollback(
     from safelight.cli.progress import TrainingProgress
     from safelight.cli.show import print_run
     from safelight.engine.distributed import World
-    from safelight.loading.recorded import recipe_of
+    from safelight.loading.in_force import InForce
     from safelight.store.directory import find, runs_directory
     from safelight.training.fork import rollback as go_back
     from safelight.training.start import resume
 
     show = TrainingProgress().show()
     directory = find(run, runs_directory(runs), write=True)
-    warn_of(recipe_of(directory).with_changes(directory.journal().changes_at(to)), wanted)
+    warn_of(InForce.of(directory).recipe_at(to), wanted)
     made, before = go_back(directory, to, wanted, show.tell)
     say(f"what {made.name} was is now {before.name}", err=True)
     if train:

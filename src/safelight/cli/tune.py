@@ -33,8 +33,8 @@ def tune(
 ) -> None:
     """Change values of a run's recipe from its next step on. The journal keeps what was changed, and when."""
     from safelight.config import UserError
-    from safelight.loading.in_force import live_only
-    from safelight.loading.recorded import recipe_of
+    from safelight.files import MOST
+    from safelight.loading.in_force import InForce, live_only
     from safelight.store import inbox
     from safelight.store.directory import find, runs_directory
     from safelight.store.listing import summary
@@ -42,7 +42,7 @@ def tune(
     wanted = changes_of(changes)
     directory = find(run, runs_directory(runs))
     live_only(wanted)
-    now = recipe_of(directory).with_changes(directory.journal().changes_at(2**62))
+    now = InForce.of(directory).recipe_at(MOST)
     now.with_changes(wanted)  # refused here rather than when it is taken
     short = summary(directory)
     if short.status == "finished":

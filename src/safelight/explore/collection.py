@@ -80,7 +80,7 @@ def collection(directory: RunDirectory) -> list[Kept]:
     folder = directory.path / found.FOLDER
     with mendable(folder):
         paths = list(folder.glob("[0-9]*.json")) if folder.exists() else []
-    return sorted((Kept(**durable.read(path)) for path in paths), key=lambda own: specimen(own.id))
+    return sorted((durable.read_as(path, Kept) for path in paths), key=lambda own: specimen(own.id))
 
 
 def picture(directory: RunDirectory, id: str) -> Path:

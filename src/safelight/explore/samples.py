@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from safelight.recipe import Recipe
 from safelight.render.sheet import Images, Picture, coloured, sheet
 from safelight.render.sheet_file import encode_png, save_png
 from safelight.samplers.generate import generate
-from safelight.store.durable import sweep
+from safelight.store.durable import sweep, write_bytes
 from safelight.types import Autocast, DataSpec, Method
 
 
@@ -50,7 +51,10 @@ class Samples:
                 draw_sheet(self.images, self.spec, "", out, self.given.get("label"))
             elif out.suffix == ".npz":
                 arrays: dict[str, Any] = {"images": self.images, "present": self.present, **self.given}
-                np.savez_compressed(out, **arrays)
+                buffer = io.BytesIO()
+                np.savez_compressed(buffer, **arrays)
+                sweep(out.parent, name=out.name)
+                write_bytes(out, buffer.getvalue())
             else:
                 out.mkdir(parents=True, exist_ok=True)
                 for number, image in enumerate(self.images):

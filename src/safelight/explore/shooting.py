@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from safelight.config import UserError
 from safelight.explore.camera import Camera, FilmSubject, Picture
-from safelight.loading.replay import MATCHES, SURE
+from safelight.loading.replay import MATCHES, SURE, UNDAMAGED
 from safelight.render.sheet_file import open_picture
 from safelight.store import checkpoint_files, durable
 from safelight.store.directory import RunDirectory
@@ -137,7 +137,7 @@ def _work(
     camera: Camera | None = None
     for number, shot in enumerate(shots):
         pictures = None if how else _live(reel, shot, say)
-        source, verdict = "live", "exact"
+        source, verdict = "live", UNDAMAGED
         if pictures is None:
             camera = camera or Camera(directory, say, how)
             reached = camera.at(shot.step)
@@ -178,7 +178,8 @@ def _sources(folder: Path, shots: Sequence[Shot]) -> Sources:
         frames[str(info.get("source"))] += 1
         verdicts[str(info.get("verdict"))] += 1
     doubt = next((one for one in verdicts if one not in SURE), None)
-    return Sources(dict(frames), doubt or (MATCHES if MATCHES in verdicts else "exact"))
+    weakest = next((one for one in (UNDAMAGED, MATCHES) if one in verdicts), "exact")
+    return Sources(dict(frames), doubt or weakest)
 
 
 def _prepare(folder: Path, directory: RunDirectory, shots: Sequence[Shot], how: Mapping[str, Any]) -> None:

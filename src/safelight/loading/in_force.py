@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.engine.plan import Plan
+from safelight.loading.recorded import recipe_of
 from safelight.recipe import LIVE, Recipe
 from safelight.store import inbox
-from safelight.store.journal import Intervention, JournalWriter
+from safelight.store.directory import RunDirectory
+from safelight.store.journal import Intervention, JournalWriter, changes_at
 from safelight.types import Tell
 
 
@@ -20,22 +22,24 @@ class InForce:
     """The recipe at any step of a run. images: in the training set."""
 
     def __init__(self, recipe: Recipe, images: int, interventions: Sequence[Intervention]) -> None:
-        self._images = images
-        self._interventions = sorted(interventions, key=lambda one: one.step)
+        self._images, self._interventions = images, interventions
         self._recipes: dict[int, Recipe] = {0: recipe}  # by number of interventions that have taken effect
+
+    @classmethod
+    def of(cls, directory: RunDirectory) -> Self:
+        """Of a run, by its files. Raises UserError, also where an intervention may be lost."""
+        images = int(directory.info().facts.data["train"])
+        return cls(recipe_of(directory), images, directory.journal().interventions)
 
     def recipe_at(self, step: int) -> Recipe:
         """The recipe with the interventions that have taken effect."""
-        active = [one for one in self._interventions if one.step <= step]
-        if len(active) not in self._recipes:
-            changes: dict[str, Any] = {}
-            for one in active:
-                changes |= one.changes
-            self._recipes[len(active)] = self._recipes[0].with_changes(changes)
-        return self._recipes[len(active)]
+        number = sum(edit.step <= step for edit in self._interventions)
+        if number not in self._recipes:
+            self._recipes[number] = self._recipes[0].with_changes(changes_at(self._interventions, step))
+        return self._recipes[number]
 
     def plan_at(self, step: int) -> Plan:
-        """What the engine is asked to do at a step."""
+        """What the engine does at a step."""
         return self.recipe_at(step).plan(self._images)
 
 
@@ -63,8 +67,7 @@ def take_edits(
 
 def shared_interventions(world: World, writer: JournalWriter | None) -> list[Intervention]:
     """The interventions of the first process's journal, on every process."""
-    own = [asdict(one) for one in writer.journal.interventions] if writer else []
-    shared = world.share(own)
+    shared = world.share([asdict(edit) for edit in writer.journal.interventions] if writer else [])
     assert isinstance(shared, list)
     return [Intervention(**fields) for fields in shared]
 

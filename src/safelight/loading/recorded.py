@@ -47,9 +47,16 @@ def spec_of(directory: RunDirectory) -> DataSpec:
 
 def data_of(directory: RunDirectory, recipe: Recipe, progress: Progress | None = None) -> Pack:
     """The data of a run. Raises UserError where they are not what it was trained on."""
-    pack = open_data(recipe.data, progress)
+    return require_data(directory, open_data(recipe.data, progress))
+
+
+def require_data(directory: RunDirectory, pack: Pack) -> Pack:
+    """The pack, which has to be what the run was trained on. Raises UserError."""
     if pack.fingerprint != directory.info().facts.data["fingerprint"]:
-        raise UserError(f"{directory.name}: its data has changed since it was trained; put it back")
+        raise UserError(
+            f"{directory.path}: the data has changed since the run began ({len(pack):,} images now); put it "
+            "back, or train a new run"
+        )
     return pack
 
 

@@ -23,7 +23,7 @@ from safelight.engine.state import Groups, State, built
 from safelight.loading.dependencies import products_of, used
 from safelight.loading.in_force import InForce
 from safelight.loading.prepare import Prepared, open_device, prepare
-from safelight.loading.recorded import code_facts, recipe_of, spec_of
+from safelight.loading.recorded import code_facts, recipe_of, require_data, spec_of
 from safelight.recipe import Recipe
 from safelight.store import checkpoint, checkpoint_files, metrics
 from safelight.store.checkpoint_files import Another
@@ -33,9 +33,8 @@ from safelight.store.tape import TapeReader, Weights, rounded
 from safelight.types import Autocast, DataSpec, Method, Tell
 
 MATCHES: Final = "checkpoint matches the journal"
-
-
-SURE = ("exact", MATCHES, "initial weights")
+UNDAMAGED: Final = "recorded checksum matches"
+SURE = ("exact", MATCHES, UNDAMAGED, "initial weights")
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class ReplayVerdict:
 
     exact: every recomputed step has the recorded fingerprint, and the environment is the recorded one.
     checkpoint matches the journal: nothing was recomputed; the state has the digest that was journalled.
+    recorded checksum matches: read from a tape or a film, whose frame is as it was written; no more is known.
     initial weights: nothing was recomputed; they are what the recipe makes here.
     not recorded: the fingerprint of the last step is lost, from `step` on nothing is proved.
     diverged: `step` is the first whose weights differ.
@@ -51,8 +51,8 @@ class ReplayVerdict:
     """
 
     verdict: Literal[
-        "exact", "checkpoint matches the journal", "initial weights", "not recorded", "diverged",
-        "environment differs",
+        "exact", "checkpoint matches the journal", "recorded checksum matches", "initial weights",
+        "not recorded", "diverged", "environment differs",
     ]  # fmt: skip
     to: int  # steps behind the state that was reached
     start: int  # of the checkpoint it started from; 0 for none
@@ -182,8 +182,7 @@ class Replay:
     def _ready(self) -> Prepared:
         """The data, which only recomputing needs."""
         ready = prepare(self.recipe, World(), self.tell, products_of(self.directory))
-        if ready.pack.fingerprint != self.info.facts.data["fingerprint"]:
-            raise UserError(f"{self.directory.path}: the data has changed since the run began; put it back")
+        require_data(self.directory, ready.pack)
         return ready
 
     @cached_property
@@ -231,7 +230,7 @@ def good_before(
             except Another:  # what it leads to would not be this run
                 raise
             except UserError as error:  # damaged, or just let go by its writer
-                tell(f"checkpoint {step} is not taken: {error}")
+                tell(f"checkpoint {step} is not used: {error}")
     return None
 
 
@@ -285,7 +284,7 @@ class Reach:
             except UserError as damage:
                 self.tell(str(damage))
             else:
-                return self._reached(step, weights, "tape", ReplayVerdict("exact", step, step, 0))
+                return self._reached(step, weights, "tape", ReplayVerdict(UNDAMAGED, step, step, 0))
         verdict = self.replay.go_to(step)
         averages = self.replay.state.averages.networks
         weights = {name: {key: rounded(value) for key, value in net.state_dict().items()}

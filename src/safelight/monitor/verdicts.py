@@ -26,7 +26,10 @@ COPIED = 0.1  # share of samples that are training images
 COVERED = 0.8  # coverage of samples that may be alike, as a share of real against real
 NOISY = 0.5  # share of white noise in how samples differ, above which they are noise yet
 CLASSES = 0.5  # share of the classes asked for that are made
-NATS = 0.1  # KL of a posterior that says nothing
+NATS, STILL = (
+    0.1,
+    0.2,
+)  # KL of a posterior that says nothing; share of itself that it moves by, standing still
 EXPLODED, FALLEN = 3.0, 0.8  # times the smallest KL since a quarter of the run; of the best coverage
 RELEASE = 0.9  # of the way to a threshold at which a verdict that holds is let go
 
@@ -140,9 +143,14 @@ def not_finite(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
 
 
 def kl_collapse(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
-    """The posterior is the prior: the decoder ignores z."""
+    """The posterior is the prior: the decoder ignores z.
+
+    Only once KL stands still: at first it falls, as does what random weights say, and rises when z is used.
+    """
     kl, units = v.average("raw/kl"), v.last("held_out/active units")
-    if units == 0 or kl < NATS:
+    low, high = min(v.kl_lately, default=0.0), max(v.kl_lately, default=0.0)
+    still = len(v.kl_lately) == v.kl_lately.maxlen and high - low <= max(STILL * high, NATS / 10)
+    if (still or holds) and (units == 0 or kl < NATS):
         told = f", {units:.0f} active units" if not math.isnan(units) else ""
         return Symptom(f"KL {kl:.3g} nats{told}", f"at least {NATS:g} nats, some active units")
     return None

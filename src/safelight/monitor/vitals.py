@@ -109,10 +109,14 @@ class Vitals:
     broken: deque[int] = field(default_factory=deque)  # steps at which something was not finite, lately
     watched: dict[str, float] = field(default_factory=dict)  # the last of each value that few steps have
     began: list[float] = field(default_factory=list)  # the first totals
+    kl_lately: deque[float] = field(init=False)  # its average after the last steps, an eighth of the run
     smallest_kl: float = math.inf  # since SETTLED
     best_coverage: float = 0.0
     smallest_colour: float = math.inf  # distance of the samples' channels from the data's, since SETTLED
     worst: float = 0.0  # the highest of the spikes lately, in deviations
+
+    def __post_init__(self) -> None:
+        self.kl_lately = deque(maxlen=min(max(LATELY, self.steps // 8), 5 * WINDOW))
 
     def add(self, row: MetricsRow, spike: float) -> None:
         """Take the next row. spike: deviations past which a gradient norm is one."""
@@ -147,8 +151,9 @@ class Vitals:
         for steps in (self.broken, *self.spiked.values()):
             while steps and steps[0] <= self.step - LATELY:
                 steps.popleft()
-        if "raw/kl" in self.averages and settled:
-            self.smallest_kl = min(self.smallest_kl, self.averages["raw/kl"].value)
+        if "raw/kl" in self.averages:
+            self.kl_lately.append(self.average("raw/kl"))
+            self.smallest_kl = min(self.smallest_kl, self.kl_lately[-1]) if settled else math.inf
         if not any(self.spiked.values()):
             self.worst = 0.0
 

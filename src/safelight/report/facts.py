@@ -21,7 +21,7 @@ from safelight.render.trends import History, Series, Steps
 from safelight.store import listing, results
 from safelight.store.directory import RunDirectory, require_plain
 from safelight.store.info import Parent
-from safelight.store.journal import Intervention
+from safelight.store.journal import Intervention, changes_at
 from safelight.store.listing import Status, summary
 
 # --- Metrics that `safelight evaluate` stored with a run, each with what it needs to be trusted ---
@@ -154,11 +154,7 @@ class RunFacts:
 
     def settings_at(self, step: int) -> dict[str, Any]:
         """Dotted keys and values in force at a step: the recipe and the interventions so far."""
-        changes: dict[str, Any] = {}
-        for one in sorted(self.interventions, key=lambda one: one.step):
-            if one.step <= step:
-                changes |= one.changes
-        return flatten(override(self.tree, changes))
+        return flatten(override(self.tree, changes_at(self.interventions, step)))
 
     @property
     def batch_size(self) -> int:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from safelight.config import flatten
+from safelight.loading.in_force import InForce
 from safelight.loading.recorded import recipe_of
 from safelight.monitor.remedies import toml
 from safelight.recipe import Recipe
@@ -52,7 +53,7 @@ def _commands(directory: RunDirectory) -> list[str]:
     for parent, child in pairwise(chain):
         begun = child.info().parent
         assert begun is not None
-        before = flatten(recipe_of(parent).with_changes(parent.journal().changes_at(begun.step)).tree)
+        before = flatten(InForce.of(parent).recipe_at(begun.step).tree)
         changes = [f"{key}={toml(value)}" for key, value in flatten(recipe_of(child).tree).items()
                    if before.get(key) != value and not key.startswith("about.")]  # fmt: skip
         words = ["safelight", "fork", f"{parent.name}-again", "--at", str(begun.step), *changes]

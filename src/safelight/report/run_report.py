@@ -18,6 +18,7 @@ from safelight import files
 from safelight.config import UserError
 from safelight.evaluate.evaluation import Evaluation
 from safelight.explore.samples import columns
+from safelight.loading.in_force import InForce
 from safelight.loading.recorded import recipe_of, spec_of
 from safelight.recipe import Recipe
 from safelight.render.sheet import Picture
@@ -51,7 +52,7 @@ def gather(directory: RunDirectory) -> ReportFacts:
     done = short.step
     recipe = recipe_of(directory)
     with suppress(UserError):  # of a damaged journal: as it was written
-        recipe = recipe.with_changes(journal.changes_at(max(done - 1, 0)))
+        recipe = InForce.of(directory).recipe_at(max(done - 1, 0))
     images = int(info.facts.data["train"])
     sheets = _numbered(directory.sheets, r"\d{1,15}")
 

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -182,14 +183,14 @@ def newest_good(
     known: Mapping[int, str] | None = None,
     *,
     most: float = math.inf,
-    move_bad: bool = False,
+    aside: dict[int, str] | None = None,
     tell: Callable[[str], object] = lambda line: None,
 ) -> Saved | None:
     """The newest checkpoint whose hashes verify, or None. Reads every byte of it.
 
-    known: the digest that the journal has of each step; a checkpoint that has another, or none, is not taken.
-    most: steps. move_bad: put those that are not good aside as <step>.bad; only for whoever holds the run's
-    lock. tell: takes a line for each of them.
+    known: the digest that the journal has of each step; a checkpoint that has another, or none, is not used.
+    most: steps. aside: where given, those that are not good are renamed to <step>.bad, and their steps get
+    the reason in it; only for whoever holds the run's lock. tell: takes a line for each of them.
     """
     for step in reversed([step for step in list_steps(run) if step <= most]):
         path = directory(run, step)
@@ -198,24 +199,48 @@ def newest_good(
             require_own(saved, step, known)
             return saved
         except UserError as error:
-            tell(f"checkpoint {step} is not taken: {error}")
-        if move_bad:
+            tell(f"checkpoint {step} is not used: {error}")
+            reason = getattr(error, "reason", "damaged")
+        if aside is not None:
             set_aside(path)
+            aside[step] = reason
     return None
+
+
+def edits(run: Path, known: Mapping[int, str]) -> int:
+    """The most interventions that a checkpoint counts, of those that may be the run's; none is verified."""
+    counted = 0
+    for step in list_steps(run):
+        with suppress(UserError):  # a damaged manifest
+            saved = read(directory(run, step))
+            if saved.digest == known.get(step, saved.digest):
+                counted = max(counted, saved.meta.get("edits", 0))
+    return counted
 
 
 class Another(UserError):
     """A whole checkpoint in the place of one that the journal knows."""
 
+    reason = "another run's"
+
+
+class Unrecorded(UserError):
+    """A whole checkpoint of a step that the journal does not know."""
+
+    reason = "not recorded in the journal"
+
 
 def require_own(saved: Saved, step: int, known: Mapping[int, str] | None) -> None:
-    """Raises UserError for a checkpoint that the journal does not know, `Another` in place of one it does."""
+    """Raises `Unrecorded` for a checkpoint that the journal does not know, `Another` in place of one."""
     if saved.step != step:
         raise Another(f"{saved.path}: holds step {saved.step}; put its own back, or move it away")
     if known is None or saved.digest == known.get(step):
         return
     if step not in known:
-        raise UserError(f"{saved.path}: is not in the journal; use another step")
+        raise Unrecorded(
+            f"{saved.path}: is not in the journal (saving it was interrupted, or it is another run's); "
+            "use another step"
+        )
     raise Another(
         f"{saved.path}: is another than the run saved (it is {saved.digest[:12]}, by the journal it was "
         f"{known[step][:12]}); put its own back, or move it away"

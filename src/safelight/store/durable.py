@@ -22,12 +22,15 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from safelight import files
 from safelight.config import UserError
 
 Announce = Callable[[str], None]
+T = TypeVar("T")
 
 
 TEMPORARY = ".tmp-"  # what unfinished files and directories begin with; readers pass them over
@@ -267,6 +270,29 @@ def read(path: Path) -> Fields:
         raise UserError(f"{path}: is damaged (its checksum does not fit); restore it from a copy")
     require_known(path, found)
     return Fields.of(found, path)
+
+
+def read_as(path: Path, form: type[T]) -> T:
+    """A sealed file as a dataclass; fields that are not known are passed over. Raises UserError."""
+    return conform(path, form, read(path))
+
+
+def conform(path: Path, form: type[T], fields: Mapping[str, Any]) -> T:
+    """Fields of the file at `path` as a dataclass or typed dictionary. Raises UserError."""
+    try:
+        return _adapter(form).validate_python(fields)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise UserError(
+            f"{path}: is not written as this safelight does it ({where}: {problem['msg']}); restore it from "
+            "a copy"
+        ) from error
+
+
+@cache
+def _adapter(form: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(form)
 
 
 def require_known(path: Path, fields: Mapping[str, Any]) -> None:

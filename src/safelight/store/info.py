@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from safelight import files
-from safelight.config import UserError
 from safelight.store import durable
 
 Count = Annotated[int, Field(ge=0, le=files.MOST, strict=True)]
@@ -86,21 +84,6 @@ class _Data(TypedDict, total=False):
 
 def read(path: Path) -> RunInfo:
     """run.json at a path. Raises UserError naming what is damaged or newer than this safelight."""
-    fields = durable.read(path)
-    adapter, data = _adapters()
-    try:
-        info = adapter.validate_python(fields)
-        data.validate_python(info.facts.data)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise UserError(
-            f"{path}: is not written as this safelight does it ({where}: {problem['msg']}); "
-            "restore it from a copy"
-        ) from error
+    info = durable.read_as(path, RunInfo)
+    durable.conform(path, _Data, info.facts.data)
     return replace(info, facts=replace(info.facts, data=durable.Fields.of(info.facts.data, path)))
-
-
-@cache
-def _adapters() -> tuple[TypeAdapter[RunInfo], TypeAdapter[_Data]]:
-    return TypeAdapter(RunInfo), TypeAdapter(_Data)

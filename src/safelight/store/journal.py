@@ -140,13 +140,9 @@ class Journal:
         self.require_whole()
         return [Intervention.of(entry) for entry in self.of_kind("intervention")]
 
-    def changes_at(self, step: int) -> dict[str, Any]:
-        """Dotted keys and values in force at a step; the later step of effect wins, then the later line."""
-        changes: dict[str, Any] = {}
-        for one in sorted(self.interventions, key=lambda one: one.step):
-            if one.step <= step:
-                changes |= one.changes
-        return changes
+    def changes_at(self, step: float) -> dict[str, Any]:
+        """Dotted keys and values in force at a step. Raises UserError if an intervention is lost."""
+        return changes_at(self.interventions, step)
 
     def require_whole(self) -> None:
         """Raises UserError if an intervention may have been lost to a damaged line."""
@@ -156,6 +152,15 @@ class Journal:
                     f"{self.path}: line {damage.line} is damaged and may have held an intervention; "
                     "restore the file from a copy, or delete that line to go on without it"
                 )
+
+
+def changes_at(interventions: Iterable[Intervention], step: float) -> dict[str, Any]:
+    """Dotted keys and values in force at a step; the later step of effect wins, then the later line."""
+    changes: dict[str, Any] = {}
+    for edit in sorted(interventions, key=lambda edit: edit.step):
+        if edit.step <= step:
+            changes |= edit.changes
+    return changes
 
 
 def holding(journal: Journal, step: float = math.inf, before: Iterable[str] = ()) -> list[str]:

@@ -8,7 +8,7 @@ the shortest that so many checkpoints could have, and none that was let go is mi
 
 from __future__ import annotations
 
-import sys
+import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from safelight.config import UserError, check
+from safelight.config import UserError, check, override
 from safelight.store import checkpoint_files, metrics
 from safelight.store.checkpoint_files import Checkpoint
 from safelight.store.directory import RunDirectory, names
@@ -153,14 +153,10 @@ def free(directory: RunDirectory, section: Checkpoint) -> Freed:
     return planned
 
 
-def in_force(directory: RunDirectory) -> Checkpoint:
+def section_of(directory: RunDirectory) -> Checkpoint:
     """[checkpoint] of a run, with every intervention so far. Raises UserError."""
-    tree = directory.recipe_tree().get("checkpoint", {})
-    changes = directory.journal().changes_at(sys.maxsize)
-    mine = {
-        name.partition(".")[2]: value for name, value in changes.items() if name.startswith("checkpoint.")
-    }
-    return check(Checkpoint, {**tree, **mine}, "checkpoint")
+    tree = override(directory.recipe_tree(), directory.journal().changes_at(math.inf))
+    return check(Checkpoint, tree.get("checkpoint", {}), "checkpoint")
 
 
 def first_of(directory: RunDirectory) -> int:

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from safelight import files
 from safelight.config import UserError
 from safelight.store.checkpoint import digest
 from safelight.store.durable import mendable, write_bytes
@@ -45,6 +46,8 @@ def steps(folder: Path) -> list[int]:
 def load(folder: Path, step: int) -> dict[str, Tensor]:
     """The tracks of a step, in half precision. Raises UserError for a file that is damaged."""
     path = folder / f"{step:08d}.safetensors"
+    with mendable(path):
+        files.opened(path, links=False).close()  # safetensors would follow a link, or wait for a pipe
     try:
         with safetensors.safe_open(path, "pt") as file:
             tracks = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -52,7 +55,7 @@ def load(folder: Path, step: int) -> dict[str, Tensor]:
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove it") from error
     if digest({"tracks": tracks}) != known:
-        raise UserError(f"{path}: is damaged (its digest does not fit); remove it")
+        raise UserError(f"{path}: is damaged (its digest does not match); remove it")
     return tracks
 
 

@@ -14,7 +14,7 @@ from safelight.engine.state import Groups, State
 from safelight.loading.dependencies import products_of, used
 from safelight.loading.in_force import InForce, live_only
 from safelight.loading.prepare import open_device
-from safelight.loading.recorded import recipe_of, spec_of
+from safelight.loading.recorded import spec_of
 from safelight.loading.replay import replay
 from safelight.recipe import Recipe
 from safelight.store import checkpoint, checkpoint_files
@@ -48,9 +48,7 @@ def fork(
     parent = owner_of(parent, at)
     info = parent.info()
     require_free(runs, info.recipe, name)
-    images = int(info.facts.data["train"])
-    in_force = InForce(recipe_of(parent), images, parent.journal().interventions)
-    recipe = in_force.recipe_at(at).with_changes(changes)
+    recipe = InForce.of(parent).recipe_at(at).with_changes(changes)
     state, verdict = replay(parent, at, tell)
     if not verdict.agreed:
         kept = ", ".join(map(str, checkpoint_files.list_steps(parent.path))) or "none"
@@ -72,7 +70,7 @@ def fork(
         runs,
         tomli_w.dumps(recipe.tree),
         recipe=info.recipe,
-        steps=recipe.plan(images).steps,
+        steps=recipe.plan(int(info.facts.data["train"])).steps,
         facts=info.facts,
         name=name,
         parent=Parent(info.id, at, checkpoint.digest(groups)),

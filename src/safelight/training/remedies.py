@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from safelight.config import UserError
 from safelight.loading.in_force import InForce
-from safelight.loading.recorded import recipe_of
 from safelight.monitor.config import Name
 from safelight.monitor.judge import HealthMonitor
 from safelight.monitor.remedies import Remedy
@@ -120,7 +119,7 @@ def settle(directory: RunDirectory, tell: Tell, announce: Announce = silence) ->
         if found is None:
             raise UserError(f"{name}: the run that it was forked from is gone; put it back, or fork {name}")
         before = found
-        trial, _ = following(trial, _recipe_at(before, trouble.step).tree)
+        trial, _ = following(trial, InForce.of(before).recipe_at(trouble.step).tree)
     with directory.lock():
         if trial is None:
             announce("remedy.given up")
@@ -213,9 +212,3 @@ def _forks(of: RunDirectory) -> Iterator[RunDirectory]:
 
 def _trial_of(directory: RunDirectory) -> RemedyTrial | None:
     return under_trial(directory.journal())
-
-
-def _recipe_at(directory: RunDirectory, step: int) -> Recipe:
-    """The recipe of a run as in force at a step."""
-    images = int(directory.info().facts.data["train"])
-    return InForce(recipe_of(directory), images, directory.journal().interventions).recipe_at(step)

@@ -284,8 +284,6 @@ class Session:
     def _load_newest(self) -> None:
         """The newest checkpoint that verifies, into the state of every process."""
         saved = self._newest_good() if self.writer else None
-        if saved and self.writer and saved.meta.get("edits", 0) > self.writer.journal.edits:
-            raise UserError(f"{self.directory.journal_path}: has lost interventions; restore it from a copy")
         if self.writer and saved is None and self.directory.info().parent:
             raise UserError(f"{self.directory.path}: no checkpoint of this fork is good; fork it again")
         step = self.ready.world.share(saved.step if saved else None)
@@ -296,16 +294,19 @@ class Session:
             self.audit = Audit(self.state, groups, checkpoint_files.read(path).meta.get("trainable", {}))
 
     def _newest_good(self) -> Saved | None:
-        """The newest checkpoint that verifies. Damaged ones are put aside, and that is said."""
-        there = checkpoint_files.list_steps(self.directory.path)
-        saved = checkpoint_files.newest_good(
-            self.directory.path, self.directory.digests(), move_bad=True, tell=self.show.warn
-        )
-        if bad := [step for step in there if saved is None or step > saved.step]:
-            self._note(
-                f"checkpoints put aside, as damaged or another run's: {', '.join(map(str, bad))}; "
-                f"goes on from step {saved.step if saved else 0}"
-            )
+        """The newest checkpoint that verifies. Others are put aside, and the journal says why.
+
+        Raises UserError where one counts more interventions than the journal has.
+        """
+        assert self.writer is not None
+        run, known = self.directory.path, self.directory.digests()
+        if checkpoint_files.edits(run, known) > self.writer.journal.edits:
+            raise UserError(f"{self.directory.journal_path}: has lost interventions; restore it from a copy")
+        aside: dict[int, str] = {}
+        saved = checkpoint_files.newest_good(run, known, aside=aside, tell=self.show.warn)
+        if aside:
+            steps = ", ".join(f"{step} ({reason})" for step, reason in sorted(aside.items()))
+            self._note(f"checkpoints put aside: {steps}; continues from step {saved.step if saved else 0}")
         return saved
 
     def _announce_session(self, start: int) -> None:

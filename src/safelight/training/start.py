@@ -21,7 +21,7 @@ from safelight.engine.state import State
 from safelight.loading.dependencies import Products, of_run, plain, pretrained, products_of, references
 from safelight.loading.model import Product
 from safelight.loading.prepare import Prepared, choose_execution, environment_of, prepare
-from safelight.loading.recorded import code_facts, data_facts, recipe_of
+from safelight.loading.recorded import code_facts, data_facts, recipe_of, require_data
 from safelight.recipe import Recipe, load
 from safelight.report.run_report import unconditional, write_report
 from safelight.store import checkpoint_files, listing, metrics
@@ -113,13 +113,8 @@ def _resumed(directory: RunDirectory, world: World, show: Show) -> bool:
     """One session of a run that is there; whether its monitor left it."""
     recipe = recipe_of(directory)
     ready = _opened(recipe, world, show, products_of(directory))
-    facts = directory.info().facts
-    if ready.pack.fingerprint != facts.data["fingerprint"]:
-        raise UserError(
-            f"{directory.path}: the data has changed since the run began "
-            f"({len(ready.pack)} images now); put it back, or train a new run"
-        )
-    execution = Execution(**facts.execution)
+    require_data(directory, ready.pack)
+    execution = Execution(**directory.info().facts.execution)
     state = ready.state(execution.memory_format)
     if world.first:
         require_room(ahead(ready, state), directory.path, sum(listing.by_kind(directory.path).values()))
