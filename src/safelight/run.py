@@ -32,7 +32,7 @@ from safelight.loading.recorded import data_of, pixel_spec_of
 from safelight.loading.replay import Replay
 from safelight.recipe import Recipe
 from safelight.render.sheet import Picture
-from safelight.report.notebook import run_html
+from safelight.report.run_report import run_html
 from safelight.samplers.generate import conditions, generate
 from safelight.store import checkpoint, checkpoint_files, metrics, tracks
 from safelight.store.directory import RunDirectory, find

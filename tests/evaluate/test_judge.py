@@ -16,7 +16,8 @@ from safelight.evaluate import classifier
 from safelight.evaluate.evaluation import Evaluation, Result
 from safelight.evaluate.judge import average_told, condition_items, open_judge
 from safelight.recipe import load
-from safelight.report.run_report import gather
+from safelight.report.history import history_of
+from safelight.report.run_report import read_run
 from safelight.run import Run
 from safelight.store import checkpoint_files, inbox, metrics
 from safelight.store.checkpoint_files import BEST
@@ -89,8 +90,7 @@ def test_killed_and_resumed_it_finds_the_same_best(evaluating, whole, tmp_path):
 
 
 def test_the_report_draws_distances_over_the_steps_with_their_floor(whole):
-    facts = gather(whole)
-    curves = {curve.name: curve for curve in facts.history.evaluated}
+    curves = {curve.name: curve for curve in history_of(*read_run(whole)).evaluated}
     assert list(curves) == ["FD-blocks", "KID-blocks"]
     assert curves["FD-blocks"].steps.tolist() == [7, 14, 21, 28, 30]
     assert curves["FD-blocks"].reference == metrics.read(whole.path)["floor/FD-blocks"][6]

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from safelight.render.figures import evaluated_figure
+from safelight.render.page import write_page
 from safelight.render.trends import Curve, History
-from safelight.report.facts import Measurement, ReportFacts
-from safelight.report.run_pages import write_report
-from safelight.report.run_view import view
+from safelight.report.facts import Measured, RunFacts, record_of
+from safelight.report.history import MethodFacts
+from safelight.report.run_page import Reproduce, run_page
 
 STEPS = np.array([100, 200, 300, 400])
 FD = Curve("FD-classifier", STEPS, np.array([90.0, 12.0, 5.0, 7.0]), reference=2.5)
@@ -31,34 +32,37 @@ def test_a_panel_a_distance_with_its_floor_and_its_best() -> None:
 
 
 def test_a_report_has_the_curves_the_best_and_the_table(tmp_path: Path) -> None:
-    facts = ReportFacts(
-        name="run",
-        history=History(evaluated=(FD, KID)),
-        measurements=(Measurement("KID-classifier", 0.00123, "5,000 samples", 400, 0.0004, 0.0002),),
-        best="Best by FD-classifier: step 300.",
+    lines = [{"step": step - 1, "images": step, "seconds": 0.1} for step in STEPS]
+    for line, distance in zip(lines, FD.values, strict=True):
+        line |= {"evaluate/FD-classifier": distance, "floor/FD-classifier": 2.5}
+    run = RunFacts(
+        "run",
+        tmp_path,
+        "finished",
+        record=record_of(lines),
+        measured=(Measured("KID-classifier", 0.00123, 400, {}, 0.0004, 0.0002, "5,000 samples"),),
+        best=(300, "FD-classifier 5"),
     )
-    for path in write_report(tmp_path, facts):
+    for path in write_page(tmp_path, "report", run_page(run, MethodFacts(), Reproduce()), "report"):
         words = path.read_text()
         assert "Measurements" in words
-        assert "Best by FD-classifier: step 300." in words
+        assert "Best: step 300 (FD-classifier 5)" in words
         assert "0.00123 ± 0.0002" in words
     assert (tmp_path / "report" / "evaluated.png").is_file()
-    without = write_report(tmp_path, ReportFacts(name="run"))[0].read_text()
-    assert "Measurements" not in without
+    without = run_page(RunFacts("run", tmp_path, "finished"), MethodFacts(), Reproduce())
+    assert "Measurements" not in write_page(tmp_path, "report", without, "report")[0].read_text()
 
 
-def test_a_step_that_was_evaluated_again_is_told_apart() -> None:
+def test_a_step_that_was_evaluated_again_is_told_apart(tmp_path: Path) -> None:
     each = ((400, "guidance 1"), (400, "guidance 2"), (200, "guidance 1"))
-    found = view(
-        ReportFacts(
-            name="run",
-            measurements=tuple(
-                Measurement(name, 0.5, how, step) for step, how in each for name in ("FD", "KID")
-            ),
-        )
+    measured = tuple(
+        Measured(name, 0.5, step, {}, provenance=how) for step, how in each for name in ("FD", "KID")
     )
-    assert [row[-1] for row in found.measurements.rows] == ["400", "400", "400 (2)", "400 (2)", "200", "200"]
-    assert found.measured_with == (
+    run = RunFacts("run", tmp_path, "finished", measured=measured)
+    page = run_page(run, MethodFacts(), Reproduce())
+    table, rests_on = next(own.blocks for own in page.sections if own.title == "Measurements")
+    assert [row[-1] for row in table.rows] == ["400", "400", "400 (2)", "400 (2)", "200", "200"]
+    assert rests_on.pairs == (
         ("step 400", "guidance 1"),
         ("step 400 (2)", "guidance 2"),
         ("step 200", "guidance 1"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from safelight.render.trends import BLOCKS, Curve, Series, analyse, default_half_life, held_out, smooth, trend
-from safelight.render.wording import duration, number, percent, risen, told
+from safelight.render.wording import describe, duration, number, percent, risen
 
 
 def curve(values: Series | list[float], every: int = 1) -> Curve:
@@ -79,26 +79,26 @@ def test_numbers_of_a_component_equal_those_worked_out_by_hand() -> None:
     near, far = 2.0**-20, 2.0**-40
     assert found.smoothed_last == pytest.approx((4 + 2 * near + 8 * far) / (1 + near + far), rel=1e-14)
     assert found.smoothed_smallest == pytest.approx((2 + 12 * near) / (1 + 2 * near), rel=1e-14)
-    assert told(found) == (
+    assert describe(found) == (
         "Only 5 recorded steps: too few to tell a trend. Not finite at 2 steps, first at step 10."
     )
 
 
 def test_nothing_finite_and_nothing_recorded_are_said() -> None:
-    assert told(analyse(curve([math.nan] * 3))) == "No finite value in 3 recorded steps."
-    assert told(analyse(curve([]))) == "Never recorded."
+    assert describe(analyse(curve([math.nan] * 3))) == "No finite value in 3 recorded steps."
+    assert describe(analyse(curve([]))) == "Never recorded."
 
 
 def test_the_sentence_states_the_computed_change() -> None:
     values = np.concatenate([np.full(800, 9.0), np.full(100, 4.0), np.full(100, 3.0)])
-    told_words = told(analyse(curve(values))).replace("\u00a0", " ")
+    told_words = describe(analyse(curve(values))).replace("\u00a0", " ")
     assert (
         told_words
         == "Still falling at the end: its mean went from 4 to 3 over the last 10 % (−25 % ± 0.00 %)."
     )
     around_zero = np.tile([-1.0, 1.0], 500)  # block means are +-1/13 four times and 0 four times
-    assert told(analyse(curve(around_zero))).endswith("over the last 10\u00a0% (0 ± 0.02907).")
-    assert told(analyse(curve(np.ones(1000)))).startswith("Flat within its noise: its mean was 1, then 1")
+    assert describe(analyse(curve(around_zero))).endswith("over the last 10\u00a0% (0 ± 0.02907).")
+    assert describe(analyse(curve(np.ones(1000)))).startswith("Flat within its noise: its mean was 1, then 1")
 
 
 def test_a_held_out_value_that_has_risen_from_its_minimum_is_told() -> None:

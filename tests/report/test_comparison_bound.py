@@ -12,7 +12,6 @@ from safelight.render.page import Notes, Text
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
 from safelight.report.comparison import compare
-from safelight.report.comparison_json import plain
 from safelight.report.comparison_page import page_of
 from safelight.report.log import log
 from safelight.report.log_page import log_page
@@ -82,9 +81,9 @@ def test_a_calibrated_run_stands_beside_a_weighted_one(made):
         extra=lambda step: {"held_out/mse": 0.009, "held_out/kl": 7.0, "held_out/active units": 5.0,
                             "held_out/bpd*": -1.0, "seen/sigma": 0.1} if step == 99 else {},
     )  # fmt: skip
-    assert len(compare([one, other]).at[0].bounds.told.columns) == 1
+    assert len(compare([one, other]).at[0].bounds.table.columns) == 1
     apart = vae(made, "c", 500.0, 0.01, 6.0, 4.0, data={**DATA, "fingerprint": "other"})
-    assert len(compare([one, apart]).at[0].bounds.told.columns) == 2
+    assert len(compare([one, apart]).at[0].bounds.table.columns) == 2
 
 
 def test_reconstructions_are_shown_where_the_images_are_the_same(made):
@@ -100,7 +99,7 @@ def test_reconstructions_are_shown_where_the_images_are_the_same(made):
     learned = page_of(compare(runs)).sections[titles.index("What was learned")]
     assert any(block.kind == "drawing" for block in learned.blocks)
     assert any(isinstance(block, Notes) for block in learned.blocks)
-    at = plain(compare(runs))["at"][0]["bound"]
+    at = compare(runs).to_dict()["at"][0]["bound"]
     assert at["verdicts"][0]["runs"] == ("m2", "m1")
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from compare_runs import DATA, nan_after
 from safelight.report.comparison import compare
-from safelight.report.comparison_json import plain
 from safelight.report.facts import gather
+from safelight.store import durable
 from safelight.store.directory import RunDirectory, create
 from safelight.store.info import Facts
 
@@ -58,7 +58,7 @@ def test_bad_runs_never_poison_a_comparison(made):
         said = [run.fate or run.problems for run in (*found.runs, *found.unreadable) if run.name == bad.name]
         assert len(said) == 1, bad.name
         assert said[0], bad.name
-        json.dumps(plain(found), default=str)
+        json.dumps(found.to_dict(), default=str)
 
 
 def test_a_bad_run_is_compared_up_to_where_it_came(made):
@@ -121,7 +121,7 @@ def test_seeds_are_judged_where_two_of_some_setting_were_given_as_much(made):
 def test_plain_facts_are_json_with_every_reason(made):
     a = made.read("a", evaluated={"FD": 4.0})
     b = made.read("b", {"method.prediction": "x0"}, evaluated={"FD": 3.0}, data={**DATA, "fingerprint": "d2"})
-    told = json.loads(json.dumps(plain(compare([a, b])), default=str))
+    told = json.loads(json.dumps(compare([a, b]).to_dict(), default=str))
     assert [one["key"] for one in told["settings"]] == ["method.prediction"]
     (apart,) = told["at"][0]["components"]["apart"]
     assert {fact["fact"] for fact in apart["facts"]} == {"data fingerprint", "method.prediction"}
@@ -135,9 +135,8 @@ def test_a_run_of_another_version_is_left_out_with_its_reason(made, tmp_path):
     directory = create(
         tmp_path / "runs", "x = 1\n", recipe="r", steps=1, facts=Facts({}, {}, {}, {}), name="old"
     )
-    (directory.path / "metrics-0001.jsonl").write_text(
-        '{"session":1,"start":0}\n{"step":0,"images":"many","seconds":1,"total":1,"fingerprint":""}\n'
-    )
+    start = {"time": "soon", "kind": "session", "session": 1, "edits": 0, "step": 0, "steps": 1}
+    directory.journal_path.write_bytes(durable.line(start))
     run = gather(RunDirectory(directory.path))
     assert not run.readable
     assert "is not written as this version" in run.problems[0]

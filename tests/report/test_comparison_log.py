@@ -9,11 +9,9 @@ import pytest
 from compare_runs import DATA, Made
 from safelight.config import UserError
 from safelight.render.wording import number
-from safelight.report import log_page
-from safelight.report.comparison_json import plain_log
-from safelight.report.comparison_page import write_log
 from safelight.report.facts import gather
 from safelight.report.log import log
+from safelight.report.log_page import epochs_table, values_table, write_log
 from safelight.store.info import Parent
 
 
@@ -109,7 +107,7 @@ def test_unreadable_and_empty_runs_are_in_the_log(ordered):
     entries = log([gather(bad), good, empty])
     assert [one.run.name for one in entries] == ["empty", "good", "bad"]
     assert entries[0].values == ()
-    json.dumps(plain_log(entries))
+    json.dumps([entry.to_dict() for entry in entries])
 
 
 def test_the_log_is_written_beside_the_runs(ordered: Made):
@@ -145,15 +143,15 @@ def test_a_fork_goes_on_from_its_parents_numbers(ordered):
     assert list(fork.record.steps) == list(range(1, 151))
     assert fork.record.hours[59] == 0.0
     assert fork.record.hours[-1] == pytest.approx(90 * 0.5 / 3600)
-    epochs = log_page._epochs(fork)
+    epochs = epochs_table(fork)
     assert epochs.rows == (("1", "1"), ("2", number((10 * 1.0 + 40 * 3.0) / 50)), ("3", "3"))
 
 
 def test_a_number_that_was_taken_elsewhere_says_where(ordered):
     at = lambda step, value: lambda s: {"held_out/t": value} if s == step else {}  # noqa: E731
     runs = [ordered.read("a", extra=at(49, 1.0)), ordered.read("b", extra=at(99, 2.0)), ordered.read("c")]
-    rows = {entry.run.name: {row[0]: row[1:] for row in log_page._values(entry).rows} for entry in log(runs)}
+    rows = {entry.run.name: {row[0]: row[1:] for row in values_table(entry).rows} for entry in log(runs)}
     assert rows["b"]["t"] == ("2", "2", "1 (at 500)", "+100\u00a0%")
     only = [ordered.read("d"), ordered.read("e", evaluated={"FD": 4.0})]
     (newest, _) = log(only)
-    assert {row[0]: row[3] for row in log_page._values(newest).rows}["FD"] == "not measured"
+    assert {row[0]: row[3] for row in values_table(newest).rows}["FD"] == "not measured"

@@ -22,14 +22,16 @@ from safelight.render.figures import (
     spreads_figure,
 )
 from safelight.render.page import (
+    Commands,
     Definitions,
     Drawing,
     Notes,
     Page,
     PageSection,
+    Pairs,
     ReportTable,
-    TableBlock,
     Text,
+    Values,
     write_page,
 )
 from safelight.report.basis import Number
@@ -63,10 +65,10 @@ class Tags(HTMLParser):
 
 def tables(page: Page) -> dict[str, ReportTable]:
     return {
-        f"{section.title}/{block.title}": plain_spaces(block.table)
+        f"{section.title}/{block.title}": plain_spaces(block)
         for section in page.sections
         for block in section.blocks
-        if isinstance(block, TableBlock)
+        if isinstance(block, ReportTable)
     }
 
 
@@ -173,7 +175,7 @@ def test_a_fork_is_called_one(made, runs):
     )  # beside it, not compared
     assert "orphan: forked from a run that is not here at step 50" in said
     assert (
-        "fork, orphan may not share a picture at equal hours with a, b: hours counted from step: 50 / 0"
+        "fork, orphan cannot be shown side by side at equal hours with a, b: hours counted from step: 50 / 0"
         in said
     )
 
@@ -182,10 +184,12 @@ def test_reasons_are_said_once_in_words(made, runs):
     other = made.read("other", {"watch.seed": 9}, data={**DATA, "fingerprint": "d2"})
     said = words(page_of(compare([*runs, other])))
     assert (
-        said.count("other may not share a picture with a, b: data fingerprint: d2 / d1; watch.seed: 9 / 0")
+        said.count(
+            "other cannot be shown side by side with a, b: data fingerprint: d2 / d1; watch.seed: 9 / 0"
+        )
         == 1
     )
-    assert "other may not stand beside a, b: data fingerprint: d2 / d1" in said
+    assert "other is not comparable with a, b: data fingerprint: d2 / d1" in said
 
 
 def test_one_seed_each_is_called_that_and_seeds_are_judged(made, runs):
@@ -241,15 +245,18 @@ def hostile_page() -> Page:
         [LinePanel(HOSTILE, (Line(HOSTILE, x, x, 0, HOSTILE), Line("b", x, x, 1, "b")))], HOSTILE
     )
     spreads = spreads_figure([SpreadPanel(HOSTILE, (SpreadRow(HOSTILE, (1.0, 2.0), 1.5, 0.1, HOSTILE),))])
-    table = ReportTable((HOSTILE, "n"), ((HOSTILE, "1"),), 1)
+    table = ReportTable((HOSTILE, "n"), ((HOSTILE, "1"),), 1, HOSTILE)
     blocks = (
         Text(HOSTILE),
-        Notes((HOSTILE,)),
-        Definitions(((HOSTILE, HOSTILE),)),
-        TableBlock(table, HOSTILE),
+        Notes((HOSTILE,), HOSTILE),
+        Definitions(((HOSTILE, HOSTILE),), HOSTILE),
+        table,
+        Values(((HOSTILE, ((HOSTILE, HOSTILE),)), (HOSTILE, ((HOSTILE, HOSTILE),)))),
+        Commands((HOSTILE, HOSTILE)),
         Drawing("picture", HOSTILE, Image.new("RGB", (8, 8))),
         Drawing("lines", HOSTILE, lines),
         Drawing("spreads", HOSTILE, spreads),
+        Pairs((Drawing("left", HOSTILE, Image.new("RGB", (8, 8))),) * 3),
     )
     return Page(
         HOSTILE,
@@ -278,7 +285,7 @@ def test_words_of_strangers_never_become_markup(tmp_path):
     assert not [token for token in flat if token.type in ("html_block", "html_inline", "link_open")]
     assert next(token for token in flat if token.type == "heading_open").tag == "h1"
     images = [token.attrs["src"] for token in flat if token.type == "image"]
-    assert images == [f"page_files/{name}.png" for name in ("picture", "lines", "spreads")]
+    assert images == [f"page_files/{name}.png" for name in ("picture", "lines", "spreads", *["left"] * 3)]
     assert all((tmp_path / link).is_file() for link in images)
 
 

@@ -9,7 +9,7 @@ from compare_runs import DATA, MACHINE, sheet_of
 from safelight.render.page import Drawing, Notes
 from safelight.render.sheet import sheet, side_by_side
 from safelight.render.sheet_file import encode_png, read_sheet, save_png
-from safelight.report.drawings import beside
+from safelight.report.drawings import side_by_side_blocks
 from safelight.report.pictures import pictures
 
 
@@ -28,7 +28,7 @@ def test_the_nearest_sheets_within_an_equal_number_of_images(made):
         ("a", 100, 1000),
         ("b", 60, 1200),
     ]
-    drawing = beside(newest, {"a": a, "b": b}, "newest-1")[0]
+    drawing = side_by_side_blocks(newest, {"a": a, "b": b}, "newest-1")[0]
     assert drawing.caption.startswith(
         "The newest sheets, after different amounts of training: a after step 100, 1,000 images seen; "
         "b after step 60, 1,200 images seen."
@@ -123,7 +123,7 @@ def test_sheets_that_cannot_be_read_or_differ_in_shape_are_named_instead(made, t
     (b.path / "sheets" / "00000100.png").write_bytes(b"no picture")
     save_png(sheet(np.zeros((6, 8, 8, 1), np.uint8), 2), c.path / "sheets" / "00000100.png")
     (pair,) = pictures([a, b, c, d], "images").pairs
-    blocks = beside(pair, {run.name: run for run in (a, b, c, d)}, "one")
+    blocks = side_by_side_blocks(pair, {run.name: run for run in (a, b, c, d)}, "one")
     (drawing,) = (block for block in blocks if isinstance(block, Drawing))
     (notes,) = (block for block in blocks if isinstance(block, Notes))
     path = tmp_path / "beside.png"

@@ -44,7 +44,7 @@ def test_data_code_and_machine_are_told_too(made):
 def test_a_fork_that_has_not_trained_differs_in_no_environment(made):
     a = made("a")
     recorded = gather(a)
-    fork = replace(recorded, name="fork", environments=())
+    fork = replace(recorded, name="fork", sessions=())
     assert surroundings([recorded, fork]) == ()
 
 

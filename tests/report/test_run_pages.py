@@ -2,26 +2,37 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from safelight.render.page import WIDEST, code, code_block, data_address, finalize
-from safelight.render.sheet import Images, Picture, reduced, sheet
+from safelight.render.page import WIDEST, Page, Text, code, code_block, data_address, finalize, write_page
+from safelight.render.sheet import Images, reduced, sheet
 from safelight.render.sheet_file import encode_png, read_sheet, save_png
-from safelight.render.trends import Curve, Event, History
-from safelight.report.facts import Measurement, ReportFacts, Reproduce, SessionFacts, SheetFile
-from safelight.report.run_figures import chosen, development
-from safelight.report.run_pages import write_report
-from safelight.report.run_view import environment_rows, recipe_sections, view
+from safelight.report.facts import (
+    Measured,
+    MetricsRecord,
+    RecordedColumn,
+    RunFacts,
+    SessionFacts,
+    Sheet,
+    record_of,
+)
+from safelight.report.history import MethodFacts
+from safelight.report.run_page import Reproduce, environment_rows, recipe_sections, run_page
+from safelight.report.run_pictures import chosen, development
+from safelight.store.journal import Journal, JournalEntry
 
+RAN = "What ran, where, for how long"
 HOSTILE = (
     "<img src=http://evil.example/x onerror=alert(1)>|`a``` **b** [c](http://evil.example) </style>\n# h"
 )
@@ -32,39 +43,72 @@ def images(seed: int, count: int = 6) -> Images:
     return np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
 
 
-def full_facts(run: Path, word: str = "plain") -> ReportFacts:
+def entry(kind: str, session: int = 1, **fields: Any) -> JournalEntry:
+    return JournalEntry(kind, "2026-01-01T00:00:00+00:00", session, 0, fields)
+
+
+def whole_run(run: Path, word: str = "plain") -> tuple[RunFacts, MethodFacts, Reproduce, str]:
     """Facts in which every string a stranger could choose is `word`."""
     steps = np.arange(200)
     values = np.concatenate([np.linspace(2, 1, 180), np.full(20, 0.5)])
     values[7] = math.nan
-    loss = Curve(word, steps, values, weight=2.0, reference=0.7, note=word)
+    norms = np.ones(200)
+    norms[6] = math.inf
     for step in (0, 10, 100, 199):
         save_png(sheet(images(step), 3), run / f"sheets/{step:06d}.png")
-    return ReportFacts(
+    save_png(sheet(images(2), 6), run / "panels/000200-one.png")
+    words = {"wide": 6, "rows": [word], "columns": [word] * 6, "caption": word}
+    (run / "panels/000200-one.json").write_text(json.dumps(words))
+    column = RecordedColumn(steps, values)
+    names = (f"raw/{word}", f"lr/{word}", f"held_out/{word}", f"evaluate/FD-{word}")
+    columns = dict.fromkeys(names, column) | {"grad_norm/x": RecordedColumn(steps, norms)}
+    record = MetricsRecord(steps, steps * 32, np.full(200, 0.2), columns)
+    finding = {"severity": "error", "code": word, "measured": word, "expected": word, "declared": ""}
+    verdict = {"name": word, "begins": True, "step": 60, "since": 50, "measured": word, "expected": word}
+    journal = Journal(
+        Path(),
+        (
+            entry("check", checks=[word], findings=[finding, {**finding, "declared": word}]),
+            entry("intervention", step=50, changes={word: word}),
+            entry("verdict", **verdict, advice=[{"words": word, "command": word}]),
+            entry("session", 2, step=100, steps=400),
+        ),
+    )
+    facts = RunFacts(
         name=word,
-        summary=word,
-        verdict=(word,),
-        unmeasured=(word,),
-        written=word,
-        recipe={word: word, "data": {word: [1, word], "deep": {"lr": 1e-05, "on": True}}},
+        path=run,
+        status="finished",
         step=200,
-        planned_steps=400,
-        history=History((loss,), (loss,), (loss,), (Event(50, "intervention", word, word),), 32, 640),
+        steps=400,
+        tree={"train": {"batch_size": 32, "seed": 3}},
+        journal=journal,
+        data={
+            "name": word,
+            "fingerprint": word,
+            "train": 640,
+            "conditions": {"label": {"kind": "label", "size": 3, "names": [word] * 3}},
+            "mask_shares": [],
+        },
+        code={word: word},
         sessions=(
             SessionFacts(word, 0, 120, 40.0, 24.0, word, {word: word, "torch": "2.12"}),
             SessionFacts(word, 100, 200, 60.0, 20.0, word, {word: word, "torch": "2.13"}),
         ),
-        skipped_steps=(7,),
-        sheets=tuple(SheetFile(s, PurePosixPath(f"sheets/{s:06d}.png")) for s in (0, 10, 100, 199)),
-        samples=(Picture(images(1).reshape(2, 3, 8, 8, 1), (word, word), (word,) * 3, word),),
-        panels=(Picture(images(2).reshape(1, 6, 8, 8, 1), caption=word),),
-        measurements=(Measurement(word, 5.9, word, 200, 2.3),),
-        remarks=(word,),
-        reproduce=Reproduce((word, word), 3, word, word, 123, word),
+        parent_name=word,
+        verdicts=(word,),
+        record=record,
+        sheets=tuple(Sheet(step, run / f"sheets/{step:06d}.png") for step in (0, 10, 100, 199)),
+        panels=(Sheet(200, run / "panels/000200-one.png"),),
+        measured=(Measured(word, 5.9, 200, {word: word}, 2.3, provenance=word),),
+        best=(123, word),
+        problems=(word,),
     )
+    recipe = {word: word, "data": {word: [1, word], "deep": {"lr": 1e-05, "on": True}}}
+    method = MethodFacts(word, recipe, word, True, {word: 2.0}, {word: (word, "less")}, {word: 0.7})
+    return facts, method, Reproduce((word, word), word, 123, word), word
 
 
-class Page(HTMLParser):
+class Html(HTMLParser):
     """The tags, attributes and text of a page."""
 
     def __init__(self, text: str) -> None:
@@ -94,22 +138,26 @@ class Page(HTMLParser):
             self.text += data
 
 
+def written(run: Path, *facts: Any) -> tuple[str, str]:
+    markdown, html = write_page(run, "report", run_page(*facts), "report")
+    return markdown.read_text(), html.read_text()
+
+
+def blocks(page: Page, section: str) -> tuple[Any, ...]:
+    return next(one.blocks for one in page.sections if one.title == section)
+
+
 @pytest.fixture(scope="module")
 def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose report is written; tests only read it."""
     run = tmp_path_factory.mktemp("plain")
-    write_report(run, full_facts(run, "wordofmine"))
+    written(run, *whole_run(run, "wordofmine"))
     return run
-
-
-def written(run: Path, facts: ReportFacts) -> tuple[str, str]:
-    markdown, html = write_report(run, facts)
-    return markdown.read_text(), html.read_text()
 
 
 def test_html_is_one_file(plain_run: Path) -> None:
     html = (plain_run / "report.html").read_text()
-    page = Page(html)
+    page = Html(html)
     assert not page.open
     assert not {"script", "link", "iframe", "object", "embed", "base"} & set(page.tags)
     sources = [value or "" for name, value in page.attributes if name == "src"]
@@ -120,30 +168,53 @@ def test_html_is_one_file(plain_run: Path) -> None:
     )
     assert "http" not in html
     assert not re.search(r"@import|url\((?!#)", html)
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3
     ids = [value for name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
 
 
 def test_a_report_begins_with_its_verdict_and_what_was_not_measured(tmp_path: Path) -> None:
-    facts = replace(full_facts(tmp_path), verdict=("Finished: 2 of 2 steps.",), unmeasured=("distances.",))
-    markdown, html = written(tmp_path, facts)
-    assert "\n## Verdict\n\n- Finished: 2 of 2 steps.\n- Not measured: distances.\n\n## Samples\n" in markdown
+    facts, *rest = whole_run(tmp_path)
+    bare = replace(facts, step=400, journal=Journal(Path(), ()), measured=(), verdicts=(), name="mine")
+    columns = {"raw/plain": facts.record.columns["raw/plain"]}
+    unknown = replace(bare, record=replace(facts.record, columns=columns))
+    markdown, html = written(tmp_path, unknown, MethodFacts(), *rest[1:])
+    lines = (
+        "Finished: 400 of 400 steps.",
+        "The monitors have no verdict against it.",
+        "Not measured: how far samples are from real images; safelight evaluate mine measures it.",
+        "Not measured: anything on images that were not trained on (watch.held_out, data.held_out).",
+        "Not measured: whether the recipe has a silent fault: it was trained without checks.",
+    )
+    said = "".join(f"- {line}\n" for line in lines)
+    assert f"\n## Verdict\n\n{said}\n## Samples\n" in markdown.replace("\\_", "_")
     assert re.findall("<h2>(.*?)</h2>", html)[:2] == ["Verdict", "Samples"]
-    assert "<li>Finished: 2 of 2 steps.</li>\n<li>Not measured: distances.</li>" in html
+    assert "".join(f"<li>{line}</li>\n" for line in lines) in html
+
+
+def test_a_verdict_says_what_checks_monitors_and_evaluations_found(tmp_path: Path) -> None:
+    facts, *rest = whole_run(tmp_path, "word")
+    (notes,) = blocks(run_page(replace(facts, verdicts=("word", "older")), *rest), "Verdict")
+    assert notes.lines == (
+        "Finished: 200 of 400 steps.",
+        "Verdicts against it: word, older (since before the fork).",
+        "Faults that the checks before training found: word.",
+        "word of its samples at step 200: 5.9, real images in their place 2.3.",
+        "word",
+    )
 
 
 def test_links_of_the_markdown_exist(plain_run: Path) -> None:
     markdown = (plain_run / "report.md").read_text()
     links = re.findall(r"\]\(([^)]+)\)", markdown)
-    assert len(links) == 9
+    assert len(links) == 10
     assert all((plain_run / link).is_file() for link in links)
 
 
 def test_strangers_words_stay_words(plain_run: Path, tmp_path: Path) -> None:
     plain = [(plain_run / name).read_text() for name in ("report.md", "report.html")]
-    hostile = written(tmp_path, full_facts(tmp_path, HOSTILE))
-    before, after = Page(plain[1]), Page(hostile[1])
+    hostile = written(tmp_path, *whole_run(tmp_path, HOSTILE))
+    before, after = Html(plain[1]), Html(hostile[1])
     assert [tag for tag in after.tags if tag not in ("path", "g", "text", "use")] == [
         tag for tag in before.tags if tag not in ("path", "g", "text", "use")
     ]
@@ -162,21 +233,40 @@ def test_strangers_words_stay_words(plain_run: Path, tmp_path: Path) -> None:
 
 
 def test_numbers_equal_those_worked_out_by_hand(tmp_path: Path) -> None:
-    facts = full_facts(tmp_path)
-    assert (facts.images_seen, facts.epochs, facts.seconds) == (6400, 10.0, 100.0)
+    facts, *rest = whole_run(tmp_path)
+    assert (facts.images_seen, facts.seconds) == (6400, 100.0)
     assert facts.seconds_per_kimg == pytest.approx((24 + 20) / (220 * 32) * 1000)
-    words = view(facts)
-    assert [value for value, _ in words.key_figures] == ["200", "6,400", "10", "1 min 40 s", "6.25 s"]
-    row = dict(zip(words.losses.head, words.losses.rows[0], strict=True))
+    page = run_page(facts, *rest)
+    assert [value for value, _ in page.key_figures] == ["200", "6,400", "10", "1 min 40 s", "6.25 s"]
+    _, losses, notes, _, skipped = blocks(page, "Loss")
+    row = dict(zip(losses.head, losses.rows[0], strict=True))
     assert (row["first"], row["last"], row["minimum"], row["at step"]) == ("2", "0.5", "0.5", "180")
     assert row["weight"] == "2"
     assert row["trend"] == "falling"
     finite = np.delete(np.concatenate([np.linspace(2, 1, 180), np.full(20, 0.5)]), 7)
     before, last = finite[-38:-19].mean(), finite[-19:].mean()
     assert row["last 10 %"].startswith(f"−{(before - last) / before * 100:.0f}\u00a0%")
-    assert words.skipped == "1 step was skipped because a gradient was not finite: 7."
-    assert words.loss_notes[0][1].endswith("Not finite at 1 step, first at step 7.")
-    assert [row[5] for row in words.sessions.rows] == ["6.25", "6.25"]
+    assert skipped.words == "1 step was skipped because a gradient was not finite: 6."
+    assert notes.pairs[0][1].endswith("Not finite at 1 step, first at step 7.")
+    (sessions,) = (block for block in blocks(page, RAN) if block.title == "Sessions")
+    assert [row[5] for row in sessions.rows] == ["6.25", "6.25"]
+    best = next(block.words for block in blocks(page, "Measurements") if isinstance(block, Text))
+    assert best == "Best: step 123 (plain), kept as the checkpoint 'best'."
+
+
+def test_checks_and_monitors_are_quoted(tmp_path: Path) -> None:
+    facts, *rest = whole_run(tmp_path, "word")
+    said = blocks(run_page(facts, *rest), RAN)[-1].lines
+    assert said == (
+        "Pre-flight checks: 1 run, 2 findings.",
+        "Error word: word; expected word.",
+        "Error word: word; expected word. Expected by the recipe: word.",
+        "Step 60: word, showing since step 50: word; expected word. Word: word",
+        "word",
+    )
+    passed = Journal(Path(), (entry("check", checks=["a"] * 14, findings=[]),))
+    said = blocks(run_page(replace(facts, journal=passed, problems=()), *rest), RAN)[-1].lines
+    assert said == ("Pre-flight checks: 14 passed.",)
 
 
 def test_every_fact_is_in_both_reports(plain_run: Path) -> None:
@@ -196,21 +286,21 @@ def test_every_fact_is_in_both_reports(plain_run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "facts",
+    ("lines", "facts"),
     [
-        ReportFacts("nothing"),
-        ReportFacts("new", step=3, history=History((Curve("mse", np.arange(3), np.full(3, math.nan)),))),
-        ReportFacts(
-            "no loss", step=3, history=History(learning_rates=(Curve("a", np.arange(3), np.ones(3)),))
-        ),
-        ReportFacts("no steps", sessions=(SessionFacts("today", 5, 5, 1.0, 0.0),)),
+        ([], {}),
+        ([{"raw/mse": math.nan}] * 3, {"step": 3}),
+        ([{"lr/a": 1.0}] * 3, {"step": 3}),
+        ([], {"sessions": (SessionFacts("today", 5, 5, 1.0, 0.0),)}),
     ],
 )
-def test_poor_runs_have_a_report(tmp_path: Path, facts: ReportFacts) -> None:
-    markdown, html = written(tmp_path, facts)
+def test_poor_runs_have_a_report(tmp_path: Path, lines: list[dict[str, float]], facts: Any) -> None:
+    counted = [{"step": step, "images": step, "seconds": 0.1, **line} for step, line in enumerate(lines)]
+    run = RunFacts("nothing", tmp_path, "new", record=record_of(counted), **facts)
+    markdown, html = written(tmp_path, run, MethodFacts(weights={"mse": 1.0}), Reproduce())
     assert "No contact sheet was saved." in markdown
     assert "No contact sheet was saved." in html
-    assert not Page(html).open
+    assert not Html(html).open
 
 
 def test_sheets_that_cannot_be_shown_are_said(tmp_path: Path) -> None:
@@ -220,8 +310,8 @@ def test_sheets_that_cannot_be_shown_are_said(tmp_path: Path) -> None:
     (run / "torn.png").write_bytes(b"\x89PNG\r\n")
     Image.new("RGB", (8, 8)).save(run / "other.jpg")
     names = ("../outside.png", "gone.png", "torn.png", "other.jpg", "good.png")
-    facts = ReportFacts("run", sheets=tuple(SheetFile(i, PurePosixPath(n)) for i, n in enumerate(names)))
-    markdown, html = written(run, facts)
+    facts = RunFacts("run", run, "new", sheets=tuple(Sheet(i, run / n) for i, n in enumerate(names)))
+    markdown, html = written(run, facts, MethodFacts(), Reproduce())
     for expected in (
         "../outside.png: lies outside",
         "gone.png: is not",
@@ -230,13 +320,13 @@ def test_sheets_that_cannot_be_shown_are_said(tmp_path: Path) -> None:
     ):
         assert expected in markdown
         assert expected in html
-    assert html.count("<img") == 1
+    assert html.count("<img") == 2  # good.png, and its images as samples
 
 
 def test_equal_facts_are_equal_bytes(plain_run: Path, tmp_path: Path) -> None:
-    write_report(tmp_path, full_facts(tmp_path, "wordofmine"))
+    written(tmp_path, *whole_run(tmp_path, "wordofmine"))
     files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) == 11
+    assert len(files) == 14
     for file in files:
         assert (tmp_path / file).read_bytes() == (plain_run / file).read_bytes(), file
 

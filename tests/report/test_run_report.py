@@ -9,7 +9,9 @@ import pytest
 
 from command_line import run
 from safelight.recipe import load
-from safelight.report.run_report import describe, gather, unconditional
+from safelight.report.history import history_of
+from safelight.report.run_page import run_page
+from safelight.report.run_report import describe, read_run, reproduce, unconditional
 from safelight.store.directory import RunDirectory, find
 from safelight.store.journal import JournalWriter
 
@@ -63,13 +65,14 @@ def test_a_verdict_says_where_the_run_stands_and_what_is_not_known(finished, tmp
         said = {"measured": "a", "expected": "b", "advice": []}
         when = {"begins": True, "step": 20, "since": 10}
         writer.append("verdict", {"name": "mode collapse", **when, **said})
-    facts = gather(copy)
-    assert facts.verdict == ("Finished: 30 of 30 steps.", "Verdicts against it: mode collapse.")
-    assert facts.unmeasured == (
-        "how far samples are from real images; safelight evaluate whole measures it.",
-        "whether the recipe has a silent fault: it was trained without checks.",
+    sections = {own.title: own.blocks for own in run_page(*read_run(copy), reproduce(copy)).sections}
+    assert sections["Verdict"][0].lines == (
+        "Finished: 30 of 30 steps.",
+        "Verdicts against it: mode collapse.",
+        "Not measured: how far samples are from real images; safelight evaluate whole measures it.",
+        "Not measured: whether the recipe has a silent fault: it was trained without checks.",
     )
-    assert "about" not in facts.recipe
+    assert "about" not in dict(sections["Configuration"][0].groups)
 
 
 def test_the_commands_of_a_report_make_the_run_and_its_forks_again(monkeypatch, capsys, tmp_path, tiny_words):
@@ -92,9 +95,9 @@ def test_the_commands_of_a_report_make_the_run_and_its_forks_again(monkeypatch, 
     for line in lines[1:]:
         assert run(monkeypatch, capsys, *shlex.split(line)[1:])[0] == 0
     for name in ("first", "calmer"):
-        made = [gather(find(one, tmp_path / "runs")).reproduce for one in (name, f"{name}-again")]
-        assert made[0].weights_digest == made[1].weights_digest
-        assert made[0].weights_step == 6
-    history = gather(find("calmer", tmp_path / "runs")).history
+        made = [reproduce(find(one, tmp_path / "runs")) for one in (name, f"{name}-again")]
+        assert made[0].digest == made[1].digest
+        assert made[0].step == 6
+    history = history_of(*read_run(find("calmer", tmp_path / "runs")))
     assert list(history.components[0].steps) == [1, 2, 3, 4, 5, 6]  # its parent's up to the fork
     assert [(event.step, event.label) for event in history.events] == [(4, "forked from first")]

@@ -6,6 +6,7 @@ import math
 
 from safelight.functional import elbo
 from safelight.recipe import load
+from safelight.report.facts import record_of
 from safelight.report.vae import bound
 from safelight.types import DataSpec
 
@@ -17,14 +18,20 @@ def line(step: int, mse: float, nats: float, sigma: float) -> dict[str, float]:
     held_out = {"mse": mse, "kl": nats, "active units": 5.0, "bpd*": bits}
     return {
         "step": step,
+        "images": 0,
+        "seconds": 0.0,
         "seen/sigma": sigma,
         **{f"held_out/{name}": value for name, value in held_out.items()},
     }
 
 
 def test_the_last_measurement_is_told_and_the_way_there_kept():
-    lines = [line(9, 0.05, 1.0, 0.3), {"step": 14, "seen/sigma": 0.2}, line(19, 0.01, 15.5, 0.1)]
-    made = bound(lines, {"nll": 1.0, "mse": 0.0, "kl": 1.0}, load("faces"), SPEC)
+    lines = [
+        line(9, 0.05, 1.0, 0.3),
+        {"step": 14, "images": 0, "seconds": 0.0, "seen/sigma": 0.2},
+        line(19, 0.01, 15.5, 0.1),
+    ]
+    made = bound(record_of(lines), {"nll": 1.0, "mse": 0.0, "kl": 1.0}, load("faces"), SPEC)
     told = {what: value for what, value, _ in made.rows}
     assert told == {
         "reconstruction MSE": "0.01",
@@ -43,7 +50,9 @@ def test_the_last_measurement_is_told_and_the_way_there_kept():
 
 def test_a_stated_weight_is_told_as_the_sigma_it_implies():
     sigma = math.sqrt(64 / 2)
-    made = bound([line(9, 0.04, 0.0, sigma)], {"nll": 1.0, "mse": 1.0, "kl": 1.0}, load("faces-1"), SPEC)
+    made = bound(
+        record_of([line(9, 0.04, 0.0, sigma)]), {"nll": 1.0, "mse": 1.0, "kl": 1.0}, load("faces-1"), SPEC
+    )
     told = {what: (value, means) for what, value, means in made.rows}
     value, means = told["σ of the decoder"]
     assert value == "5.657"
@@ -52,4 +61,12 @@ def test_a_stated_weight_is_told_as_the_sigma_it_implies():
 
 
 def test_a_run_that_is_no_vae_has_none():
-    assert bound([{"step": 0, "held_out/mse": 0.1}], {}, load("digits"), SPEC) is None
+    assert (
+        bound(
+            record_of([{"step": 0, "images": 0, "seconds": 0.0, "held_out/mse": 0.1}]),
+            {},
+            load("digits"),
+            SPEC,
+        )
+        is None
+    )

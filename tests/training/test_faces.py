@@ -47,7 +47,7 @@ def test_the_three_runs_of_the_log(tmp_path):
     predicted = {w: elbo.predicted_active(eigenvalues, elbo.implied_sigma(w, VALUES)) for w in (1.0, 500.0)}
     assert predicted[1.0] == 0 < predicted[500.0]
     found = compare(list(runs.values()))
-    (column,) = found.at[0].bounds.told.columns
+    (column,) = found.at[0].bounds.table.columns
     numbers = {row.run: {name: own.value for name, own in row.numbers.items()} for row in column.rows}
     assert numbers["m1"]["active units"] == 0
     assert numbers["m1"]["kl"] < 0.1

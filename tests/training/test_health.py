@@ -8,7 +8,8 @@ import pytest
 
 from safelight.engine.distributed import World
 from safelight.recipe import load
-from safelight.report.run_report import gather
+from safelight.report.history import history_of
+from safelight.report.run_report import read_run
 from safelight.store import checkpoint_files, metrics
 from safelight.store.journal import holding
 from safelight.training.progress import Show
@@ -77,7 +78,7 @@ def test_the_advice_is_a_command_that_goes_back_there(runaway):
 def test_curves_show_the_span_of_a_verdict_and_where_neither_network_wins(runaway):
     directory, _ = runaway
     wins = next(e.fields for e in directory.journal().of_kind("verdict") if e.fields["begins"])
-    history = gather(directory).history
+    history = history_of(*read_run(directory))
     event = next(event for event in history.events if event.label == wins["name"])
     assert (event.step, event.until) == (wins["step"], 120)  # it holds to the end
     levels = {curve.name: curve.reference for curve in history.components}

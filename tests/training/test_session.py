@@ -17,7 +17,8 @@ import torch
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipe import load
-from safelight.report.run_report import gather
+from safelight.report.facts import gather
+from safelight.report.run_pictures import panels_blocks
 from safelight.run import Run
 from safelight.store import checkpoint_files, inbox, metrics
 from safelight.store.directory import RunDirectory, find
@@ -273,10 +274,10 @@ def test_the_report_tells_the_run(whole):
 def test_a_figure_that_training_does_not_change_is_shown_once(whole, tmp_path):
     run = RunDirectory(Path(shutil.copytree(whole.path, tmp_path / "copy")))
     first, last = sorted(run.panels.glob("*one-step.png"))
-    before, after = [picture.caption for picture in gather(run).panels]
+    before, after = [drawing.caption for drawing in panels_blocks(gather(run))]
     assert (before[-27:], after[-27:]) == ("After step 20 (0.1 epochs).", "After step 30 (0.2 epochs).")
     shutil.copy(first, last)
-    assert [picture.caption for picture in gather(run).panels] == [after]
+    assert [drawing.caption for drawing in panels_blocks(gather(run))] == [after]
 
 
 def test_an_average_of_another_length_is_made_from_the_kept_tracks(whole):

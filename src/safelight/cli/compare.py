@@ -35,12 +35,12 @@ def compare(
     found = list(dict.fromkeys(find(name, folder) for name in names))
     if len(found) < 2:
         raise UserError("compare: name two runs or more, for example: safelight compare digits-1 digits-2")
-    from safelight.cli.page import print_page
+    from safelight.render.page_terminal import print_page
     from safelight.report.comparison_page import write_comparison
 
     written = write_comparison(found, out or folder, "compare")
     if as_json:
-        print_json(written.plain())
+        print_json(written.to_dict())
     else:
         print_page(written.page, without=("Side by side",))
         say("", f"page: {written.html}")

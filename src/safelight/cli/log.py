@@ -23,8 +23,7 @@ def log(
     as_json: JsonOption = False,
 ) -> None:
     """Write log.md and log.html: what each run changed, and what came of it, the newest first."""
-    from safelight.report.comparison_json import plain_log
-    from safelight.report.comparison_page import write_log
+    from safelight.report.log_page import write_log
     from safelight.store.directory import names, runs_directory
 
     folder = runs_directory(runs)
@@ -33,7 +32,12 @@ def log(
         return
     entries, markdown, html = write_log(folder, full)
     if as_json:
-        print_json({"runs": plain_log(entries), "files": {"markdown": str(markdown), "html": str(html)}})
+        print_json(
+            {
+                "runs": [entry.to_dict() for entry in entries],
+                "files": {"markdown": str(markdown), "html": str(html)},
+            }
+        )
     else:
         say(f"{len(entries)} runs: {html}")
         for entry in entries:

@@ -44,9 +44,9 @@ def sweep(
 
     Ctrl-C stops it; the same command goes on. A comma inside brackets or quotes belongs to its value.
     """
-    from safelight.cli.page import print_page
     from safelight.cli.progress import TrainingProgress
     from safelight.engine.distributed import together
+    from safelight.render.page_terminal import print_page
     from safelight.store.directory import runs_directory
     from safelight.training.grid import grid
     from safelight.training.sweep import sweep as train_all
@@ -126,4 +126,4 @@ def _plain(done: Sweep, written: Written | None) -> dict[str, Any]:
         }
         for cell in done.cells
     ]
-    return {"cells": cells, "stopped": done.stopped, "comparison": written.plain() if written else None}
+    return {"cells": cells, "stopped": done.stopped, "comparison": written.to_dict() if written else None}

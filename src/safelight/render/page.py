@@ -1,6 +1,8 @@
-"""Pages of words, tables and pictures: NAME.md to be read where it lies, NAME.html to be sent to others.
+"""A page of blocks: words, tables and pictures.
 
-A page is plain data; whoever compares or lists runs says what is on it, and it looks like a report.
+The run report, comparisons and the log are built as pages, and every page is rendered in three ways: NAME.md
+to read beside its pictures, NAME.html to send to others, and its words and tables in a terminal
+(page_terminal.py).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,9 +26,200 @@ from safelight.render.figure_file import inline_svg, to_png
 from safelight.render.sheet_file import encode_png
 from safelight.store.durable import mendable, write_bytes, write_text
 
-# --- Words of strangers in Markdown: nothing they write can become markup, a link or HTML ---
+WIDEST = 1600  # pixels of a picture inside the HTML; a wider one is reduced there, never on disk
+WIDEST_IN_PAIRS = 1100  # of one of two side by side
+HEAVIEST = 1_000_000  # bytes of a PNG inside the HTML; past it the picture is a JPEG there
+ACTIVE = re.compile(r"([\\`*_\[\]<>|#~&$])")  # in CommonMark and GitHub's tables
 
-ACTIVE = re.compile(r"([\\`*_\[\]<>|#~&$])")
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    words: str
+    quiet: bool = False  # a rule, a footnote
+    kind: ClassVar[str] = "text"
+    title: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Sentences, one a line."""
+
+    lines: tuple[str, ...]
+    title: str = ""
+    kind: ClassVar[str] = "notes"
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Names, each with a sentence or two."""
+
+    pairs: tuple[tuple[str, str], ...]
+    title: str = ""
+    kind: ClassVar[str] = "definitions"
+
+
+@dataclass(frozen=True)
+class Values:
+    """Names, each with a short value, in groups under a title."""
+
+    groups: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    title: ClassVar[str] = ""
+    kind: ClassVar[str] = "values"
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """Rows of plain text. numeric: from which column on values are aligned right."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: int = 99
+    title: str = ""
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Lines to type, exactly as they are."""
+
+    lines: tuple[str, ...]
+    title: ClassVar[str] = ""
+    kind: ClassVar[str] = "commands"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as a rendered page refers to it."""
+
+    link: str  # relative to the page, percent-encoded
+    data: str = ""  # a data: address, of a picture
+    svg: Markup | None = None  # or an <svg> element, of curves
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture, curves, or the path of a PNG that was saved before, relative to the page's folder."""
+
+    name: str  # of its file: letters, digits and -
+    caption: str
+    drawn: Image.Image | Curves | Path
+    figure: Figure | None = None  # filled in when the page is written
+    title: ClassVar[str] = ""
+    kind: ClassVar[str] = "drawing"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures, two side by side."""
+
+    drawings: tuple[Drawing, ...]
+    title: ClassVar[str] = ""
+    kind: ClassVar[str] = "pairs"
+
+
+Block = Text | Notes | Definitions | Values | ReportTable | Commands | Drawing | Pairs
+
+
+@dataclass(frozen=True)
+class PageSection:
+    """A part of a page under a heading; one without blocks is left out."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything a page says."""
+
+    mark: str  # what kind of page it is: "comparison"
+    title: str
+    sections: tuple[PageSection, ...]
+    summary: str = ""
+    key_figures: tuple[tuple[str, str], ...] = ()  # (value, what it is)
+    written: str = ""  # date
+
+
+def write_page(folder: Path, name: str, page: Page, pictures: str = "") -> tuple[Path, Path]:
+    """Write NAME.md and NAME.html into a folder, which is made; return their paths.
+
+    The Markdown links to pictures, which are drawn into the folder `pictures` (by default NAME_files). The
+    HTML is one file: pictures, curves and style are inside it, no script, no network. Equal pages give equal
+    bytes. Words are escaped wherever they appear. Raises UserError where the disk refuses.
+    """
+    drawn_into = folder / (pictures or f"{name}_files")
+    if (drawn_into / "run.json").exists():
+        raise UserError(f"{drawn_into}: is a run, where the pictures of {name}.md should go; rename the run")
+    with mendable(drawn_into):
+        drawn_into.mkdir(parents=True, exist_ok=True)
+    sections = tuple(
+        PageSection(section.title, tuple(_drawn(folder, drawn_into, block) for block in section.blocks))
+        for section in page.sections
+        if section.blocks
+    )
+    markdown, html = folder / f"{name}.md", folder / f"{name}.html"
+    for path, template in ((markdown, _markdown()), (html, _html())):
+        shown = template.get_template(f"page{path.suffix}.j2").render(page=replace(page, sections=sections))
+        write_text(path, shown)
+    return markdown, html
+
+
+def _drawn(folder: Path, drawn_into: Path, block: Block) -> Block:
+    """The block, its pictures on disk if it has any."""
+    if isinstance(block, Pairs):
+        figures = (
+            replace(own, figure=_figure(folder, drawn_into, own, WIDEST_IN_PAIRS)) for own in block.drawings
+        )
+        return Pairs(tuple(figures))
+    return replace(block, figure=_figure(folder, drawn_into, block)) if isinstance(block, Drawing) else block
+
+
+def _figure(folder: Path, drawn_into: Path, drawing: Drawing, widest: int = WIDEST) -> Figure:
+    drawn = drawing.drawn
+    if isinstance(drawn, Path):
+        return Figure(quote(drawn.as_posix()), data_address((folder / drawn).read_bytes(), widest))
+    link = f"{quote(drawn_into.name)}/{quote(drawing.name)}.png"
+    if isinstance(drawn, Image.Image):
+        png = encode_png(drawn)
+        figure = Figure(link, data_address(png, widest))
+    else:
+        png = to_png(drawn)
+        figure = Figure(link, svg=Markup(inline_svg(drawn, drawing.name, drawing.caption)))
+    write_bytes(drawn_into / f"{drawing.name}.png", png)
+    return figure
+
+
+def data_address(png: bytes, widest: int = WIDEST) -> str:
+    """A data: address of a PNG; of a JPEG `widest` pixels wide where it is wider, or over HEAVIEST bytes."""
+    with Image.open(io.BytesIO(png)) as picture:
+        if picture.width <= widest and len(png) <= HEAVIEST:
+            return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+        shown = picture.convert("RGB")
+    shown.thumbnail((widest, shown.height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    shown.save(buffer, "JPEG", quality=86, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@cache
+def _html() -> Environment:
+    return _environment(autoescape=True)
+
+
+@cache
+def _markdown() -> Environment:
+    environment = _environment(finalize=finalize, keep_trailing_newline=True)
+    environment.filters |= {"code": code, "code_block": code_block, "verbatim": Verbatim}
+    return environment
+
+
+def _environment(**options: Any) -> Environment:
+    loader = PackageLoader("safelight.render")
+    return Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options
+    )
 
 
 class Verbatim(str):
@@ -34,7 +227,7 @@ class Verbatim(str):
 
 
 def finalize(value: object) -> str:
-    """What Jinja2 prints for every expression of a Markdown template: escaped unless Verbatim.
+    """What Jinja2 prints for every expression of the Markdown template: escaped unless Verbatim.
 
     Backslashes before whatever is active in CommonMark or GitHub's tables, and one line: a line break
     could open a heading, a list or HTML.
@@ -67,179 +260,3 @@ def code_block(value: object) -> Verbatim:
 
 def _longest_run(text: str) -> int:
     return max((len(run) for run in re.findall("`+", text)), default=0)
-
-
-# --- How templates are printed: every word of strangers is escaped, in HTML as in Markdown ---
-
-
-@cache
-def html_environment() -> Environment:
-    """Of the *.html.j2 templates."""
-    return Environment(
-        loader=PackageLoader("safelight.render"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
-def markdown_environment() -> Environment:
-    """Of the *.md.j2 templates."""
-    environment = Environment(
-        loader=PackageLoader("safelight.render"),
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"code": code, "code_block": code_block, "verbatim": Verbatim}
-    return environment
-
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    words: str
-    quiet: bool = False  # a rule, a footnote
-    kind: ClassVar[str] = "text"
-
-
-@dataclass(frozen=True)
-class Notes:
-    """Sentences, one a line."""
-
-    lines: tuple[str, ...]
-    kind: ClassVar[str] = "notes"
-
-
-@dataclass(frozen=True)
-class Definitions:
-    """Names, each with what there is to say of it."""
-
-    pairs: tuple[tuple[str, str], ...]
-    kind: ClassVar[str] = "told"
-
-
-@dataclass(frozen=True)
-class TableBlock:
-    """A table, with a heading of its own."""
-
-    table: ReportTable
-    title: str = ""
-    kind: ClassVar[str] = "rows"
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A picture or curves. `figure` is filled in when the page is written."""
-
-    name: str  # of its file: letters, digits and -
-    caption: str
-    drawn: Image.Image | Curves
-    figure: Figure | None = None
-    kind: ClassVar[str] = "drawing"
-
-
-Block = Text | Notes | Definitions | TableBlock | Drawing
-
-
-@dataclass(frozen=True)
-class PageSection:
-    """A part of a page under a heading; one without blocks is left out."""
-
-    title: str
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True)
-class Page:
-    """Everything a page says."""
-
-    mark: str  # what kind of page it is: "comparison"
-    title: str
-    sections: tuple[PageSection, ...]
-    summary: str = ""
-    key_figures: tuple[tuple[str, str], ...] = ()  # (value, what it is)
-    written: str = ""  # date
-
-
-def write_page(folder: Path, name: str, page: Page) -> tuple[Path, Path]:
-    """Write NAME.md and NAME.html into a folder, which is made; return their paths.
-
-    The Markdown links to pictures in NAME_files/. The HTML is one file: pictures, curves and style are
-    inside it, no script, no network. Equal pages give equal bytes. Words are escaped wherever they appear.
-    Raises UserError where the disk refuses.
-    """
-    pictures = folder / f"{name}_files"
-    if (pictures / "run.json").exists():
-        raise UserError(f"{pictures}: is a run, where the pictures of {name}.md should go; rename the run")
-    with mendable(pictures):
-        pictures.mkdir(parents=True, exist_ok=True)
-    drawn = replace(
-        page,
-        sections=tuple(
-            PageSection(section.title, tuple(_drawn(pictures, block) for block in section.blocks))
-            for section in page.sections
-            if section.blocks
-        ),
-    )
-    markdown, html = folder / f"{name}.md", folder / f"{name}.html"
-    write_text(markdown, markdown_environment().get_template("page.md.j2").render(page=drawn))
-    write_text(html, html_environment().get_template("page.html.j2").render(page=drawn))
-    return markdown, html
-
-
-def _drawn(folder: Path, block: Block) -> Block:
-    """The block, its picture on disk if it has one."""
-    if not isinstance(block, Drawing):
-        return block
-    link = f"{quote(folder.name)}/{quote(block.name)}.png"
-    if isinstance(block.drawn, Image.Image):
-        png = encode_png(block.drawn)
-        figure = Figure(link, block.caption, data_address(png))
-    else:
-        png = to_png(block.drawn)
-        figure = Figure(link, block.caption, svg=Markup(inline_svg(block.drawn, block.name, block.caption)))
-    write_bytes(folder / f"{block.name}.png", png)
-    return replace(block, figure=figure)
-
-
-@dataclass(frozen=True)
-class ReportTable:
-    """Rows of plain text. numeric: from which column on values are aligned right."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: int = 99
-
-
-WIDEST = 1600  # pixels of a picture inside the HTML; a wider one is reduced there, never on disk
-
-
-HEAVIEST = 1_000_000  # bytes of a PNG inside the HTML; past it the picture is a JPEG there
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure. Captions are plain text."""
-
-    link: str  # relative to the run's directory, percent-encoded
-    caption: str
-    data: str = ""  # a data: address, of a picture
-    svg: Markup | None = None  # or an <svg> element, of curves
-
-
-def data_address(png: bytes, widest: int = WIDEST) -> str:
-    """A data: address of a PNG; of a JPEG `widest` pixels wide where it is wider, or over HEAVIEST bytes."""
-    with Image.open(io.BytesIO(png)) as picture:
-        if picture.width <= widest and len(png) <= HEAVIEST:
-            return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-        shown = picture.convert("RGB")
-    shown.thumbnail((widest, shown.height), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    shown.save(buffer, "JPEG", quality=86, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

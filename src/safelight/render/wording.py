@@ -71,7 +71,7 @@ def change_of(trend: Trend) -> str:
     return f"{percent(trend.relative)} ± {percent(trend.error / abs(trend.before)).lstrip('+')}"
 
 
-def told(analysis: Analysis) -> str:
+def describe(analysis: Analysis) -> str:
     """What the end of a loss component says, in a sentence or two; its name is not in it."""
     recorded = len(analysis.curve.values)
     if analysis.smallest_step < 0:

@@ -121,7 +121,7 @@ def machine(run: RunFacts) -> Basis:
     """What the cost of a step depends on besides the recipe; sessions on different machines are all named."""
     found = {}
     for name in MACHINE:
-        values = dict.fromkeys(str(one[name]) for one in run.environments if name in one)
+        values = dict.fromkeys(str(own.environment[name]) for own in run.sessions if name in own.environment)
         if values:
             found[name] = ", then ".join(values)
     return found

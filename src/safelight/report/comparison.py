@@ -1,17 +1,21 @@
-"""Everything a comparison says, as facts: what differs between runs, and what came of it."""
+"""Everything a comparison says, as facts: what differs between runs, and what came of it.
+
+`to_dict` gives them to --json, under names that programs can rely on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from safelight.report import budget, numbers, settings
-from safelight.report.basis import NumberColumn, NumberTable
+from safelight.report.basis import Apart, NumberColumn, NumberTable
 from safelight.report.budget import Budget
 from safelight.report.budget import cost as cost_of
 from safelight.report.facts import RunFacts
-from safelight.report.pictures import Pictures, pictures
-from safelight.report.seeds import Seeds, judge_column
+from safelight.report.pictures import Pictures, SideBySide, pictures
+from safelight.report.seeds import RULE, Seeds, judge_column
 from safelight.report.settings import Replicas, SettingDifference, SettingEdit
 from safelight.report.vae import Bounds, bounds
 
@@ -58,6 +62,25 @@ class Comparison:
     def run(self, name: str) -> RunFacts:
         """A readable run by its name."""
         return next(run for run in self.runs if run.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values. Lists of `columns` hold numbers that may be compared with each other."""
+        return {
+            "runs": [run_to_dict(run) for run in self.runs],
+            "unreadable": [
+                {"name": run.name, "path": str(run.path), "problems": list(run.problems)}
+                for run in self.unreadable
+            ],
+            "settings": [asdict(one) for one in self.settings],
+            "surroundings": [asdict(one) for one in self.surroundings],
+            "interventions": [asdict(edit) for edit in self.edits],
+            "replicas": [asdict(group) for group in self.replicas],
+            "at": [_at_to_dict(at) for at in self.at],
+            "metrics": _table(self.metrics),
+            "cost": _table(self.cost),
+            "pictures": {"images": _pictures(self.by_images), "hours": _pictures(self.by_hours)},
+            "seeds": {"rule": RULE, "judged": [_judged_to_dict(judged) for judged in self.judged]},
+        }
 
 
 def compare(runs: Sequence[RunFacts]) -> Comparison:
@@ -140,3 +163,101 @@ def _unique(runs: Sequence[RunFacts]) -> list[RunFacts]:
         else run
         for run in runs
     ]
+
+
+# --- Plain values ---
+
+
+def run_to_dict(run: RunFacts) -> dict[str, Any]:
+    """What a run is and how far it came."""
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "id": run.id,
+        "recipe": run.recipe,
+        "status": run.status,
+        "seed": run.settings.get("train.seed"),
+        "step": run.step,
+        "steps": run.steps,
+        "images": run.record.images_seen,
+        "hours": run.record.hours_spent,
+        "finite_images": int(run.record.reach("images")),
+        "fate": run.fate,
+        "verdicts": list(run.verdicts),
+        "problems": list(run.problems),
+        "data_fingerprint": run.data.get("fingerprint"),
+    }
+
+
+def _at_to_dict(at: AtBudget) -> dict[str, Any]:
+    return {
+        "budget": asdict(at.budget),
+        "components": _table(at.components),
+        "total": _table(at.total),
+        "held_out": _table(at.held_out),
+        "evaluate": _table(at.measured),
+        "monitor": _table(at.monitored),
+        "bound": {**_table(at.bounds.table), "verdicts": [asdict(one) for one in at.bounds.verdicts]},
+    }
+
+
+def _table(table: NumberTable) -> dict[str, Any]:
+    columns = []
+    for column in table.columns:
+        rows = [asdict(row) for row in column.rows]
+        for row in rows:
+            del row["basis"]  # the column's
+        columns.append({"basis": dict(column.basis), "rows": rows})
+    return {"columns": columns, "apart": _apart(table.apart)}
+
+
+def _apart(reasons: Sequence[Apart]) -> list[dict[str, Any]]:
+    return [
+        {
+            "runs": list(own.runs),
+            "others": list(own.others),
+            "facts": [{"fact": fact, "here": here, "there": there} for fact, here, there in own.facts],
+        }
+        for own in reasons
+    ]
+
+
+def _pictures(pictures: Pictures) -> dict[str, Any]:
+    return {
+        "pairs": [
+            {"budget": asdict(pair.budget), "sheets": _sheets(pair), "without": list(pair.without)}
+            for pair in pictures.pairs
+        ],
+        "newest": [_sheets(pair) for pair in pictures.newest],
+        "apart": _apart(pictures.apart),
+        "samplers": _apart(pictures.samplers),
+    }
+
+
+def _sheets(pair: SideBySide) -> list[dict[str, Any]]:
+    return [
+        {
+            "run": chosen.run,
+            "step": chosen.sheet.step,
+            "path": str(chosen.sheet.path),
+            "images": chosen.images,
+            "hours": chosen.hours,
+            "share": chosen.share,
+        }
+        for chosen in pair.sheets
+    ]
+
+
+def _judged_to_dict(judged: Judged) -> dict[str, Any]:
+    numbers = [
+        {
+            "name": seeds.name,
+            "settings": [
+                {**asdict(spread), "mean": spread.mean, "deviation": spread.deviation}
+                for spread in seeds.spreads
+            ],
+            "contrasts": [asdict(contrast) for contrast in seeds.contrasts],
+        }
+        for seeds in judged.seeds
+    ]
+    return {"what": judged.what, "runs": list(judged.runs), "numbers": numbers}

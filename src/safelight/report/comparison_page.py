@@ -2,90 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from safelight.render.page import Block, Notes, Page, PageSection, TableBlock, Text, write_page
+from safelight.render.page import Block, Notes, Page, PageSection, Text, write_page
 from safelight.render.wording import count, number
 from safelight.report import drawings, tables
 from safelight.report.basis import NumberColumn, NumberTable
 from safelight.report.budget import MEDIAN, PARTS
 from safelight.report.comparison import AtBudget, Comparison, compare
-from safelight.report.comparison_json import plain
 from safelight.report.facts import RunFacts, gather
-from safelight.report.log import LogEntry, log
-from safelight.report.log_page import log_page
 from safelight.report.seeds import RULE
 from safelight.report.settings import SEED
-from safelight.store.directory import RunDirectory, names
+from safelight.store.directory import RunDirectory
 
 RAW_RULE = (
     "Raw components: before their weights, so that runs with different weights stay comparable (totals are "
     "shown only where all weights are the same); means over the last tenth of the budget ± their standard "
-    "error within the run (batch means), which knows nothing of other seeds. A lower adversarial loss is not "
-    "a better generator."
+    "error within the run (batch means), which excludes variation between seeds. A lower adversarial loss is "
+    "not a better generator."
 )
-
-
 ONE_SEED = (
-    "Every setting has one seed here, so the spread over seeds is unknown and no difference can be called "
-    "more than chance: safelight sweep RECIPE ... --seeds 3 measures it."
+    "Every setting has one seed here: the variation between seeds is unknown, and any difference may be "
+    "chance. Measure it with: safelight sweep RECIPE ... --seeds 3"
 )
-
-
 COST_RULE = (
     "Seconds inside steps: no sheets, checkpoints or evaluation. Ratios are of the median of "
     f"{PARTS} consecutive parts of each run, which a machine busy for less than half of it does not disturb."
 )
-
-
 METRIC_RULE = (
-    "Only numbers of the same extractor, n, reference, sampler and seed stand in one table. ± of a metric is "
-    "its spread over subsets of the same samples, which knows nothing of other seeds."
+    "A table holds numbers of the same extractor, n, reference, sampler and seed only. ± of a metric: spread "
+    "over subsets; excludes variation between seeds."
 )
-
-
 BOUND_RULE = (
     "bpd*: bits a pixel value of the evidence lower bound at its best sigma, of a density on [0, 1]; less is "
     "better. mse: of pixel values in [0, 1]. kl: nats an image. sigma: of the decoder, implied by the loss."
 )
-
-
 MONITOR_RULE = (
     "Few samples, beside as many real images. diversity, coverage, classes: shares of what real images have, "
     "1 is as good as they are. condition: how much an image changes with its condition, as a share of how "
     "images differ. colour: distance of the mean colours, less is better. copies: share of samples that are "
     "training images, past that of held-out ones."
 )
-
-
 NOTHING = "Fewer than two runs recorded anything, so there is no equal budget to compare at."
+ROLES = {
+    "training": "What is trained, and how",
+    "sampling": "How samples are drawn",
+    "watching": "What is looked at and kept; it changes no weight",
+}
 
 
 def page_of(comparison: Comparison, written: str = "", title: str = "") -> Page:
     """The comparison as a page."""
-    names = [run.name for run in comparison.runs]
+    sections = {
+        "Runs": _runs(comparison),
+        "Side by side": _pictures(comparison),
+        "What differs": _differences(comparison),
+        "More than chance?": _judged(comparison),
+        "Loss": _losses(comparison),
+        "What was learned": _learned(comparison),
+        "Held-out": _held_out(comparison),
+        "Metrics": _metrics(comparison),
+        "Health": _health(comparison),
+        "Cost": _cost(comparison),
+    }
     return Page(
         mark="comparison",
-        title=title or _title(names),
+        title=title or _title([run.name for run in comparison.runs]),
         summary=tables.settings_summary(comparison.settings),
-        key_figures=_key_figures(comparison),
+        key_figures=tuple(_key_figures(comparison)),
         written=written,
-        sections=(
-            PageSection("Runs", _runs(comparison)),
-            PageSection("Side by side", _pictures(comparison)),
-            PageSection("What differs", _differences(comparison)),
-            PageSection("More than chance?", _judged(comparison)),
-            PageSection("Loss", _losses(comparison)),
-            PageSection("What was learned", _learned(comparison)),
-            PageSection("Held-out", _held_out(comparison)),
-            PageSection("Metrics", _metrics(comparison)),
-            PageSection("Health", _health(comparison)),
-            PageSection("Cost", _cost(comparison)),
-        ),
+        sections=tuple(PageSection(heading, tuple(blocks)) for heading, blocks in sections.items()),
     )
 
 
@@ -95,237 +85,194 @@ def _title(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
-def _key_figures(comparison: Comparison) -> tuple[tuple[str, str], ...]:
-    found = [one for one in comparison.settings if one.role == "training" and one.key != SEED]
-    figures = [(str(len(comparison.runs)), "runs")]
+def _key_figures(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    yield str(len(comparison.runs)), "runs"
     if comparison.judged:
-        figures.append((str(len(comparison.replicas)), "settings, the rest are seeds"))
-    figures.append((str(len(found)), "training keys differ"))
+        yield str(len(comparison.replicas)), "settings, the rest are seeds"
+    differing = [one for one in comparison.settings if one.role == "training" and one.key != SEED]
+    yield str(len(differing)), "training keys differ"
     if comparison.at:
         budget = comparison.at[0].budget
-        all_of_them = len(budget.runs) == len(comparison.runs)
-        who = "all of them" if all_of_them else f"{len(budget.runs)} of them"
-        figures.append((count(round(budget.amount)), f"images seen by {who}"))
+        everybody = len(budget.runs) == len(comparison.runs)
+        who = "all of them" if everybody else f"{len(budget.runs)} of them"
+        yield count(round(budget.amount)), f"images seen by {who}"
     costs = [row.numbers[MEDIAN].value for column in comparison.cost.columns for row in column.rows]
     if len(comparison.cost.columns) == 1 and len(costs) > 1:
-        figures.append((f"{number(max(costs) / min(costs))} ×", "the slowest step against the fastest"))
-    return tuple(figures)
+        yield f"{number(max(costs) / min(costs))} ×", "the slowest step against the fastest"
 
 
-def _runs(comparison: Comparison) -> tuple[Block, ...]:
-    fates = tables.fates((*comparison.runs, *comparison.unreadable))
-    table = tables.runs_table(comparison)
-    return (TableBlock(table), *_notes(fates))
+def _runs(comparison: Comparison) -> Iterator[Block]:
+    yield tables.runs_table(comparison)
+    yield from _notes(tables.fates((*comparison.runs, *comparison.unreadable)))
 
 
-def _pictures(comparison: Comparison) -> tuple[Block, ...]:
+def _pictures(comparison: Comparison) -> list[Block]:
     runs = {run.name: run for run in comparison.runs}
+    by_images, by_hours = comparison.by_images, comparison.by_hours
     blocks: list[Block] = []
-    for place, pair in enumerate(comparison.by_images.pairs, start=1):
-        blocks += drawings.beside(pair, runs, f"images-{place}")
-    shown = [{(one.run, one.sheet.step) for one in pair.sheets} for pair in comparison.by_images.pairs]
-    for place, pair in enumerate(comparison.by_hours.pairs, start=1):
-        chosen = {(one.run, one.sheet.step) for one in pair.sheets}
-        if chosen in shown:
-            amount = drawings.amount_told("hours", pair.budget.amount)
-            names = ", ".join(pair.budget.runs)
-            blocks.append(Text(f"At {amount} ({names}) it is the same sheets that were drawn last."))
+    for place, pair in enumerate(by_images.pairs, start=1):
+        blocks += drawings.side_by_side_blocks(pair, runs, f"images-{place}")
+    shown = [{(own.run, own.sheet.step) for own in pair.sheets} for pair in by_images.pairs]
+    for place, pair in enumerate(by_hours.pairs, start=1):
+        if {(own.run, own.sheet.step) for own in pair.sheets} in shown:
+            amount = drawings.describe_amount("hours", pair.budget.amount)
+            blocks.append(Text(f"At {amount} ({', '.join(pair.budget.runs)}), the last sheets are the same."))
         else:
-            blocks += drawings.beside(pair, runs, f"hours-{place}")
-    for place, pair in enumerate(comparison.by_images.newest, start=1):
-        blocks += drawings.beside(pair, runs, f"newest-{place}")
-    reasons = dict.fromkeys(
-        (
-            *tables.apart_told(comparison.by_images.apart, "may not share a picture with"),
-            *tables.apart_told(comparison.by_hours.apart, "may not share a picture at equal hours with"),
-        )
-    )
-    samplers = tables.apart_told(comparison.by_images.samplers, "drawn otherwise than")
+            blocks += drawings.side_by_side_blocks(pair, runs, f"hours-{place}")
+    for place, pair in enumerate(by_images.newest, start=1):
+        blocks += drawings.side_by_side_blocks(pair, runs, f"newest-{place}")
     if not blocks:
-        blocks.append(Text("No two runs have sheets that may share a picture."))
-    return (*blocks, *_notes(_without_repeats(tuple(reasons))), *_notes(samplers))
-
-
-def _without_repeats(lines: tuple[str, ...]) -> tuple[str, ...]:
-    """Reasons against a picture hold at equal hours too: said once."""
-    plain = {line.replace(" at equal hours", "") for line in lines if " at equal hours" not in line}
-    return tuple(
-        line
-        for line in lines
-        if " at equal hours" not in line or line.replace(" at equal hours", "") not in plain
+        blocks.append(Text("No two runs have sheets of the same noises."))
+    reasons = tables.apart_lines(by_images.apart, "cannot be shown side by side with")
+    # What holds at equal images holds at equal hours too: it is said once.
+    hours = tables.apart_lines(
+        [own for own in by_hours.apart if own not in by_images.apart],
+        "cannot be shown side by side at equal hours with",
     )
+    samplers = tables.apart_lines(by_images.samplers, "sampled with other settings than")
+    return [*blocks, *_notes((*reasons, *hours)), *_notes(samplers)]
 
 
-def _differences(comparison: Comparison) -> tuple[Block, ...]:
+def _differences(comparison: Comparison) -> list[Block]:
     names = [run.name for run in comparison.runs]
     blocks: list[Block] = []
-    for role, title in (
-        ("training", "What is trained, and how"),
-        ("sampling", "How samples are drawn"),
-        ("watching", "What is looked at and kept; it changes no weight"),
-    ):
-        found = [one for one in comparison.settings if one.role == role]
-        if found:
-            blocks.append(TableBlock(tables.settings_table(found, names), title))
+    for role, title in ROLES.items():
+        if differing := [one for one in comparison.settings if one.role == role]:
+            blocks.append(tables.settings_table(differing, names, title))
     if not blocks:
         blocks.append(Text("The resolved recipes are the same."))
     if comparison.edits:
-        blocks.append(TableBlock(tables.edits_table(comparison.edits), "Interventions"))
+        blocks.append(tables.edits_table(comparison.edits))
     else:
         blocks.append(Text("No settings were changed during training."))
     if comparison.surroundings:
-        table = tables.settings_table(comparison.surroundings, names)
-        blocks.append(TableBlock(table, "Data, code and environment"))
-    return tuple(blocks)
+        blocks.append(tables.settings_table(comparison.surroundings, names, "Data, code and environment"))
+    return blocks
 
 
-def _losses(comparison: Comparison) -> tuple[Block, ...]:
+def _losses(comparison: Comparison) -> Iterator[Block]:
     if not comparison.at:
-        return (Text(NOTHING),)
-    runs = {run.name: run for run in comparison.runs}
-    groups = drawings.legends(comparison)
-    blocks: list[Block] = []
-    panels = [
-        panel
-        for column in comparison.at[-1].components.columns
-        for panel in drawings.curves(column.names, _of(runs, column), groups, "raw/", "images")
-    ]
+        yield Text(NOTHING)
+        return
     caption = "Raw components, smoothed; numbers that may not be compared are in panels of their own."
-    blocks += drawings.curves_drawing(panels, "images", "losses", caption)
+    yield from _curves(comparison, comparison.at[-1].components, "raw/", "losses", caption)
     for at in comparison.at:
-        blocks += _loss_tables(at)
-    blocks.append(Text(RAW_RULE, quiet=True))
+        comparable = len(at.total.columns) == 1
+        totals = {row.run: row.numbers["total"] for row in at.total.columns[0].rows} if comparable else None
+        for column in at.components.columns:
+            several = totals is not None and len(column.names) > 1
+            yield tables.column_table(column, f"At {_amount(at)}", totals if several else None)
+        lines = tables.apart_lines(at.components.apart), tables.notes_of(at.components.columns)
+        yield from _notes((*lines[0], *lines[1]))
+        yield from _notes(tables.total_lines(at.total.apart))
+    yield Text(RAW_RULE, quiet=True)
     if not comparison.judged:
-        blocks.append(Text(ONE_SEED, quiet=True))
-    return tuple(blocks)
+        yield Text(ONE_SEED, quiet=True)
 
 
-def _loss_tables(at: AtBudget) -> list[Block]:
-    """Components at one budget, and the totals where they mean the same."""
-    given = drawings.amount_told(at.budget.axis, at.budget.amount)
-    comparable = len(at.total.columns) == 1
-    totals = {row.run: row.numbers["total"] for row in at.total.columns[0].rows} if comparable else None
-    blocks: list[Block] = []
-    for column in at.components.columns:
-        several = totals is not None and len(column.names) > 1
-        table = tables.column_table(column, totals if several else None)
-        blocks.append(TableBlock(table, f"At {given}"))
-    blocks += _notes((*tables.apart_told(at.components.apart), *tables.notes_of(at.components.columns)))
-    return [*blocks, *_notes(tables.weights_told(at.total.apart))]
+def _held_out(comparison: Comparison) -> Iterator[Block]:
+    if comparison.at and comparison.at[-1].held_out.columns:
+        caption = "Losses on images never trained on."
+        yield from _curves(comparison, comparison.at[-1].held_out, "held_out/", "held-out", caption)
+        for at in comparison.at:
+            yield from _number_tables(at.held_out, f"Last measured within {_amount(at)}")
 
 
-def _held_out(comparison: Comparison) -> tuple[Block, ...]:
-    if not comparison.at or not comparison.at[-1].held_out.columns:
-        return ()
-    runs = {run.name: run for run in comparison.runs}
+def _curves(
+    comparison: Comparison, table: NumberTable, prefix: str, name: str, caption: str
+) -> tuple[Block, ...]:
     groups = drawings.legends(comparison)
     panels = [
         panel
-        for column in comparison.at[-1].held_out.columns
-        for panel in drawings.curves(column.names, _of(runs, column), groups, "held_out/", "images")
+        for column in table.columns
+        for panel in drawings.curves(column.names, _of(comparison, column), groups, prefix)
     ]
-    blocks: list[Block] = []
-    blocks += drawings.curves_drawing(panels, "images", "held-out", "Losses on images never trained on.")
-    for at in comparison.at:
-        given = drawings.amount_told(at.budget.axis, at.budget.amount)
-        blocks += _told(at.held_out, f"Last measured within {given}")
-    return tuple(blocks)
+    return drawings.curves_drawing(panels, name, caption)
 
 
-def _health(comparison: Comparison) -> tuple[Block, ...]:
+def _health(comparison: Comparison) -> Iterator[Block]:
     """Verdicts at the ends of the runs, and the numbers of the monitors at the largest equal budget."""
-    lines = tuple(
-        f"{run.name}: {', '.join(run.verdicts) or 'no verdict against it'}." for run in comparison.runs
-    )
-    blocks: list[Block] = [Notes(lines)]
+    lines = (f"{run.name}: {', '.join(run.verdicts) or 'no verdict against it'}." for run in comparison.runs)
+    yield Notes(tuple(lines))
     if comparison.at and comparison.at[0].monitored.columns:
         at = comparison.at[0]
-        given = drawings.amount_told(at.budget.axis, at.budget.amount)
-        blocks += _told(at.monitored, f"Watched samples, last measured within {given}")
-        blocks.append(Text(MONITOR_RULE, quiet=True))
-    return tuple(blocks)
+        yield from _number_tables(at.monitored, f"Watched samples, last measured within {_amount(at)}")
+        yield Text(MONITOR_RULE, quiet=True)
 
 
-def _learned(comparison: Comparison) -> tuple[Block, ...]:
+def _learned(comparison: Comparison) -> Iterator[Block]:
     """Variational autoencoders, at the largest equal budget."""
-    if not comparison.at or not comparison.at[0].bounds.told.columns:
-        return ()
-    at = comparison.at[0]
-    given = drawings.amount_told(at.budget.axis, at.budget.amount)
-    blocks: list[Block] = []
-    for verdict in at.bounds.verdicts:
-        blocks += _notes(verdict.words)
-    blocks += _told(at.bounds.told, f"Last measured within {given}")
-    runs = {run.name: run for run in comparison.runs}
-    for place, column in enumerate(at.bounds.told.columns, start=1):
-        blocks += drawings.reconstructions(_of(runs, column), f"reconstructions-{place}")
-    return (*blocks, Text(BOUND_RULE, quiet=True))
+    if comparison.at and comparison.at[0].bounds.table.columns:
+        at = comparison.at[0]
+        for verdict in at.bounds.verdicts:
+            yield from _notes(verdict.words)
+        yield from _number_tables(at.bounds.table, f"Last measured within {_amount(at)}")
+        for place, column in enumerate(at.bounds.table.columns, start=1):
+            yield from drawings.reconstructions(_of(comparison, column), f"reconstructions-{place}")
+        yield Text(BOUND_RULE, quiet=True)
 
 
-def _metrics(comparison: Comparison) -> tuple[Block, ...]:
-    blocks: list[Block] = []
-    blocks += _told(comparison.metrics, "Stored evaluations, the latest of each run and kind")
+def _metrics(comparison: Comparison) -> list[Block]:
+    title = "Stored evaluations, the latest of each run and kind"
+    blocks = list(_number_tables(comparison.metrics, title))
     for column in comparison.metrics.columns:
-        basis = tuple(f"{fact}: {value}" for fact, value in column.basis.items())
-        blocks.append(Text(f"{', '.join(column.runs)} measured with " + "; ".join(basis) + ".", quiet=True))
+        basis = "; ".join(f"{fact}: {value}" for fact, value in column.basis.items())
+        blocks.append(Text(f"{', '.join(column.runs)} measured with {basis}.", quiet=True))
     if comparison.at:
         at = comparison.at[0]
-        given = drawings.amount_told(at.budget.axis, at.budget.amount)
-        blocks += _told(at.measured, f"Measured while training, last within {given}")
+        blocks += _number_tables(at.measured, f"Measured while training, last within {_amount(at)}")
     if blocks:
-        blocks.append(Text(METRIC_RULE, quiet=True))
-    else:
-        blocks.append(Text("None of them was evaluated: safelight evaluate RUN measures one."))
-    return tuple(blocks)
+        return [*blocks, Text(METRIC_RULE, quiet=True)]
+    return [Text("No run was evaluated; measure one with: safelight evaluate RUN")]
 
 
-def _cost(comparison: Comparison) -> tuple[Block, ...]:
-    if not comparison.cost.columns:
-        return ()
-    blocks: list[Block] = [TableBlock(tables.cost_table(column)) for column in comparison.cost.columns]
-    blocks += _notes(tables.apart_told(comparison.cost.apart))
-    return (*blocks, Text(COST_RULE, quiet=True))
+def _cost(comparison: Comparison) -> Iterator[Block]:
+    if comparison.cost.columns:
+        yield from map(tables.cost_table, comparison.cost.columns)
+        yield from _notes(tables.apart_lines(comparison.cost.apart))
+        yield Text(COST_RULE, quiet=True)
 
 
-def _judged(comparison: Comparison) -> tuple[Block, ...]:
-    if not comparison.judged:
-        return ()
-    blocks: list[Block] = [TableBlock(tables.groups_table(comparison.replicas))]
-    for place, judged in enumerate(comparison.judged, start=1):
-        blocks += drawings.spreads_drawing(judged, f"seeds-{place}")
-        blocks.append(TableBlock(tables.seeds_table(judged), judged.what))
-    return (*blocks, Text(RULE, quiet=True))
+def _judged(comparison: Comparison) -> Iterator[Block]:
+    if comparison.judged:
+        yield tables.groups_table(comparison.replicas)
+        for place, judged in enumerate(comparison.judged, start=1):
+            yield from drawings.spreads_drawing(judged, f"seeds-{place}")
+            yield tables.seeds_table(judged)
+        yield Text(RULE, quiet=True)
 
 
-def _told(told: NumberTable, title: str) -> list[Block]:
-    blocks: list[Block] = [TableBlock(tables.column_table(column), title) for column in told.columns]
-    return [*blocks, *_notes((*tables.apart_told(told.apart), *tables.notes_of(told.columns)))]
+def _number_tables(table: NumberTable, title: str) -> Iterator[Block]:
+    for column in table.columns:
+        yield tables.column_table(column, title)
+    yield from _notes((*tables.apart_lines(table.apart), *tables.notes_of(table.columns)))
 
 
-def _of(runs: Mapping[str, RunFacts], column: NumberColumn) -> list[RunFacts]:
-    return [runs[name] for name in column.runs]
+def _amount(at: AtBudget) -> str:
+    return drawings.describe_amount(at.budget.axis, at.budget.amount)
+
+
+def _of(comparison: Comparison, column: NumberColumn) -> list[RunFacts]:
+    return [comparison.run(name) for name in column.runs]
 
 
 def _notes(lines: tuple[str, ...]) -> list[Block]:
     return [Notes(lines)] if lines else []
 
 
-# --- A comparison written down as NAME.md and NAME.html, and the log of a project as log.md and log.html ---
-
-
 @dataclass(frozen=True)
 class Written:
-    """A comparison, its page, and where that lies."""
+    """A comparison, its page, and where that was written."""
 
     comparison: Comparison
     page: Page
     markdown: Path
     html: Path
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For --json: the facts, and the files."""
         files = {"markdown": str(self.markdown), "html": str(self.html)}
-        return {**plain(self.comparison), "files": files}
+        return {**self.comparison.to_dict(), "files": files}
 
 
 def write_comparison(
@@ -341,19 +288,10 @@ def write_comparison(
     """
     known = called or {}
     comparison = compare([replace(gather(run), name=known.get(run.name, run.name)) for run in runs])
-    page = page_of(comparison, _now(), title)
+    page = page_of(comparison, now(), title)
     return Written(comparison, page, *write_page(out, name, page))
 
 
-def write_log(runs: Path, full: int) -> tuple[tuple[LogEntry, ...], Path, Path]:
-    """Write log.md and log.html into a runs directory; returns the entries, the newest first, and the paths.
-
-    full: how many of the newest are told in full. Raises UserError where the disk refuses.
-    """
-    entries = log([gather(RunDirectory(runs / name)) for name in names(runs)])
-    page = log_page(entries, runs.resolve().name, full, _now())
-    return entries, *write_page(runs, "log", page)
-
-
-def _now() -> str:
+def now() -> str:
+    """The time, as it is printed on a page."""
     return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip()

@@ -18,17 +18,17 @@ from safelight.report.comparison import Comparison, Judged
 from safelight.report.facts import Axis, RunFacts
 from safelight.report.pictures import Chosen, SideBySide
 
-HOUR = 3600
+HOUR = 3600  # seconds
 
 
-def amount_told(axis: Axis, amount: float) -> str:
+def describe_amount(axis: Axis, amount: float) -> str:
     """A budget in words: "64,000 images seen", "12 min 5 s in steps"."""
     return (
         f"{count(round(amount))} images seen" if axis == "images" else f"{duration(amount * HOUR)} in steps"
     )
 
 
-def beside(pair: SideBySide, runs: Mapping[str, RunFacts], name: str) -> tuple[Block, ...]:
+def side_by_side_blocks(pair: SideBySide, runs: Mapping[str, RunFacts], name: str) -> list[Block]:
     """Sheets side by side; those that cannot be read, or are of another shape, are named instead."""
     read: list[tuple[Chosen, Images]] = []
     notes = []
@@ -38,21 +38,19 @@ def beside(pair: SideBySide, runs: Mapping[str, RunFacts], name: str) -> tuple[B
         except UserError as error:
             notes.append(f"Not shown: {error}")
     alike = [(chosen, images) for chosen, images in read if images.shape[1:] == read[0][1].shape[1:]]
-    shown = {chosen.run for chosen, _ in alike}
     notes += [
         f"Not shown: {chosen.run}, whose images are {'×'.join(map(str, images.shape[1:]))}"
         for chosen, images in read
-        if chosen.run not in shown
+        if images.shape[1:] != read[0][1].shape[1:]
     ]
     notes += [f"{run} drew no sheet by then." for run in pair.without]
     blocks: list[Block] = []
     if len(alike) > 1:
         first = runs[alike[0][0].run]
-        picture = side_by_side(
-            [(chosen.run, images) for chosen, images in alike], conditions(first), prompts(first)
-        )
+        labelled = [(chosen.run, images) for chosen, images in alike]
+        picture = side_by_side(labelled, conditions(first), prompts(first))
         blocks.append(Drawing(name, _caption(pair, [chosen for chosen, _ in alike]), picture))
-    return (*blocks, *([Notes(tuple(notes))] if notes else []))
+    return [*blocks, *([Notes(tuple(notes))] if notes else [])]
 
 
 def reconstructions(runs: Sequence[RunFacts], name: str) -> tuple[Block, ...]:
@@ -70,10 +68,9 @@ def curves(
     runs: Sequence[RunFacts],
     groups: Mapping[str, tuple[int, str]],
     prefix: str,
-    axis: Axis,
     leading: bool = False,
 ) -> list[LinePanel]:
-    """A panel for every number: the course of each run, smoothed if it is a training loss.
+    """A panel for every number against images seen: each run's course, smoothed if it is a training loss.
 
     names: of columns, without their prefix. groups: for each run the place of its setting, which decides
     its colour, and what the legend calls that. leading: the first run decides the scale.
@@ -83,15 +80,15 @@ def curves(
         lines = []
         labelled: set[int] = set()
         for run in runs:
-            own = run.record.columns.get(f"{prefix}{name}")
-            finite = np.isfinite(own.values) if own else np.zeros(0, bool)
-            if own is None or not finite.any():
+            column = run.record.columns.get(f"{prefix}{name}")
+            finite = np.isfinite(column.values) if column else np.zeros(0, bool)
+            if column is None or not finite.any():
                 continue
-            rows, values = own.rows[finite], own.values[finite]
+            rows, values = column.rows[finite], column.values[finite]
             if prefix == "raw/":
                 values = smooth(rows, values, default_half_life(rows))
-            x = run.record.along(axis)[rows] / (1000 if axis == "images" else 1)
             group, label = groups[run.name]
+            x = run.record.along("images")[rows] / 1000
             lines.append(Line(run.name, x, values, group, "" if group in labelled else label))
             labelled.add(group)
         if lines:
@@ -99,78 +96,66 @@ def curves(
     return panels
 
 
-def curves_drawing(panels: Sequence[LinePanel], axis: Axis, name: str, what: str) -> tuple[Block, ...]:
+def curves_drawing(panels: Sequence[LinePanel], name: str, caption: str) -> tuple[Block, ...]:
     """The panels as one figure; nothing for none."""
-    if not panels:
-        return ()
-    figure = lines_figure(panels, "thousand images seen" if axis == "images" else "hours in steps")
-    return (Drawing(name, what, figure),)
+    return (Drawing(name, caption, lines_figure(panels, "thousand images seen")),) if panels else ()
 
 
 def spreads_drawing(judged: Judged, name: str) -> tuple[Block, ...]:
     """Seeds, means and bands of every number."""
     panels = []
     for seeds in judged.seeds:
-        bands = {one.label: (one.band, one.verdict) for one in seeds.contrasts}
+        bands = {contrast.label: (contrast.band, contrast.verdict) for contrast in seeds.contrasts}
         rows = tuple(
-            SpreadRow(
-                spread.label,
-                spread.values,
-                spread.mean,
-                bands.get(spread.label, (float("nan"), ""))[0],
-                bands.get(spread.label, (0.0, ""))[1],
-            )
+            SpreadRow(spread.label, spread.values, spread.mean, *bands.get(spread.label, (np.nan, "")))
             for spread in seeds.spreads
             if spread.values
         )
         if rows:
             panels.append(SpreadPanel(seeds.name, rows))
-    if not panels:
-        return ()
-    return (Drawing(name, f"{judged.what}: every seed.", spreads_figure(panels)),)
+    return (Drawing(name, f"{judged.what}: every seed.", spreads_figure(panels)),) if panels else ()
 
 
 def legends(comparison: Comparison) -> dict[str, tuple[int, str]]:
     """For each run the place of its setting, and what a legend calls that."""
-    found: dict[str, tuple[int, str]] = {}
+    legend: dict[str, tuple[int, str]] = {}
     for place, group in enumerate(comparison.replicas):
         alone = len(group.runs) == 1
         label = group.runs[0] if alone else f"{group.label} ({len(group.runs)} seeds)"
-        found |= dict.fromkeys(group.runs, (place, label))
-    return found
+        legend |= dict.fromkeys(group.runs, (place, label))
+    return legend
 
 
 def _caption(pair: SideBySide, chosen: Sequence[Chosen]) -> str:
     if pair.newest:
-        told = "; ".join(
-            f"{one.run} after step {count(one.sheet.step)}, {amount_told('images', one.images)}"
-            for one in chosen
+        each = "; ".join(
+            f"{own.run} after step {count(own.sheet.step)}, {describe_amount('images', own.images)}"
+            for own in chosen
         )
         return (
-            f"The newest sheets, after different amounts of training: {told}. A run a row, the same noises."
+            f"The newest sheets, after different amounts of training: {each}. A run a row, the same noises."
         )
     axis, amount = pair.budget.axis, pair.budget.amount
-    words = f"At {amount_told(axis, amount)}: the same noises and conditions in every column, a run a row."
-    exact = all(one.share > 0.999 for one in chosen)
-    if exact and axis == "images" and len({one.sheet.step for one in chosen}) == 1:
-        return f"{words} After step {count(chosen[0].sheet.step)} of each."
-    if exact and axis == "images":
-        return (
-            f"{words} After step " + ", ".join(f"{count(one.sheet.step)} ({one.run})" for one in chosen) + "."
-        )
-    told = ", ".join(
-        f"{one.run} step {count(one.sheet.step)}, "
-        f"{amount_told(axis, one.images if axis == 'images' else one.hours)}"
-        f" ({one.share:.0%})"
-        for one in chosen
+    words = (
+        f"At {describe_amount(axis, amount)}: the same noises and conditions in every column, a run a row."
     )
-    return f"{words} The last sheet drawn within that: {told}."
+    if axis == "images" and all(own.share > 0.999 for own in chosen):
+        if len({own.sheet.step for own in chosen}) == 1:
+            return f"{words} After step {count(chosen[0].sheet.step)} of each."
+        steps = ", ".join(f"{count(own.sheet.step)} ({own.run})" for own in chosen)
+        return f"{words} After step {steps}."
+    each = ", ".join(
+        f"{own.run} step {count(own.sheet.step)}, "
+        f"{describe_amount(axis, own.images if axis == 'images' else own.hours)} ({own.share:.0%})"
+        for own in chosen
+    )
+    return f"{words} The last sheet drawn within that: {each}."
 
 
 def prompts(run: RunFacts) -> tuple[str, ...]:
-    """The texts whose samples a run's sheets show, in their order; none where it is told none."""
-    told = run.settings_at(run.step).get("watch.prompts") or ()
-    return tuple(map(str, told)) if "text" in run.data.get("conditions", {}) else ()
+    """The texts whose samples a run's sheets show, in their order; none where it has none."""
+    texts = run.settings_at(run.step).get("watch.prompts") or ()
+    return tuple(map(str, texts)) if "text" in run.data.get("conditions", {}) else ()
 
 
 def conditions(run: RunFacts) -> tuple[str, ...]:

@@ -1,35 +1,36 @@
-"""A run read from its directory for comparing: settings, interventions, record, sheets, measurements.
+"""A run as reports, comparisons and the log see it, read from its directory once.
 
-Nothing here fails because of one bad run: what cannot be read is said in `problems`.
+A damaged run never stops the reading: what cannot be read is named in `problems`.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from safelight.config import UserError, flatten, override
 from safelight.evaluate.evaluation import Evaluation
-from safelight.render.figures import LearningRate
-from safelight.render.sheet import Picture
-from safelight.render.trends import History, Series, Steps
-from safelight.store import listing, results
+from safelight.render.trends import Series, Steps
+from safelight.store import checkpoint_files, listing, results
 from safelight.store.directory import RunDirectory, require_plain
 from safelight.store.info import Parent
-from safelight.store.journal import Intervention, changes_at
+from safelight.store.journal import Intervention, Journal, JournalEntry, changes_at
 from safelight.store.listing import Status, summary
 
-# --- Metrics that `safelight evaluate` stored with a run, each with what it needs to be trusted ---
+Axis = Literal["images", "hours"]  # what runs can be given equally much of
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One metric of one evaluation of a run."""
+    """One metric of one stored evaluation, with what it needs to be trusted."""
 
     name: str  # "FD-classifier", "KID-classifier", "coverage"
     value: float
@@ -37,30 +38,7 @@ class Measured:
     basis: Mapping[str, str]  # what it was measured with: extractor and hash, n, reference, sampler, ...
     floor: float = math.nan  # the same metric, real images against real images
     spread: float = math.nan  # standard deviation over subsets, of a metric that has one
-
-
-def read_measured(run: Path) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
-    """The stored evaluations of a run, by step, and a line for each that cannot be read."""
-    stored, problems = results.read_all(run)
-    found: list[Measured] = []
-    for plain in stored:
-        try:
-            own = Evaluation.of(plain)
-        except (AttributeError, LookupError, TypeError) as error:
-            problems.append(f"{run / results.FOLDER}: an evaluation is not of this version ({error!r})")
-            continue
-        found += [
-            Measured(name, one.value, own.step, own.basis, _known(one.floor), _known(one.spread))
-            for name, one in own.results.items()
-        ]
-    return tuple(sorted(found, key=lambda one: one.step)), tuple(problems)
-
-
-def _known(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-Axis = Literal["images", "hours"]  # what runs can be given equally much of
+    provenance: str = ""  # the basis, and the images of the floor, in one line
 
 
 @dataclass(frozen=True)
@@ -73,13 +51,26 @@ class RecordedColumn:
 
 @dataclass(frozen=True)
 class MetricsRecord:
-    """What a run recorded, a row a step."""
+    """What a run recorded, a row a step; a fork's begins with the rows of its parents."""
 
     steps: Steps  # (N,) steps behind the run
     images: Steps  # (N,) seen
-    hours: Series  # (N,) spent inside steps: no sheets, no checkpoints, no evaluation
+    seconds: Series  # (N,) inside the step: no sheets, no checkpoints, no evaluation; 0 in inherited rows
     columns: Mapping[str, RecordedColumn] = field(default_factory=dict)
-    inherited: int = 0  # rows at the beginning that are of the run it was forked from; they took it no hours
+    inherited: int = 0  # rows at the beginning that are of the run it was forked from
+
+    @cached_property
+    def hours(self) -> Series:
+        """(N,) spent inside steps so far."""
+        return np.cumsum(self.seconds) / 3600
+
+    @property
+    def images_seen(self) -> int:
+        return int(self.images[-1]) if len(self.images) else 0
+
+    @property
+    def hours_spent(self) -> float:
+        return float(self.hours[-1]) if len(self.hours) else 0.0
 
     def along(self, axis: Axis) -> Series:
         """(N,) images seen, or hours."""
@@ -89,20 +80,18 @@ class MetricsRecord:
     def sound(self) -> int:
         """Rows before the total stopped being finite for good; all of them in a sound run."""
         total = self.columns.get("total")
-        if total is None:
-            return 0
-        finite = np.flatnonzero(np.isfinite(total.values))
-        return int(total.rows[finite[-1]]) + 1 if len(finite) else 0
+        finite = np.flatnonzero(np.isfinite(total.values)) if total else ()
+        return int(total.rows[finite[-1]]) + 1 if total and len(finite) else 0
 
     def reach(self, axis: Axis) -> float:
         """How far the run came while its loss was finite; 0 where it recorded nothing."""
         return float(self.along(axis)[self.sound - 1]) if self.sound else 0.0
 
     @property
-    def skipped(self) -> int:
-        """Steps of which a gradient was not finite, so that the weights were left alone."""
+    def skipped(self) -> list[int]:
+        """Rows of steps whose gradient was not finite, so that the weights were left alone."""
         norms = [column for name, column in self.columns.items() if name.startswith("grad_norm/")]
-        return len({row for one in norms for row in one.rows[~np.isfinite(one.values)].tolist()})
+        return sorted({row for norm in norms for row in norm.rows[~np.isfinite(norm.values)].tolist()})
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -122,6 +111,19 @@ class Sheet:
 
 
 @dataclass(frozen=True)
+class SessionFacts:
+    """One start of the trainer, until it ended."""
+
+    started: str  # date and time, as it should be printed
+    first_step: int
+    last_step: int  # exclusive: steps first_step .. last_step - 1 were done
+    seconds: float  # wall time
+    training_seconds: float  # of which inside steps
+    ended: str = ""  # "finished", "stopped", "killed"
+    environment: Mapping[str, Any] = field(default_factory=dict)  # host, torch, device, precision, ...
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """One run, as far as it can be read."""
 
@@ -135,19 +137,22 @@ class RunFacts:
     steps: int = 0  # planned
     tree: Mapping[str, Any] = field(default_factory=dict)  # the resolved recipe, before interventions
     interventions: tuple[Intervention, ...] = ()
+    journal: Journal = field(default_factory=lambda: Journal(Path(), ()))
     data: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, Any] = field(default_factory=dict)
-    environments: tuple[Mapping[str, Any], ...] = ()  # of each session; host among them
+    sessions: tuple[SessionFacts, ...] = ()
     parent: Parent | None = None
     parent_name: str = ""  # where it is beside the run
     verdicts: tuple[str, ...] = ()  # of the monitors, in force at the end
     record: MetricsRecord = field(default_factory=lambda: record_of(()))
     sheets: tuple[Sheet, ...] = ()
+    panels: tuple[Sheet, ...] = ()  # the family's figures: STEP-NAME.png
     measured: tuple[Measured, ...] = ()
+    best: tuple[int, str] | None = None  # step that samples were best at, and by what
     problems: tuple[str, ...] = ()  # what could not be read, and why
     readable: bool = True  # False: nothing but its name is known
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Dotted keys of the resolved recipe, before interventions."""
         return flatten(self.tree)
@@ -159,6 +164,28 @@ class RunFacts:
     @property
     def batch_size(self) -> int:
         return int(self.settings.get("train.batch_size", 1))
+
+    @property
+    def dataset_size(self) -> int:
+        """Images in the training set; 0 where that is not recorded."""
+        return int(self.data.get("train", 0))
+
+    @property
+    def images_seen(self) -> int:
+        """Training images shown to the networks, repetitions counted."""
+        return self.step * self.batch_size
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all sessions."""
+        return sum(session.seconds for session in self.sessions)
+
+    @property
+    def seconds_per_kimg(self) -> float | None:
+        """Training seconds per thousand images, repeated steps included; None before the first step."""
+        steps = sum(session.last_step - session.first_step for session in self.sessions)
+        training = sum(session.training_seconds for session in self.sessions)
+        return training / (steps * self.batch_size) * 1000 if steps > 0 else None
 
     @property
     def fate(self) -> str:
@@ -174,12 +201,12 @@ class RunFacts:
             first = int(record.steps[record.sound])
             words.append(f"its loss is not finite from step {first:,} on")
         if record.skipped:
-            words.append(f"{record.skipped:,} steps were skipped: a gradient was not finite")
+            words.append(f"{len(record.skipped):,} steps were skipped: a gradient was not finite")
         return "; ".join(words)
 
 
 def gather(directory: RunDirectory) -> RunFacts:
-    """Everything of a run that comparing needs. Never raises for a damaged run, but says so."""
+    """Everything that pages say of a run. Never raises for a damaged one, but names what is damaged."""
     try:
         return _gather(directory)
     except UserError as error:
@@ -197,14 +224,19 @@ def _gather(directory: RunDirectory) -> RunFacts:
     info, journal = directory.info(), directory.journal()
     problems: list[str] = []
     interventions: Sequence[Intervention] = ()
+    best = None
     try:
         interventions = journal.interventions
     except UserError as error:
         problems.append(str(error))
+    try:
+        best = checkpoint_files.read_pins(directory.path).get(checkpoint_files.BEST)
+    except UserError as error:
+        problems.append(str(error))
     measured, unread = read_measured(directory.path)
-    sessions = journal.of_kind("session")
     lines, parent = listing.recorded(directory), listing.parent_of(directory)
     begun = info.parent.step if info.parent else 0
+    record = record_of(lines, sum(int(line["step"]) < begun for line in lines))
     return RunFacts(
         name=directory.name,
         path=directory.path,
@@ -216,144 +248,86 @@ def _gather(directory: RunDirectory) -> RunFacts:
         steps=int(short.steps),
         tree=directory.recipe_tree(),
         interventions=tuple(interventions),
+        journal=journal,
         data=info.facts.data,
         code=info.facts.code,
-        environments=tuple(
-            {"host": one.fields.get("host", ""), **one.fields.get("environment", {})} for one in sessions
-        ),
+        sessions=_sessions(journal, record, short.step),
         parent=info.parent,
         parent_name=parent.name if parent else "",
         verdicts=tuple(listing.verdicts(directory)),
-        record=record_of(lines, sum(int(line["step"]) < begun for line in lines)),
-        sheets=tuple(
-            Sheet(int(path.stem), path)
-            for path in sorted(directory.sheets.glob("*.png"))
-            if path.stem.isdecimal()
-        ),
+        record=record,
+        sheets=_numbered(directory.sheets, r"[0-9]{1,15}"),
+        panels=_numbered(directory.panels, r"[0-9]{1,15}-.+"),
         measured=measured,
+        best=(best.step, best.why) if best else None,
         problems=(*problems, *unread),
     )
 
 
+def read_measured(run: Path) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
+    """The stored evaluations of a run, by step, and a line for each that cannot be read."""
+    stored, problems = results.read_all(run)
+    measured: list[Measured] = []
+    for fields in stored:
+        try:
+            made = Evaluation.of(fields)
+            for name, result in made.results.items():
+                floor, spread = (math.nan if own is None else own for own in (result.floor, result.spread))
+                measured.append(Measured(name, result.value, made.step, made.basis, floor, spread, made.told))
+        except (AttributeError, LookupError, TypeError, UserError) as error:
+            problems.append(
+                f"{run / results.FOLDER}: an evaluation is not of this version ({error!r}); evaluate again"
+            )
+    return tuple(sorted(measured, key=lambda metric: metric.step)), tuple(problems)
+
+
 def record_of(lines: Sequence[Mapping[str, Any]], inherited: int = 0) -> MetricsRecord:
     """The rows of a run's metrics, as they stand on disk, in columns. inherited: of them, from its parent."""
-    names = dict.fromkeys(name for line in lines for name in line)
     columns = {}
-    for name in names:
-        if name in ("step", "images", "seconds", "fingerprint"):
-            continue
-        own = [(row, float(line[name])) for row, line in enumerate(lines) if name in line]
-        rows, values = zip(*own, strict=True)
-        columns[name] = RecordedColumn(np.array(rows, np.int64), np.array(values, np.float64))
+    for name in dict.fromkeys(name for line in lines for name in line):
+        if name not in ("step", "images", "seconds", "fingerprint"):
+            rows = [row for row, line in enumerate(lines) if name in line]
+            values = [float(lines[row][name]) for row in rows]
+            columns[name] = RecordedColumn(np.array(rows, np.int64), np.array(values, np.float64))
     seconds = [0.0 if row < inherited else float(line["seconds"]) for row, line in enumerate(lines)]
     return MetricsRecord(
         steps=np.array([line["step"] + 1 for line in lines], np.int64),
         images=np.array([line["images"] for line in lines], np.int64),
-        hours=np.cumsum([value if math.isfinite(value) else 0.0 for value in seconds]) / 3600,
+        seconds=np.array([value if math.isfinite(value) else 0.0 for value in seconds], np.float64),
         columns=columns,
         inherited=inherited,
     )
 
 
-# --- What a report is made of: plain facts, gathered by the session and handed over in one piece ---
+def _sessions(journal: Journal, record: MetricsRecord, done: int) -> tuple[SessionFacts, ...]:
+    """Every start of the trainer. One without an end was killed; its time is that of its last entry."""
+    starts = journal.of_kind("session")
+    firsts = [int(start.fields["step"]) for start in starts]
+    sessions = []
+    for start, first, following in zip(starts, firsts, [*firsts, done][1:], strict=True):
+        entries = [entry for entry in journal.entries if entry.session == start.session]
+        end = next(
+            (entry for entry in entries[::-1] if entry.kind == "end"), None
+        )  # what comes later: a fork
+        last = int(end.fields["step"]) if end else max(first, following)
+        training = float(record.seconds[(record.steps > first) & (record.steps <= last)].sum())
+        environment = {"host": start.fields.get("host", ""), **start.fields.get("environment", {})}
+        wall = max(_seconds(start, end or entries[-1]), training)
+        ended = str(end.fields["status"]) if end else "killed"
+        sessions.append(SessionFacts(date(start.time), first, last, wall, training, ended, environment))
+    return tuple(sessions)
 
 
-@dataclass(frozen=True)
-class SessionFacts:
-    """One start of the trainer, until it ended."""
-
-    started: str  # date and time, as it should be printed
-    first_step: int
-    last_step: int  # exclusive: steps first_step .. last_step - 1 were done
-    seconds: float  # wall time of the session
-    training_seconds: float  # of which inside steps: no sheets, checkpoints, evaluation
-    ended: str = ""  # "finished", "stopped", "killed"
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    # machine, torch, device, precision, memory format, ...: any names, printed in this order
+def _seconds(start: JournalEntry, end: JournalEntry) -> float:
+    return (datetime.fromisoformat(end.time) - datetime.fromisoformat(start.time)).total_seconds()
 
 
-@dataclass(frozen=True)
-class SheetFile:
-    """A contact sheet saved while the run trained; every sheet shows the same fixed noises."""
-
-    step: int
-    path: PurePosixPath  # relative to the run's directory
+def date(time: str) -> str:
+    """A time of the journal, as it should be printed."""
+    return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M %Z").strip()
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """A metric with what it needs to be trusted."""
-
-    name: str  # "FD-classifier", "KID"
-    value: float
-    provenance: str  # extractor and its hash, n, reference split, resize rule, sampler, seed
-    step: int | None = None
-    floor: float | None = None  # the same metric, real images against real images
-    spread: float | None = None  # standard deviation of the value, of a metric that knows it
-
-
-@dataclass(frozen=True)
-class Reproduce:
-    """How to make this run again, and how to know that it is the same."""
-
-    commands: tuple[str, ...] = ()  # in order, exactly as typed
-    seed: int | None = None
-    data_fingerprint: str = ""
-    weights_digest: str = ""  # of a checkpoint
-    weights_step: int | None = None  # the step of that checkpoint
-    code_version: str = ""
-    replay: str = ""  # what reaching any other step takes
-
-
-@dataclass(frozen=True)
-class ReportFacts:
-    """Everything a report says. Whatever is empty is left out of it, or said to be missing."""
-
-    name: str
-    summary: str = ""  # one sentence: what was trained on what
-    written: str = ""  # date of the report
-    verdict: tuple[str, ...] = ()  # where the run stands and what is to be known of it, a sentence each
-    unmeasured: tuple[str, ...] = ()  # what nothing can be said of, and what would measure it
-    recipe: Mapping[str, Any] = field(default_factory=dict)  # resolved, nested by section
-    step: int = 0  # steps done
-    planned_steps: int | None = None
-    history: History = field(default_factory=History)
-    sessions: tuple[SessionFacts, ...] = ()
-    skipped_steps: tuple[int, ...] = ()  # not applied because a gradient was not finite
-    sheets: tuple[SheetFile, ...] = ()
-    samples: tuple[Picture, ...] = ()
-    panels: tuple[Picture, ...] = ()
-    measurements: tuple[Measurement, ...] = ()
-    rate: LearningRate | None = None  # of a variational autoencoder
-    best: str = ""  # which step samples were best at, and by what, in a sentence
-    remarks: tuple[str, ...] = ()  # of pre-flight checks and monitors, one sentence each
-    reproduce: Reproduce = field(default_factory=Reproduce)
-
-    @property
-    def images_seen(self) -> int:
-        """Training images shown to the networks, repetitions counted."""
-        return self.step * self.history.batch_size
-
-    @property
-    def epochs(self) -> float | None:
-        """Times the data was gone through; None where its size is not known."""
-        size = self.history.dataset_size
-        return self.images_seen / size if size else None
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all sessions."""
-        return sum(session.seconds for session in self.sessions)
-
-    @property
-    def seconds_per_kimg(self) -> float | None:
-        """Training seconds per thousand images, over all sessions, repeated steps included.
-
-        None where no session recorded a step.
-        """
-        steps = sum(session.last_step - session.first_step for session in self.sessions)
-        if steps <= 0:
-            return None
-        training = sum(session.training_seconds for session in self.sessions)
-        return training / (steps * self.history.batch_size) * 1000
+def _numbered(folder: Path, pattern: str) -> tuple[Sheet, ...]:
+    """The pictures of a folder that are named after their step, in their order."""
+    paths = sorted(path for path in folder.glob("*.png") if re.fullmatch(pattern, path.stem))
+    return tuple(Sheet(int(path.stem.partition("-")[0]), path) for path in paths)

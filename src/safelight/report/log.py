@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from safelight.report import numbers
 from safelight.report.basis import Number, NumberColumn, NumberRow, NumberTable
 from safelight.report.budget import MEAN, Budget
 from safelight.report.budget import cost as cost_of
-from safelight.report.comparison import Comparison, compare
+from safelight.report.comparison import Comparison, compare, run_to_dict
 from safelight.report.facts import RunFacts
 from safelight.report.settings import SettingDifference, SettingEdit
 from safelight.report.vae import bounds
@@ -49,6 +49,19 @@ class LogEntry:
     def comparable(self) -> bool:
         """Whether its losses may be drawn in one panel with those of the other run."""
         return any(value.before is not None for value in self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for --json."""
+        return {
+            **run_to_dict(self.run),
+            "against": self.before.name if self.before else None,
+            "relation": self.relation,
+            "changes": [asdict(one) for one in self.changes],
+            "interventions": [asdict(edit) for edit in self.edits],
+            "equal_images": self.equal_images,
+            "values": [asdict(value) for value in self.values],
+            "seconds_per_kimg": self.seconds_per_kimg,
+        }
 
 
 def log(runs: Sequence[RunFacts]) -> tuple[LogEntry, ...]:
@@ -101,9 +114,9 @@ def _values(run: RunFacts, before: RunFacts | None, found: Comparison) -> Iterat
         return
     end = Budget("images", reach, (run.name,))
     at = found.at[0] if found.at else None
-    learned = bounds([run], end).told
+    learned = bounds([run], end).table
     if learned.columns:  # of a variational autoencoder: held out, and on a basis free of its weights
-        beside = _beside(learned.columns[0].rows[0], before, at.bounds.told if at else NumberTable())
+        beside = _beside(learned.columns[0].rows[0], before, at.bounds.table if at else NumberTable())
         yield from (replace(value, name=f"held-out {value.name}") for value in beside)
     yield from _beside(numbers.components(run, end), before, at.components if at else NumberTable())
     if not learned.columns:
@@ -116,16 +129,16 @@ def _values(run: RunFacts, before: RunFacts | None, found: Comparison) -> Iterat
         yield from _beside(own, before, at.measured if at else NumberTable())
 
 
-def _beside(end: NumberRow, before: RunFacts | None, told: NumberTable) -> Iterator[Value]:
+def _beside(end: NumberRow, before: RunFacts | None, table: NumberTable) -> Iterator[Value]:
     """The numbers of a row, each with what stands in one column with it."""
     for name, number in end.numbers.items():
-        own = [column for column in told.columns if end.run in column.runs and name in column.names]
+        own = [column for column in table.columns if end.run in column.runs and name in column.names]
         rows = {row.run: row for row in own[0].rows} if own else {}
         now, then = rows.get(end.run), rows.get(before.name) if before else None
         other = then.numbers.get(name) if then else None
         why = ""
-        if before and other is None and any(_has(column, before.name, name) for column in told.columns):
-            why = next((", ".join(one[0] for one in apart.facts) for apart in told.apart), "")
+        if before and other is None and any(_has(column, before.name, name) for column in table.columns):
+            why = next((", ".join(one[0] for one in apart.facts) for apart in table.apart), "")
         images = now.images if now else 0, then.images if then else 0
         yield Value(name, number, now.numbers.get(name) if now else None, other, why, images)
 

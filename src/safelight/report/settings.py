@@ -69,10 +69,10 @@ def surroundings(runs: Sequence[RunFacts]) -> tuple[SettingDifference, ...]:
     facts = {}
     for run in runs:
         data = {name: run.data.get(name) for name in ("name", "fingerprint", "train", "held_out", "shape")}
-        last = run.environments[-1] if run.environments else {}
+        last = run.sessions[-1].environment if run.sessions else {}
         own = {"data": data, "code": run.code} | ({"environment": last} if last else {})
         facts[run.name] = flatten(own)
-    begun = {run.name for run in runs if run.environments}  # of the others nothing is known to differ
+    begun = {run.name for run in runs if run.sessions}  # of the others nothing is known to differ
     return tuple(
         one
         for one in _differing(facts)

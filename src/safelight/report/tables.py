@@ -1,29 +1,23 @@
-"""Facts of a comparison as tables of words."""
+"""Facts of a comparison as tables and sentences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from safelight.render.page import ReportTable
 from safelight.render.wording import count, duration, number, percent, plural, with_error
-from safelight.report.basis import Apart, Number, NumberColumn, NumberRow
-from safelight.report.budget import MEAN, MEDIAN
+from safelight.report.basis import Apart, Number, NumberColumn
+from safelight.report.budget import MEAN, MEDIAN, PARTS
 from safelight.report.comparison import Comparison, Judged
 from safelight.report.facts import RunFacts
-from safelight.report.seeds import Contrast, Seeds
+from safelight.report.seeds import Contrast
 from safelight.report.settings import Replicas, SettingDifference, SettingEdit
 
-HOUR = 3600
-
-
+HOUR = 3600  # seconds
 BESIDE = 2  # numbers of a table that are each followed by their difference from the first run
-
-
 WIDEST = 9  # numbers side by side: a page has room for no more, so that of more each has a row
-
-
 UNEQUAL = 0.05  # share of images seen by which measurements are called unequal
 
 
@@ -32,36 +26,36 @@ def runs_table(comparison: Comparison) -> ReportTable:
     renamed = any(run.name != run.path.name for run in comparison.runs)
     rows = []
     for run in comparison.runs:
-        record = run.record
-        images = int(record.images[-1]) if len(record.images) else 0
-        hours = float(record.hours[-1]) if len(record.hours) else 0.0
-        steps = f"{count(run.step)} of {count(run.steps)}"
-        made = (run.recipe, str(run.settings.get("train.seed", "–")), run.status, steps, count(images))
         where = [run.path.name] if renamed else []
-        rows.append((run.name, *where, *made, duration(hours * HOUR) if hours else "–"))
+        made = (run.recipe, str(run.settings.get("train.seed", "–")), run.status)
+        steps, hours = f"{count(run.step)} of {count(run.steps)}", run.record.hours_spent
+        reached = (steps, count(run.record.images_seen), duration(hours * HOUR) if hours else "–")
+        rows.append((run.name, *where, *made, *reached))
     head = ("run", *(["directory"] if renamed else []), "recipe", "seed", "status")
     return ReportTable((*head, "steps", "images seen", "time in steps"), tuple(rows), len(head))
 
 
-def settings_table(found: Sequence[SettingDifference], runs: Sequence[str]) -> ReportTable:
+def settings_table(
+    differences: Sequence[SettingDifference], runs: Sequence[str], title: str = ""
+) -> ReportTable:
     """Keys that differ: the longer side goes down."""
-    if len(found) >= len(runs):
-        return ReportTable(
-            ("key", *runs), tuple((one.key, *(one.values[run] for run in runs)) for one in found)
-        )
-    rows = tuple((run, *(one.values[run] for one in found)) for run in runs)
-    return ReportTable(("run", *(one.key for one in found)), rows)
+    if len(differences) >= len(runs):
+        by_key = tuple((one.key, *(one.values[run] for run in runs)) for one in differences)
+        return ReportTable(("key", *runs), by_key, title=title)
+    by_run = tuple((run, *(one.values[run] for one in differences)) for run in runs)
+    return ReportTable(("run", *(one.key for one in differences)), by_run, title=title)
 
 
 def edits_table(edits: Sequence[SettingEdit]) -> ReportTable:
     """Interventions."""
     rows = tuple(
-        (one.run, count(one.step), count(one.images), one.key, one.before, one.after) for one in edits
+        (edit.run, count(edit.step), count(edit.images), edit.key, edit.before, edit.after) for edit in edits
     )
-    return ReportTable(("run", "from step", "images seen", "key", "before", "after"), rows)
+    head = ("run", "from step", "images seen", "key", "before", "after")
+    return ReportTable(head, rows, title="Interventions")
 
 
-def column_table(column: NumberColumn, totals: Mapping[str, Number] | None = None) -> ReportTable:
+def column_table(column: NumberColumn, title: str, totals: Mapping[str, Number] | None = None) -> ReportTable:
     """Numbers that may share columns, each beside its difference from the first run's.
 
     totals: of runs whose totals may be compared, as one more column.
@@ -76,61 +70,60 @@ def column_table(column: NumberColumn, totals: Mapping[str, Number] | None = Non
     for row in column.rows:
         cells = [row.run, count(row.images)]
         for name in names:
-            own = row.numbers.get(name)
-            cells.append(told(own))
+            value = row.numbers.get(name)
+            cells.append(cell(value))
             if several:
-                cells.append("" if row is first else against(own, first.numbers.get(name)))
+                cells.append("" if row is first else against(value, first.numbers.get(name)))
         rows.append(cells)
     if totals is not None:
         head.append("total")
         for cells in rows:
-            cells.append(told(totals.get(cells[0])))
-    if any(math.isfinite(own.floor) for own in first.numbers.values()):
+            cells.append(cell(totals.get(cells[0])))
+    if any(math.isfinite(value.floor) for value in first.numbers.values()):
         floors = [number(first.numbers[name].floor) if name in first.numbers else "–" for name in names]
-        rows.append(["real against real", "", *(cell for own in floors for cell in (own, "")[: 1 + several])])
+        padded = (own for floor in floors for own in (floor, "")[: 1 + several])
+        rows.append(["real against real", "", *padded])
     if len(names) > WIDEST:
         head, *rows = (list(cells) for cells in zip(head, *rows, strict=True))
-    return ReportTable(tuple(head), tuple(map(tuple, rows)), 1)
+    return ReportTable(tuple(head), tuple(map(tuple, rows)), 1, title)
 
 
 def cost_table(column: NumberColumn) -> ReportTable:
     """Seconds per thousand images, and the ratio of median parts to the first run."""
-    first = _cost(column.rows[0])
+    medians = [row.numbers[MEDIAN].value for row in column.rows]
     rows = tuple(
         (
             row.run,
             number(row.images / 1000),
             duration(row.hours * HOUR),
-            told(row.numbers[MEAN]),
-            number(_cost(row)),
-            f"{number(_cost(row) / first)} ×",
+            cell(row.numbers[MEAN]),
+            number(median),
+            f"{number(median / medians[0])} ×",
         )
-        for row in column.rows
+        for row, median in zip(column.rows, medians, strict=True)
     )
-    head = ("run", "kimg", "time in steps", "s / kimg", "median part", f"against {column.rows[0].run}")
-    return ReportTable(head, rows, 1)
+    head = ("run", "kimg", "time in steps", "s / kimg", f"median of {PARTS} parts")
+    return ReportTable((*head, f"against {column.rows[0].run}"), rows, 1)
 
 
 def seeds_table(judged: Judged) -> ReportTable:
     """Every number under every setting, with the verdict against the first."""
-    rows = [row for seeds in judged.seeds for row in _seeds_rows(seeds)]
-    return ReportTable(
-        ("number", "setting", "seeds", "mean", "difference", "band", "verdict"), tuple(rows), 3
-    )
-
-
-def _seeds_rows(seeds: Seeds) -> list[tuple[str, ...]]:
-    contrasts = {one.label: one for one in seeds.contrasts}
-    return [
-        (
-            seeds.name if spread is seeds.spreads[0] else "",
-            spread.label,
-            str(len(spread.values)) + (f" (without {', '.join(spread.lost)})" if spread.lost else ""),
-            with_error(spread.mean, spread.deviation),
-            *_contrast_told(contrasts.get(spread.label)),
-        )
-        for spread in seeds.spreads
-    ]
+    rows = []
+    for seeds in judged.seeds:
+        contrasts = {contrast.label: contrast for contrast in seeds.contrasts}
+        for spread in seeds.spreads:
+            lost = f" (without {', '.join(spread.lost)})" if spread.lost else ""
+            rows.append(
+                (
+                    seeds.name if spread is seeds.spreads[0] else "",
+                    spread.label,
+                    f"{len(spread.values)}{lost}",
+                    with_error(spread.mean, spread.deviation),
+                    *_contrast_cells(contrasts.get(spread.label)),
+                )
+            )
+    head = ("number", "setting", "seeds", "mean", "difference", "band", "verdict")
+    return ReportTable(head, tuple(rows), 3, judged.what)
 
 
 def groups_table(groups: Sequence[Replicas]) -> ReportTable:
@@ -138,53 +131,55 @@ def groups_table(groups: Sequence[Replicas]) -> ReportTable:
     return ReportTable(("setting", "runs"), tuple((one.label, ", ".join(one.runs)) for one in groups))
 
 
-def told(own: Number | None) -> str:
+def cell(value: Number | None) -> str:
     """A number with its standard error, if it has one."""
-    return "–" if own is None else with_error(own.value, own.error)
+    return "–" if value is None else with_error(value.value, value.error)
 
 
-def apart_told(reasons: Sequence[Apart], verb: str = "may not stand beside") -> tuple[str, ...]:
-    """A sentence for every group of runs whose numbers stand apart."""
+def apart_lines(reasons: Iterable[Apart], verb: str = "") -> tuple[str, ...]:
+    """A sentence for every group of runs whose numbers stand apart. verb: instead of "is not comparable"."""
     return tuple(
-        f"{', '.join(one.runs)} {verb} {', '.join(one.others)}: "
-        + "; ".join(f"{fact}: {here} / {there}" for fact, here, there in one.facts)
-        for one in reasons
+        f"{', '.join(own.runs)} {verb or _incomparable(own.runs)} {', '.join(own.others)}: "
+        + "; ".join(f"{fact}: {here} / {there}" for fact, here, there in own.facts)
+        for own in reasons
     )
+
+
+def _incomparable(runs: Sequence[str]) -> str:
+    return f"{'is' if len(runs) == 1 else 'are'} not comparable with"
 
 
 def notes_of(columns: Sequence[NumberColumn]) -> tuple[str, ...]:
     """What is to be known of single numbers, and of those that were not taken at equal images seen."""
     notes = [
-        f"{row.run}, {name}: {own.note}."
+        f"{row.run}, {name}: {value.note}."
         for column in columns
         for row in column.rows
-        for name, own in row.numbers.items()
-        if own.note
+        for name, value in row.numbers.items()
+        if value.note
     ]
     for column in columns:
         images = [row.images for row in column.rows]
         if min(images) < (1 - UNEQUAL) * max(images):
-            runs = ", ".join(column.runs)
-            span = f"{count(min(images))} to {count(max(images))}"
-            notes.append(
-                f"{runs}: measured at different amounts of training ({span} images seen); "
-                "favours the longer run."
-            )
+            span = f"{count(min(images))} to {count(max(images))} images seen"
+            why = f"measured at different amounts of training ({span}); favours the longer run."
+            notes.append(f"{', '.join(column.runs)}: {why}")
     return tuple(notes)
 
 
-def weights_told(reasons: Sequence[Apart]) -> tuple[str, ...]:
+def total_lines(reasons: Sequence[Apart]) -> tuple[str, ...]:
     """Why totals are not compared, where it is the weights; other reasons hold for components too."""
-    own = [
-        replace(one, facts=tuple(fact for fact in one.facts if "loss.weights" in fact[0])) for one in reasons
+    weights = [
+        replace(own, facts=tuple(fact for fact in own.facts if "loss.weights" in fact[0])) for own in reasons
     ]
-    lines = apart_told([one for one in own if one.facts], "is not comparable with that of")
+    lines = apart_lines((own for own in weights if own.facts), "is not comparable with that of")
     return tuple(f"The total of {line}" for line in lines)
 
 
 def fates(runs: Sequence[RunFacts]) -> tuple[str, ...]:
     """What is to be known of runs before trusting their ends, and what could not be read."""
     names = {run.id: run.name for run in runs}
+    readable = [run for run in runs if run.readable]
     elsewhere = "a run that is not here"
     lines = [
         f"{run.name}: forked from {names.get(run.parent.run, run.parent_name or elsewhere)} at step "
@@ -192,10 +187,8 @@ def fates(runs: Sequence[RunFacts]) -> tuple[str, ...]:
         for run in runs
         if run.parent
     ]
-    lines += [
-        f"{run.name}: {run.fate}; compared as far as it came." for run in runs if run.readable and run.fate
-    ]
-    lines += [f"{run.name}: {problem}" for run in runs if run.readable for problem in run.problems]
+    lines += [f"{run.name}: {run.fate}; compared as far as it came." for run in readable if run.fate]
+    lines += [f"{run.name}: {problem}" for run in readable for problem in run.problems]
     lines += [
         f"{run.name} is left out: {'; '.join(run.problems) or 'it cannot be read'}"
         for run in runs
@@ -204,10 +197,10 @@ def fates(runs: Sequence[RunFacts]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def settings_summary(found: Sequence[SettingDifference]) -> str:
+def settings_summary(differences: Sequence[SettingDifference]) -> str:
     """What differs, in a sentence."""
-    trained = [one for one in found if one.role == "training" and one.key != "train.seed"]
-    seeds = any(one.key == "train.seed" for one in found)
+    trained = [one for one in differences if one.role == "training" and one.key != "train.seed"]
+    seeds = any(one.key == "train.seed" for one in differences)
     if not trained:
         return "The same training settings" + (", under different seeds." if seeds else ".")
     if len(trained) > 3:
@@ -216,25 +209,21 @@ def settings_summary(found: Sequence[SettingDifference]) -> str:
     return f"What differs: {words}" + ("; and seeds." if seeds else ".")
 
 
-def against(own: Number | None, first: Number | None) -> str:
-    """The difference from the first: a share of its size, a multiple where it is many times that, or else,
-    where one of them is not above 0 and the other is, plainly. Less has a minus, whatever the signs are."""
-    if own is None or first is None or not math.isfinite(own.value - first.value):
+def against(value: Number | None, first: Number | None) -> str:
+    """The difference from the first: a share of its size, a multiple where it is many times that, or plainly
+    where one of them is not above 0 and the other is. Less has a minus, whatever the signs are."""
+    if value is None or first is None or not math.isfinite(value.value - first.value):
         return "–"
-    ratio = own.value / first.value if first.value else 0.0
+    ratio = value.value / first.value if first.value else 0.0
     if 0 < ratio < 10:
-        return percent((own.value - first.value) / abs(first.value))
+        return percent((value.value - first.value) / abs(first.value))
     if ratio > 0 and first.value > 0:
         return f"{number(ratio)} ×"
-    return ("+" if own.value > first.value else "") + number(own.value - first.value)
+    return ("+" if value.value > first.value else "") + number(value.value - first.value)
 
 
-def _cost(row: NumberRow) -> float:
-    return row.numbers[MEDIAN].value
-
-
-def _contrast_told(own: Contrast | None) -> tuple[str, str, str]:
-    if own is None:
+def _contrast_cells(contrast: Contrast | None) -> tuple[str, str, str]:
+    if contrast is None:
         return "", "", "reference"
-    band = f"± {number(own.band)}" if math.isfinite(own.band) else "–"
-    return number(own.difference), band, own.verdict
+    band = f"± {number(contrast.band)}" if math.isfinite(contrast.band) else "–"
+    return number(contrast.difference), band, contrast.verdict

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import reduce
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from safelight.render.wording import number
 from safelight.report import numbers
 from safelight.report.basis import Number, NumberRow, NumberTable
 from safelight.report.budget import Budget
-from safelight.report.facts import RunFacts
+from safelight.report.facts import MetricsRecord, RunFacts
 from safelight.types import DataSpec
 
 BITS, ERROR, NATS, UNITS, SIGMA = "bpd*", "mse", "kl", "active units", "sigma"
@@ -46,17 +46,17 @@ class Ranking:
 class Bounds:
     """Numbers of the bound at an equal budget, those in one column of the same images and averages."""
 
-    told: NumberTable = field(default_factory=NumberTable)
+    table: NumberTable = field(default_factory=NumberTable)
     verdicts: tuple[Ranking, ...] = ()
 
 
 def bounds(runs: Sequence[RunFacts], given: Budget) -> Bounds:
     """Runs that measured bpd*, as they last did within a budget."""
     rows = [_row(run, given) for run in runs if BITS in run.record.named("held_out/")]
-    told = NumberTable.of(row for row in rows if BITS in row.numbers)
+    table = NumberTable.of(row for row in rows if BITS in row.numbers)
     by_name = {run.name: run for run in runs}
-    verdicts = [_verdict(column.rows, by_name) for column in told.columns if len(column.rows) > 1]
-    return Bounds(told, tuple(verdicts))
+    verdicts = [_verdict(column.rows, by_name) for column in table.columns if len(column.rows) > 1]
+    return Bounds(table, tuple(verdicts))
 
 
 def _row(run: RunFacts, given: Budget) -> NumberRow:
@@ -76,12 +76,12 @@ def _verdict(rows: Sequence[NumberRow], runs: dict[str, RunFacts]) -> Ranking:
     words = [_better(best, other) for other in ordered[1:]]
     words += [_collapsed(row) for row in ordered if row.numbers[UNITS].value < 1]
     if len({_weight(row, runs[row.run]) for row in rows}) > 1:
-        told = "; ".join(
+        stands = "; ".join(
             f"{row.run} {number(_weight(row, runs[row.run]))}, σ = {number(row.numbers[SIGMA].value)}"
             for row in rows
         )
         words.append(
-            f"Their totals are not comparable: they stand for different weights on the error ({told})."
+            f"Their totals are not comparable: they stand for different weights on the error ({stands})."
         )
     return Ranking(tuple(row.run for row in ordered), tuple(words))
 
@@ -142,34 +142,30 @@ def reconstructions(runs: Sequence[RunFacts]) -> list[tuple[str, Images]]:
     return found
 
 
-# --- What a variational autoencoder learned, from its records: numbers free of its weights, and in words ---
-# A run has them where it measured bpd* on held-out images (methods/vae.py).
-
-HELD_OUT_BITS, HELD_OUT_ERROR, HELD_OUT_NATS, HELD_OUT_UNITS = (
-    f"held_out/{name}" for name in ("bpd*", "mse", "kl", "active units")
-)
+# --- What a run learned, for its report ---
 
 
 def bound(
-    lines: Sequence[Mapping[str, Any]], weights: Mapping[str, float], recipe: Recipe, spec: DataSpec
+    record: MetricsRecord, weights: Mapping[str, float], recipe: Recipe, spec: DataSpec
 ) -> LearningRate | None:
     """The bound of a run as it was last measured, and the way there; None where it is no VAE.
 
-    lines: of metrics. weights: of loss components, in force at the end.
+    weights: of loss components, in force at the end.
     """
-    measured = [
-        line
-        for line in lines
-        if all(name in line for name in (HELD_OUT_BITS, HELD_OUT_ERROR, HELD_OUT_NATS, HELD_OUT_UNITS))
-    ]
-    if not measured:
+    columns = [record.columns.get(f"held_out/{name}") for name in (BITS, ERROR, NATS, UNITS)]
+    measured = [column for column in columns if column is not None]
+    if len(measured) < len(columns):
         return None
-    last = measured[-1]
+    rows = reduce(np.intersect1d, (column.rows for column in measured))
+    if not len(rows):
+        return None
+    all_bits, errors, all_nats, active = (own.values[np.isin(own.rows, rows)] for own in measured)
+    bits, mse, nats, units = (float(own[-1]) for own in (all_bits, errors, all_nats, active))
+    seen = record.columns.get("seen/sigma")
+    sigma = float(seen.values[-1]) if seen else math.nan
     values = math.prod(spec.shape)
     latent = math.prod(recipe.networks["encoder"].latent_shape(spec))
-    mse, nats, units = (float(last[name]) for name in (HELD_OUT_ERROR, HELD_OUT_NATS, HELD_OUT_UNITS))
-    sigma = next((float(line["seen/sigma"]) for line in reversed(lines) if "seen/sigma" in line), math.nan)
-    rows = (
+    table = (
         (
             "reconstruction MSE",
             number(mse),
@@ -187,32 +183,31 @@ def bound(
         ),
         (
             "bpd*",
-            number(float(last[HELD_OUT_BITS])),
+            number(bits),
             "bits a pixel value at the best σ, of a density on [0, 1]; less is better, and runs of any "
             "weights can be compared by it. Of 8-bit values 8 more.",
         ),
-        ("σ of the decoder", number(sigma), _sigma_told(sigma, mse, values, weights)),
+        ("σ of the decoder", number(sigma), _describe_sigma(sigma, mse, values, weights)),
         (
             "rate, distortion",
             f"{number(nats)} nats, {number(mse)}",
             "what is paid in KL, and the error that is left: one point of the trade that σ chooses.",
         ),
     )
-    curve = np.array(
-        [[line["step"] + 1, line[HELD_OUT_NATS], line[HELD_OUT_ERROR]] for line in measured], np.float64
-    )
-    return LearningRate(rows, curve[:, 0].astype(np.int64), curve[:, 1], curve[:, 2], values)
+    return LearningRate(table, record.steps[rows], all_nats, errors, values)
 
 
-def _sigma_told(sigma: float, mse: float, values: int, weights: Mapping[str, float]) -> str:
+def _describe_sigma(sigma: float, mse: float, values: int, weights: Mapping[str, float]) -> str:
     """What σ the loss stands for, the same as a weight, and how far it is from the best."""
     best = max(mse, elbo.FINEST) ** 0.5
     v = weights.get("kl", 1.0)
     if w := weights.get("mse", 0.0):
-        told = f"implied by the weights {number(w)} on mse and {number(v)} on kl."
+        words = f"implied by the weights {number(w)} on mse and {number(v)} on kl."
     elif not math.isfinite(sigma):
         return f"not recorded; the best is {number(best)}, the root of the error."
     else:
-        told = f"the same as a weight of {number(elbo.implied_weight(sigma, values, v))} on mse."
-    told += f" The best is {number(best)}, the root of the error"
-    return f"{told}: this one is {number(sigma / best)} times as large." if sigma > 1.5 * best else f"{told}."
+        words = f"the same as a weight of {number(elbo.implied_weight(sigma, values, v))} on mse."
+    words += f" The best is {number(best)}, the root of the error"
+    return (
+        f"{words}: this one is {number(sigma / best)} times as large." if sigma > 1.5 * best else f"{words}."
+    )

@@ -1,0 +1,352 @@
+"""The report of a run as a page: verdict first, then what it looks like, what it measured, what made it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safelight.config import flatten
+from safelight.render.figures import evaluated_figure, rate_figure
+from safelight.render.page import (
+    Block,
+    Commands,
+    Definitions,
+    Drawing,
+    Notes,
+    Page,
+    PageSection,
+    ReportTable,
+    Text,
+    Values,
+)
+from safelight.render.plot import held_out_figure, loss_figure
+from safelight.render.trends import (
+    NEGLIGIBLE,
+    SIGNIFICANT,
+    Analysis,
+    Curve,
+    HeldOut,
+    History,
+    analyse,
+    held_out,
+)
+from safelight.render.wording import change_of, count, describe, duration, number, plural, risen
+from safelight.report.facts import Measured, RunFacts, SessionFacts
+from safelight.report.history import MethodFacts, history_of, remarks
+from safelight.report.run_pictures import development_blocks, panels_blocks, samples_blocks
+
+TREND_RULE = (
+    "Trend: the mean of the last tenth of the recorded values against the tenth before it, ± one standard "
+    f"error (batch means); falling or rising past {SIGNIFICANT:g} of them and {NEGLIGIBLE * 100:g} %. "
+    "A falling adversarial loss is a loss that falls, not a better generator."
+)
+IDENTITY_RULE = (
+    "With the same data, the same environment and these commands, the weights at that step have that digest. "
+    "Another environment gives another run of the same kind: safelight says which of the two it was."
+)
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """How to make a run again, and how to know that it is the same."""
+
+    commands: tuple[str, ...] = ()  # in order, exactly as typed
+    digest: str = ""  # of the weights of a checkpoint
+    step: int | None = None  # of that checkpoint
+    replay: str = ""  # what reaching any other step takes
+
+
+def run_page(run: RunFacts, method: MethodFacts, again: Reproduce, written: str = "") -> Page:
+    """The report of a run. Draws its figures and reads its saved sheets; trains nothing."""
+    history = history_of(run, method)
+    recipe = {name: section for name, section in method.recipe.items() if name != "about"}
+    sections = {
+        "Verdict": _verdict(run, method),
+        "Samples": samples_blocks(run),
+        "Development": development_blocks(run),
+        "Loss": _losses(run, history),
+        "What it learned": _learned(method),
+        "Held-out": _held_out(history),
+        "Figures": panels_blocks(run),
+        "Measurements": _measurements(run, history),
+        "What ran, where, for how long": _sessions(run, history),
+        "Configuration": [Values(groups)] if (groups := recipe_sections(recipe)) else [],
+        "How to make it again": _reproduce(run, again),
+    }
+    return Page(
+        mark="training report",
+        title=run.name,
+        summary=method.title,
+        key_figures=tuple(key_figures(run)),
+        written=written,
+        sections=tuple(PageSection(title, tuple(blocks)) for title, blocks in sections.items()),
+    )
+
+
+def key_figures(run: RunFacts) -> Iterator[tuple[str, str]]:
+    """(value, what it is) of what a report begins with."""
+    yield count(run.step), f"of {plural(run.steps, 'step')}" if run.steps else "steps"
+    if run.step:
+        yield count(run.images_seen), f"images seen, {run.batch_size:,} a step"
+    if run.step and run.dataset_size:
+        yield number(run.images_seen / run.dataset_size), f"epochs of {count(run.dataset_size)} images"
+    if run.sessions:
+        yield duration(run.seconds), f"in {plural(len(run.sessions), 'session')}"
+    if run.seconds_per_kimg is not None:
+        yield f"{number(run.seconds_per_kimg)} s", "per thousand images"
+
+
+def _verdict(run: RunFacts, method: MethodFacts) -> list[Block]:
+    """Where the run stands, what its monitors and checks say, what its samples were measured at, what not."""
+    judged = {entry.fields["name"] for entry in run.journal.of_kind("verdict")}
+    held = [f"{name}{' (since before the fork)' * (name not in judged)}" for name in run.verdicts]
+    checks = run.journal.of_kind("check")
+    findings = [finding for entry in checks for finding in entry.fields["findings"]]
+    errors = dict.fromkeys(
+        finding["code"] for finding in findings if finding["severity"] == "error" and not finding["declared"]
+    )
+    lines = [
+        f"{run.status.capitalize()}: {run.step:,} of {plural(run.steps, 'step')}.",
+        f"Verdicts against it: {', '.join(held)}." if held else "The monitors have no verdict against it.",
+    ]
+    if errors:
+        lines.append(f"Faults that the checks before training found: {', '.join(errors)}.")
+    if run.measured:
+        last = max(metric.step for metric in run.measured)
+        first = next(metric for metric in run.measured if metric.step == last)
+        real = "" if math.isnan(first.floor) else f", real images in their place {number(first.floor)}"
+        lines.append(f"{first.name} of its samples at step {last:,}: {number(first.value)}{real}.")
+    if method.warning:
+        lines.append(method.warning)
+    recorded = {name.partition("/")[0] for name in run.record.columns}
+    if not run.measured and "evaluate" not in recorded and method.draws:
+        how = f"safelight evaluate {run.name} measures it."
+        lines.append(f"Not measured: how far samples are from real images; {how}")
+    if "held_out" not in recorded:
+        settings = "(watch.held_out, data.held_out)"
+        lines.append(f"Not measured: anything on images that were not trained on {settings}.")
+    if not checks and not run.parent:
+        why = "it was trained without checks."
+        lines.append(f"Not measured: whether the recipe has a silent fault: {why}")
+    return [Notes(tuple(lines))]
+
+
+def _losses(run: RunFacts, history: History) -> list[Block]:
+    blocks: list[Block] = []
+    analyses = [analyse(curve) for curve in history.components]
+    if analyses or history.learning_rates:
+        caption = "Every loss component as it was recorded, before its weight, and the learning rate."
+        blocks.append(Drawing("loss", caption, loss_figure(history)))
+    if analyses:
+        blocks.append(losses_table(analyses))
+        blocks.append(Definitions(tuple((own.curve.name, describe(own)) for own in analyses)))
+        blocks.append(Text(TREND_RULE, quiet=True))
+    else:
+        blocks.append(Text("No loss was recorded."))
+    if run.step:
+        blocks.append(Text(_skipped(run)))
+    return blocks
+
+
+def losses_table(analyses: Sequence[Analysis]) -> ReportTable:
+    """Every loss component in numbers."""
+    rows = tuple(
+        (
+            a.curve.name,
+            number(a.curve.weight),
+            number(a.first),
+            number(a.last),
+            number(a.smallest),
+            _step(a.smallest_step),
+            number(a.smoothed_last),
+            number(a.smoothed_smallest),
+            *(("–", "–") if a.trend.verdict == "unknown" else (change_of(a.trend), a.trend.verdict)),
+        )
+        for a in analyses
+    )
+    head = ("component", "weight", "first", "last", "minimum", "at step",
+            "last, smoothed", "minimum, smoothed", "last 10 %", "trend")  # fmt: skip
+    return ReportTable(head, rows, numeric=1)
+
+
+def _skipped(run: RunFacts) -> str:
+    steps = [int(run.record.steps[row]) for row in run.record.skipped if row >= run.record.inherited]
+    if not steps:
+        return "No step was skipped."
+    shown = ", ".join(map(count, steps[:8])) + (", …" if len(steps) > 8 else "")
+    verb = "was" if len(steps) == 1 else "were"
+    return f"{plural(len(steps), 'step')} {verb} skipped because a gradient was not finite: {shown}."
+
+
+def _learned(method: MethodFacts) -> list[Block]:
+    """The bound of a variational autoencoder."""
+    if not method.rate:
+        return []
+    caption = "KL paid and error left on held-out images, from the first measurement to the last."
+    return [
+        ReportTable(("held-out", "value", "what it means"), method.rate.rows),
+        Drawing("rate", caption, rate_figure({"": method.rate})),
+    ]
+
+
+def _held_out(history: History) -> list[Block]:
+    if not history.held_out:
+        return []
+    measured = [held_out(curve) for curve in history.held_out]
+    head = ("held-out", "unit", "better", "first", "best", "at step", "last")
+    notes = tuple((own.curve.name, words) for own in measured if (words := risen(own)))
+    return [
+        Drawing("held-out", "Measured on images that were never trained on.", held_out_figure(history)),
+        ReportTable(head, tuple(map(_held_out_row, measured)), numeric=3),
+        *([Definitions(notes)] if notes else []),
+    ]
+
+
+def _held_out_row(own: HeldOut) -> tuple[str, ...]:
+    curve: Curve = own.curve
+    values = number(own.first), number(own.best), _step(own.best_step), number(own.last)
+    return curve.name, curve.unit or "loss", curve.better or "neither", *values
+
+
+def _measurements(run: RunFacts, history: History) -> list[Block]:
+    """Distances while training, and the stored evaluations with what they rest on."""
+    if not (run.measured or history.evaluated):
+        return []
+    blocks: list[Block] = []
+    if history.evaluated:
+        caption = "Samples measured while training: few, of the same noises and conditions at every step."
+        blocks.append(Drawing("evaluated", caption, evaluated_figure(history)))
+    if run.best:
+        step, why = run.best
+        blocks.append(Text(f"Best: step {step:,} ({why}), kept as the checkpoint 'best'."))
+    if run.measured:
+        evaluations = _evaluations(run.measured)
+        rows = tuple(
+            (own.name, _value(own), number(own.floor), evaluations[own.step, own.provenance])
+            for own in run.measured
+        )
+        blocks.append(ReportTable(("metric", "value", "real against real", "step"), rows, numeric=1))
+        rests_on = tuple((f"step {called}", provenance) for (_, provenance), called in evaluations.items())
+        blocks.append(Definitions(rests_on, "Measured with"))
+    return blocks
+
+
+def _evaluations(measured: Sequence[Measured]) -> dict[tuple[int, str], str]:
+    """What each evaluation is called: its step, and of one that was evaluated again which time it was."""
+    times: dict[int, int] = {}
+    names = {}
+    for step, provenance in dict.fromkeys((own.step, own.provenance) for own in measured):
+        times[step] = times.get(step, 0) + 1
+        names[step, provenance] = count(step) + (f" ({times[step]})" if times[step] > 1 else "")
+    return names
+
+
+def _value(metric: Measured) -> str:
+    return number(metric.value) + ("" if math.isnan(metric.spread) else f" ± {number(metric.spread)}")
+
+
+def _step(step: int) -> str:
+    return "–" if step < 0 else count(step)
+
+
+# --- What made it ---
+
+
+def _sessions(run: RunFacts, history: History) -> list[Block]:
+    blocks: list[Block] = []
+    if run.sessions:
+        blocks += [
+            Values((("", environment_rows(run.sessions)),)),
+            sessions_table(run.sessions, run.batch_size),
+        ]
+    else:
+        blocks.append(Text("No session was recorded."))
+    events = sorted(history.events, key=lambda event: event.step)
+    rows = tuple((count(event.step), event.kind, event.label, event.when) for event in events)
+    if rows:
+        blocks.append(ReportTable(("step", "what", "change", "when"), rows, title="Interventions and events"))
+    else:
+        blocks.append(Text("No settings were changed during training."))
+    lines = (*remarks(run.journal), *run.problems, *_mask_shares(run.data))
+    return [*blocks, *([Notes(lines, "Checks and monitors")] if lines else [])]
+
+
+def environment_rows(sessions: Sequence[SessionFacts]) -> tuple[tuple[str, str], ...]:
+    """(name, value), a value that changed between sessions with the sessions that had it."""
+    names = dict.fromkeys(name for session in sessions for name in session.environment)
+    rows = []
+    for name in names:
+        values: dict[str, list[str]] = {}
+        for position, session in enumerate(sessions, start=1):
+            values.setdefault(str(session.environment.get(name, "not recorded")), []).append(str(position))
+        several = (f"{value} (session {', '.join(where)})" for value, where in values.items())
+        rows.append((name, "; ".join(several) if len(values) > 1 else next(iter(values))))
+    return tuple(rows)
+
+
+def sessions_table(sessions: Sequence[SessionFacts], batch_size: int) -> ReportTable:
+    """Every start of the trainer, and what its steps cost."""
+    rows = []
+    for position, session in enumerate(sessions, start=1):
+        kimg = (session.last_step - session.first_step) * batch_size / 1000
+        rows.append(
+            (
+                str(position),
+                session.started,
+                f"{count(session.first_step)}–{count(session.last_step)}",
+                duration(session.seconds),
+                duration(session.training_seconds),
+                number(session.training_seconds / kimg) if kimg > 0 else "–",
+                session.ended,
+            )
+        )
+    head = ("session", "started", "steps", "wall time", "in steps", "s / kimg", "ended")
+    return ReportTable(head, tuple(rows), title="Sessions")
+
+
+def _mask_shares(data: Mapping[str, Any]) -> Iterator[str]:
+    """How much of the training pixels is of each class of the masks."""
+    if shares := data.get("mask_shares"):
+        names = data["conditions"]["mask"]["names"] or [f"class {number}" for number in range(len(shares))]
+        parts = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))
+        yield f"Of the training pixels: {parts}."
+
+
+def recipe_sections(recipe: Mapping[str, Any]) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """The recipe by section, keys dotted within it; values outside any section come first, under "recipe"."""
+    loose = {name: value for name, value in recipe.items() if not isinstance(value, Mapping)}
+    sections = [("recipe", loose)] if loose else []
+    sections += [(name, flatten(value)) for name, value in recipe.items() if isinstance(value, Mapping)]
+    return tuple(
+        (name, tuple((key, _setting(value)) for key, value in keys.items()))
+        for name, keys in sections
+        if keys
+    )
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_setting, value)) + "]"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} = {_setting(own)}" for key, own in value.items()) or "none"
+    return str(value)
+
+
+def _reproduce(run: RunFacts, again: Reproduce) -> list[Block]:
+    blocks: list[Block] = [Commands(again.commands)] if again.commands else []
+    code = " ".join(f"{name} {value}" for name, value in flatten(run.code).items())
+    rows = (
+        ("seed", str(run.settings.get("train.seed", ""))),
+        ("data fingerprint", str(run.data.get("fingerprint", ""))),
+        ("weights digest", again.digest),
+        ("of the weights at step", "" if again.step is None else count(again.step)),
+        ("safelight", code),
+        ("replay", again.replay),
+    )
+    if known := tuple(row for row in rows if row[1]):
+        blocks += [Values((("", known),)), Text(IDENTITY_RULE, quiet=True)]
+    return blocks
