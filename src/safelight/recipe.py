@@ -40,30 +40,37 @@ from safelight.types import Method
 class About(Section):
     """[about]: how `safelight recipes` lists the recipe."""
 
-    title: str = Field("", description="What the recipe trains, in a line.")
-    size: str = Field("", description="Number of trained parameters, in words.")
-    time: str = Field("", description="Training time, and the machine it was measured on.")
+    title: str = ""
+    """What the recipe trains, in a line."""
+    size: str = ""
+    """Number of trained parameters, in words."""
+    time: str = ""
+    """Training time, and the machine it was measured on."""
 
 
 class Watch(Section):
     """[watch]: images and losses shown while training. Nothing here changes the weights."""
 
-    every: int = Field(500, ge=1, description="Steps between two sheets of the same fixed samples.")
-    epochs: tuple[float, ...] = Field((), description="Additional sheets at the end of these epochs.")
-    images: int = Field(40, ge=1, le=1000, description="Images on a sheet; classes take turns.")
-    prompts: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Texts of the sheets, a row each. Default: held-out captions."
-    )
-    sampler: str | None = Field(None, description="Sampler of the sheets. Default: sample.sampler.")
-    steps: int | None = Field(
-        None, ge=1, description="Sampler steps of the sheets; few are faster. Default: sample.steps."
-    )
-    seed: int = Field(0, ge=0, description="Random seed for the noises and conditions of the sheets.")
-    held_out: int = Field(
-        256, ge=0, le=10**6, description="Held-out images on which losses are measured; 0 = none."
-    )
-    film: tuple[str, ...] = Field((), description='Specimens to film while training, such as ["0.3", "0.5"].')
-    film_every: int = Field(10, ge=1, description="Steps between two frames of the filmed specimens.")
+    every: int = Field(500, ge=1)
+    """Steps between two sheets of the same fixed samples."""
+    epochs: tuple[float, ...] = ()
+    """Additional sheets at the end of these epochs."""
+    images: int = Field(40, ge=1, le=1000)
+    """Images on a sheet; classes take turns."""
+    prompts: tuple[str, ...] | None = Field(None, min_length=1)
+    """Texts of the sheets, a row each. Default: held-out captions."""
+    sampler: str | None = None
+    """Sampler of the sheets. Default: sample.sampler."""
+    steps: int | None = Field(None, ge=1)
+    """Sampler steps of the sheets; few are faster. Default: sample.steps."""
+    seed: int = Field(0, ge=0)
+    """Random seed for the noises and conditions of the sheets."""
+    held_out: int = Field(256, ge=0, le=10**6)
+    """Held-out images on which losses are measured; 0 = none."""
+    film: tuple[str, ...] = ()
+    """Specimens to film while training, such as ["0.3", "0.5"]."""
+    film_every: int = Field(10, ge=1)
+    """Steps between two frames of the filmed specimens."""
 
     @field_validator("film")
     @classmethod

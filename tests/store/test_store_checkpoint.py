@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from safelight.config import UserError
+from safelight.keys import meanings
 from safelight.store import checkpoint_files, durable
 from safelight.store.checkpoint import load, save
 from safelight.store.checkpoint_files import Checkpoint, directory, list_steps, newest_good, prune, set_aside
@@ -280,4 +281,4 @@ def test_the_manifest_is_plain_json(tmp_path: Path) -> None:
 
 def test_the_section_says_what_it_does() -> None:
     assert Checkpoint() == Checkpoint(every=500, keep=3)
-    assert all(field.description for field in Checkpoint.model_fields.values())
+    assert meanings(Checkpoint).keys() == Checkpoint.model_fields.keys()

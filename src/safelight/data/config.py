@@ -35,116 +35,82 @@ Measured = Literal["measured"] | float | tuple[float, ...]
 
 
 class LatentsConfig(Section):
-    """[data.latents]: images are encoded once, and methods see the latents. Samples are decoded again."""
+    """[data.latents]: images are encoded once and trained on as latents; samples are decoded."""
 
-    autoencoder: Reference = Field(
-        description='recipe:NAME is trained first, run:NAME is a finished run of the family "vae", anything '
-        "else the path or Hub id of a diffusers AutoencoderKL"
-    )
-    shift: Measured = Field(
-        "measured",
-        description="x = (latent - shift) * scale; one number, or one a channel; measured: the mean",
-    )
-    scale: Measured = Field(
-        "measured", description="measured: one over the standard deviation; 0.18215 and 1/50 are usual, too"
-    )
+    autoencoder: Reference
+    """Autoencoder: recipe:NAME is trained first, run:NAME is a finished run of the method vae; anything
+    else is the path or Hub id of a diffusers AutoencoderKL."""
+    shift: Measured = "measured"
+    """Shift of x = (latent - shift) * scale: one number, or one for each channel; measured: the mean."""
+    scale: Measured = "measured"
+    """Scale of x = (latent - shift) * scale; measured: one over the standard deviation. 0.18215 is usual
+    for Stable Diffusion."""
 
 
 class Data(Section):
-    """What is trained on. A path alone says what it is: `data.path=photos/` is all that is needed."""
+    """[data]: images and conditions to train on. A path is enough: `data.path=photos/`."""
 
-    source: SourceName = Field(
-        "digits",
-        description="digits: scikit-learn's 1,797, embedded, 28x28; faces: 16,864, drawn with attributes at "
-        "any size; shapes: 16,000 scenes with captions, likewise; skylines: 2,000, likewise; tissue: 4,000 "
-        "with masks of five classes, likewise; mnist, fashion-mnist: 70,000 of 28x28, downloaded once; "
-        "folder: images in a folder or a zip archive; idx: files like MNIST's; arrays: .npz or .npy; hub: a "
-        "data set of the Hugging Face Hub. Told by the path's ending if unsaid",
-    )
-    path: str | None = Field(
-        None,
-        description="the folder, archive or file; for mnist and fashion-mnist a folder that holds the four "
-        "idx files; for hub owner/name. Relative to where the command runs; recorded as an absolute path",
-    )
-    layout: Literal["auto", "classes", "metadata", "coco"] = Field(
-        "auto",
-        description="of a folder or archive. classes: a class for each subfolder; metadata: metadata.csv or "
-        "metadata.jsonl beside the images; coco: annotations/*.json. auto: whichever is there",
-    )
-    subset: str | None = Field(None, description="configuration of a Hub data set that has several")
-    revision: str | None = Field(None, description="branch, tag or commit of a Hub data set")
-    size: int | tuple[int, int] | None = Field(
-        None,
-        description="pixels: one number for squares, or [height, width]; images are cropped about their "
-        "centre and resized. Without it the images' own size, which must then be the same for all",
-    )
-    channels: Literal[1, 3] | None = Field(
-        None, description="1 for grey, 3 for colour. Without it 3 as soon as one image has colour"
-    )
-    labels: bool = Field(True, description="take classes as a condition; false trains as if there were none")
-    label: str | None = Field(
-        None,
-        description='column of the metadata that holds the class, instead of "label"; "folder" takes the '
-        "first subfolder although there is metadata",
-    )
-    attributes: tuple[str, ...] | None = Field(
-        None, description="columns of numbers taken as attributes; [] for none. Without it every such column"
-    )
-    attribute_range: tuple[float, float] | None = Field(
-        None,
-        description="values of attributes that can be right, such as [0, 1]; an image with another is bad",
-    )
-    need_attributes: bool | None = Field(
-        None,
-        description="an image that lacks an attribute is bad; otherwise it is trained without conditions",
-    )
-    mask: str | None = Field(
-        None, description='column that names each image\'s mask, instead of "mask"; "none" takes no masks'
-    )
-    mask_classes: int | None = Field(
-        None, ge=2, le=255, description="classes of the masks. Without it the largest number in them, plus 1"
-    )
-    text: str | tuple[str, ...] | None = Field(
-        None, description='column or columns of captions, instead of "text", "caption", "text_1", ...'
-    )
-    text_features: str | None = Field(
-        None,
-        description="a .npy or .npz of features computed before, a row for each caption or each image: they "
-        "become the text condition",
-    )
-    text_encoder: Literal["words", "sentences"] | Reference | None = Field(
-        None,
-        union_mode="left_to_right",
-        description="what makes the text condition of the captions: words, sentences, a trained encoder "
-        "(recipe:NAME, run:NAME), or a CLIP by path or Hub id",
-    )
-    held_out: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="share of the images kept from training, chosen by their content; "
-        "data with an official test split holds out that split instead",
-    )
-    flip: bool = Field(False, description="mirror every second image, at random, left to right")
-    turn: Literal["half", "quarter"] | None = Field(
-        None, description="turn images at random, masks with them; quarter turns need square images"
-    )
-    balance: tuple[float, ...] | None = Field(
-        None,
-        description="how often each class is drawn, in any unit; then an image of it, at random. Of masks, "
-        "images with a pixel of the class; of labels, those of it; one share more is for images of none. "
-        "Without it every image once an epoch",
-    )
-    latents: LatentsConfig | None = Field(None, description="train on the latents of an autoencoder")
-    skip_bad: bool = Field(
-        False,
-        description="leave out images that cannot be decoded, or whose row cannot be used, and rows without "
-        "their image; otherwise they are named and refused",
-    )
-    follow_links: bool = Field(
-        False,
-        description="take images behind symbolic links that lead out of the folder; otherwise bad files",
-    )
+    source: SourceName = "digits"
+    """Data to train on. digits: scikit-learn's 1,797 images of 28x28; mnist, fashion-mnist: 70,000 of
+    28x28, downloaded once; drawn at any size: faces (16,864 with attributes), shapes (16,000 scenes with
+    captions), skylines (2,000), tissue (4,000 with masks of five classes); folder: images in a folder or
+    zip archive; idx: files like MNIST's; arrays: .npz or .npy; hub: a data set of the Hugging Face Hub.
+    With a path, the default follows its ending."""
+    path: str | None = None
+    """Folder, archive or file of the images; for mnist and fashion-mnist the folder of the four idx files;
+    for hub owner/name. Relative to the current folder; recorded as an absolute path."""
+    layout: Literal["auto", "classes", "metadata", "coco"] = "auto"
+    """Layout of a folder or archive. classes: a subfolder for each class; metadata: metadata.csv or
+    metadata.jsonl beside the images; coco: annotations/*.json; auto: whichever is there."""
+    subset: str | None = None
+    """Configuration of a Hub data set that has several."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub data set."""
+    size: int | tuple[int, int] | None = None
+    """Size in pixels: one number for squares, or [height, width]; images are cropped about their centre and
+    resized. Default: the size of the images, if all have the same."""
+    channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for colour. Default: 3 if any image has colour."""
+    labels: bool = True
+    """Use classes as a condition."""
+    label: str | None = None
+    """Metadata column of the class; "folder" takes the first subfolder even where there is metadata.
+    Default: label."""
+    attributes: tuple[str, ...] | None = None
+    """Metadata columns to use as attributes; [] = none. Default: every column of numbers."""
+    attribute_range: tuple[float, float] | None = None
+    """Smallest and largest valid attribute, such as [0, 1]; an image with another value is bad."""
+    need_attributes: bool | None = None
+    """Treat an image that lacks an attribute as bad. Default: false; it is trained without conditions."""
+    mask: str | None = None
+    """Metadata column of the masks; "none" ignores masks. Default: mask."""
+    mask_classes: int | None = Field(None, ge=2, le=255)
+    """Number of mask classes. Default: the largest number in the masks plus 1."""
+    text: str | tuple[str, ...] | None = None
+    """Metadata column or columns of captions. Default: text, caption, text_1 and so on."""
+    text_features: str | None = None
+    """A .npy or .npz file of precomputed text features, a row for each caption or each image; they become
+    the text condition."""
+    text_encoder: Literal["words", "sentences"] | Reference | None = Field(None, union_mode="left_to_right")
+    """Encoder that turns captions into the text condition: words, sentences, a trained encoder (recipe:NAME
+    or run:NAME), or a CLIP by path or Hub id."""
+    held_out: float = Field(0.1, ge=0, lt=1)
+    """Share of images kept out of training, chosen by content. Data with an official test split holds out
+    that split."""
+    flip: bool = False
+    """Mirror every second image left to right, at random."""
+    turn: Literal["half", "quarter"] | None = None
+    """Turn images at random, with their masks; quarter turns need square images."""
+    balance: tuple[float, ...] | None = None
+    """How often each class is drawn, in any unit; an image of the class is then drawn at random. For masks:
+    images with a pixel of the class. One additional share is for images of no class. Default: every image
+    once an epoch."""
+    latents: LatentsConfig | None = None
+    """Train on the latents of an autoencoder."""
+    skip_bad: bool = False
+    """Leave out images and rows that cannot be read. Otherwise they are listed and training is refused."""
+    follow_links: bool = False
+    """Follow symbolic links that lead out of the folder. Otherwise such files are bad."""
 
     @field_validator("balance")
     @classmethod

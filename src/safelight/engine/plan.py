@@ -18,13 +18,18 @@ LARGE = 0.05  # learning rate of Adam: no recipe has one near it
 
 
 class Ramp(Section):
-    """A value that goes from `begin` to `end`: how the weight of a loss component is warmed up or out."""
+    """A value that goes from `begin` to `end`, such as the weight of a loss component."""
 
-    begin: float = Field(0.0, description="value before the ramp")
-    end: float = Field(1.0, description="value after the ramp")
-    after: int = Field(0, ge=0, description="step at which the ramp starts")
-    over: int = Field(1000, ge=1, description="length of the ramp in steps")
+    begin: float = 0.0
+    """Value before the ramp."""
+    end: float = 1.0
+    """Value after the ramp."""
+    after: int = Field(0, ge=0)
+    """Step at which the ramp starts."""
+    over: int = Field(1000, ge=1)
+    """Length of the ramp in steps."""
     shape: Literal["linear", "cosine"] = "linear"
+    """Course between the two values."""
 
     def at(self, step: int) -> float:
         """The value in force at a step."""
@@ -50,27 +55,38 @@ class Rate(NamedTuple):
 
 
 class Optim(Section):
-    """How one network is optimised. Every key can be edited while the run goes on, but `kind`."""
+    """[optim]: how networks are optimised. Every key but `kind` can be changed while a run trains."""
 
     kind: Literal["adamw", "adam"] = "adamw"
-    lr: float = Field(1e-3, ge=0, description="peak learning rate")
+    """Optimiser."""
+    lr: float = Field(1e-3, ge=0)
+    """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.99)
+    """Decay of Adam's averages of the gradient and of its square."""
     eps: float = Field(1e-8, gt=0)
+    """Term added to Adam's denominator."""
     weight_decay: float = Field(0.0, ge=0)
-    clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = no clipping")
-    warmup: int = Field(0, ge=0, description="steps of linear warm-up")
+    """Weight decay."""
+    clip: float = Field(0.0, ge=0)
+    """Largest gradient norm; larger gradients are scaled down. 0 = no clipping."""
+    warmup: int = Field(0, ge=0)
+    """Steps of linear warm-up; one-cycle has its own."""
     schedule: Literal["constant", "linear", "cosine", "exponential", "step", "one-cycle"] = "constant"
-    unit: Literal["step", "epoch"] = Field("step", description="lr decays with every one; of hold, interval")
-    hold: int = Field(0, ge=0, description="units before the decay begins")
-    final: float = Field(
-        0.0, ge=0, description="fraction of lr at the last step; for linear, cosine, exponential"
-    )
-    interval: int = Field(1, ge=1, description="units between two drops (step)")
-    factor: float = Field(0.99, gt=0, description="what a drop multiplies by (step)")
+    """Course of the learning rate after the warm-up."""
+    unit: Literal["step", "epoch"] = "step"
+    """Change the learning rate every step or every epoch; hold and interval count these."""
+    hold: int = Field(0, ge=0)
+    """Steps or epochs before the decay begins."""
+    final: float = Field(0.0, ge=0)
+    """Learning rate at the last step as a fraction of lr; for linear, cosine and exponential."""
+    interval: int = Field(1, ge=1)
+    """Steps or epochs between two drops; for step."""
+    factor: float = Field(0.99, gt=0)
+    """Factor of each drop; for step."""
 
-    cycle_beta1: tuple[float, float] | None = Field(
-        None, description="beta1 of one-cycle: lowest, at the peak of lr, and highest; else as in betas"
-    )
+    cycle_beta1: tuple[float, float] | None = None
+    """Lowest and highest beta1 of one-cycle; the lowest at the peak of lr. Default: constant, as in
+    betas."""
 
     @model_validator(mode="after")
     def _checked(self) -> Optim:
@@ -139,22 +155,29 @@ def _one_cycle(
 
 
 class Train(Section):
-    """[train]: how long, on how many images a step, from which seed, in which arithmetic."""
+    """[train]: length, batch size, seed, arithmetic and averaged weights."""
 
-    steps: int | None = Field(None, ge=1, le=10**12, description="optimiser steps; or state epochs")
-    epochs: float | None = Field(
-        None, gt=0, le=10**9, description="passes over the training images; or state steps"
-    )
-    batch_size: int = Field(128, ge=1, description="images a step, over all processes and parts")
-    accumulate: int = Field(1, ge=1, le=2**20, description="parts a process cuts its share of the batch into")
+    steps: int | None = Field(None, ge=1, le=10**12)
+    """Optimiser steps. State either steps or epochs."""
+    epochs: float | None = Field(None, gt=0, le=10**9)
+    """Passes over the training images. State either steps or epochs."""
+    batch_size: int = Field(128, ge=1)
+    """Images a step, over all processes and parts."""
+    accumulate: int = Field(1, ge=1, le=2**20)
+    """Parts into which each process cuts its share of a batch, to save memory."""
     seed: int = Field(0, ge=0)
+    """Random seed of the training."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic; auto takes what a short measurement finds faster."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    device: str = Field("auto", description='"auto", "cpu", "cuda", "cuda:1", "mps"')
-    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights that samples use")
-    ema_lengths: tuple[float, ...] = Field(
-        (0.05, 0.10), description="relative lengths of the power-function averages; [] keeps none"
-    )
+    """Memory layout of images; auto takes what a short measurement finds faster."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda, cuda:1 or mps."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Decay of the averaged weights that samples use; 0 = no averaging."""
+    ema_lengths: tuple[float, ...] = (0.05, 0.10)
+    """Relative lengths of the power-function averages to keep; other lengths are made from them. [] =
+    none."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:

@@ -8,21 +8,18 @@ from safelight.config import Section
 
 
 class Evaluate(Section):
-    """[evaluate]: measuring samples while training. None of it changes the weights."""
+    """[evaluate]: measuring samples while training. Nothing here changes the weights."""
 
-    every: int = Field(0, ge=0, description="steps between two evaluations; 0 = never")
-    n: int = Field(
-        500, ge=20, le=10**7, description="samples of each; the same noises and conditions every time"
-    )
-    steps: int | None = Field(
-        None,
-        ge=1,
-        le=10_000,
-        description="sampler steps, fewer than sample.steps to be quick; without it as many",
-    )
-    features: str = Field(
-        "classifier",
-        description="classifier, segmenter, efficientnet, reader, random, inception, or a TorchScript file",
-    )
-    reference: int = Field(10_000, ge=20, le=10**7, description="training images compared with, at most")
-    seed: int = Field(0, ge=0, description="of the noises")
+    every: int = Field(0, ge=0)
+    """Steps between two evaluations; 0 = never."""
+    n: int = Field(500, ge=20, le=10**7)
+    """Samples an evaluation; noises and conditions are the same every time."""
+    steps: int | None = Field(None, ge=1, le=10_000)
+    """Sampler steps; few are faster. Default: sample.steps."""
+    features: str = "classifier"
+    """Features that distances are measured on: classifier, segmenter, efficientnet, reader, random,
+    inception, or the path of a TorchScript file."""
+    reference: int = Field(10_000, ge=20, le=10**7)
+    """Largest number of training images to compare with."""
+    seed: int = Field(0, ge=0)
+    """Random seed of the samples."""

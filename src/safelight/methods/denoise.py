@@ -21,8 +21,10 @@ class DenoiseConfig(Section):
     """[method] of a one-step denoiser."""
 
     name: Literal["denoise"] = "denoise"
-    sigma: float = Field(0.5, gt=0, description="noise of training, in units of the image's range")
-    strip: tuple[float, ...] = Field((0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0), description="sigmas of the strips")
+    sigma: float = Field(0.5, gt=0)
+    """Standard deviation of the training noise, in units of the image's range."""
+    strip: tuple[float, ...] = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
+    """Noise levels shown in the strips."""
 
 
 class DenoiseSampling(Section):

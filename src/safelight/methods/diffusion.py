@@ -33,25 +33,30 @@ class DiffusionConfig(Section):
     """[method] of a diffusion model."""
 
     name: Literal["diffusion"] = "diffusion"
-    process: Literal["flow", "ddpm"] = Field("flow", description="how images turn into noise")
-    prediction: Literal["v", "epsilon", "x0"] = Field("v", description="what the network predicts")
-    times: Literal["logit-normal", "uniform"] = Field("logit-normal", description="which t are trained most")
-    uniform_share: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of t drawn uniformly, for the ends; runs before it existed had none",
-    )
-    logit_mean: float = Field(0.0, description="mean of log t / (1 - t), where logit-normal")
-    logit_std: float = Field(1.0, gt=0, description="standard deviation of log t / (1 - t)")
-    shift: float = Field(
-        1.0, gt=0, description="moves t of training and sampling towards noise (> 1), for large images"
-    )
-    condition_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained unconditionally")
-    min_snr: float = Field(0.0, ge=0, description="gamma of min-SNR weighting (Hang 2023); 0 = none")
-    timesteps: int = Field(1000, ge=2, le=10**6, description="T of DDPM")
-    betas: Literal["linear", "cosine"] = Field("cosine", description="noise schedule of DDPM")
-    beta_range: tuple[float, float] = Field((1e-4, 0.02), description="first and last beta, when linear")
+    process: Literal["flow", "ddpm"] = "flow"
+    """How images turn into noise: flow, x_t = (1 - t) x + t noise, or ddpm."""
+    prediction: Literal["v", "epsilon", "x0"] = "v"
+    """What the network predicts: v (in a flow noise - x), epsilon (the noise) or x0 (the image)."""
+    times: Literal["logit-normal", "uniform"] = "logit-normal"
+    """Distribution of the training times t of a flow."""
+    uniform_share: float = Field(0.0, ge=0, le=1)  # 0 as in runs that are older than the key
+    """Share of t drawn uniformly with logit-normal times, so that the ends are trained too."""
+    logit_mean: float = 0.0
+    """Mean of log(t / (1 - t)) with logit-normal times."""
+    logit_std: float = Field(1.0, gt=0)
+    """Standard deviation of log(t / (1 - t)) with logit-normal times."""
+    shift: float = Field(1.0, gt=0)
+    """Shift of t in training and sampling; above 1 towards noise, for large images. For flow."""
+    condition_dropout: float = Field(0.1, ge=0, le=1)
+    """Share of samples trained without conditions, which guidance needs."""
+    min_snr: float = Field(0.0, ge=0)
+    """Gamma of min-SNR weighting (Hang 2023); 0 = none."""
+    timesteps: int = Field(1000, ge=2, le=10**6)
+    """Number of noise levels of ddpm."""
+    betas: Literal["linear", "cosine"] = "cosine"
+    """Noise schedule of ddpm."""
+    beta_range: tuple[float, float] = (1e-4, 0.02)
+    """First and last beta of the linear schedule."""
 
     @model_validator(mode="after")
     def _checked(self) -> DiffusionConfig:
@@ -66,18 +71,19 @@ class DiffusionSampling(Section):
     """[sample] of a diffusion model."""
 
     sampler: Literal["euler", "heun", "ddim", "ancestral", "dpmpp_2m", "unipc", "ipndm"] = "unipc"
-    steps: int = Field(
-        10, ge=1, le=10_000, description="intervals, an evaluation each; Heun takes two in each but the last"
-    )
-    guidance: float = Field(1.0, ge=0, description="classifier-free guidance; 1 = none")
-    eta: float = Field(
-        0.0, ge=0, le=1, description="fresh noise of ddim; 1 = as much as the ancestral sampler"
-    )
-    variance: Literal["posterior", "beta"] = Field(
-        "posterior", description="of the ancestral sampler's noise: beta is larger, as in Ho 2020's samples"
-    )
-    t_max: float = Field(0.999, gt=0, lt=1, description="t of a flow's first evaluation, before shift")
-    clip: bool = Field(True, description="keep every estimate of the image within [-1, 1]")
+    """Sampler that turns noise into images."""
+    steps: int = Field(10, ge=1, le=10_000)
+    """Sampling intervals, one evaluation each; heun takes two in each but the last."""
+    guidance: float = Field(1.0, ge=0)
+    """Strength of classifier-free guidance; 1 = none."""
+    eta: float = Field(0.0, ge=0, le=1)
+    """Fresh noise of ddim; 1 = as much as the ancestral sampler."""
+    variance: Literal["posterior", "beta"] = "posterior"
+    """Noise variance of the ancestral sampler; beta is the larger one, as in Ho 2020."""
+    t_max: float = Field(0.999, gt=0, lt=1)
+    """First t of a flow, before shift."""
+    clip: bool = True
+    """Limit every estimate of the image to [-1, 1]."""
 
     @model_validator(mode="after")
     def _checked(self) -> DiffusionSampling:

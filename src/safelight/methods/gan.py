@@ -29,14 +29,18 @@ class GanConfig(Section):
     """[method] of a GAN."""
 
     name: Literal["gan"] = "gan"
-    loss: Literal["relativistic", "non-saturating"] = Field("relativistic", description="of both networks")
-    separate: bool = Field(False, description="real and fake images in discriminator steps of their own")
-    penalty_every: int = Field(1, ge=1, description="steps between two evaluations of r1 and r2")
-    augment: Literal["none", "diffaugment", "ada"] = Field(
-        "none", description="of all the discriminator sees"
-    )
-    ada_target: float = Field(0.6, gt=0, lt=1, description="of E[sign D(x)], by which ADA's p is set")
-    ada_kimg: float = Field(500.0, gt=0, description="thousand images in which p can go from 0 to 1")
+    loss: Literal["relativistic", "non-saturating"] = "relativistic"
+    """Loss of both networks."""
+    separate: bool = False
+    """Train the discriminator on real and fake images in separate steps."""
+    penalty_every: int = Field(1, ge=1)
+    """Steps between two evaluations of r1 and r2."""
+    augment: Literal["none", "diffaugment", "ada"] = "none"
+    """Augmentation of all images that the discriminator sees."""
+    ada_target: float = Field(0.6, gt=0, lt=1)
+    """ADA's target for the mean sign of the logits of real images."""
+    ada_kimg: float = Field(500.0, gt=0)
+    """Thousands of images in which ADA's probability can go from 0 to 1."""
 
     @model_validator(mode="after")
     def _checked(self) -> GanConfig:
@@ -48,7 +52,8 @@ class GanConfig(Section):
 class GanSampling(Section):
     """[sample] of a GAN."""
 
-    truncation: float = Field(1.0, gt=0, description="factor on the latent; below 1 trades variety for looks")
+    truncation: float = Field(1.0, gt=0)
+    """Factor on the latent; below 1 trades variety for quality."""
 
 
 class Gan:

@@ -29,9 +29,8 @@ class JointConfig(Section):
     """[method] of a joint encoder."""
 
     name: Literal["joint"] = "joint"
-    jitter: float = Field(
-        0.1, ge=0, le=0.5, description="by how much images are shifted and scaled, as a share of the side"
-    )
+    jitter: float = Field(0.1, ge=0, le=0.5)
+    """Largest shift and scaling of images, as a share of the side."""
 
 
 class JointSampling(Section):

@@ -46,42 +46,40 @@ class TextGanConfig(Section):
     """[method] of a text-to-image GAN."""
 
     name: Literal["textgan"] = "textgan"
-    temperature: float = Field(0.5, gt=0, description="τ of the contrastive losses")
-    contrastive: Literal["infonce", "lafite"] = Field(
-        "infonce", description='"lafite" exponentiates the similarities once more, as its published code does'
-    )
-    queue: int = Field(
-        0, ge=0, le=2**20, description="text features of earlier batches that are contrasted with, too"
-    )
-    perturb: float = Field(0.1, ge=0, lt=1, description="share of unit noise in the text feature of training")
-    language_free: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of samples told the encoder's feature of their image, not a text's",
-    )
-    language_free_perturb: float = Field(0.75, ge=0, lt=1, description="share of unit noise in that")
-    mixing: float = Field(0.9, ge=0, le=1, description="share of samples whose style is mixed of two latents")
-    reach: float = Field(
-        0.2,
-        gt=0,
-        description="mean difference of two samples' values up to which variety is rewarded; [-1, 1] is 2",
-    )
-    penalty_every: int = Field(16, ge=0, description="steps between two evaluations of r1; 0 = never")
-    path_every: int = Field(4, ge=0, description="steps between two evaluations of path; 0 = never")
-    augment: Literal["none", "diffaugment", "ada"] = Field(
-        "none", description="of all the discriminator sees"
-    )
-    ada_target: float = Field(0.6, gt=0, lt=1, description="of E[sign D(x)], by which ADA's p is set")
-    ada_kimg: float = Field(500.0, gt=0, description="thousand images in which p can go from 0 to 1")
+    temperature: float = Field(0.5, gt=0)
+    """Temperature of the contrastive losses."""
+    contrastive: Literal["infonce", "lafite"] = "infonce"
+    """Contrastive loss; lafite exponentiates the similarities twice, as its published code does."""
+    queue: int = Field(0, ge=0, le=2**20)
+    """Text features of earlier batches to contrast with as well."""
+    perturb: float = Field(0.1, ge=0, lt=1)
+    """Share of unit noise in the text feature during training."""
+    language_free: float = Field(0.0, ge=0, le=1)
+    """Share of samples conditioned on the encoder's feature of their image instead of a text."""
+    language_free_perturb: float = Field(0.75, ge=0, lt=1)
+    """Share of unit noise in that image feature."""
+    mixing: float = Field(0.9, ge=0, le=1)
+    """Share of samples whose style is mixed from two latents."""
+    reach: float = Field(0.2, gt=0)
+    """Mean difference between two samples of a text up to which variety is rewarded; pixels lie in [-1,
+    1]."""
+    penalty_every: int = Field(16, ge=0)
+    """Steps between two evaluations of r1; 0 = never."""
+    path_every: int = Field(4, ge=0)
+    """Steps between two evaluations of path; 0 = never."""
+    augment: Literal["none", "diffaugment", "ada"] = "none"
+    """Augmentation of all images that the discriminator sees."""
+    ada_target: float = Field(0.6, gt=0, lt=1)
+    """ADA's target for the mean sign of the logits of real images."""
+    ada_kimg: float = Field(500.0, gt=0)
+    """Thousands of images in which ADA's probability can go from 0 to 1."""
 
 
 class TextGanSampling(Section):
     """[sample] of a text-to-image GAN."""
 
-    truncation: float = Field(
-        1.0, ge=0, description="of styles towards their mean; below 1 trades variety for looks"
-    )
+    truncation: float = Field(1.0, ge=0)
+    """Truncation of styles towards their mean; below 1 trades variety for quality."""
 
 
 class TextGan:

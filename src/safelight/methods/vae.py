@@ -60,26 +60,21 @@ class VaeConfig(Section):
     """[method] of a variational autoencoder."""
 
     name: Literal["vae"] = "vae"
-    sigma: PositiveFloat | Literal["calibrated"] = Field(
-        "calibrated",
-        description="of the decoder, in units of the image's range; calibrated: it follows the error",
-    )
-    free_bits: float = Field(
-        0.0, ge=0, description="nats a latent dimension may cost for nothing, sample by sample (Kingma 2016)"
-    )
-    grid: tuple[str, ...] = Field(
-        (),
-        description='what the grid of the report moves, such as "male=0..1,female=1..0"; by default each '
-        "attribute from 0 to 1, two that add up to 1 as one; or the classes",
-    )
+    sigma: PositiveFloat | Literal["calibrated"] = "calibrated"
+    """Standard deviation of the decoder's output, in units of the image's range; calibrated follows the
+    error."""
+    free_bits: float = Field(0.0, ge=0)
+    """Nats of KL that each latent dimension of a sample may cost for free (Kingma 2016)."""
+    grid: tuple[str, ...] = ()
+    """Attributes that the report's grid varies, such as "male=0..1,female=1..0". Default: each attribute
+    from 0 to 1, two that add up to 1 together; or the classes."""
 
 
 class VaeSampling(Section):
     """[sample] of a variational autoencoder."""
 
-    temperature: float = Field(
-        1.0, gt=0, description="factor on the latent; below 1 trades variety for looks"
-    )
+    temperature: float = Field(1.0, gt=0)
+    """Factor on the latent; below 1 trades variety for quality."""
 
 
 class Vae:

@@ -24,27 +24,27 @@ LONGEST_WARMUP, LONGEST_PATIENCE = 2000, 1000  # steps: a long run is not left a
 
 
 class Monitor(Section):
-    """[monitor]: loss-aware verdicts. Every key can be edited while the run goes on."""
+    """[monitor]: verdicts on a run while it trains. Every key can be changed meanwhile."""
 
-    ignore: tuple[Name, ...] = Field((), description="verdicts that are not wanted")
-    act: bool = Field(False, description="try remedies against a verdict, one at a time, each in a fork")
-    warmup: float = Field(
-        0.06, ge=0, lt=1, description="share of the run that is not judged, 2,000 steps at most"
-    )
-    patience: float = Field(
-        0.04, ge=0, lt=1, description="share of the run a signal must last, 1,000 steps at most"
-    )
-    accuracy: float = Field(0.97, gt=0.5, le=1, description="of a discriminator that wins")
-    overfit: float = Field(
-        0.6, gt=0, description="of the way from fake to training, how far held-out logits fall short"
-    )
-    diversity: float = Field(
-        0.4, gt=0, description="pairwise distance of samples, as a share of real images'"
-    )
-    coverage: float = Field(0.5, gt=0, description="coverage of samples, as a share of real against real")
-    spike: float = Field(
-        30.0, gt=1, description="median absolute deviations a gradient norm may lie above its median"
-    )
+    ignore: tuple[Name, ...] = ()
+    """Verdicts to ignore."""
+    act: bool = False
+    """Try remedies for a verdict, one at a time, each in a fork."""
+    warmup: float = Field(0.06, ge=0, lt=1)
+    """Share of the run before anything is judged; at most 2,000 steps."""
+    patience: float = Field(0.04, ge=0, lt=1)
+    """Share of the run a signal must last; at most 1,000 steps."""
+    accuracy: float = Field(0.97, gt=0.5, le=1)
+    """Accuracy at which a discriminator wins."""
+    overfit: float = Field(0.6, gt=0)
+    """Share of the way from fakes to training images by which held-out logits fall short, at which a
+    discriminator overfits."""
+    diversity: float = Field(0.4, gt=0)
+    """Pairwise distance of samples, relative to real images, below which modes collapse."""
+    coverage: float = Field(0.5, gt=0)
+    """Coverage of samples, relative to real against real, below which modes collapse."""
+    spike: float = Field(30.0, gt=1)
+    """Median absolute deviations above its median at which a gradient norm is a spike."""
 
     def warmup_steps(self, steps: int) -> int:
         """Steps of a run of `steps` that nothing is judged in."""

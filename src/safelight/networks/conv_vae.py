@@ -29,13 +29,12 @@ VECTORS = ("label", "attributes", "text")  # conditions that are vectors
 
 class ConvEncoderConfig(Section):
     name: Literal["conv_encoder"] = "conv_encoder"
-    latent: Size = Field(default=48, description="size of z; the decoder follows it")
-    widths: tuple[Size, ...] = Field(
-        default=(32, 48, 64, 96),
-        min_length=1,
-        description="channels of each convolution; all but the last halve the picture",
-    )
-    dropout: float = Field(default=0.45, ge=0, lt=1, description="of the features, before the heads")
+    latent: Size = 48
+    """Size of the latent; the decoder follows it."""
+    widths: tuple[Size, ...] = Field((32, 48, 64, 96), min_length=1)
+    """Channels of each convolution; all but the last halve the image."""
+    dropout: float = Field(0.45, ge=0, lt=1)
+    """Dropout before the heads."""
 
     def latent_shape(self, spec: DataSpec) -> tuple[int, ...]:
         """Shape of z without the batch."""
@@ -114,9 +113,8 @@ def sizes(spec: DataSpec, halvings: int, role: str) -> list[tuple[int, int]]:
 
 class ConvDecoderConfig(Section):
     name: Literal["conv_decoder"] = "conv_decoder"
-    widths: tuple[Size, ...] = Field(
-        default=(96, 64, 48, 32), min_length=1, description="channels from the smallest picture on"
-    )
+    widths: tuple[Size, ...] = Field((96, 64, 48, 32), min_length=1)
+    """Channels of each level, smallest size first."""
 
     def build(self, spec: DataSpec, latent: tuple[int, ...] = (48,)) -> nn.Module:
         """The network for `spec` and a latent (Z,). Raises UserError for images that are too small."""

@@ -25,12 +25,14 @@ from safelight.types import DataSpec, Values
 
 class DCGeneratorConfig(Section):
     name: Literal["dc_generator"] = "dc_generator"
-    latent: Size = Field(default=100, description="size of z")
-    stem: Size = Field(default=1024, description="channels of the first, smallest picture")
-    stages: tuple[Size, ...] = Field(
-        default=(512, 256, 128, 128, 128), min_length=1, description="channels after each doubling"
-    )
-    leave: Size = Field(default=16, description="channels of the 6x6 convolution before the last")
+    latent: Size = 100
+    """Size of the latent."""
+    stem: Size = 1024
+    """Channels at the smallest size."""
+    stages: tuple[Size, ...] = Field((512, 256, 128, 128, 128), min_length=1)
+    """Channels after each doubling."""
+    leave: Size = 16
+    """Channels of the 6x6 convolution before the last."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a size that does not halve so often."""
@@ -92,13 +94,12 @@ def he(layer: nn.Module, slope: float = 1.0) -> None:
 
 class DCDiscriminatorConfig(Section):
     name: Literal["dc_discriminator"] = "dc_discriminator"
-    enter: Size = Field(default=64, description="channels at full size")
-    stages: tuple[Size, ...] = Field(
-        default=(128, 256, 256, 256, 256, 256, 256, 256),
-        min_length=1,
-        description="channels after each halving",
-    )
-    dropout: float = Field(default=0.4, ge=0, lt=1, description="before the logit")
+    enter: Size = 64
+    """Channels at full size."""
+    stages: tuple[Size, ...] = Field((128, 256, 256, 256, 256, 256, 256, 256), min_length=1)
+    """Channels after each halving."""
+    dropout: float = Field(0.4, ge=0, lt=1)
+    """Dropout before the logit."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a size that does not halve so often."""

@@ -14,7 +14,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from safelight.config import Section, Size, UserError
@@ -23,9 +22,12 @@ from safelight.types import DataSpec
 
 class DigitsUNetConfig(Section):
     name: Literal["digits_unet"] = "digits_unet"
-    width: Size = Field(default=64, description="D: channels of the first level; the second has 2D")
-    time: bool = Field(default=True, description="condition on the noise level t")
-    classes: bool = Field(default=False, description="condition on the class labels of the data")
+    width: Size = 64
+    """Channels of the first level; the second has twice as many."""
+    time: bool = True
+    """Condition on the noise level."""
+    classes: bool = False
+    """Condition on the class labels."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a shape or a condition it cannot have."""

@@ -28,13 +28,16 @@ EPS = 1e-6  # of its group norms, as published
 
 class KLEncoderConfig(Section):
     name: Literal["kl_encoder"] = "kl_encoder"
-    latent: Size = Field(default=4, description="channels of the latent; the decoder follows them")
-    widths: tuple[Size, ...] = Field(
-        default=(128, 256, 512, 512), min_length=1, description="channels from full size on; each halves"
-    )
-    blocks: Depth = Field(default=2, description="residual blocks at each size")
-    groups: Size = Field(default=32, description="groups of the group norms")
-    attention: bool = Field(default=True, description="self-attention at the smallest size")
+    latent: Size = 4
+    """Channels of the latent; the decoder follows them."""
+    widths: tuple[Size, ...] = Field((128, 256, 512, 512), min_length=1)
+    """Channels of each level, full size first; each level halves."""
+    blocks: Depth = 2
+    """Residual blocks at each size."""
+    groups: Size = 32
+    """Groups of the group norms."""
+    attention: bool = True
+    """Self-attention at the smallest size."""
 
     def latent_shape(self, spec: DataSpec) -> tuple[int, ...]:
         """(c, h, w)."""
@@ -171,16 +174,14 @@ class Up(nn.Module):
 
 class KLDecoderConfig(Section):
     name: Literal["kl_decoder"] = "kl_decoder"
-    widths: tuple[Size, ...] = Field(
-        default=(512, 512, 256, 128),
-        min_length=1,
-        description="channels from the smallest size on; each doubles",
-    )
-    blocks: Depth = Field(
-        default=3, description="residual blocks at each size; diffusers has one more than its encoder"
-    )
-    groups: Size = Field(default=32, description="groups of the group norms")
-    attention: bool = Field(default=True, description="self-attention at the smallest size")
+    widths: tuple[Size, ...] = Field((512, 512, 256, 128), min_length=1)
+    """Channels of each level, smallest size first; each level doubles."""
+    blocks: Depth = 3
+    """Residual blocks at each size; diffusers has one more than in its encoder."""
+    groups: Size = 32
+    """Groups of the group norms."""
+    attention: bool = True
+    """Self-attention at the smallest size."""
 
     def build(self, spec: DataSpec, latent: tuple[int, ...] = (4, 0, 0)) -> nn.Module:
         """The network for `spec` and a latent (c, h, w).

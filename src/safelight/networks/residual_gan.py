@@ -26,16 +26,14 @@ from safelight.types import DataSpec, Values
 
 class ResidualGeneratorConfig(Section):
     name: Literal["residual_generator"] = "residual_generator"
-    latent: Size = Field(default=64, description="size of z")
-    widths: tuple[Size, ...] = Field(
-        default=(256, 128, 64),
-        min_length=1,
-        description="channels from the smallest picture on; each doubles",
-    )
-    blocks: Depth = Field(default=1, description="residual blocks at each size")
-    patch: Size = Field(
-        default=1, description="pixels a side that a cell of the largest picture becomes; 2 is faster"
-    )
+    latent: Size = 64
+    """Size of the latent."""
+    widths: tuple[Size, ...] = Field((256, 128, 64), min_length=1)
+    """Channels of each level, smallest size first; each level doubles."""
+    blocks: Depth = 1
+    """Residual blocks at each size."""
+    patch: Size = 1
+    """Side in pixels of the patches that cells become at full size; 2 is faster."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a size that does not halve so often."""
@@ -99,13 +97,12 @@ class ResidualBlock(nn.Module):
 
 class ResidualDiscriminatorConfig(Section):
     name: Literal["residual_discriminator"] = "residual_discriminator"
-    widths: tuple[Size, ...] = Field(
-        default=(64, 128, 256), min_length=1, description="channels from full size on; each halves"
-    )
-    blocks: Depth = Field(default=1, description="residual blocks at each size")
-    patch: Size = Field(
-        default=1, description="pixels a side that become one cell of the largest picture; 2 is faster"
-    )
+    widths: tuple[Size, ...] = Field((64, 128, 256), min_length=1)
+    """Channels of each level, full size first; each level halves."""
+    blocks: Depth = 1
+    """Residual blocks at each size."""
+    patch: Size = 1
+    """Side in pixels of the patches that become cells at full size; 2 is faster."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a size that does not halve so often."""

@@ -31,15 +31,20 @@ from safelight.types import DataSpec, Values
 
 class ResidualEncoderConfig(Section):
     name: Literal["residual_encoder"] = "residual_encoder"
-    latent: Size = Field(default=64, description="size of z, or its channels; the decoder follows it")
-    spatial: bool = Field(default=False, description="z is a picture of the smallest size, not a vector")
-    widths: tuple[Size, ...] = Field(
-        default=(32, 64, 128), min_length=1, description="channels from full size on; each halves"
-    )
-    blocks: Depth = Field(default=1, description="residual blocks at each size")
-    groups: Size = Field(default=1, description="groups of the group norms; 1 is fastest on a CPU")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="within residual blocks")
-    conditional: bool = Field(default=True, description="see label, attributes and text; masks never")
+    latent: Size = 64
+    """Size of the latent, or its channels if spatial; the decoder follows it."""
+    spatial: bool = False
+    """Latent is a small image rather than a vector."""
+    widths: tuple[Size, ...] = Field((32, 64, 128), min_length=1)
+    """Channels of each level, full size first; each level halves."""
+    blocks: Depth = 1
+    """Residual blocks at each size."""
+    groups: Size = 1
+    """Groups of the group norms; 1 is fastest on a CPU."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout within residual blocks."""
+    conditional: bool = True
+    """Condition on label, attributes and text; never on masks."""
 
     def latent_shape(self, spec: DataSpec) -> tuple[int, ...]:
         """Shape of z without the batch."""
@@ -138,13 +143,16 @@ def divisible(widths: tuple[int, ...], groups: int, role: str) -> None:
 
 class ResidualDecoderConfig(Section):
     name: Literal["residual_decoder"] = "residual_decoder"
-    widths: tuple[Size, ...] = Field(
-        default=(128, 64, 32), min_length=1, description="channels from the smallest picture on; each doubles"
-    )
-    blocks: Depth = Field(default=1, description="residual blocks at each size")
-    groups: Size = Field(default=1, description="groups of the group norms; 1 is fastest on a CPU")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="within residual blocks")
-    conditional: bool = Field(default=True, description="see label, attributes and text; masks never")
+    widths: tuple[Size, ...] = Field((128, 64, 32), min_length=1)
+    """Channels of each level, smallest size first; each level doubles."""
+    blocks: Depth = 1
+    """Residual blocks at each size."""
+    groups: Size = 1
+    """Groups of the group norms; 1 is fastest on a CPU."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout within residual blocks."""
+    conditional: bool = True
+    """Condition on label, attributes and text; never on masks."""
 
     def build(self, spec: DataSpec, latent: tuple[int, ...] = (64,)) -> nn.Module:
         """The network for `spec` and a latent (Z,) or (z, h, w).

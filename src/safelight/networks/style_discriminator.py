@@ -26,16 +26,12 @@ from safelight.types import DataSpec, Values
 
 class StyleDiscriminatorConfig(Section):
     name: Literal["style_discriminator"] = "style_discriminator"
-    base: Size = Field(
-        default=16384, ge=16, description="channels times height: a layer of 64 rows has base / 64"
-    )
-    largest: Size = Field(default=512, description="channels of a layer, at most")
-    deviation: int = Field(
-        default=0,
-        ge=0,
-        le=2**16,
-        description="samples in a group of the minibatch standard deviation; 0 = none",
-    )
+    base: Size = Field(16384, ge=16)
+    """Channels times height: a layer of 64 rows has base / 64 channels."""
+    largest: Size = 512
+    """Largest number of channels of a layer."""
+    deviation: int = Field(0, ge=0, le=2**16)
+    """Samples in a group of the minibatch standard deviation; 0 = none."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`."""

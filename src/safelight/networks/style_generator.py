@@ -28,19 +28,18 @@ from safelight.types import DataSpec, Values
 
 class StyleGeneratorConfig(Section):
     name: Literal["style_generator"] = "style_generator"
-    latent: Size = Field(default=512, description="size of z and of w")
-    depth: Depth = Field(default=8, description="layers of the mapping from z to w")
-    base: Size = Field(
-        default=16384, ge=16, description="channels times height: a layer of 64 rows has base / 64"
-    )
-    largest: Size = Field(default=512, description="channels of a layer, at most")
-    told: int = Field(
-        default=0,
-        ge=0,
-        le=2**16,
-        description="width of the two layers of a text feature; 0 = the feature's own size",
-    )
-    noise: bool = Field(default=True, description="noise of its own at every pixel, with learned strength")
+    latent: Size = 512
+    """Size of z and w."""
+    depth: Depth = 8
+    """Layers of the mapping from z to w."""
+    base: Size = Field(16384, ge=16)
+    """Channels times height: a layer of 64 rows has base / 64 channels."""
+    largest: Size = 512
+    """Largest number of channels of a layer."""
+    told: int = Field(0, ge=0, le=2**16)
+    """Width of the two layers that process the text feature; 0 = the size of the feature."""
+    noise: bool = True
+    """Add noise at every pixel, with learned strength."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`: from its smallest picture, every size doubles."""

@@ -33,10 +33,10 @@ GROUPS = 8  # of the normalisation, at most
 
 class ImageTowerConfig(Section):
     name: Literal["image_tower"] = "image_tower"
-    widths: tuple[Size, ...] = Field(
-        default=(32, 64, 96, 128), min_length=1, description="channels from full size on; each halves"
-    )
-    features: Size = Field(default=128, description="size of the joint features")
+    widths: tuple[Size, ...] = Field((32, 64, 96, 128), min_length=1)
+    """Channels of each level, full size first; each level halves."""
+    features: Size = 128
+    """Size of the joint features."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`: (B, C, H, W) -> (B, features)."""
@@ -94,9 +94,12 @@ def _pooled(x: Tensor) -> Tensor:
 
 class TextTowerConfig(Section):
     name: Literal["text_tower"] = "text_tower"
-    width: Size = Field(default=256, description="of the hidden layers")
-    depth: int = Field(default=1, ge=0, le=256, description="hidden layers; 0 = a linear projection")
-    features: Size = Field(default=128, description="size of the joint features")
+    width: Size = 256
+    """Width of the hidden layers."""
+    depth: int = Field(1, ge=0, le=256)
+    """Hidden layers; 0 = a linear projection."""
+    features: Size = 128
+    """Size of the joint features."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`: (B, T) -> (B, features)."""
@@ -109,11 +112,9 @@ MEAN, STD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)  # of CLIP's trai
 
 class JointEncoderConfig(Section):
     name: Literal["joint_encoder"] = "joint_encoder"
-    path: Reference = Field(
-        default=Reference("run:encoder"),
-        description="recipe:NAME or run:NAME of the method joint, or the folder or Hub id of a CLIP; the one "
-        "of data.text_encoder",
-    )
+    path: Reference = Reference("run:encoder")
+    """Encoder, the same as data.text_encoder: recipe:NAME or run:NAME of the method joint, or the folder or
+    Hub id of a CLIP."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError where the folder holds none, or one of other images."""

@@ -28,31 +28,33 @@ Kind = Literal["label", "attributes", "text", "mask"]
 
 class UNetConfig(Section):
     name: Literal["unet"] = "unet"
-    patch: Size = Field(
-        default=2, description="space-to-depth factor of the stem: 2 makes 28x28x1 into 14x14x4"
-    )
-    width: Size = Field(default=64, description="channels of the finest level")
-    multipliers: tuple[Size, ...] = Field(
-        default=(1, 2), min_length=1, description="channels of each level, in widths; each level halves"
-    )
-    blocks: Depth = Field(
-        default=1, description="residual blocks a level, on the way down and again on the way up"
-    )
-    middle: Depth = Field(default=3, description="residual blocks of the coarsest level")
-    embedding: Size = Field(default=256, description="size of the vector of noise level and conditions")
-    attention: tuple[int, ...] = Field(
-        default=(), description="levels with self-attention after each block; 0 is the finest"
-    )
-    head: Size = Field(default=64, description="channels of an attention head, at most")
-    groups: Size = Field(default=1, description="groups of the group norms; 1 is fastest on a CPU")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="within residual blocks")
-    time: bool = Field(default=True, description="see the noise level t")
-    spade: Size | None = Field(
-        default=None,
-        description="channels within SPADE (Park 2019), which lays the mask on after every block's second "
-        "norm; without it the mask is laid beside the image once, as channels",
-    )
-    ignore: tuple[Kind, ...] = Field(default=(), description="conditions of the data not to be seen")
+    patch: Size = 2
+    """Side of the patches that the stem folds into channels: 2 turns 28x28x1 into 14x14x4."""
+    width: Size = 64
+    """Channels of the finest level."""
+    multipliers: tuple[Size, ...] = Field((1, 2), min_length=1)
+    """Channels of each level, in multiples of width; each level halves."""
+    blocks: Depth = 1
+    """Residual blocks a level, on the way down and again on the way up."""
+    middle: Depth = 3
+    """Residual blocks of the coarsest level."""
+    embedding: Size = 256
+    """Size of the embedding of noise level and conditions."""
+    attention: tuple[int, ...] = ()
+    """Levels with self-attention after each block; 0 is the finest."""
+    head: Size = 64
+    """Largest number of channels of an attention head."""
+    groups: Size = 1
+    """Groups of the group norms; 1 is fastest on a CPU."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout within residual blocks."""
+    time: bool = True
+    """Condition on the noise level."""
+    spade: Size | None = None
+    """Channels within SPADE (Park 2019), which applies the mask after the second norm of every block.
+    Default: no SPADE; the mask is joined to the image as channels."""
+    ignore: tuple[Kind, ...] = ()
+    """Conditions of the data to ignore."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a size or a width that does not divide."""

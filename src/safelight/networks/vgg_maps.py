@@ -25,11 +25,10 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 
 
 class VGGMapsConfig(Section):
     name: Literal["vgg_maps"] = "vgg_maps"
-    path: Reference = Field(
-        default=Reference("timm/vgg16.tv_in1k"),
-        description="model.safetensors of a VGG-16, its folder, or its Hub id",
-    )
-    stages: int = Field(default=4, ge=1, le=5, description="maps taken, one at the end of each stage")
+    path: Reference = Reference("timm/vgg16.tv_in1k")
+    """Weights: model.safetensors of a VGG-16, its folder, or its Hub id."""
+    stages: int = Field(4, ge=1, le=5)
+    """Number of feature maps, one from the end of each stage."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError where the weights are not there, or not of a VGG-16."""

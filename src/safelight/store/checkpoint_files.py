@@ -155,13 +155,14 @@ FOLDER = "checkpoints"
 
 
 class Checkpoint(Section):
-    """[checkpoint]: how often the state is saved, and how much of the disk that may take."""
+    """[checkpoint]: how often the state is saved, and the disk space for it."""
 
-    every: int = Field(500, ge=1, description="steps between two checkpoints")
-    keep: int = Field(3, ge=1, description="how many of the latest are kept, whatever they take")
-    budget: Bytes = Field(
-        10 * UNITS["GB"], description="bytes for all, such as '10 GB'; older ones are thinned to keep to it"
-    )
+    every: int = Field(500, ge=1)
+    """Steps between two checkpoints."""
+    keep: int = Field(3, ge=1)
+    """Newest checkpoints to keep, whatever their size."""
+    budget: Bytes = 10 * UNITS["GB"]
+    """Disk space for all checkpoints, such as '10 GB'; older ones are thinned evenly to stay within it."""
 
 
 def directory(run: Path, step: int) -> Path:

@@ -111,11 +111,14 @@ Weights = dict[str, dict[str, Tensor]]  # by network, as its state_dict has them
 
 
 class Tape(Section):
-    """[tape]: averaged weights in bfloat16, kept every few steps; any sample can be filmed from them."""
+    """[tape]: averaged weights, recorded every few steps, from which any sample can be filmed."""
 
-    every: int = Field(0, ge=0, description="steps between two frames; 0 = no tape")
-    networks: tuple[str, ...] = Field((), description="averaged networks that are kept; [] = all of them")
-    keyframe: int = Field(48, ge=1, le=1000, description="frames from one that stands alone to the next")
+    every: int = Field(0, ge=0)
+    """Steps between two frames of averaged weights, in bfloat16; 0 = no tape."""
+    networks: tuple[str, ...] = ()
+    """Averaged networks to record; [] = all."""
+    keyframe: int = Field(48, ge=1, le=1000)
+    """Frames from one complete frame to the next; the others store differences."""
 
 
 def rounded(tensor: Tensor) -> Tensor:

@@ -8,15 +8,14 @@ from safelight.config import Section
 
 
 class CheckConfig(Section):
-    """What is checked before training."""
+    """[check]: checks before training."""
 
-    before_training: bool = Field(True, description="the quick checks at the start of `safelight train`")
-    hours: float | None = Field(
-        None, gt=0, description="how long the run may take here: a schedule that needs longer is found"
-    )
-    expected_findings: dict[str, str] = Field(
-        {}, description="codes of findings that are meant to be there, each with the reason"
-    )
+    before_training: bool = True
+    """Run the quick checks when `safelight train` starts."""
+    hours: float | None = Field(None, gt=0)
+    """Hours the run may take on this machine; a schedule that needs longer is reported."""
+    expected_findings: dict[str, str] = Field({})
+    """Codes of intended findings, each with its reason."""
 
     @field_validator("expected_findings")
     @classmethod
