@@ -97,6 +97,8 @@ def test_a_file_that_changed_is_said_on_resume(tmp_path):
     trained = sl.train(own(tmp_path), name="own", runs=tmp_path / "runs")
     with (tmp_path / "mine.py").open("a") as file:
         file.write("# changed\n")
+    steps = trained.directory.path / "checkpoints"
+    shutil.rmtree(max(steps.iterdir()))  # half of the run is to be trained again
     go_on(trained.directory, World(), Show())
     notes = [entry.fields["text"] for entry in trained.directory.journal().of_kind("note")]
     assert any("code differs" in note and "mine.py" in note for note in notes)

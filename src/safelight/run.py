@@ -32,7 +32,7 @@ from safelight.loading.recorded import data_of, pixel_spec_of
 from safelight.loading.replay import Replay
 from safelight.recipe import Recipe
 from safelight.render.sheet import Picture
-from safelight.report.run_report import run_html
+from safelight.report.run_report import run_html, write_report
 from safelight.samplers.generate import conditions, generate
 from safelight.store import checkpoint, checkpoint_files, metrics, tracks
 from safelight.store.directory import RunDirectory, find
@@ -221,6 +221,10 @@ class Run:
             self.name, self.step, self.recipe, self.method, self.nets, self.spec, self.space, product
         )
         return export_networks(trained, form, Path(out))
+
+    def report(self) -> Path:
+        """Write report.md and report.html into the run's folder; returns the path of the latter."""
+        return write_report(self.directory)
 
     def metrics(self, *names: str) -> dict[str, NDArray[Any]]:
         """Recorded values by column, all of them by default; "loss" stands for the raw components."""

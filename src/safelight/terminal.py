@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 if TYPE_CHECKING:
     from rich.console import Console as Console
     from rich.console import RenderableType
+    from rich.progress import Task, TaskID
     from rich.table import Table
+
+Tell = Callable[[str], None]
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and of how much
 
 PATIENCE = 30.0  # seconds between two lines about the same long work
 HIDING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats (bidirectional ones too), surrogates, separators
@@ -42,7 +47,7 @@ def rewrite(line: str) -> None:
     print(f"\r{plain(line):60}", end="", flush=True)
 
 
-def paced(tell: Callable[[str], None], at_once: bool = True) -> Callable[[str, int, int], None]:
+def paced(tell: Tell, at_once: bool = True) -> Progress:
     """Progress (what, done, of how much) as lines: every half minute, with rate and time left.
 
     at_once: a line as soon as something new begins, too.
@@ -101,3 +106,51 @@ def _door() -> type[Console]:
                 yield one if text == one.text else segment.Segment(text, one.style)
 
     return Door
+
+
+def messages() -> tuple[Tell, Tell]:
+    """(tell, warn), to stderr: both take a line; in a log `tell` is silent and `warn` is not."""
+    out = console(err=True)
+    warn = partial(out.print, soft_wrap=True)
+    return warn if out.is_terminal else lambda line: None, warn
+
+
+class Bar:
+    """A bar for each piece of work, removed when that is done. Silent where the console is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        from rich import progress
+        from rich.text import Text
+
+        class RateColumn(progress.ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+        self.display = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            RateColumn(),
+            progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn("left"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """What is being done, how much of it is done, and of how much."""
+        if what not in self._tasks:
+            self._tasks[what] = self.display.add_task(plain(what), total=total, completed=done)
+        self.display.update(self._tasks[what], completed=done, total=total, visible=done < total)
+
+
+@contextmanager
+def bar() -> Iterator[tuple[Tell, Progress]]:
+    """(tell, progress), to stderr: a bar for each piece of work; in a log, a line every half minute."""
+    out = console(err=True)
+    bars = Bar(out)
+    with bars.display:
+        tell = partial(out.print, soft_wrap=True)
+        yield tell, bars.progress if out.is_terminal else paced(tell, at_once=False)

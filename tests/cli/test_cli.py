@@ -64,7 +64,7 @@ def test_train_show_runs_and_report(monkeypatch, capsys, tmp_path, tiny_words):
         (["sample", "first", "--condition", "label=²"], "condition label=²: not one of the 10 classes"),
         (["export", "first", "--to", "tar", "--out", "x"], "--to tar: not one of"),
         (["export", "first", "--to", "onnx", "--out", "/"], "/: is there already"),
-        (["fork", "first", "--at", "14", "--name", "first"], "RUNS/first: exists already"),
+        (["fork", "first", "--step", "14", "--name", "first"], "RUNS/first: exists already"),
         (["train", "digits", "--name", "first"], "RUNS/first: exists already"),
         (["train", "digits", "--name", "a/b"], "'a/b': cannot name a run"),
         (["train", "digits", "data.path=" + "a" * 300], "HERE/aaa"),
@@ -182,9 +182,9 @@ def test_disk_prune_rollback_and_tree(monkeypatch, capsys, runs, tmp_path):
     code, _, err = run(monkeypatch, capsys, "prune", "first", "--budget", "1 giga", *words)
     assert (code, err.startswith("safelight: --budget: '1 giga' is no size")) == (2, True)
     code, out, err = run(
-        monkeypatch, capsys, "rollback", "first", "--to", "14", "optim.lr=1e-4", *words, "--json"
+        monkeypatch, capsys, "rollback", "first", "--step", "14", "optim.lr=1e-4", *words, "--json"
     )
-    assert (code, "\nwhat first was is now first-before-14\n" in err) == (0, True)
+    assert (code, "\nthe earlier first is kept as first-before-14\n" in err) == (0, True)
     assert json.loads(out)["step"] == 30
     _, out, _ = run(monkeypatch, capsys, "tree", *words, "--json")
     assert [(one["name"], one["parent"], one["at"]) for one in json.loads(out)] == [
@@ -194,7 +194,7 @@ def test_disk_prune_rollback_and_tree(monkeypatch, capsys, runs, tmp_path):
     _, out, _ = run(monkeypatch, capsys, "disk", "first", *words)
     assert "where it begins" in out
     assert "replay: any step from 14 on by recomputing at most 9 (" in out
-    _, out, _ = run(monkeypatch, capsys, "replay", "first", "--to", "12", *words, "--json")
+    _, out, _ = run(monkeypatch, capsys, "replay", "first", "--step", "12", *words, "--json")
     assert (json.loads(out)["verdict"], json.loads(out)["start"]) == ("exact", 10)
 
 
@@ -220,7 +220,7 @@ def test_a_fork_that_has_not_trained_is_what_its_parent_was_at_that_step(monkeyp
 
     folder = shutil.copytree(runs, tmp_path / "runs")
     words = ["--runs", str(folder)]
-    fork = ["fork", "first", "--at", "20", "--name", "calmer", "--no-train", *words]
+    fork = ["fork", "first", "--step", "20", "--name", "calmer", "--no-train", *words]
     _, out, _ = run(monkeypatch, capsys, *fork)
     row = metrics.rows(folder / "first")[19]
     lines = dict(line.split(":", 1) for line in out.splitlines())
@@ -239,7 +239,7 @@ def test_a_learning_rate_a_hundred_times_too_high_warns(monkeypatch, capsys, run
     import shutil
 
     folder = str(shutil.copytree(runs, tmp_path / "runs"))
-    words = ["fork", "first", "--at", "20", "optim.lr=2", "--name", "high", "--no-train", "--runs", folder]
+    words = ["fork", "first", "--step", "20", "optim.lr=2", "--name", "high", "--no-train", "--runs", folder]
     lr = "optim.lr=2 is 2,000 times the 0.001 it replaces; is that meant?"
     code, _, err = run(monkeypatch, capsys, *words)
     assert (code, err) == (0, f"{lr}\n")
@@ -260,10 +260,10 @@ def test_the_journal_tells_what_was_edited(monkeypatch, capsys, runs, tmp_path):
     code, _, err = run(monkeypatch, capsys, "tune", "first", "optim.lr=1e-4", *words)
     refused = (
         "safelight: first: finished at step 30 of 30, so no step would run with the change; "
-        "fork an earlier step: safelight fork first --at STEP optim.lr=1e-4\n"
+        "fork an earlier step: safelight fork first --step STEP optim.lr=0.0001\n"
     )
     assert (code, err) == (2, refused)
-    fork = ["fork", "first", "--at", "20", "--name", "calmer", "--no-train", *words]
+    fork = ["fork", "first", "--step", "20", "--name", "calmer", "--no-train", *words]
     assert run(monkeypatch, capsys, *fork)[0] == 0
     code, out, err = run(monkeypatch, capsys, "tune", "calmer", "optim.lr=1e-4", "watch.every=5", *words)
     assert (code, out, err) == (0, "calmer: optim.lr=1e-4, watch.every=5, when it is resumed\n", "")

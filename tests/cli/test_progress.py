@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from safelight import terminal
-from safelight.cli.progress import TrainingProgress
 from safelight.store.metrics import MetricsRow
+from safelight.training.progress import TrainingProgress
 
 
 def rows(*steps: int) -> list[MetricsRow]:
@@ -30,7 +30,7 @@ def play(progress: TrainingProgress, first: bool = True) -> None:
 
 def test_a_log_has_a_line_a_minute_with_rate_and_time_left(capsys, monkeypatch):
     clock = iter([0.0, 10.0, *[70.0] * 2, *[75.0] * 9])  # made, begun, rows of a minute later, and the end
-    monkeypatch.setattr("safelight.cli.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("safelight.training.progress.time.monotonic", lambda: next(clock))
     progress = TrainingProgress()
     show = progress.show()
     show.tell("digits-1: trains step 0 to 20 on cpu")
@@ -52,9 +52,9 @@ def test_a_log_has_a_line_a_minute_with_rate_and_time_left(capsys, monkeypatch):
 
 
 def test_what_is_no_training_has_only_what_should_not_be_missed_in_a_log(capsys):
-    show = TrainingProgress().show(log=False)
-    show.tell("recomputing steps 1 to 3")
-    show.warn("environment differs")
+    tell, warn = terminal.messages()
+    tell("recomputing steps 1 to 3")
+    warn("environment differs")
     assert capsys.readouterr() == ("", "environment differs\n")
 
 
@@ -97,7 +97,7 @@ def test_work_before_the_first_step_has_a_bar_of_its_own_that_goes_when_it_is_do
     show = progress.show()
     show.progress("encoding digits", 0, 2048)
     show.progress("encoding digits", 512, 2048)
-    progress._before.shown.refresh()  # it paints ten times a second by itself
+    progress._before.display.refresh()  # it paints ten times a second by itself
     show.progress("encoding digits", 2048, 2048)
     assert progress._before is None
     said = capsys.readouterr().err

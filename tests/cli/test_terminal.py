@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
-import typer.main
 from PIL import Image
 
 from command_line import run
 from safelight import terminal
-from safelight.cli import app
+from safelight.cli import COMMANDS, load
 from safelight.terminal import plain
 from tiny import TINY
 
@@ -69,14 +68,12 @@ def test_every_character_that_is_printed_is_visible_or_a_space():
 def test_a_console_prints_lines_tables_and_bars_without_escapes_of_theirs(options, capsys):
     from rich.text import Text
 
-    from safelight.cli.bar import Bar
-
     out = terminal.console(width=400, **options)
     out.print(EVIL, style="bold")
     out.print(Text(EVIL))
     out.print(terminal.table([EVIL, "n"], [[EVIL, 1], [2, EVIL]], ["n"]))
-    bar = Bar(out)
-    with bar.shown:
+    bar = terminal.Bar(out)
+    with bar.display:
         bar.progress(EVIL, 1, 2)
     printed = capsys.readouterr().out
     assert "\x1b[8m" not in printed
@@ -143,9 +140,9 @@ HOSTILE = {  # what each command is told: as much of it hostile as it takes
     "check": ["evil.toml", "--fast"],
     "plan": ["evil.toml", "--device", EVIL],
     "tune": [FOLDER, f"about.title={EVIL}"],
-    "fork": [FOLDER, "--at", "2", f"{EVIL}=1"],
-    "rollback": [FOLDER, "--to", "2", "--no-train"],
-    "replay": [FOLDER, "--to", "3"],
+    "fork": [FOLDER, "--step", "2", f"{EVIL}=1"],
+    "rollback": [FOLDER, "--step", "2", "--no-train"],
+    "replay": [FOLDER, "--step", "3"],
     "runs": [],
     "show": [FOLDER, "--journal"],
     "report": [FOLDER],
@@ -177,10 +174,11 @@ ALSO = {  # the same commands where they succeed
 
 def commands() -> list[str]:
     """Every command of the command line, those of groups with their group's name."""
-    found = []
-    for name, command in typer.main.get_command(app).commands.items():
-        found += [f"{name} {own}" for own in command.commands] if hasattr(command, "commands") else [name]
-    return found
+    result = []
+    for name in (name for _, named in COMMANDS.values() for name in named):
+        parts = getattr(load(name), "commands", None)
+        result += [f"{name} {part}" for part in parts] if parts else [name]
+    return result
 
 
 def test_every_command_is_fed():

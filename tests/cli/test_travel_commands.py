@@ -52,10 +52,10 @@ def test_what_the_tour_promises(monkeypatch, capsys):
         monkeypatch, capsys, "film", "city", "5.3", "--from", "0", "--to", "5", "--out", "film.mp4"
     )
     assert (code, out) == (0, "film.mp4: 6 frames (1 from the checkpoint, 5 from replay); exact\n")
-    code, out, _ = run(monkeypatch, capsys, "replay", "city", "--to", "7", "--json")
+    code, out, _ = run(monkeypatch, capsys, "replay", "city", "--step", "7", "--json")
     assert (code, json.loads(out)["verdict"]) == (0, "exact")
     code, _, _ = run(
-        monkeypatch, capsys, "fork", "city", "--at", "4", "optim.generator.lr=1e-5", "--name", "calmer"
+        monkeypatch, capsys, "fork", "city", "--step", "4", "optim.generator.lr=1e-5", "--name", "calmer"
     )
     assert code == 0
     code, out, _ = run(monkeypatch, capsys, "compare", "city", "calmer")
@@ -99,7 +99,7 @@ def test_a_walk(monkeypatch, capsys):
         (["film", "city", "5"], "specimen '5': expected STEP.DRAW, such as 16500.28"),
         (["film", "city", "0.3", "--to", "99"], "steps 0 to 99: city has recorded the steps 0 to 12"),
         (["film", "city", "0.3", "--out", "film.avi"], "film.avi: ends in none of .mp4, .webp, .gif"),
-        (["film", "city", "0.3", "--set", "train.steps=3"], "train.steps: only keys of [sample]"),
+        (["film", "city", "0.3", "train.steps=3"], "train.steps: only keys of [sample]"),
         (["walk", "city", "0.3"], "walk: name two specimens or more"),
         (["specimens", "city", "--keep", "x"], "specimen 'x': expected STEP.DRAW"),
         (["specimens", "city", "--step", "99"], "step 99: city has recorded the steps 0 to 12"),

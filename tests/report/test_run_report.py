@@ -81,7 +81,7 @@ def test_the_commands_of_a_report_make_the_run_and_its_forks_again(monkeypatch, 
     monkeypatch.delenv("SAFELIGHT_RUNS", raising=False)
     train = ["train", "digits-class", *tiny_words, "train.steps=6", "checkpoint.every=4", "watch.every=6"]
     assert run(monkeypatch, capsys, *train, "--name", "first")[0] == 0
-    fork = ["fork", "first", "--at", "4", "optim.lr=0.00025", "--name", "calmer"]
+    fork = ["fork", "first", "--step", "4", "optim.lr=0.00025", "--name", "calmer"]
     assert run(monkeypatch, capsys, *fork)[0] == 0
     report = (tmp_path / "runs/calmer/report.md").read_text()
     (block,) = re.findall("```\n(.*?)\n```", report, re.DOTALL)

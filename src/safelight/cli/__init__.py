@@ -1,50 +1,116 @@
-"""The command line. One file a command; each imports what it needs when it runs: --help is instant."""
+"""The command line: a module for each group of the help, imported when one of its commands is called.
+
+What needs torch is reached through the lazy names of `safelight`, so that a command's --help does not wait.
+"""
 
 from __future__ import annotations
 
 import io
 import sys
 import traceback
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from safelight.cli import (
-    check,
-    compare,
-    data,
-    disk,
-    evaluate,
-    export,
-    export_metrics,
-    film,
-    fork,
-    log,
-    new,
-    plan,
-    project,
-    prune,
-    recipes,
-    replay,
-    report,
-    resume,
-    rollback,
-    runs,
-    sample,
-    search,
-    show,
-    specimens,
-    sweep,
-    train,
-    traverse,
-    tree,
-    tune,
-    walk,
-)
 from safelight.terminal import say
 
+COMMANDS = {  # module: title in the help, and the first line of each command's docstring
+    "train": ("Train", {
+        "train": "Train a generator. Ctrl-C stops cleanly; `safelight resume` continues.",
+        "resume": "Continue a stopped or killed run, bit-identical to an uninterrupted one.",
+        "sweep": "Train every combination of values one after another, then compare the runs.",
+    }),
+    "prepare": ("Prepare", {
+        "recipes": "List the shipped recipes, with their size and expected time.",
+        "new": "Write a recipe to edit.",
+        "check": "Check a recipe, its data and its networks for silent faults.",
+        "plan": "Estimate parameters, operations, memory, hours and disk of a training.",
+    }),
+    "data": ("Prepare", {"data": "Inspect data, or pack it ahead of training."}),
+    "steer": ("Change the course of a run", {
+        "tune": "Change settings of a run from its next step on.",
+        "fork": "Start a new run from any step of another, with recipe keys changed.",
+        "rollback": "Continue a run from an earlier step, with recipe keys changed.",
+        "replay": "Recompute a run up to a step, and check every step against its recorded fingerprint.",
+    }),
+    "runs": ("Look at runs", {
+        "runs": "List runs, newest first.",
+        "show": "Show a run: status, losses, checkpoint digest, report.",
+        "report": "Write report.md and report.html of a run.",
+        "tree": "Draw the lineage of the runs: forks below the run they came from.",
+        "disk": "Show disk use by kind, and why each checkpoint is kept.",
+        "prune": "Free disk space: thin older checkpoints evenly, and delete damaged ones.",
+    }),
+    "samples": ("Look at samples", {
+        "sample": "Generate samples from a run.",
+        "specimens": "Draw a sheet of named samples, keep those you like, or list the kept ones.",
+        "film": "Film samples through training. Rerun the command to continue an interrupted film.",
+        "walk": "Film a walk from sample to sample, on the sphere of latents.",
+    }),
+    "latents": ("Look at samples", {
+        "traverse": "Draw a grid of latents, moved along conditions, components or directions.",
+        "search": "Search for latents that score best. The run is not changed; rerun the command to resume.",
+        "project": "Find the latent whose image is closest to a given image, and keep it as a specimen.",
+    }),
+    "measure": ("Measure and compare", {
+        "evaluate": "Measure samples against the training images, and store the result with the run.",
+        "compare": "Compare runs: settings, losses, metrics, cost, and samples from the same noise.",
+        "log": "Write log.md and log.html: what each run changed and how it ended, newest first.",
+    }),
+    "export": ("Hand over", {
+        "export":
+            "Export the averaged weights for diffusers, as safetensors with a loader, or as checked ONNX.",
+        "export-metrics":
+            "Write the metrics of every step as .csv, as .parquet, or as TensorBoard event files.",
+    }),
+}  # fmt: skip
+OLD_SPELLINGS = {  # by command: options of version 0.1.0 and what they are now; "" for a plain argument
+    "fork": {"--at": "--step"},
+    "rollback": {"--to": "--step"},
+    "replay": {"--to": "--step"},
+    "film": {"--set": ""},
+    "walk": {"--set": ""},
+}
 EXHAUSTED = ("can't allocate memory", "not enough memory", "out of memory")  # how torch says it
 WRONG_USE: Any = typer.BadParameter.__mro__[2]  # of an unknown option, a missing argument; not exported
+
+
+def load(name: str) -> Any:
+    """The command of a name, its module imported."""
+    module = next(module for module, (_, commands) in COMMANDS.items() if name in commands)
+    return typer.main.get_group(import_module(f"safelight.cli.{module}").app).commands[name]
+
+
+def renamed(name: str, arguments: list[str]) -> list[str]:
+    """The arguments of a command, with old spellings of its options replaced."""
+    spellings = OLD_SPELLINGS.get(name, {})
+    result: list[str] = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if option not in spellings:
+            result.append(argument)
+        elif new := spellings[option]:
+            result.append(f"{new}{equals}{value}")
+        elif equals:
+            result.append(value)
+    return result
+
+
+class LazyGroup(TyperGroup):
+    """The commands by name and summary; the one that is called is imported then."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for title, commands in COMMANDS.values():
+            for name, summary in commands.items():
+                self.add_command(TyperCommand(name, help=summary, rich_help_panel=title))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The real command in place of its summary."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return (name, load(name), renamed(name, rest)) if name else (name, None, rest)
 
 
 def _version(stated: bool) -> None:
@@ -56,6 +122,7 @@ def _version(stated: bool) -> None:
 
 
 app = typer.Typer(
+    cls=LazyGroup,
     help="Train image generators, and watch them develop.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -70,26 +137,6 @@ def _options(
     ] = False,
 ) -> None:
     """Train image generators, and watch them develop."""
-
-
-COMMANDS = {
-    "Train": (train, resume, sweep),
-    "Prepare": (recipes, new, data, check, plan),
-    "Change the course of a run": (tune, fork, rollback, replay),
-    "Look at runs": (runs, show, report, tree, disk, prune),
-    "Look at samples": (sample, specimens, film, walk, traverse, search, project),
-    "Measure and compare": (evaluate, compare, log),
-    "Hand over": (export, export_metrics),
-}
-for title, commands in COMMANDS.items():
-    panel = typer.Typer()
-    for command in commands:
-        command.add_to(panel)
-    own: list[Any] = [*panel.registered_commands, *panel.registered_groups]
-    for one in own:
-        one.rich_help_panel = title
-    app.registered_commands += panel.registered_commands
-    app.registered_groups += panel.registered_groups
 
 
 def main() -> None:
@@ -114,7 +161,7 @@ def main() -> None:
 def mistake(error: Exception) -> str | None:
     """What the user got wrong, in one line; None where it is a fault of safelight.
 
-    Nothing is left to say where a command without arguments has shown its help.
+    The line is empty where a command without arguments has shown its help.
     """
     from safelight.config import UserError
 

@@ -1,18 +1,23 @@
-"""safelight data: what is in a folder of images, and packing it ahead of training."""
+"""safelight data inspect, data pack."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from safelight.cli.options import JsonOption, changes_of, examples, print_json
-from safelight.terminal import say
-
-if TYPE_CHECKING:
-    from safelight.data.config import Data
-    from safelight.data.inspection import Inspection
+from safelight.config import UserError, check
+from safelight.data import open_data
+from safelight.data.config import EMBEDDED, Data
+from safelight.data.inspection import Inspection
+from safelight.data.inspection import inspect as inspect_data
+from safelight.render.sheet import sheet as contact_sheet
+from safelight.render.sheet_file import save_png
+from safelight.terminal import bar, say
 
 SHOWN = 36  # images on the sheet
 LISTED = 10  # bad files, classes and sizes that are named; the others are counted
@@ -20,71 +25,64 @@ LISTED = 10  # bad files, classes and sizes that are named; the others are count
 PathArgument = Annotated[
     str,
     typer.Argument(
-        metavar="PATH", help="Folder, .zip, .npz, idx file; or digits, faces, skylines, mnist ..."
+        metavar="PATH", help="Folder, .zip, .npz or idx file, or a name: digits, faces, skylines, mnist ..."
     ),
 ]
 KeysArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the recipe's data section, such as data.size=64."),
+    typer.Argument(metavar="KEY=VALUE", help="Data keys to change, e.g. data.size=64."),
 ]
 ProcessesOption = Annotated[
-    int | None, typer.Option("--processes", min=1, help="That decode; else one for each core.")
+    int | None,
+    typer.Option("--processes", min=1, help="Processes that decode images. Default: one per core."),
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    own = typer.Typer(
-        help="Look at data, and pack it ahead of training.",
-        no_args_is_help=True,
-        epilog=examples("safelight data inspect photos/", "safelight data pack photos/ data.size=64"),
-    )
-    own.command()(inspect)
-    own.command()(pack)
-    app.add_typer(own, name="data")
+app = typer.Typer()
+data = typer.Typer(
+    help="Inspect data, or pack it ahead of training.",
+    no_args_is_help=True,
+    epilog=examples("safelight data inspect photos/", "safelight data pack photos/ data.size=64"),
+)
+app.add_typer(data, name="data")
 
 
+@data.command()
 def inspect(
     path: PathArgument,
     keys: KeysArgument = None,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="OUT.png", help="Contact sheet; else NAME-data.png.")
+        Path | None,
+        typer.Option("--sheet", metavar="OUT.png", help="Contact sheet to write. Default: NAME-data.png."),
     ] = None,
     processes: ProcessesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what was found: sizes, modes, conditions, copies, bad files; and draw a contact sheet."""
-    from safelight.cli.bar import bar
-    from safelight.data.inspection import inspect as look_over
-    from safelight.render.sheet import sheet as contact_sheet
-    from safelight.render.sheet_file import save_png
-
+    """Show sizes, modes, conditions, copies and bad files, and draw a contact sheet."""
     config = data_of(path, keys)
     with bar() as (_, progress):
-        found = look_over(config, progress, processes)
-    facts = found.facts()
-    out = sheet or Path(f"{found.name}-data.png")
-    images, words = found.examples(SHOWN)
-    columns = 8 if found.items.masks else None  # an even number: a mask stands beside its image
-    caption = f"{found.name}: {facts['images']:,} images"
+        inspection = inspect_data(config, progress, processes)
+    facts = inspection.facts()
+    out = sheet or Path(f"{inspection.name}-data.png")
+    images, words = inspection.examples(SHOWN)
+    columns = 8 if inspection.items.masks else None  # an even number: a mask stands beside its image
+    caption = f"{inspection.name}: {facts['images']:,} images"
     save_png(contact_sheet(images, columns, frames=words, caption=caption), out)
     if as_json:
         print_json({"path": config.path, "source": config.source, **facts, "sheet": str(out)})
     else:
-        print_found(found, facts, config)
+        print_inspection(inspection, facts, config)
         say(f"sheet:       {out}")
 
 
+@data.command()
 def pack(
     path: PathArgument,
     keys: KeysArgument = None,
     processes: ProcessesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decode images once, ahead of training, which then finds them. Goes on where it was stopped."""
-    from safelight.cli.bar import bar
-    from safelight.data import open_data
-
+    """Decode images once, ahead of training. Rerun the command to continue an interrupted packing."""
     config = data_of(path, keys)
     with bar() as (_, progress):
         made = open_data(config, progress, processes)
@@ -113,46 +111,42 @@ def pack(
 
 def data_of(path: str, keys: list[str] | None) -> Data:
     """The [data] section of a path with keys changed. Raises UserError."""
-    from safelight.config import UserError, check
-    from safelight.data.config import EMBEDDED, Data
-
     section: dict[str, Any] = {"path": path}
     if path in (*EMBEDDED, "mnist", "fashion-mnist") and not Path(path).exists():
         section = {"source": path}
     for name, value in changes_of(keys).items():
-        own = name.removeprefix("data.")
-        if "." in own:
+        key = name.removeprefix("data.")
+        if "." in key:
             raise UserError(f"{name}: only keys of [data] can be changed here")
-        section[own] = value
+        section[key] = value
     return check(Data, section, "data")
 
 
 def _train_words(config: Data) -> str:
     """The words with which `train` finds the same pack."""
-    import json
-    import shlex
-
     stated = config.model_dump(mode="json", exclude_defaults=True, exclude={"held_out", "flip"})
     words = (
-        f"data.{name}={own if isinstance(own, str) else json.dumps(own)}" for name, own in stated.items()
+        f"data.{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in stated.items()
     )
     return "".join(f" {shlex.quote(word)}" for word in words)
 
 
-def print_found(found: Inspection, facts: dict[str, Any], config: Data) -> None:
+def print_inspection(inspection: Inspection, facts: dict[str, Any], config: Data) -> None:
     """The facts in lines, each under its title."""
 
     def line(title: str, text: str) -> None:
         say(f"{title + ':' if title else '':12} {text}")
 
     bad, total = facts["bad"], facts["images"]
-    say(f"{found.name}: {_count(total, 'image')}" + (f", {_count(len(bad), 'bad file')}" if bad else ""))
+    say(f"{inspection.name}: {_count(total, 'image')}" + (f", {_count(len(bad), 'bad file')}" if bad else ""))
     line("sizes", _sizes(facts["sizes"], config))
     kinds = ", ".join(f"{name} {count:,}" for name, count in facts["formats"].items())
     line("modes", _counts(facts["modes"]) + (f" ({kinds})" if kinds else ""))
-    for name, own in facts["conditions"].items():
-        line(name, f"{_condition(own)}, on {own['images']:,} of {total:,} images")
-    if len(facts["conditions"]) > 1 or any(own["images"] < total for own in facts["conditions"].values()):
+    conditions = facts["conditions"]
+    for name, condition in conditions.items():
+        line(name, f"{_condition(condition)}, on {condition['images']:,} of {total:,} images")
+    if len(conditions) > 1 or any(condition["images"] < total for condition in conditions.values()):
         whole = facts["with_all_conditions"]
         line("together", f"{whole:,} images have every condition; {total - whole:,} train unconditionally")
     captions = facts["captions"]
@@ -167,18 +161,18 @@ def print_found(found: Inspection, facts: dict[str, Any], config: Data) -> None:
         line("copies", f"{_count(copies['images'], 'image')} with the pixels of another: {first}")
     if facts["passed_over"]:
         line("passed over", _counts(facts["passed_over"]))
-    for one in bad[:LISTED]:
-        line("bad", one)
+    for file in bad[:LISTED]:
+        line("bad", file)
     if bad:
         rest = f"and {len(bad) - LISTED:,} more; " if len(bad) > LISTED else ""
-        line("", f"{rest}mend or remove them, or train with data.skip_bad=true")
+        line("", f"{rest}repair or remove them, or train with data.skip_bad=true")
 
 
 def _sizes(sizes: list[dict[str, int]], config: Data) -> str:
-    named = ", ".join(f"{own['height']}x{own['width']} ({own['images']:,})" for own in sizes[:LISTED])
+    named = ", ".join(f"{size['height']}x{size['width']} ({size['images']:,})" for size in sizes[:LISTED])
     if len(sizes) < 2:
         return f"{named} (height x width)"
-    heights, widths = [own["height"] for own in sizes], [own["width"] for own in sizes]
+    heights, widths = [size["height"] for size in sizes], [size["width"] for size in sizes]
     rest = f" and {len(sizes) - LISTED:,} others" if len(sizes) > LISTED else ""
     span = f"heights {min(heights)} to {max(heights)}, widths {min(widths)} to {max(widths)}"
     need = "" if config.size else f"; state data.size, such as data.size={_usual(min(*heights, *widths))}"
@@ -190,17 +184,19 @@ def _usual(least: int) -> int:
     return 1 << max(3, min(8, least.bit_length() - 1))
 
 
-def _condition(own: dict[str, Any]) -> str:
-    if "attributes" in own:
-        ranges = (f"{name} {it['least']:.4g} to {it['most']:.4g}" for name, it in own["attributes"].items())
+def _condition(condition: dict[str, Any]) -> str:
+    if "attributes" in condition:
+        ranges = (
+            f"{name} {it['least']:.4g} to {it['most']:.4g}" for name, it in condition["attributes"].items()
+        )
         return ", ".join(ranges)
-    if "features" in own:
-        return f"{own['rows']:,} rows of {own['features']} features"
-    if "problem" in own:
-        return str(own["problem"])
-    if "numbers" in own:
-        return f"{own['classes']} classes"
-    return f"{len(own['classes'])} classes: {_counts(own['classes'])}"
+    if "features" in condition:
+        return f"{condition['rows']:,} rows of {condition['features']} features"
+    if "problem" in condition:
+        return str(condition["problem"])
+    if "numbers" in condition:
+        return f"{condition['classes']} classes"
+    return f"{len(condition['classes'])} classes: {_counts(condition['classes'])}"
 
 
 def _count(number: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""safelight export: the networks of a run for other tools."""
+"""safelight export, export-metrics."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import safelight as sl
 from safelight.cli.options import (
     EmaLengthOption,
     JsonOption,
@@ -17,36 +18,47 @@ from safelight.cli.options import (
     print_json,
     step_of,
 )
-from safelight.terminal import say
+from safelight.export import metrics
+from safelight.store.directory import find, runs_directory
+from safelight.terminal import messages, say
+
+app = typer.Typer()
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=examples("safelight export digits-1 --to onnx --out onnx/"))(export)
-
-
+@app.command(epilog=examples("safelight export digits-1 --to onnx --out onnx/"))
 def export(
     run: RunArgument,
-    to: Annotated[str, typer.Option("--to", metavar="FORM", help="diffusers, safetensors or onnx.")],
-    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help="Form: diffusers, safetensors or onnx.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder to write.")],
     step: StepOption = None,
     ema_length: EmaLengthOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the weights that samples use: for diffusers, as safetensors with a loader, or as checked ONNX."""
-    from safelight.export.networks import require_new
-
-    require_new(to, out)
-    from safelight.cli.progress import TrainingProgress
-    from safelight.run import Run
-    from safelight.store.directory import runs_directory
-
-    opened = Run.open(
-        run, runs_directory(runs), step_of(step), ema_length, tell=TrainingProgress().show(log=False).warn
-    )
-    told = opened.export(to, out)
+    """Export the averaged weights for diffusers, as safetensors with a loader, or as checked ONNX."""
+    sl.api.require_new(to, out)  # before networks are read
+    _, warn = messages()
+    opened = sl.Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=warn)
+    notes = opened.export(to, out)
     if as_json:
-        print_json({"out": str(out), "to": to, "step": opened.step, "told": told})
+        print_json({"out": str(out), "to": to, "step": opened.step, "told": notes})
     else:
-        say(f"{out} (step {opened.step:,})", *told)
+        say(f"{out} (step {opened.step:,})", *notes)
+
+
+@app.command("export-metrics", epilog=examples("safelight export-metrics digits-1 --out metrics.csv"))
+def export_metrics(
+    run: RunArgument,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Output: metrics.csv, metrics.parquet, or a folder for TensorBoard."),
+    ],
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the metrics of every step as .csv, as .parquet, or as TensorBoard event files."""
+    columns = metrics.export_metrics(find(run, runs_directory(runs)), out)
+    if as_json:
+        print_json({"out": str(out), "columns": columns})
+    else:
+        say(out)

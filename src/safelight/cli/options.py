@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from safelight.config import UserError, parse_override
 from safelight.terminal import say
-
-if TYPE_CHECKING:
-    from safelight.recipe import Recipe
 
 RunsOption = Annotated[
     Path | None,
-    typer.Option("--runs", metavar="DIR", help="Where runs live; else $SAFELIGHT_RUNS, else ./runs."),
+    typer.Option("--runs", metavar="DIR", help="Folder of runs. Default: $SAFELIGHT_RUNS, or ./runs."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or its directory.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or its folder.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe, or a .toml file.")
+]
 StepOption = Annotated[
     str | None,
-    typer.Option("--step", metavar="STEP", help="Of a checkpoint, or its name (best); else the newest."),
+    typer.Option("--step", metavar="STEP", help="Checkpoint step or name, e.g. best. Default: newest."),
+]
+AnyStepOption = Annotated[
+    int | None, typer.Option("--step", min=0, help="Step of the weights. Default: newest checkpoint.")
 ]
 EmaLengthOption = Annotated[
-    float | None, typer.Option("--ema-length", help="Another average of the weights, such as 0.08.")
+    float | None,
+    typer.Option(
+        "--ema-length", help="Relative length of the weight average, e.g. 0.08. Default: train.ema's average."
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed for the samples.")]
+ConditionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition",
+        metavar="NAME=VALUE",
+        help="Condition of the samples: label=3, label=each, label=none, hair=0.5, mask=FILE.png, "
+        'text="red apple". Default: conditions of held-out images.',
+    ),
 ]
 ChangesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the recipe to change, such as optim.lr=1e-4."),
+    typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change, e.g. optim.lr=1e-4."),
+]
+SampleChangesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Sampling keys to change, e.g. sample.steps=20."),
 ]
 
 
@@ -46,9 +66,9 @@ def print_json(value: Any) -> None:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _finite(own) for name, own in value.items()}
+        return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(own) for own in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and value - value != 0 else value
 
 
@@ -59,25 +79,17 @@ def step_of(text: str | None) -> int | str | None:
 
 def changes_of(texts: list[str] | None) -> dict[str, Any]:
     """Dotted keys and values of the command line's key=value arguments. Raises UserError."""
-    from safelight.config import parse_override
-
     return dict(parse_override(text) for text in texts or [])
-
-
-def warn_of(recipe: Recipe, changes: Mapping[str, Any]) -> None:
-    """Print a line for each change that is doubtful, given the recipe in force before it."""
-    from safelight.config import flatten
-    from safelight.loading.in_force import doubts
-
-    for line in doubts(flatten(recipe.tree), changes):
-        say(line, err=True)
 
 
 def sample_changes(texts: list[str] | None) -> dict[str, Any]:
     """`changes_of` where only keys of [sample] mean something. Raises UserError for another."""
-    from safelight.config import UserError
-
     changes = changes_of(texts)
     if wrong := [name for name in changes if not name.startswith("sample.")]:
         raise UserError(f"{wrong[0]}: only keys of [sample] can be changed here")
     return changes
+
+
+def conditions_of(texts: list[str] | None) -> dict[str, str]:
+    """Conditions by name, of NAME=VALUE."""
+    return dict(text.partition("=")[::2] for text in texts or [])

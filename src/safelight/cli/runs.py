@@ -1,43 +1,306 @@
-"""safelight runs: the runs of a directory, newest first."""
+"""safelight runs, show, report, tree, disk, prune."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-from safelight.cli.options import JsonOption, RunsOption, print_json
-from safelight.terminal import console, say, table
+import safelight as sl
+from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
+from safelight.config import UserError
+from safelight.monitor import trial
+from safelight.store import checkpoint_files, listing, retention, size
+from safelight.store.directory import find, runs_directory
+from safelight.store.listing import Summary, list_runs
+from safelight.terminal import console, plain, say, table
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from safelight.store.directory import RunDirectory
+    from safelight.store.retention import Held
+
+CYCLE = "its run.json names the run itself as its ancestor"
+
+app = typer.Typer()
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(runs)
-
-
+@app.command()
 def runs(runs: RunsOption = None, as_json: JsonOption = False) -> None:
-    """List runs."""
-    from dataclasses import asdict
-
-    from safelight.store.directory import runs_directory
-    from safelight.store.listing import list_runs
-
+    """List runs, newest first."""
     folder = runs_directory(runs)
-    found = list_runs(folder)
+    summaries = list_runs(folder)
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json([asdict(run) for run in summaries])
         return
-    if not found:
+    if not summaries:
         say(f"no runs in {folder}; `safelight train digits` makes one")
         return
-    rows = []
-    for one in found:
-        if one.problem:
-            continue
-        created = one.created[:16].replace("T", " ")
-        step = f"{one.step:,} / {one.steps:,}"
-        rows.append((one.name, one.status, step, one.headline, one.recipe, created))
-    titles = ("run", "status", "step", "measured", "recipe", "created")
+    rows = [
+        (run.name, run.status, f"{run.step:,} / {run.steps:,}", run.headline, run.recipe,
+         run.created[:16].replace("T", " "))
+        for run in summaries
+        if not run.problem
+    ]  # fmt: skip
     if rows:
+        titles = ("run", "status", "step", "measured", "recipe", "created")
         console().print(table(titles, rows, right=("step",)))
-    for one in found:
-        if one.problem:
-            say(f"{one.name}: damaged: {one.problem}")
+    for run in summaries:
+        if run.problem:
+            say(f"{run.name}: damaged: {run.problem}")
+
+
+@app.command()
+def show(
+    run: RunArgument,
+    runs: RunsOption = None,
+    journal: Annotated[
+        bool,
+        typer.Option("--journal", help="Print the journal instead: everything that happened to the run."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a run: status, losses, checkpoint digest, report."""
+    directory = find(run, runs_directory(runs))
+    if journal:
+        print_journal(directory, as_json)
+    else:
+        print_run(directory, as_json)
+
+
+def print_run(directory: RunDirectory, as_json: bool) -> None:
+    """Print the facts of a run."""
+    facts = facts_of(directory)
+    if as_json:
+        print_json(facts)
+        return
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in facts["components"].items())
+    progress = f"step {facts['step']:,} of {facts['steps']:,}"
+    origin = ""
+    if parent := facts["parent"]:
+        origin = f"; forked from {parent['name'] or parent['run'][:8]} at step {parent['step']:,}"
+    saved = facts["checkpoints"][-1] if facts["checkpoints"] else 0
+    say(f"{facts['name']}: {facts['status']}, {progress} ({facts['recipe']}{origin})")
+    say(f"data:    {facts['data']['train']:,} images of {facts['data']['name']}, {facts['images']:,} seen")
+    say(f"losses:  {losses or 'none yet'}")
+    weights = f"{facts['weights']} (checkpoint of step {saved:,})"
+    say(f"weights: {weights if saved else 'no checkpoint yet'}")
+    health = (f"{name}{' (since before the fork)' * (name in facts['inherited_verdicts'])}"
+              for name in facts["verdicts"])  # fmt: skip
+    say(f"health:  {'; '.join(health) or 'no warnings'}")
+    for sentence in facts["remedies"]:
+        say(f"remedy:  {sentence}")
+    say(f"replay:  {facts['replay']}")
+    say(f"report:  {facts['report'] or 'not written yet'}")
+
+
+def facts_of(directory: RunDirectory) -> dict[str, Any]:
+    """Facts of a run.
+
+    `step`, `images` and `components` are those of the newest recorded step, `weights` are of the newest
+    checkpoint, the last of `checkpoints`. A fork that has not trained has its parent's losses.
+    """
+    info = directory.info()
+    row = next(iter(listing.last_rows(directory, 1)), None)
+    summary, parent = listing.summary(directory), listing.parent_of(directory)
+    steps = checkpoint_files.list_steps(directory.path)
+    saved = checkpoint_files.read(checkpoint_files.directory(directory.path, steps[-1])) if steps else None
+    bound = retention.bound_of(directory)
+    report = directory.path / "report.html"
+    journal, verdicts = directory.journal(), listing.verdicts(directory)
+    began = {entry.fields["name"] for entry in journal.of_kind("verdict")}
+    images = row.images if row else 0
+    if summary.step and row is None:
+        images = summary.step * int(directory.recipe_tree()["train"]["batch_size"])
+    return {
+        "name": directory.name,
+        "path": str(directory.path),
+        "id": info.id,
+        "recipe": info.recipe,
+        "status": summary.status,
+        "step": summary.step,
+        "steps": info.steps,
+        "weights": saved.digest if saved else "",
+        "fingerprint": row.fingerprint if row else "",
+        "images": images,
+        "components": dict(row.components) if row else {},
+        "lr": dict(row.lr) if row else {},
+        "data": info.facts.data,
+        "environment": dict(info.facts.environment),
+        "execution": dict(info.facts.execution),
+        "parent": asdict(info.parent) | {"name": parent.name if parent else ""} if info.parent else None,
+        "verdicts": verdicts,
+        "inherited_verdicts": [name for name in verdicts if name not in began],
+        "remedies": [trial.told(entry.fields) for entry in journal.of_kind("remedy")],
+        "checkpoints": steps,
+        "longest_replay": asdict(bound),
+        "replay": bound.told,
+        "report": str(report) if report.exists() else "",
+    }
+
+
+def print_journal(directory: RunDirectory, as_json: bool) -> None:
+    """Print the journal of a run, oldest entry first."""
+    entries = directory.journal().entries
+    if as_json:
+        print_json([
+            {"time": entry.time, "kind": entry.kind, "session": entry.session, **entry.fields}
+            for entry in entries
+        ])  # fmt: skip
+        return
+    for entry in entries:
+        say(f"{entry.time[:19]} {entry.kind:12} {_words(entry.fields)}")
+
+
+def _words(fields: Mapping[str, Any]) -> str:
+    """The fields of an entry in a line; values that an intervention changed, each under its key."""
+    shown = {key: value for key, value in fields.items() if key not in ("environment", "code", "id")}
+    changes = shown.pop("changes", {})
+    return " ".join(f"{key}={value}" for key, value in {**shown, **changes}.items())
+
+
+@app.command()
+def report(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:
+    """Write report.md and report.html of a run."""
+    path = sl.api.write_report(find(run, runs_directory(runs)))
+    if as_json:
+        print_json({"html": str(path), "markdown": str(path.with_suffix(".md"))})
+    else:
+        say(f"report: {path}")
+
+
+@app.command()
+def tree(runs: RunsOption = None, as_json: JsonOption = False) -> None:
+    """Draw the lineage of the runs: forks below the run they came from."""
+    folder = runs_directory(runs)
+    summaries = sorted(list_runs(folder), key=lambda run: run.created)
+    names = {run.id: run.name for run in summaries if not run.problem}
+    parents = {run.name: names.get(run.parent.run) if run.parent else None for run in summaries}
+    cyclic = {name for name in parents if _is_cyclic(name, parents)}
+    parents = {name: None if name in cyclic else parent for name, parent in parents.items()}
+    problems = {run.name: run.problem or (CYCLE if run.name in cyclic else "") for run in summaries}
+    if as_json:
+        print_json([
+            {"name": run.name, "parent": parents[run.name], "at": run.parent.step if run.parent else None,
+             "remedy": run.remedy, "problem": problems[run.name]}
+            for run in summaries
+        ])  # fmt: skip
+        return
+    from rich.tree import Tree
+
+    root = Tree(plain(folder))
+    _grow(root, None, summaries, parents, problems)
+    console().print(root)
+
+
+def _grow(
+    above: Tree,
+    parent: str | None,
+    summaries: Sequence[Summary],
+    parents: Mapping[str, str | None],
+    problems: Mapping[str, str],
+) -> None:
+    for run in summaries:
+        if parents[run.name] == parent:
+            branch = above.add(plain(_line(run, problems[run.name])))
+            _grow(branch, run.name, summaries, parents, problems)
+
+
+def _is_cyclic(name: str, parents: Mapping[str, str | None]) -> bool:
+    seen, parent = {name}, parents[name]
+    while parent is not None and parent not in seen:
+        seen.add(parent)
+        parent = parents[parent]
+    return parent == name
+
+
+def _line(run: Summary, problem: str) -> str:
+    if problem:
+        return f"{run.name}: damaged: {problem}"
+    origin = f", from step {run.parent.step:,}" if run.parent else ""
+    origin += f" with {run.remedy}" if run.remedy else ""
+    return f"{run.name}{origin}: {run.status}, step {run.step:,} of {run.steps:,}"
+
+
+@app.command()
+def disk(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:
+    """Show disk use by kind, and why each checkpoint is kept."""
+    directory = find(run, runs_directory(runs))
+    section = retention.section_of(directory)
+    kinds, held = listing.by_kind(directory.path), retention.held(directory, section)
+    bound = retention.bound_of(directory)
+    if as_json:
+        print_json({
+            "run": directory.name,
+            "bytes": sum(kinds.values()),
+            "kinds": kinds,
+            "budget": section.budget,
+            "checkpoints": [asdict(checkpoint) for checkpoint in held],
+            "longest_replay": asdict(bound),
+        })  # fmt: skip
+        return
+    say(f"{directory.name}: {size.words(sum(kinds.values()))}")
+    for kind, taken in kinds.items():
+        say(f"  {kind:20} {size.words(taken):>8}")
+    say(f"checkpoints, with a budget of {size.words(section.budget)}:")
+    _print_checkpoints(held)
+    say(f"replay: {bound.told}")
+    if freed := sum(checkpoint.bytes for checkpoint in held if checkpoint.surplus):
+        say(f"over the budget by {size.words(freed)}; free it with: safelight prune {directory.name}")
+
+
+@app.command(epilog=examples("safelight prune digits-1 --budget 200MB"))
+def prune(
+    run: RunArgument,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="SIZE",
+            help="Disk space for checkpoints, e.g. 1GB. Default: checkpoint.budget of the recipe.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be freed; delete nothing.")
+    ] = False,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Free disk space: thin older checkpoints evenly, and delete damaged ones.
+
+    The newest, pinned and best checkpoints stay, those where a run was forked, and every frame of the tape.
+    """
+    directory = find(run, runs_directory(runs))
+    section = retention.section_of(directory)
+    if budget is not None:
+        section = section.model_copy(update={"budget": _size(budget)})
+    freed = retention.plan(directory, section) if dry_run else retention.free(directory, section)
+    total = sum(checkpoint.bytes for checkpoint in freed.checkpoints) + freed.damaged
+    if as_json:
+        steps = [checkpoint.step for checkpoint in freed.checkpoints]
+        print_json({"run": directory.name, "bytes": total, "steps": steps, "damaged": freed.damaged,
+                    "dry_run": dry_run, "longest_replay": freed.bound.steps})  # fmt: skip
+        return
+    _print_checkpoints(freed.checkpoints)
+    if freed.damaged:
+        say(f"  damaged ones    {size.words(freed.damaged):>8}")
+    say(f"{directory.name}: {size.words(total)} {'would be freed' if dry_run else 'freed'}")
+    if freed.left > section.budget:
+        say(f"  {size.words(freed.left)} stay; safelight disk {directory.name} shows why")
+    say(f"replay: {freed.bound.told}")
+
+
+def _print_checkpoints(held: Sequence[Held]) -> None:
+    for checkpoint in held:
+        why = ", ".join(checkpoint.why)
+        say(f"  step {checkpoint.step:>9,}  {size.words(checkpoint.bytes):>8}  {why}")
+
+
+def _size(text: str) -> int:
+    try:
+        return int(size.parse(text))
+    except ValueError as error:
+        raise UserError(f"--budget: {error}") from error

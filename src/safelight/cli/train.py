@@ -1,58 +1,162 @@
-"""safelight train: a recipe becomes a run."""
+"""safelight train, resume, sweep."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safelight.cli.options import ChangesArgument, JsonOption, RunsOption, changes_of, examples, warn_of
+import safelight as sl
+from safelight.cli.options import (
+    ChangesArgument,
+    JsonOption,
+    RecipeArgument,
+    RunArgument,
+    RunsOption,
+    changes_of,
+    examples,
+    print_json,
+)
+from safelight.cli.runs import print_run
+from safelight.terminal import console, say
+
+if TYPE_CHECKING:
+    from safelight.report.comparison_page import Written
+    from safelight.training.grid import Combination
+    from safelight.training.sweep import Sweep
+
+INTERRUPTED = 130  # what shells call the exit code of Ctrl-C
+
+app = typer.Typer()
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog=examples(
-            "safelight train digits",
-            "safelight train fashion optim.lr=5e-4 train.steps=4000 --name slower",
-            "safelight train my.toml data.path=photos/ data.size=64",
-        )
-    )(train)
-
-
+@app.command(
+    epilog=examples(
+        "safelight train digits",
+        "safelight train fashion optim.lr=5e-4 train.steps=4000 --name slower",
+        "safelight train my.toml data.path=photos/ data.size=64",
+    )
+)
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe, or a .toml file.")],
+    recipe: RecipeArgument,
     changes: ChangesArgument = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the run; else RECIPE-1, -2, ...")
+        str | None, typer.Option("--name", help="Name of the run. Default: RECIPE-1, -2, ...")
     ] = None,
     no_check: Annotated[
-        bool,
-        typer.Option("--no-check", envvar="SAFELIGHT_NO_CHECK", help="Begin without looking for faults."),
+        bool, typer.Option("--no-check", envvar="SAFELIGHT_NO_CHECK", help="Skip the pre-flight checks.")
     ] = False,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a generator. Ctrl-C stops it in good order; `safelight resume` goes on."""
-    from safelight.cli.progress import TrainingProgress
-    from safelight.cli.show import print_run
-    from safelight.engine.distributed import together
-    from safelight.recipe import load
-    from safelight.store.directory import runs_directory
-    from safelight.training.start import train_stages
-
-    with together() as world:
-        wanted = changes_of(changes)
-        resolved = load(recipe, wanted)
-        if world.first and any(key.endswith(".lr") for key in wanted):
-            warn_of(load(recipe), wanted)
-        directory = train_stages(
-            resolved,
-            runs_directory(runs),
-            name,
-            world,
-            lambda: TrainingProgress().show(world.first),
-            checked=not no_check,
-        )
-    if world.first:
+    """Train a generator. Ctrl-C stops cleanly; `safelight resume` continues."""
+    directory = sl.api.train_directory(recipe, changes_of(changes), name, not no_check, runs)
+    if _first():
         print_run(directory, as_json)
+
+
+@app.command(epilog=examples("safelight resume digits-1"))
+def resume(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:
+    """Continue a stopped or killed run, bit-identical to an uninterrupted one."""
+    directory = sl.api.resume_directory(run, runs)
+    if _first():
+        print_run(directory, as_json)
+
+
+@app.command(epilog=examples("safelight sweep digits optim.lr=1e-3,2e-3 --seeds 2"))
+def sweep(
+    recipe: RecipeArgument,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE,VALUE",
+            help="Recipe keys and their values, e.g. optim.lr=1e-4,3e-4. A comma inside brackets or quotes "
+            "is part of a value.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds", min=1, help="Seeds per combination; use 2 or more to separate differences from noise."
+        ),
+    ] = 1,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train every combination of values one after another, then compare the runs.
+
+    Ctrl-C stops cleanly; the same command continues.
+    """
+    words = words or []
+    done, written = sl.sweep(recipe, words, seeds=seeds, runs=runs, tell=_reporter(as_json))
+    if not _first():
+        return
+    if as_json:
+        print_json(_to_dict(done, written))
+    elif done.stopped:
+        options = [*(["--seeds", str(seeds)] if seeds > 1 else []), *(["--runs", str(runs)] if runs else [])]
+        command = shlex.join(["safelight", "sweep", recipe, *words, *options])
+        say(f"stopped; what is trained is kept. Continue with: {command}")
+    elif done.hopeless:
+        say("stopped: the first two failed for the same reason, so would the others")
+    elif written:
+        from safelight.render.page_terminal import print_page
+
+        print_page(written.page, without=("Side by side", "Loss", "Held-out"))
+        say("", f"page: {written.html}")
+    if done.stopped or done.problems:
+        raise typer.Exit(INTERRUPTED if done.stopped else 1)
+
+
+def _first() -> bool:
+    """Whether this is the first of the processes that torchrun started; only that one prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _reporter(as_json: bool) -> Callable[[Sweep, Combination], None]:
+    """Prints a line as each combination ends; on stderr, and only to a terminal, with --json."""
+    from safelight.render.wording import duration
+
+    out = console(as_json, quiet=as_json and not sys.stderr.isatty())
+    spent: list[float] = []  # seconds of each combination that was trained from its beginning
+    begun = 0.0
+
+    def report(done: Sweep, cell: Combination) -> None:
+        nonlocal begun
+        outcome = done.outcome(cell)
+        if outcome == "not begun":
+            begun = time.monotonic()
+            return
+        seconds = time.monotonic() - begun
+        if outcome == "trained":
+            spent.append(seconds)
+        place = [other.name for other in done.cells].index(cell.name) + 1
+        words = f"{place}/{len(done.cells)}  {cell.label}: {outcome}"
+        if outcome in ("trained", "resumed"):
+            words += f" in {duration(seconds)}"
+        left = len(done.cells) - len(done.outcomes)
+        if spent and left and not done.stopped:
+            words += f"; {left} to come, about {duration(left * sum(spent) / len(spent))}"
+        if cell.name in done.problems:
+            words += f" ({done.problems[cell.name]})"
+        out.print(words, soft_wrap=True)
+
+    return report
+
+
+def _to_dict(done: Sweep, written: Written | None) -> dict[str, Any]:
+    cells = [
+        {
+            "name": cell.name,
+            "label": cell.label,
+            "outcome": done.outcome(cell),
+            "problem": done.problems.get(cell.name, ""),
+        }
+        for cell in done.cells
+    ]
+    return {"cells": cells, "stopped": done.stopped, "comparison": written.to_dict() if written else None}

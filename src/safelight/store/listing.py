@@ -11,7 +11,7 @@ from typing import Literal
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import checkpoint_files, durable, frames, journal, metrics, results
+from safelight.store import checkpoint_files, durable, journal, metrics, results
 from safelight.store import directory as run_directory
 from safelight.store.directory import RunDirectory, names
 from safelight.store.durable import last_lines, mendable
@@ -231,11 +231,6 @@ def list_runs(runs: Path) -> list[Summary]:
 
 # --- What a run takes of the disk, by kind ---
 
-KINDS = {
-    checkpoint_files.FOLDER: "checkpoints",
-    frames.TAPE.folder: "tape",
-}  # other folders are kinds by their own names
-
 
 def by_kind(run: Path) -> dict[str, int]:
     """Bytes of a run's files by kind: its folders, its metrics, and the rest. Those of 0 are left out."""
@@ -252,5 +247,5 @@ def _kind(path: Path) -> str:
     top = path.parts[0]
     if len(path.parts) > 1:
         damaged = top == checkpoint_files.FOLDER and ".bad" in path.parts[1]
-        return "damaged checkpoints" if damaged else KINDS.get(top, top)
+        return "damaged checkpoints" if damaged else top
     return "metrics" if top.startswith("metrics-") else "report" if top.startswith("report") else "records"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from safelight.checks.bench.finding import SEVERITIES, Checked, Finding, ordered
+from safelight.checks.bench.finding import Checked, Finding, ordered
 from safelight.checks.bench.runner import run
 from safelight.checks.bench.subject import Subject
 from safelight.config import UserError, flatten
@@ -72,7 +72,7 @@ def before_training(ready: Prepared, execution: Execution, tell: Tell, warn: Tel
         for one in found.findings:
             if one.severity != "note" and not one.declared:
                 warn(f"{one.code}: {one.measured}; expected {one.expected}")
-        tell(f"checked in {found.seconds:.1f} s: {said(found)}")
+        tell(f"checked in {found.seconds:.1f} s: {found.summary}")
     return found
 
 
@@ -81,16 +81,6 @@ def _of_a_trial(finding: Finding) -> Finding:
     if finding.code in LENGTH:
         return replace(finding, severity="note")
     return replace(finding, severity="warning") if finding.severity == "error" else finding
-
-
-def said(checked: Checked) -> str:
-    """How much was found of what, in words."""
-    open_ones = [one for one in checked.findings if not one.declared]
-    counted = [f"{count} {severity}{'' if count == 1 else 's'}" for severity in SEVERITIES
-               if (count := sum(one.severity == severity for one in open_ones))]  # fmt: skip
-    declared = len(checked.findings) - len(open_ones)
-    counted += [f"{declared} declared"] if declared else []
-    return ", ".join(counted) or "no fault found"
 
 
 def refusal(checked: Checked) -> str:

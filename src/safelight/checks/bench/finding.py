@@ -59,6 +59,16 @@ class Checked:
         """What has to be mended, or declared, before hours are spent."""
         return [one for one in self.findings if one.severity == "error" and not one.declared]
 
+    @property
+    def summary(self) -> str:
+        """Number of findings of each severity."""
+        undeclared = [finding.severity for finding in self.findings if not finding.declared]
+        counted = [f"{count} {severity}{'' if count == 1 else 's'}" for severity in SEVERITIES
+                   if (count := undeclared.count(severity))]  # fmt: skip
+        declared = len(self.findings) - len(undeclared)
+        counted += [f"{declared} declared"] if declared else []
+        return ", ".join(counted) or "no fault found"
+
     def declaring(self, expected: Mapping[str, str]) -> Checked:
         """With the reasons a recipe gives for findings it expects, by code."""
         return replace(

@@ -31,7 +31,7 @@ from safelight.types import DataSpec, Tell
 KEY = "network.encoder.path"  # where a recipe names the encoder that trains it
 
 
-OWN = "own"
+TRAINING = "training"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Sight:
 
 
 def open_eye(which: str | None, sight: Sight, texts: bool) -> ImageEncoder:
-    """ "own", "reader", the name of an extractor, run:NAME, a Hub id or a path.
+    """ "training", the run's; "reader"; the name of an extractor; run:NAME; a Hub id or a path.
 
     None: of texts, or of data that have captions, the reader of those; else the run's own; else the
     classifier of data that have classes, efficientnet of others, random where that is missing. Raises
@@ -78,16 +78,16 @@ def open_eye(which: str | None, sight: Sight, texts: bool) -> ImageEncoder:
     elif which is None:
         blind = own is None and not texts and sight.pixels.classes < 2
         extractor = of_images_alone(sight.tell) if blind else "classifier"
-        which = OWN if own else "" if texts else extractor
+        which = TRAINING if own else "" if texts else extractor
     match which:
         case "":
             raise UserError(
                 f"--encoder: {sight.directory.name} has no captions to read a text by, and no encoder of its "
                 "own; name one, such as run:NAME, a CLIP's path or its Hub id"
             )
-        case "own":
+        case "training" | "own":
             if own is None:
-                raise UserError(f"--encoder own: {sight.directory.name} was trained without an encoder")
+                raise UserError(f"--encoder {which}: {sight.directory.name} was trained without an encoder")
             return _joint(own, sight, True)
         case "reader":
             return _reader(sight)

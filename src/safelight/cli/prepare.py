@@ -1,0 +1,180 @@
+"""safelight recipes, new, check, plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import safelight as sl
+from safelight import recipes as shipped
+from safelight.checks.bench.finding import page
+from safelight.cli.options import (
+    ChangesArgument,
+    JsonOption,
+    RecipeArgument,
+    RunsOption,
+    changes_of,
+    examples,
+    print_json,
+)
+from safelight.config import UserError, read_toml
+from safelight.store import size
+from safelight.terminal import bar, console, plain, say, table
+
+if TYPE_CHECKING:
+    from safelight.checks.bench.finding import Checked
+    from safelight.planning.plan import Planned
+
+COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
+
+app = typer.Typer()
+
+
+@app.command()
+def recipes(as_json: JsonOption = False) -> None:
+    """List the shipped recipes, with their size and expected time."""
+    abouts = {name: read_toml(shipped.path(name))["about"] for name in shipped.names()}
+    if as_json:
+        print_json([{"name": name, **about} for name, about in abouts.items()])
+        return
+    rows = [(name, about["title"], about["size"], about["time"]) for name, about in abouts.items()]
+    console().print(table(("recipe", "what", "size", "time"), rows))
+
+
+@app.command(
+    epilog=examples("safelight new my.toml --from fashion", "safelight new all.toml --from fashion --full")
+)
+def new(
+    path: Annotated[Path, typer.Argument(metavar="FILE.toml", help="File to write.")],
+    source: Annotated[str, typer.Option("--from", metavar="RECIPE", help="Recipe to start from.")] = "digits",
+    full: Annotated[bool, typer.Option("--full", help="Write every key, with its meaning.")] = False,
+) -> None:
+    """Write a recipe to edit."""
+    text = sl.api.full_text(source) if full else shipped.path(source).read_text(encoding="utf-8")
+    if path.suffix != ".toml":
+        raise UserError(f"{path}: a recipe's name ends in .toml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise UserError(f"{path}: exists already; choose another name") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    say(f"{path}: edit it, then: safelight train {path}")
+
+
+@app.command(epilog=examples("safelight check my.toml data.path=photos/"))
+def check(
+    recipe: RecipeArgument,
+    changes: ChangesArgument = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Run only the checks that `safelight train` begins with.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Repeat checks whose results are stored from an earlier time.")
+    ] = False,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a recipe, its data and its networks for silent faults.
+
+    The exit code is 1 if there is an error.
+    """
+    with bar() as (tell, progress):
+        checked = sl.check(
+            recipe, changes_of(changes), fast=fast, again=again, runs=runs, tell=tell, progress=progress
+        )
+    name = Path(recipe).stem
+    if as_json:
+        print_json({"recipe": name, **checked.plain()})
+    else:
+        print_checked(name, checked)
+    if checked.errors:
+        raise typer.Exit(1)
+
+
+def print_checked(recipe: str, checked: Checked) -> None:
+    """Every finding: what was measured, why it matters, how to fix it."""
+    from rich.text import Text
+
+    out = console(soft_wrap=True)
+
+    def line(name: str, words: str) -> None:
+        out.print(f"  {name + ':':<10}{words}")
+
+    for finding in checked.findings:
+        title = Text.assemble(
+            (finding.severity, COLOURS[finding.severity]), " ", (plain(finding.code), "bold")
+        )
+        out.print(title, end="")
+        out.print("  (declared)" if finding.declared else "", style="dim")
+        line("measured", finding.measured)
+        line("expected", finding.expected)
+        line("why", finding.why)
+        line("declared", finding.declared) if finding.declared else line("fix", finding.mend)
+        line("more", page(finding.code))
+    for name, reason in checked.skipped.items():
+        out.print(f"skipped: {name}, {reason}", style="dim")
+    out.print(f"{recipe}: {len(checked.checks)} checks in {checked.seconds:.1f} s: {checked.summary}")
+
+
+@app.command(epilog=examples('safelight plan skin --like "A100 80GB"'))
+def plan(
+    recipe: RecipeArgument,
+    changes: ChangesArgument = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", metavar="NAME", help="Device to measure on, e.g. cuda:0. Default: the recipe's."
+        ),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like",
+            metavar="NAME",
+            help='Accelerator to estimate for, e.g. "A100 80GB". Default: the device it measures on.',
+        ),
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate parameters, operations, memory, hours and disk of a training.
+
+    A few steps are measured; nothing is kept.
+    """
+    settings = changes_of(changes) | ({"train.device": device} if device else {})
+    with bar() as (tell, progress):
+        planned = sl.plan(recipe, settings, like=like, runs=runs, tell=tell, progress=progress)
+    if as_json:
+        print_json(planned.plain())
+    else:
+        print_plan(planned)
+
+
+def print_plan(planned: Planned) -> None:
+    """The plan in words."""
+    from safelight.render.wording import duration
+
+    rows = planned.batch_size // planned.accumulate
+    seconds = planned.cost.seconds
+    execution = planned.execution
+    say(f"{planned.recipe} on {planned.device}, {execution.precision} {execution.memory_format}")
+    for name, count in planned.parameters.items():
+        say(f"  {name:<14}{count:,} parameters")
+    say(f"  a step        {planned.batch_size} images in {planned.accumulate} part(s), "
+        f"{planned.operations / 1e9:,.1f} GFLOP")  # fmt: skip
+    kimg = duration(seconds / planned.batch_size * 1000)
+    say(f"  time          {seconds:.3g} s a step, {kimg} a kimg ({planned.cost_how})")
+    say(f"  the run       {planned.steps:,} steps: {duration(planned.hours * 3600)}")
+    say("  memory by images at once")
+    for row in planned.memory:
+        mark = "   the recipe's" if row.rows == rows else ""
+        say(f"    {row.rows:>8,}  {size.words(row.bytes):>8}  {row.how}{mark}")
+    parts = f"train.accumulate={planned.suggested}" if planned.suggested else "not even one image"
+    say(f"  fits          {planned.fits:,} images at once in {size.words(planned.available)}: {parts}")
+    say(f"  disk          {planned.disk.told}")
+    for note in planned.notes:
+        say(f"note: {note}")

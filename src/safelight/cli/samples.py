@@ -1,0 +1,288 @@
+"""safelight sample, specimens, film, walk."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import safelight as sl
+from safelight.cli.options import (
+    AnyStepOption,
+    ConditionOption,
+    EmaLengthOption,
+    JsonOption,
+    RunArgument,
+    RunsOption,
+    SampleChangesArgument,
+    SeedOption,
+    conditions_of,
+    examples,
+    print_json,
+    sample_changes,
+    step_of,
+)
+from safelight.config import UserError
+from safelight.store.directory import find, runs_directory
+from safelight.terminal import bar, messages, say
+
+if TYPE_CHECKING:
+    from safelight.explore.film import Film
+
+FilmOutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Film to write: .mp4, .webp, .gif, or a folder of PNGs. Default: named after the run."
+    ),
+]
+FpsOption = Annotated[float, typer.Option("--fps", min=0.1, max=240, help="Frames per second.")]
+NumberOption = Annotated[bool, typer.Option("--number/--no-number", help="Write the step in a corner.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes that compute frames.")]
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples(
+        "safelight sample digits-1 --n 64 --condition label=3 --guidance 3 --out sheet.png",
+        "safelight sample skin-small-1 --mask mask.png --n 4 --out four.png",
+    )
+)
+def sample(
+    run: RunArgument,
+    changes: SampleChangesArgument = None,
+    count: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 64,
+    condition: ConditionOption = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            "--mask",
+            metavar="FILE|FOLDER",
+            help="Mask to follow, or a folder of masks. Default: masks of held-out images.",
+        ),
+    ] = None,
+    canvas: Annotated[
+        str | None,
+        typer.Option(
+            "--canvas",
+            metavar="HxW",
+            help="Image size, e.g. 512x1024, in blended tiles. Default: the size of the training images.",
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="Sampler. Default: sample.sampler of the recipe.")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="Sampling steps. Default: sample.steps of the recipe."),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option("--guidance", help="Guidance strength. Default: sample.guidance of the recipe."),
+    ] = None,
+    seed: SeedOption = 0,
+    step: Annotated[
+        str | None,
+        typer.Option(
+            "--step",
+            metavar="STEP",
+            help="Any step (recomputed if needed), or checkpoint name, e.g. best. Default: newest.",
+        ),
+    ] = None,
+    ema_length: EmaLengthOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Output: sheet.png, arrays.npz, or a folder of PNGs. Default: RUN.png."),
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Generate samples from a run."""
+    flags = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    stated = {f"sample.{name}": value for name, value in flags.items() if value is not None}
+    overrides = {**sample_changes(changes), **stated}
+    conditions = conditions_of(condition) | ({"mask": mask} if mask is not None else {})
+    size, directory = _size(canvas), find(run, runs_directory(runs))
+    place = out or Path(f"{directory.name}.png")
+    sl.api.require_samples(directory, place, overrides, conditions)  # before networks are read
+    tell, warn = messages()
+    opened = sl.Run.open(
+        directory.path,
+        directory.path.parent,
+        step_of(step),
+        ema_length,
+        recompute=True,
+        tell=tell,
+        warn=warn,
+    )
+    if not opened.verdict.sure:
+        warn(f"step {opened.step}: {'; '.join([opened.verdict.verdict, *opened.verdict.why])}")
+    samples = opened.sample(count, seed=seed, asked=conditions, how=overrides, canvas=size)
+    path = samples.save(place)
+    if as_json:
+        print_json({"out": str(path), "n": count, "step": opened.step, "verdict": opened.verdict.verdict,
+                    "seed": seed, "sample": samples.how})  # fmt: skip
+    else:
+        say(f"{path} (step {opened.step:,})")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """(height, width) of "512x1024". Raises UserError."""
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise UserError(f"--canvas {text}: expected height x width in pixels, such as 512x1024")
+    return int(height), int(width)
+
+
+@app.command(
+    epilog=examples(
+        "safelight specimens digits-1 --step 500 -n 30 --out sheet.png",
+        "safelight specimens digits-1 --keep 500.28",
+    )
+)
+def specimens(
+    run: RunArgument,
+    changes: SampleChangesArgument = None,
+    step: AnyStepOption = None,
+    count: Annotated[
+        int | None, typer.Option("-n", "--n", min=1, help="Number of samples on the sheet. Default: 30.")
+    ] = None,
+    first: Annotated[
+        int, typer.Option("--first", min=0, help="Number of the first sample on the sheet.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Sheet to write, a .png. Default: RUN-STEP.png.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep",
+            metavar="ID",
+            help="Sample to add to the run's collection, e.g. 16500.28. Default: none.",
+        ),
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a sheet of named samples, keep those you like, or list the kept ones."""
+    directory, settings = find(run, runs_directory(runs)), sample_changes(changes)
+    draws = not keep and (step is not None or count is not None or out is not None or bool(settings))
+    with bar() as (tell, _):
+        if keep:
+            sl.keep(run, keep, runs=runs, tell=tell)
+        if draws:
+            sheet = sl.specimens(
+                run, out, step=step, count=count or 30, first=first, changes=settings, runs=runs, tell=tell
+            )
+    if draws:
+        print_json(sheet) if as_json else say(sheet["out"])
+        return
+    kept = sl.kept(run, runs=runs)
+    if as_json:
+        print_json([{**asdict(specimen), "picture": str(picture)} for specimen, picture in kept])
+        return
+    for specimen, picture in kept:
+        say(f"{specimen.id:>14}  {specimen.kept[:19]}  {specimen.verdict}  {picture}")
+    if not kept:
+        say(f"nothing kept yet; draw a sheet with: safelight specimens {directory.name} -n 30")
+
+
+@app.command(
+    epilog=examples(
+        "safelight film digits-1 500.28 500.3 --to 500 --out film.mp4",
+        "safelight film digits-1 500.28 sample.steps=10",
+    )
+)
+def film(
+    run: RunArgument,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SPECIMEN|KEY=VALUE",
+            help="Specimens, e.g. 16500.28, and sampling keys to change, e.g. sample.steps=20. "
+            "Default: the specimens filmed during training.",
+        ),
+    ] = None,
+    begin: Annotated[int, typer.Option("--from", min=0, help="First step.")] = 0,
+    end: Annotated[
+        int | None, typer.Option("--to", min=0, help="Last step. Default: last recorded step.")
+    ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            "--every", min=1, help="Steps between frames. Default: as filmed during training or taped, or 1."
+        ),
+    ] = None,
+    fps: FpsOption = 30.0,
+    out: FilmOutOption = None,
+    number: NumberOption = True,
+    workers: WorkersOption = 1,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Film samples through training. Rerun the command to continue an interrupted film.
+
+    Frames come from the live film, the tape, checkpoints, or are recomputed.
+    """
+    ids, settings = _specimens_and_changes(words)
+    with bar() as (tell, progress):
+        made = sl.film(
+            run, ids, out, begin=begin, end=end, every=every, fps=fps, number=number, changes=settings,
+            workers=workers, runs=runs, tell=tell, progress=progress,
+        )  # fmt: skip
+    print_film(made, as_json)
+
+
+@app.command(epilog=examples("safelight walk digits-1 500.28 500.3 --frames 120 --out walk.mp4"))
+def walk(
+    run: RunArgument,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SPECIMEN|KEY=VALUE",
+            help="Specimens to visit, e.g. 500.28 500.3, and sampling keys to change, e.g. sample.steps=20.",
+        ),
+    ],
+    frames: Annotated[int, typer.Option("--frames", min=2, help="Number of frames.")] = 120,
+    step: Annotated[
+        int | None,
+        typer.Option("--step", min=0, help="Step of the weights. Default: the step of each specimen."),
+    ] = None,
+    fps: FpsOption = 30.0,
+    out: FilmOutOption = None,
+    number: NumberOption = True,
+    workers: WorkersOption = 1,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Film a walk from sample to sample, on the sphere of latents."""
+    ids, settings = _specimens_and_changes(words)
+    with bar() as (tell, progress):
+        made = sl.walk(
+            run, ids, out, frames=frames, step=step, fps=fps, number=number, changes=settings,
+            workers=workers, runs=runs, tell=tell, progress=progress,
+        )  # fmt: skip
+    print_film(made, as_json)
+
+
+def _specimens_and_changes(words: list[str] | None) -> tuple[list[str], dict[str, object]]:
+    """Specimens, and keys of [sample], which have a "="."""
+    ids = [word for word in words or [] if "=" not in word]
+    return ids, sample_changes([word for word in words or [] if "=" in word])
+
+
+def print_film(made: Film, as_json: bool) -> None:
+    """Where a film is, and what its frames rest on."""
+    sources = made.sources
+    if as_json:
+        steps = [shot.step for shot in made.shots]
+        print_json({"out": str(made.out), "frames": len(steps), "steps": [min(steps), max(steps)],
+                    "sources": sources.frames, "verdict": sources.verdict})  # fmt: skip
+        return
+    words = ", ".join(f"{count:,} from {'the ' * (name != 'replay')}{name}{' film' * (name == 'live')}"
+                      for name, count in sources.frames.items())  # fmt: skip
+    say(f"{made.out}: {len(made.shots):,} frames ({words}); {sources.verdict}")

@@ -1,0 +1,117 @@
+"""safelight tune, fork, rollback, replay."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import safelight as sl
+from safelight.cli.options import (
+    ChangesArgument,
+    JsonOption,
+    RunArgument,
+    RunsOption,
+    changes_of,
+    examples,
+    print_json,
+)
+from safelight.cli.runs import print_run
+from safelight.store.directory import find, runs_directory
+from safelight.terminal import messages, say
+
+TrainOption = Annotated[bool, typer.Option(help="Train it now, or leave it for `safelight resume`.")]
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=examples("safelight tune digits-1 optim.lr=1e-4", "safelight tune digits-1 watch.every=50")
+)
+def tune(
+    run: RunArgument,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change, e.g. optim.lr=1e-4.")
+    ],
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change settings of a run from its next step on.
+
+    The journal records what changed, and when.
+    """
+    directory = find(run, runs_directory(runs))
+    edit = sl.tune(run, changes_of(changes), runs=runs)
+    running = directory.is_locked()
+    if as_json:
+        print_json({"run": directory.name, "edit": edit.id, "changes": edit.changes, "running": running})
+    else:
+        when = "at its next step" if running else "when it is resumed"
+        say(f"{directory.name}: {', '.join(changes)}, {when}")
+
+
+@app.command(epilog=examples("safelight fork digits-1 --step 500 optim.lr=1e-4 --name calmer"))
+def fork(
+    run: RunArgument,
+    step: Annotated[int, typer.Option("--step", min=1, help="Step to fork from.")],
+    changes: ChangesArgument = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the new run. Default: RECIPE-1, -2, ...")
+    ] = None,
+    train: TrainOption = True,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a new run from any step of another, with recipe keys changed."""
+    print_run(sl.api.fork_directory(run, step, changes_of(changes), name, train, runs), as_json)
+
+
+@app.command(epilog=examples("safelight rollback digits-1 --step 400 optim.lr=1e-4"))
+def rollback(
+    run: RunArgument,
+    step: Annotated[int, typer.Option("--step", min=1, help="Step to go back to.")],
+    changes: ChangesArgument = None,
+    train: TrainOption = True,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Continue a run from an earlier step, with recipe keys changed.
+
+    Nothing is deleted: the run as it was is kept as RUN-before-STEP.
+    """
+    print_run(sl.api.rollback_directory(run, step, changes_of(changes), train, runs), as_json)
+
+
+@app.command(epilog=examples("safelight replay digits-1 --step 333"))
+def replay(
+    run: RunArgument,
+    step: Annotated[int, typer.Option("--step", min=0, help="Step to recompute.")],
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="FILE.safetensors",
+            help="File for the averaged weights of the step. Default: none.",
+        ),
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute a run up to a step, and check every step against its recorded fingerprint."""
+    tell, _ = messages()
+    verdict = sl.replay(run, step, export=export, runs=runs, tell=tell)
+    if as_json:
+        print_json({**asdict(verdict), "export": str(export) if export else None})
+        return
+    if verdict.to == verdict.start:
+        say(f"{verdict.verdict}: step {verdict.to}, nothing recomputed")
+    else:
+        equal = f"{verdict.checked} steps recomputed from {verdict.start} and equal"
+        say(f"{verdict.verdict}: step {verdict.to}, {equal}")
+    if verdict.step is not None:
+        first = "differs" if verdict.verdict == "diverged" else "is not proved"
+        say(f"the first that {first}: step {verdict.step}")
+    for reason in verdict.why:
+        say(f"  {reason}")
