@@ -11,7 +11,7 @@ from torch import nn
 
 from safelight import methods
 from safelight.checks.bench.finding import Finding
-from safelight.checks.bench.probes import NotTold, OutOfTime
+from safelight.checks.bench.probes import NotApplicable, OutOfTime
 from safelight.checks.bench.runner import discovered, name_of
 from safelight.checks.bench.subject import Subject
 from safelight.data import open_data
@@ -109,7 +109,7 @@ def _found(of: Subject, names: tuple[str, ...]) -> Iterator[Finding]:
         if not names or name_of(check) in names:
             try:
                 yield from check.check(of)
-            except (NotTold, OutOfTime):
+            except (NotApplicable, OutOfTime):
                 if names:
                     raise
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from safelight.checks import augmentation, images, noise, times
-from safelight.checks.bench.oracle import asked, between, targets
+from safelight.checks.bench.oracle import between, image_networks, targets, world
 from safelight.checks.bench.probes import Clock, OutOfTime, reach
 from safelight.checks.bench.subject import FEW, STEPS
 from safelight.data.space import Codec, Space
@@ -28,18 +28,18 @@ def test_the_faultless_method_has_no_fault():
 def test_targets_and_noise_levels_are_those_of_the_equations():
     """Of x_t = (1 - t) x + t ε towards ε - x: α = 1 - t, σ = t, y = x_t / t - x / t."""
     own = subject()
-    (one,) = asked(own)
+    (network,) = image_networks(own)
     batch = own.batch(8)
-    found = targets(own, one, batch)
+    found = targets(own, network, batch)
     time = found.call.time
     ε = (found.call.image - (1 - time)[:, None, None, None] * batch.x) / time[:, None, None, None]
     torch.testing.assert_close(found.targets, ε - batch.x, rtol=1e-2, atol=1e-2)
-    world = own.world
-    middle = (world.time > 0.1) & (world.time < 0.9)
-    torch.testing.assert_close(world.alpha[middle], 1 - world.time[middle], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(world.sigma[middle], world.time[middle], rtol=0.12, atol=0)
-    expected = torch.stack([1 / world.time, -1 / world.time, torch.zeros_like(world.time)], 1)
-    torch.testing.assert_close(world.answers[middle], expected[middle], rtol=1e-3, atol=1e-3)
+    known = world(own)
+    middle = (known.time > 0.1) & (known.time < 0.9)
+    torch.testing.assert_close(known.alpha[middle], 1 - known.time[middle], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(known.sigma[middle], known.time[middle], rtol=0.12, atol=0)
+    expected = torch.stack([1 / known.time, -1 / known.time, torch.zeros_like(known.time)], 1)
+    torch.testing.assert_close(known.answers[middle], expected[middle], rtol=1e-3, atol=1e-3)
 
 
 def test_a_table_is_read_between_its_rows():
@@ -369,11 +369,11 @@ def test_a_space_that_is_not_undone_or_of_another_scale():
 
 def test_the_turn_that_explains_an_image_is_found():
     before = torch.arange(9.0).view(1, 3, 3)
-    assert augmentation._fitting(before, before.flip(-1)) == {"mirrored, turned by 0 degrees"}
-    assert augmentation._fitting(before, torch.rot90(before, 1, (-2, -1))) == {
+    assert augmentation._moves_between(before, before.flip(-1)) == {"mirrored, turned by 0 degrees"}
+    assert augmentation._moves_between(before, torch.rot90(before, 1, (-2, -1))) == {
         "as it was, turned by 90 degrees"
     }
-    assert augmentation._fitting(before, before + 1) == set()
+    assert augmentation._moves_between(before, before + 1) == set()
 
 
 # --- budgets --------------------------------------------------------------------------------------
@@ -425,7 +425,7 @@ def test_a_time_of_the_sampler_that_training_practically_never_draws_is_told():
     (finding,) = times.gap(asked, normal)
     assert (
         finding.measured
-        == "samples ask at t = 0.999; of 8,192 times of training 0 lie between 0.9794 and 0.999"
+        == "samples use t = 0.999; of 8,192 times of training 0 lie between 0.9794 and 0.999"
     )
     assert finding.expected == "at least 8, a twentieth of an even share"
     assert not [*times.gap(asked, even), *times.gap(0.95 * asked, normal)]

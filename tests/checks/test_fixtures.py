@@ -100,7 +100,7 @@ def test_the_command_exits_1_with_the_code_and_0_once_it_is_declared(monkeypatch
 def test_a_run_of_half_a_minute_is_told_no_error_after_which_it_goes_on(monkeypatch):
     """Errors are warnings there, and that it is short is a note; a longer one is refused."""
     ready = prepare(load(str(FAULTS / "warm-up.toml")), World())
-    short, fault = schedule.UNFINISHED.found("a", "b"), conditions.NULL_IS_REAL.found("c", "d")
+    short, fault = schedule.UNFINISHED.finding("a", "b"), conditions.NULL_IS_REAL.finding("c", "d")
     told, warned = [], []
 
     def checked(planned, *findings):

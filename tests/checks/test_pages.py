@@ -15,15 +15,15 @@ CODES = [(code, check) for check in discovered() for code in vars(check).values(
 
 
 @pytest.mark.parametrize(("code", "check"), CODES, ids=lambda value: getattr(value, "name", ""))
-def test_a_code_has_a_page_that_says_what_how_and_the_mend(code, check):
+def test_a_code_has_a_page_that_says_what_why_and_how_to_fix_it(code, check):
     text = (ROOT / page(code.name)).read_text(encoding="utf-8")
-    assert text.startswith(f"# {code.name}\n\n{code.severity.capitalize()}, found by `checks/")
+    assert text.startswith(f"# {code.name}\n\n{code.severity.capitalize()}, from `checks/")
     assert f"checks/{name_of(check).replace('-', '_')}.py" in text
-    assert ("Also at the start" in text) == check.FAST
-    for part in ("**What it catches.**", "**How it is measured.**", "**How to mend it.**"):
+    assert ("at the start of `safelight train`" in text) == check.FAST
+    for part in ("**What.**", "**Why.**", "**How to fix.**"):
         assert part in text
     assert code.why[1:].rstrip(".") in text
-    assert code.mend[1:].rstrip(".") in text
+    assert code.fix[1:].rstrip(".") in text
 
 
 def test_there_are_no_other_pages_and_no_code_twice():
@@ -33,7 +33,7 @@ def test_there_are_no_other_pages_and_no_code_twice():
 
 
 def test_the_audits_codes_are_those_of_its_source():
-    source = (ROOT / "src" / "safelight" / "engine" / "audit.py").read_text(encoding="utf-8")
+    source = (ROOT / "src" / "safelight" / "training" / "audit.py").read_text(encoding="utf-8")
     assert all(f'"{code}"' in source for code in AUDIT)
 
 

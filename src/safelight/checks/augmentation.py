@@ -1,4 +1,4 @@
-"""Whether what is done to an image is done to its mask alike."""
+"""Whether a mask is augmented like its image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.probes import NotTold
+from safelight.checks.bench.probes import NotApplicable
 from safelight.checks.bench.subject import Subject
 
 SECONDS = 5.0
@@ -18,33 +18,31 @@ ROWS = 16
 APART = Code(
     "mask-not-moved",
     "error",
-    "masks that point elsewhere than their images teach the network to ignore them",
+    "masks that do not match their images teach the network to ignore them",
     "turn and mirror image and mask by the same draw",
 )
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Which turns and reflections a batch has against the items as they are: the same must fit the mask."""
+    """Which turns and reflections a batch has against the items as stored: the same must fit the mask."""
     if "mask" not in subject.spec.conditions:
         return
     stream = subject.streams(ROWS)
-    batch, still = stream.batch(0, range(ROWS)), stream.pick(stream.items(0, range(ROWS)))
-    told = 0
+    batch, stored = stream.batch(0, range(ROWS)), stream.pick(stream.items(0, range(ROWS)))
+    explained = 0
     for row in range(ROWS):
-        fits = _fitting(still.x[row], batch.x[row])
-        if not fits:
-            continue
-        told += 1
-        if not fits & _fitting(still.given["mask"][row], batch.given["mask"][row]):
-            yield APART.found(
+        fits = _moves_between(stored.x[row], batch.x[row])
+        explained += bool(fits)
+        if fits and not fits & _moves_between(stored.given["mask"][row], batch.given["mask"][row]):
+            yield APART.finding(
                 f"image {row} of the first batch is {sorted(fits)[0]}, its mask is not", "the same for both"
             )
             return
-    if not told:
-        raise NotTold("what was done to the images is no turn or reflection that could be found")
+    if not explained:
+        raise NotApplicable("the augmentation is neither a turn nor a reflection")
 
 
-def _fitting(before: Tensor, after: Tensor) -> set[str]:
+def _moves_between(before: Tensor, after: Tensor) -> set[str]:
     """The turns and reflections by which one (C, H, W) becomes another."""
     moves = {
         f"{'mirrored' if mirrored else 'as it was'}, turned by {90 * turns} degrees": torch.rot90(

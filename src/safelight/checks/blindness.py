@@ -1,4 +1,4 @@
-"""Whether samples of a network that was never trained depend on what they are made from."""
+"""Whether samples of an untrained network depend on their latent."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ LEAST = 0.02  # of the variance of the first samples' values
 BLIND = Code(
     "latent-unseen",
     "warning",
-    "first samples are nearly the same whatever they are made from: a generator that starts blind to its "
-    "latent is taught one image at first, and its samples may stay alike",
-    "state first weights that keep the spread of the latent through every layer, with biases of 0 "
-    "(networks/dcgan.py: he)",
+    "the first samples are nearly the same for every latent: the generator first learns a single image, and "
+    "samples may stay alike",
+    "use initial weights that keep the spread of the latent, with biases of 0 (networks/dcgan.py: he)",
 )
 
 
@@ -30,26 +29,24 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Two latents for each of a few conditions at step 0, everything else the same."""
     if not getattr(subject.method, "draws", True):
         return
-    share = seen(subject)
+    share = latent_share(subject)
     if share is not None and share < LEAST:
         taught = isinstance(subject.method, Encodes)  # reconstructions show a decoder what its latent means
-        yield BLIND.found(
+        yield BLIND.finding(
             f"{share:.2g} of the variance of the first samples depends on the latent",
             f"at least {LEAST:g}",
-            severity="note" if taught else None,
+            "note" if taught else None,
         )
 
 
-def seen(subject: Subject) -> float | None:
+def latent_share(subject: Subject) -> float | None:
     """The share of the variance of untrained samples' values that the latent decides.
 
     None where a latent is as large as an image: it is the image's noise, and in it by design.
     """
-    seconds = (
-        subject.trial.seconds_an_image
-    )  # of networks that are built, which may tell the method the shape
+    seconds = subject.trial.seconds_an_image  # first: building networks may tell the method the shape
     draw, other = (RowDraw(0, 0, name, range(FEW), subject.device) for name in ("sample", "other latents"))
-    latents = [subject.method.latent(which) for which in (draw, other)]
+    latents = [subject.method.latent(draw), subject.method.latent(other)]
     if latents[0].shape[1:] == subject.spec.shape:
         return None
     subject.clock.afford(2 * FEW * seconds / BACKWARD, "samples of untrained networks")

@@ -11,24 +11,24 @@ SECONDS = 1.0
 FAST = True
 LEAST_EPOCHS = 1.0
 MANY_EPOCHS = 2000
-LONG = 0.5  # of the run: an average that is longer holds much of what was before
+LONG = 0.5  # of the run: a longer average keeps too many early weights
 
 FEW_EPOCHS = Code(
     "data-not-seen",
     "warning",
-    "a part of the images is never shown",
-    "raise train.steps or train.batch_size, or state train.epochs",
+    "some images are never shown",
+    "raise train.steps or train.batch_size, or set train.epochs",
 )
 MEMORISES = Code(
     "many-epochs",
     "note",
-    "images seen so often are remembered rather than learned from",
+    "images seen so often are memorised",
     "augment (data.flip, method.augment, dropout), or stop earlier",
 )
 EMA_LONG = Code(
     "average-too-long",
     "warning",
-    "samples are made of weights from too early in the run",
+    "samples use weights from too early in the run",
     "lower train.ema: at most 1 - 2 / train.steps, better 1 - 10 / train.steps",
 )
 BATCH = Code(
@@ -45,19 +45,17 @@ def check(subject: Subject) -> Iterator[Finding]:
     batch_size = plan.train.batch_size
     epochs = plan.steps * batch_size / images
     if batch_size > images:
-        yield BATCH.found(f"batches of {batch_size} from {images:,} images", f"at most {images:,}")
+        yield BATCH.finding(f"batches of {batch_size} from {images:,} images", f"at most {images:,}")
+    shown = f"{plan.steps:,} steps of {batch_size} are"
     if epochs < LEAST_EPOCHS:
-        yield FEW_EPOCHS.found(
-            f"{plan.steps:,} steps of {batch_size} are {epochs:.2f} epochs of {images:,} images", "at least 1"
-        )
+        yield FEW_EPOCHS.finding(f"{shown} {epochs:.2f} epochs of {images:,} images", "at least 1")
     if epochs > MANY_EPOCHS:
-        yield MEMORISES.found(
-            f"{plan.steps:,} steps of {batch_size} are {epochs:,.0f} epochs of {images:,} images",
-            f"at most {MANY_EPOCHS:,}",
+        yield MEMORISES.finding(
+            f"{shown} {epochs:,.0f} epochs of {images:,} images", f"at most {MANY_EPOCHS:,}"
         )
     length = 1 / (1 - plan.train.ema)
     if plan.train.ema and length > LONG * plan.steps and subject.method.ema:
-        yield EMA_LONG.found(
+        yield EMA_LONG.finding(
             f"train.ema = {plan.train.ema:g} averages over {length:,.0f} steps of {plan.steps:,}",
             f"at most {LONG * plan.steps:,.0f}, half of the run",
         )

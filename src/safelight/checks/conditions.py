@@ -1,12 +1,13 @@
-"""Whether conditions reach the loss and the samples, the same kind of them, and none of them is "none".
+"""Whether conditions reach the loss and the samples, are the same kind in both, and differ from "none".
 
-Networks are watched from outside in training and in sampling: what they are given, which rows are present,
-and what they answer. The answer without a condition is compared with that on every real one. A condition that
-a network of the recipe is not to see, as its `ignored` says, may be without effect.
+Networks are watched in training and in sampling: their inputs, which rows are present, and their answers. The
+answer without a condition is compared with that on every real one. A condition that a network lists in its
+attribute `ignored` may be without effect.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.oracle import DenoiserCall
-from safelight.checks.bench.probes import Call, NotTold, Stand, watching
+from safelight.checks.bench.oracle import ImageNetwork, world
+from safelight.checks.bench.probes import Call, NotApplicable, StandIn, watching
 from safelight.checks.bench.subject import FEW, Subject
 from safelight.types import Batch, Nets, Phase, Values
 
@@ -31,38 +32,37 @@ UNUSED = Code(
     "condition-unused",
     "warning",
     "samples cannot follow a condition that no loss depends on",
-    "let the network see it, or leave it out of [data]",
+    "use it in the network, or leave it out of [data]",
 )
 NOT_SAMPLED = Code(
     "condition-lost-in-sampling",
     "error",
-    "the network learns to follow the condition, and sampling does not pass it on",
-    "give `given` and `present` to the network in sample as in the loss",
+    "the network learns to follow the condition, but sampling does not pass it on",
+    "pass `given` and `present` to the network in sample as in the loss",
 )
 NULL_IS_REAL = Code(
     "null-is-real",
     "error",
-    "what stands for no condition is also a real one: guidance pushes away from a class, and that class is "
-    "trained on the images of all",
-    "keep a value of its own for no condition, as `present` says, such as a learned vector",
+    "no condition equals a real one: guidance pushes away from that class, which is trained on all images",
+    "where `present` is False, use a separate value, such as a learned vector",
 )
 NULL_UNTRAINED = Code(
     "null-untrained",
     "warning",
-    "guidance compares with answers for no condition, which were never trained",
-    "set method.condition_dropout = 0.1, or guidance to 1",
+    "guidance uses outputs without a condition, which were never trained",
+    "set method.condition_dropout to 0.1, or guidance to 1",
 )
 OTHER_KIND = Code(
     "conditions-differ",
     "error",
-    "the network is sampled on conditions of a kind it was never trained on",
+    "the network is sampled on conditions of another kind than it was trained on",
     "make the conditions in one function that loss and sample both call",
 )
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What networks were told in training, and in sampling, on real conditions."""
+    """Calls of networks in training, each with its batch, and in sampling on real conditions."""
 
     training: Sequence[tuple[Batch, Call]]
     sampling: Sequence[Call]
@@ -72,51 +72,48 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Every condition of the data."""
     if not subject.spec.conditions:
         return
-    one = _stood(subject)
-    seen = Seen(list(_in_training(subject, one)), list(_in_sampling(subject, one)))
+    try:
+        denoiser = world(subject).network
+    except NotApplicable:
+        denoiser = None
+    seen = Seen(list(_in_training(subject, denoiser)), list(_in_sampling(subject, denoiser)))
     yield from _used(subject)
     yield from _kinds(seen)
-    absent = [call.present for _, call in seen.training if call.present is not None]
-    trained = any(not bool(own.all()) for own in absent)
-    asked_for = any(call.present is not None and not bool(call.present.all()) for call in seen.sampling)
-    if asked_for and absent and not trained:
-        yield NULL_UNTRAINED.found(
-            f"samples are made with guidance, and none of {sum(map(len, absent))} training rows was without "
+    present = [call.present for _, call in seen.training if call.present is not None]
+    trained = any(not bool(rows.all()) for rows in present)
+    guided = any(call.present is not None and not bool(call.present.all()) for call in seen.sampling)
+    if guided and present and not trained:
+        yield NULL_UNTRAINED.finding(
+            f"samples are made with guidance, and none of {sum(map(len, present))} training rows was without "
             "its condition",
             "a share of the rows without",
         )
-    yield from _told_as(subject, seen)
+    yield from _relabelled(subject, seen)
     yield from _null(subject)
 
 
-def _stood(subject: Subject) -> DenoiserCall | None:
-    """The network for which another can stand while conditions are watched, at no cost."""
-    try:
-        return subject.world.asked
-    except NotTold:
-        return None
-
-
-def _standing(nets: Nets, one: DenoiserCall | None) -> Nets:
-    if one is None:
+def _without(denoiser: ImageNetwork | None, nets: Nets) -> Nets:
+    """The networks with zeros for the denoiser's answers, which cost nothing: only its inputs are watched."""
+    if denoiser is None:
         return nets
-    return {**nets, one.network: Stand(one.network, lambda call: torch.zeros_like(call.tensors[0]))}
+    name = denoiser.name
+    return {**nets, name: StandIn(name, lambda call: torch.zeros_like(call.tensors[0]))}
 
 
-def _in_training(subject: Subject, one: DenoiserCall | None) -> Iterator[tuple[Batch, Call]]:
-    nets = _standing(subject.nets, one)
+def _in_training(subject: Subject, denoiser: ImageNetwork | None) -> Iterator[tuple[Batch, Call]]:
+    nets = _without(denoiser, subject.nets)
     for step in range(BATCHES):
         batch = subject.batch(subject.rows, step)
-        for phase, _ in subject.phases():
-            with torch.no_grad() if one else torch.enable_grad(), watching(nets) as calls:
+        for phase in subject.phases:
+            with torch.no_grad() if denoiser else torch.enable_grad(), watching(nets) as calls:
                 subject.losses(nets, phase, batch, step)
             yield from ((batch, call) for call in calls if call.given)
         subject.clock.afford(0, "batches watched for their conditions")
 
 
-def _in_sampling(subject: Subject, one: DenoiserCall | None) -> Iterator[Call]:
+def _in_sampling(subject: Subject, denoiser: ImageNetwork | None) -> Iterator[Call]:
     real = subject.real(subject.rows)
-    nets = _standing(subject.sampling_nets, one)
+    nets = _without(denoiser, subject.sampling_nets)
     with watching(nets) as calls:
         subject.sample(nets, real.given, real.present, subject.quick_how)
     return (call for call in calls if call.given)
@@ -136,15 +133,15 @@ def _used(subject: Subject) -> Iterator[Finding]:
             continue  # all of these items have the same
         moved = max(
             _apart(before, subject.losses(subject.nets, phase, other)[key])
-            for phase, _ in subject.phases()
+            for phase in subject.phases
             for key, before in subject.losses(subject.nets, phase, real).items()
         )
         if not moved:
-            yield UNUSED.found(f"{name}: no loss changes when it is exchanged between images", "a change")
+            yield UNUSED.finding(f"{name}: no loss changes when it is exchanged between images", "a change")
             continue
         again = subject.sample(subject.sampling_nets, other.given, other.present, subject.quick_how)
         if not _apart(samples, again):
-            yield NOT_SAMPLED.found(
+            yield NOT_SAMPLED.finding(
                 f"{name}: losses change by {moved:.2g} of their values when it is exchanged, samples do not",
                 "samples change too",
             )
@@ -173,7 +170,7 @@ def _kinds(seen: Seen) -> Iterator[Finding]:
         for name in sorted(training.keys() | sampling.keys()):
             difference = _difference(training.get(name), sampling.get(name))
             if difference:
-                yield OTHER_KIND.found(f"{name} of {network}: {difference}", "the same kind in both")
+                yield OTHER_KIND.finding(f"{name} of {network}: {difference}", "the same kind in both")
 
 
 def _by_name(calls: Sequence[Call]) -> dict[str, Tensor | None]:
@@ -185,8 +182,8 @@ def _by_name(calls: Sequence[Call]) -> dict[str, Tensor | None]:
             rows.setdefault(name, []).append(
                 value[present] if present is not None and len(present) == len(value) else value
             )
-    return {name: torch.cat(own) if len({one.shape[1:] for one in own}) == 1 else None
-            for name, own in rows.items()}  # fmt: skip
+    return {name: torch.cat(parts) if len({part.shape[1:] for part in parts}) == 1 else None
+            for name, parts in rows.items()}  # fmt: skip
 
 
 def _difference(training: Tensor | None, sampling: Tensor | None) -> str:
@@ -200,37 +197,33 @@ def _difference(training: Tensor | None, sampling: Tensor | None) -> str:
         return f"{training.dtype} in training, {sampling.dtype} in sampling"
     if not training.is_floating_point() or not len(training) or not len(sampling):
         return ""
-    whole = [float(((own == 0) | (own == 1)).float().mean()) for own in (training, sampling)]
+    whole = [float(((values == 0) | (values == 1)).float().mean()) for values in (training, sampling)]
     if abs(whole[0] - whole[1]) > MOSTLY:
         return f"{whole[0]:.0%} of its numbers are 0 or 1 in training, {whole[1]:.0%} in sampling"
-    means, spread = (
-        [float(own.cpu().double().mean()) for own in (training, sampling)],
-        float(training.cpu().double().std()),
-    )
+    means = [float(values.cpu().double().mean()) for values in (training, sampling)]
+    spread = float(training.cpu().double().std())
     if abs(means[0] - means[1]) > APART * spread + 1e-6:
         return f"mean {means[0]:.3g} in training, {means[1]:.3g} in sampling"
     return ""
 
 
-def _told_as(subject: Subject, seen: Seen) -> Iterator[Finding]:
-    """Labels that a method exchanged for one class in rows that it says are present."""
-    exchanged_for: dict[int, int] = {}
+def _relabelled(subject: Subject, seen: Seen) -> Iterator[Finding]:
+    """Labels that a method exchanged for a single class in rows that it passes as present."""
+    counts: Counter[int] = Counter()
     rows = 0
     for batch, call in seen.training:
-        told, own = call.given.get("label"), batch.given.get("label")
-        if told is None or own is None or told.shape != own.shape or told.is_floating_point():
+        passed, labels = call.given.get("label"), batch.given.get("label")
+        if passed is None or labels is None or passed.shape != labels.shape or passed.is_floating_point():
             continue
-        present = call.present if call.present is not None else torch.ones_like(own, dtype=torch.bool)
-        rows += len(own)
-        for value in told[(told != own) & present & batch.present].tolist():
-            exchanged_for[value] = exchanged_for.get(value, 0) + 1
-    if len(exchanged_for) == 1:
-        value, count = exchanged_for.popitem()
+        present = call.present if call.present is not None else torch.ones_like(labels, dtype=torch.bool)
+        rows += len(labels)
+        counts.update(passed[(passed != labels) & present & batch.present].tolist())
+    if len(counts) == 1:
+        value, count = counts.popitem()
         if value < subject.spec.classes:
-            yield NULL_IS_REAL.found(
-                f"{count} of {rows} training rows were told to be of class {value}, which is a real one, in "
-                "place of their own",
-                "rows without a condition have `present` False, or a class number of their own",
+            yield NULL_IS_REAL.finding(
+                f"{count} of {rows} training rows get class {value}, which is a real one, in place of theirs",
+                "rows without a condition have `present` False, or a class number beyond the real ones",
             )
 
 
@@ -239,25 +232,26 @@ def _null(subject: Subject) -> Iterator[Finding]:
     count = min(FEW, subject.rows)
     batch = subject.batch(count)
     here, gone = torch.ones_like(batch.present), torch.zeros_like(batch.present)
-    for phase, _ in subject.phases():
+    for phase in subject.phases:
         none = _answers(subject, phase, replace(batch, present=gone))
         real = [
             (title, _answers(subject, phase, replace(batch, given=given, present=here)))
             for title, given in _real(subject, batch)
         ]
         for place, (network, answer) in enumerate(none):
-            others = [(title, own[place][1]) for title, own in real if own[place][1].shape == answer.shape]
+            others = [(title, answers[place][1]) for title, answers in real
+                      if answers[place][1].shape == answer.shape]  # fmt: skip
             if len(others) < 2:
                 continue
             scale = float(answer.abs().max()) or 1.0
-            gaps = torch.stack([_by_row(own - answer) / scale for _, own in others])
+            gaps = torch.stack([_by_row(other - answer) / scale for _, other in others])
             live = gaps.amax(0) > 100 * SAME  # rows on which conditions have an effect
             for row in live.nonzero()[:, 0].tolist():
                 same = [title for (title, _), gap in zip(others, gaps[:, row], strict=True) if gap < SAME]
                 if same:
-                    yield NULL_IS_REAL.found(
+                    yield NULL_IS_REAL.finding(
                         f"{network} answers without a condition exactly as on {same[0]}",
-                        "an answer of its own",
+                        "another answer",
                     )
                     return
         subject.clock.afford(0, "answers without a condition")
@@ -278,13 +272,9 @@ def _real(subject: Subject, batch: Batch) -> Iterator[tuple[str, Values]]:
         return
     real = subject.real(CLASSES)
     for item in range(len(real.x)):
-        yield (
-            f"the conditions of a real image (number {item})",
-            {
-                name: value[item : item + 1].expand(len(batch.x), *value.shape[1:])
-                for name, value in real.given.items()
-            },
-        )
+        given = {name: value[item : item + 1].expand(len(batch.x), *value.shape[1:])
+                 for name, value in real.given.items()}  # fmt: skip
+        yield f"the conditions of a real image (number {item})", given
 
 
 def _answers(subject: Subject, phase: Phase, batch: Batch) -> list[tuple[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""The training images: their range, channels that say nothing, copies, and what is also held out."""
+"""The training images: their range, constant channels, copies, and images that are also held out."""
 
 from __future__ import annotations
 
@@ -13,67 +13,60 @@ from safelight.data.pack import Pack
 
 SECONDS = 5.0
 FAST = True
-LOOKED_AT = 1000  # images, evenly over the training set
+SAMPLED = 1000  # images, evenly over the training set
 NUMBERS = 2**26  # bytes that are read, at most
 NARROW = 32  # grey levels
-COPIES, LEAKED = 0.01, 0.01  # shares of the images that are told as more than a note
+COPIES, LEAKED = 0.01, 0.01  # shares of the images above which it is more than a note
 
 CONSTANT = Code(
     "channel-constant",
     "warning",
-    "a channel without content is learned at the cost of the others",
+    "a constant channel costs capacity and carries nothing",
     "drop it: data.channels=1 for grey images saved as colour, no alpha channel",
 )
 RANGE = Code(
     "image-range",
     "error",
-    "images that use a few of 256 grey levels are nearly constant in [-1, 1]: the loss is small and the "
-    "samples are blank",
-    "scale the files to 0..255; arrays in [0, 1] were cut to whole numbers somewhere",
+    "images with few grey levels are nearly constant in [-1, 1]: the loss is small and the samples are blank",
+    "scale the files to 0..255; arrays in [0, 1] were rounded to integers somewhere",
 )
 COPIED = Code(
     "images-copied",
     "warning",
-    "copies are seen more often than the rest, and remembered",
+    "copies are seen more often than the rest, and memorised",
     "remove them; `safelight data inspect` names some",
 )
 LEAKED_CODE = Code(
     "held-out-leaked",
     "warning",
-    "held-out losses and evaluations look better than they are on images that were trained on",
-    "remove the images from one of the sides, or leave the split to data.held_out, which keeps copies "
-    "together",
+    "held-out losses and evaluations are too good on images that were trained on",
+    "remove the images from one side, or split by data.held_out, which keeps copies together",
 )
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Pixels of some training images, digests of all."""
     pack = subject.pack
-    room = max(16, NUMBERS // max(1, pack.images[0].size))
-    chosen = pack.train[
-        np.linspace(0, len(pack.train) - 1, min(LOOKED_AT, room, len(pack.train))).astype(int)
-    ]
-    pixels = np.stack([pack.images[item] for item in np.unique(chosen)])
-    yield from _range(pixels)
+    count = min(SAMPLED, max(16, NUMBERS // max(1, pack.images[0].size)), len(pack.train))
+    chosen = pack.train[np.linspace(0, len(pack.train) - 1, count).astype(int)]
+    yield from _range(np.stack([pack.images[item] for item in np.unique(chosen)]))
     yield from _copies(pack)
 
 
 def _range(pixels: NDArray[np.uint8]) -> Iterator[Finding]:
     low, high = int(pixels.min()), int(pixels.max())
     if high - low < NARROW:
-        yield RANGE.found(f"pixels from {low} to {high} in {len(pixels):,} images", "most of 0 to 255")
+        yield RANGE.finding(f"pixels from {low} to {high} in {len(pixels):,} images", "most of 0 to 255")
         return
     flat = [channel for channel in range(pixels.shape[3]) if np.ptp(pixels[..., channel]) == 0]
     for channel in flat:
         value = int(pixels[0, 0, 0, channel])
-        yield CONSTANT.found(
+        yield CONSTANT.finding(
             f"channel {channel} is {value} in every pixel of {len(pixels):,} images", "images that differ"
         )
     if pixels.shape[3] == 3 and not flat and bool((pixels == pixels[..., :1]).all()):
-        yield CONSTANT.found(
-            f"all three channels of {len(pixels):,} images are equal",
-            "colour, or one channel",
-            severity="note",
+        yield CONSTANT.finding(
+            f"all three channels of {len(pixels):,} images are equal", "colour, or one channel", "note"
         )
 
 
@@ -84,24 +77,20 @@ def _copies(pack: Pack) -> Iterator[Finding]:
     train = digests[pack.train]
     copies = len(train) - len(np.unique(train))
     if copies:
-        yield COPIED.found(
-            f"{copies:,} of {len(train):,} training images are copies of others", "none",
-            severity=None if copies > COPIES * len(train) else "note",
-        )  # fmt: skip
-    if not len(pack.held_out):
-        return
+        severity = None if copies > COPIES * len(train) else "note"
+        words = f"{copies:,} of {len(train):,} training images are copies of others"
+        yield COPIED.finding(words, "none", severity)
     leaked = int(np.isin(digests[pack.held_out], train).sum())
     if leaked:
-        yield LEAKED_CODE.found(
-            f"{leaked:,} of {len(pack.held_out):,} held-out images are also trained on", "none",
-            severity=None if leaked > LEAKED * len(pack.held_out) else "note",
-        )  # fmt: skip
+        severity = None if leaked > LEAKED * len(pack.held_out) else "note"
+        words = f"{leaked:,} of {len(pack.held_out):,} held-out images are also trained on"
+        yield LEAKED_CODE.finding(words, "none", severity)
 
 
 def _digests(pack: Pack) -> NDArray[np.uint64] | None:
     """(N,) half of every item's digest; two items share it by chance once in 2**64."""
     try:
-        found: NDArray[np.uint64] = np.load(pack.folder / "digests.npy", mmap_mode="r")
+        digests: NDArray[np.uint64] = np.load(pack.folder / "digests.npy", mmap_mode="r")
     except OSError:
         return None
-    return np.asarray(found[:, 0])
+    return np.asarray(digests[:, 0])

@@ -1,8 +1,8 @@
 """Whether a sample's loss depends on its own image and conditions alone.
 
 Every row is changed in turn; no component of another row may move. Networks are in evaluation mode and are
-asked about each row alone, so that batch norm or a statistic over the minibatch is not taken for the loss.
-Phases that declare `whole` are meant to look at the batch, and are left out.
+called on each row alone, so that batch norm or a statistic over the minibatch is not taken for the loss.
+Phases that declare `whole` may look at the batch, and are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.probes import Call, OneByOne, OutOfTime, watching
+from safelight.checks.bench.probes import Call, OutOfTime, RowByRow, watching
 from safelight.checks.bench.subject import FEW, Subject, exchanged
 from safelight.types import Batch, Phase
 
@@ -25,16 +25,15 @@ MOVES = 1e-4  # relative; the arithmetic of a row does not depend on the others
 LEAKS = Code(
     "sample-leak",
     "error",
-    "the gradient of one sample is mixed with others: what it is told to be like depends on its company, and "
-    "training gets worse or better with the batch size",
-    "reduce over the features of a sample only, such as sum(1), never over the batch; a loss that is meant "
-    "to see the whole batch belongs in a phase with whole=True",
+    "the loss of one sample depends on others in its batch, so training depends on the batch size",
+    "reduce over the features of a sample only, such as sum(1); put a loss over the batch in a phase with "
+    "whole=True",
 )
 MIXES = Code(
     "network-mixes",
     "note",
-    "a network that looks at the whole batch even in evaluation mode gives other images in other company",
-    "nothing, where it is meant, such as a minibatch statistic of a discriminator",
+    "a network that mixes rows even in evaluation mode gives an image that depends on its batch",
+    "nothing, if it is intended, such as a minibatch statistic of a discriminator",
 )
 
 
@@ -44,15 +43,15 @@ def check(subject: Subject) -> Iterator[Finding]:
     if count < 2:
         return
     batch, other = subject.batch(count), subject.batch(count, 1)
-    nets: dict[str, nn.Module] = {name: OneByOne(net) for name, net in subject.nets.items()}
-    for phase, _ in subject.phases():
+    nets: dict[str, nn.Module] = {name: RowByRow(net) for name, net in subject.nets.items()}
+    for phase in subject.phases:
         if phase.whole:
             continue
         try:
             subject.losses(nets, phase, batch)
         except OutOfTime:
             raise
-        except Exception:  # the loss asks more of a network than rows: then as it is
+        except Exception:  # the loss uses more of a network than rows: then as it is
             nets = dict(subject.nets)
         before = _values(subject, nets, phase, batch)
         for row in range(count):
@@ -65,7 +64,7 @@ def check(subject: Subject) -> Iterator[Finding]:
                 moved[row] = 0
                 share = float(moved.max() / values.abs().max().clamp(min=1e-12))
                 if share > MOVES:
-                    yield LEAKS.found(
+                    yield LEAKS.finding(
                         f"{name} of row {int(moved.argmax())} in phase {phase.name} moves by {share:.2g} of "
                         f"its value when only row {row} of the batch is changed",
                         "no change",
@@ -78,8 +77,8 @@ def changed(batch: Batch, other: Batch, row: int) -> Batch:
     """A batch in which one row is that of another batch."""
     place = torch.arange(len(batch.x), device=batch.x.device) == row
 
-    def choose(own: Tensor, theirs: Tensor) -> Tensor:
-        return torch.where(place.view(-1, *[1] * (own.ndim - 1)), theirs, own)
+    def choose(values: Tensor, theirs: Tensor) -> Tensor:
+        return torch.where(place.view(-1, *[1] * (values.ndim - 1)), theirs, values)
 
     given = {name: choose(value, other.given[name]) for name, value in batch.given.items()}
     if all(torch.equal(value[row], batch.given[name][row]) for name, value in given.items()):
@@ -94,21 +93,19 @@ def _values(subject: Subject, nets: Mapping[str, nn.Module], phase: Phase, batch
 
 def _mixing(subject: Subject, batch: Batch) -> Iterator[Finding]:
     """Networks whose answer for a row depends on other rows."""
-    asked: dict[str, Call] = {}
-    for phase, _ in subject.phases():
+    first_calls: dict[str, Call] = {}
+    for phase in subject.phases:
         with watching(subject.nets) as calls:
             subject.losses(subject.nets, phase, batch)
         for call in calls:
-            asked.setdefault(call.network, call)
-    for name, call in asked.items():
+            first_calls.setdefault(call.network, call)
+    for name, call in first_calls.items():
         net = subject.nets[name]
         with torch.no_grad():
-            together, apart = net(*call.arguments), OneByOne(net)(*call.arguments)
+            together, apart = net(*call.arguments), RowByRow(net)(*call.arguments)
         if isinstance(together, Tensor) and together.shape == apart.shape:
             share = float((together - apart).abs().max() / together.abs().max().clamp(min=1e-12))
             if share > 100 * MOVES:
-                yield MIXES.found(
-                    f"{name} answers otherwise by {share:.2g} of its values for rows together than for each "
-                    "alone",
-                    "the same",
+                yield MIXES.finding(
+                    f"{name}: outputs for rows together and for each row alone differ by {share:.2g}", "equal"
                 )

@@ -1,4 +1,4 @@
-"""The way from pixels into the space that is trained in, and back: round trip, scale and shift."""
+"""From pixels to the space that is trained in, and back: round trip, scale and shift."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.probes import NotTold
+from safelight.checks.bench.probes import NotApplicable
 from safelight.checks.bench.subject import Subject
 
 SECONDS = 15.0
@@ -20,15 +20,14 @@ SHIFT = 0.5
 ROUND_TRIP = Code(
     "round-trip",
     "error",
-    "what is encoded does not come back: no sample can be better than this",
+    "encoding and decoding loses the image, and no sample can be better than that",
     "feed the autoencoder the range it was trained on, and undo scale and shift before decoding",
 )
 SCALE = Code(
     "latent-scale",
     "error",
-    "noise of spread 1 swamps or hardly touches latents of another spread: the noise levels that matter are "
-    "not trained",
-    "normalise the latents by their measured mean and spread",
+    "noise levels are made for latents of standard deviation 1: those that matter here are not trained",
+    "normalise the latents by their measured mean and standard deviation",
 )
 SHIFTED = Code(
     "latent-shift",
@@ -45,22 +44,22 @@ def check(subject: Subject) -> Iterator[Finding]:
     pixels = np.stack([stream.pack.images[item] for item in items]).astype(np.float64)
     back = stream.space.to_pixels(stream.pick(items).x).astype(np.float64)
     if back.shape != pixels.shape:
-        yield ROUND_TRIP.found(f"images of {back.shape[1:]} come back", f"{pixels.shape[1:]}")
+        yield ROUND_TRIP.finding(f"images of {back.shape[1:]} come back", f"{pixels.shape[1:]}")
         return
     lost = float(((back - pixels) ** 2).mean() / max(pixels.var(), 1e-9))
     if lost > LOST:
-        yield ROUND_TRIP.found(
+        yield ROUND_TRIP.finding(
             f"{lost:.0%} of the pixels' variance is lost on the way into the space and back",
             f"below {LOST:.0%}",
         )
     if subject.spec.shape == (pixels.shape[3], *pixels.shape[1:3]):
-        return  # pixels themselves; their range is looked at elsewhere
+        return  # pixels themselves; images.py checks their range
     x = subject.batch(max(FEW, subject.rows)).x
     if len(x) < FEW:
-        raise NotTold("a batch is too small to measure latents on")
+        raise NotApplicable("a batch is too small to measure latents on")
     spread, mean = float(x.std()), x.mean((0, 2, 3))
     if not LEAST < spread < MOST:
-        yield SCALE.found(f"latents have standard deviation {spread:.3g}", f"about 1, {LEAST} to {MOST}")
+        yield SCALE.finding(f"latents have standard deviation {spread:.3g}", f"about 1, {LEAST} to {MOST}")
     elif float(mean.abs().max()) > SHIFT * spread:
         channel = int(mean.abs().argmax())
-        yield SHIFTED.found(f"channel {channel} has mean {float(mean[channel]):.3g}", "about 0")
+        yield SHIFTED.finding(f"channel {channel} has mean {float(mean[channel]):.3g}", "about 0")

@@ -8,26 +8,27 @@ import torch
 from torch import Tensor
 
 from safelight.checks.bench.finding import Code, Finding
+from safelight.checks.bench.oracle import world
 from safelight.checks.bench.probes import Call, watching
 from safelight.checks.bench.subject import Subject
 
 SECONDS = 10.0
 FAST = True
 LEAST, MOST = 0.15, 0.05  # σ / α of the cleanest level, α / σ of the noisiest
-DOUBT = 0.05  # chance of a range that is said to end too early
+DOUBT = 0.05  # chance that a range is reported to end too early, and does not
 BATCHES = 4
 
 ONE_TIME = Code(
     "one-time-a-batch",
     "error",
-    "one noise level for the whole batch makes the gradient of a step far noisier than its batch size says",
+    "one noise level for the whole batch makes the gradient far noisier than the batch size suggests",
     "draw t for every image: moment.draw.uniform gives a number a row",
 )
 SIGNAL_LEFT = Code(
     "signal-at-the-end",
     "warning",
-    "samples start from pure noise, which training never shows: they come out too grey, with the mean "
-    "brightness of the data (Lin 2023)",
+    "samples start from pure noise, which training never shows: they come out grey, with the mean brightness "
+    "of the data (Lin 2023)",
     "let the schedule end in noise: a cosine schedule, more timesteps, or a larger last beta",
 )
 NOISE_AT_START = Code(
@@ -39,30 +40,29 @@ NOISE_AT_START = Code(
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    """Times as the networks are told them; noise levels as the inputs have them."""
-    calls = [call for call in subject.trial.calls if call.time is not None]
-    yield from _in_a_batch(subject, calls)
-    own = subject.world
-    if not own.levels:
-        return  # a denoiser of one level
-    sigma_over = own.sigma / own.alpha.abs().clamp(min=1e-12)
-    alpha_over = own.alpha.abs() / own.sigma.clamp(min=1e-12)
+    """Times as the networks get them; noise levels as the inputs have them."""
+    yield from _in_a_batch(subject, [call for call in subject.trial.calls if call.time is not None])
+    known = world(subject)
+    if not known.has_levels:
+        return
+    sigma_over = known.sigma / known.alpha.abs().clamp(min=1e-12)
+    alpha_over = known.alpha.abs() / known.sigma.clamp(min=1e-12)
     if end(alpha_over) > MOST:
         noisy = float(alpha_over.min())
-        yield SIGNAL_LEFT.found(
-            f"at the noisiest level (t = {float(own.time[sigma_over.argmax()]):.3g}) x_t holds "
+        yield SIGNAL_LEFT.finding(
+            f"at the noisiest level (t = {float(known.time[sigma_over.argmax()]):.3g}) x_t holds "
             f"{noisy:.3f} times as much image as noise, a signal-to-noise ratio of {noisy**2:.2g}",
             f"at most {MOST:g}",
         )
     if end(sigma_over) > LEAST:
-        yield NOISE_AT_START.found(
+        yield NOISE_AT_START.finding(
             f"at the cleanest level x_t holds {float(sigma_over.min()):.3f} times as much noise as image",
             f"at most {LEAST:g}",
         )
 
 
 def end(drawn: Tensor) -> float:
-    """Where a range ends below at the least, by two draws or more from it (Robson and Whitlock 1964).
+    """The lowest plausible lower end of a range, by two draws or more from it (Robson and Whitlock 1964).
 
     The smallest draw, less 1 / DOUBT - 1 times its distance from the next: few draws do not reach the end of
     a thin tail, where they lie far apart, but crowd at an end that cuts one off.
@@ -80,11 +80,11 @@ def _in_a_batch(subject: Subject, calls: list[Call]) -> Iterator[Finding]:
             continue
         levels: set[float] = set()
         for step in range(BATCHES):
-            for phase, _ in subject.phases():
+            for phase in subject.phases:
                 with watching(subject.nets) as seen:
                     subject.losses(subject.nets, phase, subject.batch(2, step), step)
                 levels |= {
                     float(call.time[0]) for call in seen if call.network == name and call.time is not None
                 }
         if len(levels) > 1:
-            yield ONE_TIME.found(f"all rows of a batch have the same t in {name}", "a t for every image")
+            yield ONE_TIME.finding(f"all rows of a batch have the same t in {name}", "a t for every image")

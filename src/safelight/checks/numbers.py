@@ -1,4 +1,4 @@
-"""Whether numbers stay within what their types can hold, and bfloat16 says about the same as float32."""
+"""Whether activations stay within their types, and bfloat16 gives about the loss of float32."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DIFFERENCE = 0.1  # relative, of a component
 OVERFLOW = Code(
     "activation-overflow",
     "warning",
-    "numbers near the end of their type become infinite a little later in training",
+    "numbers near the end of their type soon become infinite",
     "normalise before this layer, or lower the learning rate",
 )
 ROUGH = Code(
     "bf16-differs",
     "warning",
-    "the loss in bfloat16 is not the loss: small differences of large numbers are lost",
-    "set train.precision=fp32, or compute that part within moment.fp32()",
+    "bfloat16 loses small differences of large numbers, and with them the loss",
+    "set train.precision=fp32, or compute that part in moment.fp32()",
 )
 
 
@@ -49,23 +49,22 @@ def check(subject: Subject) -> Iterator[Finding]:
     ]
     exact: dict[str, Tensor] = {}
     try:
-        for phase, _ in subject.phases():
-            exact |= {
-                name: values.detach() for name, values in subject.losses(subject.nets, phase, batch).items()
-            }
+        for phase in subject.phases:
+            losses = subject.losses(subject.nets, phase, batch)
+            exact |= {name: values.detach() for name, values in losses.items()}
     finally:
         for handle in handles:
             handle.remove()
-    name = max(largest, key=lambda one: largest[one], default=None)
+    name = max(largest, key=lambda layer: largest[layer], default=None)
     if name is not None and not largest[name] < LARGEST:
-        yield OVERFLOW.found(f"{name} answers with numbers up to {largest[name]:.3g}", f"below {LARGEST:g}")
+        yield OVERFLOW.finding(f"{name} answers with numbers up to {largest[name]:.3g}", f"below {LARGEST:g}")
     if subject.precision != "bf16":
         return
-    for phase, _ in subject.phases():
+    for phase in subject.phases:
         with subject.autocast():
             rough = subject.losses(subject.nets, phase, batch)
         for component, values in rough.items():
             means = float(exact[component].float().mean()), float(values.detach().float().mean())
             scale = max(float(exact[component].float().abs().mean()), 1e-6)
             if not abs(means[0] - means[1]) <= DIFFERENCE * scale:
-                yield ROUGH.found(f"{component} is {means[1]:.4g} in bf16", f"{means[0]:.4g}, as in fp32")
+                yield ROUGH.finding(f"{component} is {means[1]:.4g} in bf16", f"{means[0]:.4g}, as in fp32")

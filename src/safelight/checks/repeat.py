@@ -26,9 +26,8 @@ DIFFERS = Code(
 NO_KERNEL = Code(
     "nondeterministic-operator",
     "warning",
-    "an operator has no deterministic backward on this device: replays can differ from the run",
-    "resize with nearest and a convolution instead of bilinear, warp by matrix products instead of "
-    "grid_sample",
+    "an operator has no deterministic backward on this device, so replays can differ",
+    "resize with nearest and a convolution, not bilinear; warp by matrix products, not grid_sample",
 )
 
 
@@ -36,7 +35,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     """Two steps from the state after the trial, and the same two again."""
     state, plan = subject.trial.state, subject.trial.plan
     kept = {
-        group: {name: value.clone() for name, value in own.items()} for group, own in state.groups().items()
+        group: {name: value.clone() for name, value in values.items()}
+        for group, values in state.groups().items()
     }
     begin = state.step
     subject.clock.afford(2 * STEPS * subject.rows * subject.trial.seconds_an_image, "two steps, twice")
@@ -63,7 +63,7 @@ def check(subject: Subject) -> Iterator[Finding]:
 
     was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")
             torch.use_deterministic_algorithms(True, warn_only=True)
             first = run()
@@ -72,10 +72,11 @@ def check(subject: Subject) -> Iterator[Finding]:
     finally:
         torch.use_deterministic_algorithms(was[0], warn_only=was[1])
         state.load(kept, begin)
-    lines = {str(one.message).split(". ")[0] for one in told if "deterministic" in str(one.message)}
+    messages = (str(warning.message) for warning in raised)
+    lines = {message.split(". ")[0] for message in messages if "deterministic" in message}
     for line in sorted(lines):
-        yield NO_KERNEL.found(f"{line} ({subject.device})", "a deterministic implementation")
+        yield NO_KERNEL.finding(f"{line} ({subject.device})", "a deterministic implementation")
     if first != second:
-        yield DIFFERS.found(
+        yield DIFFERS.finding(
             f"weights {first} and then {second} after the same {STEPS} steps", "equal fingerprints"
         )

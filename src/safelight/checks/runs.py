@@ -1,4 +1,4 @@
-"""Whether training runs at all: a few steps, with finite values, the same ones twice."""
+"""Whether training runs at all: a few steps, with finite values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from safelight.checks.bench.finding import Code, Finding
-from safelight.checks.bench.probes import NotTold
+from safelight.checks.bench.probes import NotApplicable
 from safelight.checks.bench.subject import Subject
 from safelight.config import UserError
 
@@ -18,13 +18,13 @@ FIRST = True
 FAILS = Code(
     "step-fails",
     "error",
-    "the run would end at its first step",
-    "mend the loss or the network; the error says where",
+    "the run would stop at its first step",
+    "fix the loss or the network; the error names the place",
 )
 NOT_FINITE = Code(
     "not-finite",
     "error",
-    "a step whose gradient is not finite is skipped: nothing is learned from it",
+    "a step whose gradient is not finite is skipped, and nothing is learned from it",
     "look for a division by zero, a logarithm of 0 or an exponential without bound; lower optim.lr",
 )
 
@@ -36,13 +36,12 @@ def check(subject: Subject) -> Iterator[Finding]:
     except UserError:
         raise
     except Exception as error:
-        told = f"{type(error).__name__}: {error}".split("\n")[0]
-        yield FAILS.found(told, "a training step")
+        yield FAILS.finding(f"{type(error).__name__}: {error}".split("\n")[0], "a training step")
         return
     if not records:
-        raise NotTold("no step was made in time")
+        raise NotApplicable("no step was made in time")
     for record in records:
         wrong = [name for name, value in record.scalars.items() if not bool(torch.isfinite(value))]
         if wrong:
-            yield NOT_FINITE.found(f"{', '.join(wrong)} in step {record.step}", "finite numbers")
+            yield NOT_FINITE.finding(f"{', '.join(wrong)} in step {record.step}", "finite numbers")
             return

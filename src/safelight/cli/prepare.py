@@ -88,7 +88,7 @@ def check(
         )
     name = Path(recipe).stem
     if as_json:
-        print_json({"recipe": name, **checked.plain()})
+        print_json({"recipe": name, **checked.to_dict()})
     else:
         print_checked(name, checked)
     if checked.errors:
@@ -113,7 +113,7 @@ def print_checked(recipe: str, checked: Checked) -> None:
         line("measured", finding.measured)
         line("expected", finding.expected)
         line("why", finding.why)
-        line("declared", finding.declared) if finding.declared else line("fix", finding.mend)
+        line("declared", finding.declared) if finding.declared else line("fix", finding.fix)
         line("more", page(finding.code))
     for name, reason in checked.skipped.items():
         out.print(f"skipped: {name}, {reason}", style="dim")

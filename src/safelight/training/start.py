@@ -147,7 +147,7 @@ def _run(
             stack.enter_context(directory.lock())
             writer = stack.enter_context(JournalWriter(directory.journal_path))
             if found:
-                writer.append("check", found.plain())
+                writer.append("check", found.to_dict())
         session = Session(directory, ready, execution, state, show, writer)
         try:
             left = session.go()

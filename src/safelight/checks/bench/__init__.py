@@ -1,1 +1,1 @@
-"""What checks work on: the subject, what is watched of it from outside, and what is found."""
+"""What checks work with: the subject, probes that watch it from outside, and findings."""

@@ -1,4 +1,4 @@
-"""What a check finds: a code with a page in docs/checks/, what was measured, and the mend."""
+"""What a check finds: a code with a page in docs/checks/, what was measured, and how to fix it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault, or something to know."""
+    """A fault, or something to know."""
 
     code: str
     severity: Severity
     measured: str
     expected: str
     why: str  # it matters
-    mend: str
+    fix: str
     declared: str = ""  # the reason for which the recipe expects it; it then stops nothing
 
-    def plain(self) -> dict[str, Any]:
-        """In plain values, with the page that says more."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, with the page that says more."""
         return {**asdict(self), "page": page(self.code)}
 
 
@@ -34,18 +34,16 @@ class Code:
     name: str
     severity: Severity
     why: str
-    mend: str
+    fix: str
 
-    def found(
-        self, measured: str, expected: str, *, severity: Severity | None = None, mend: str | None = None
-    ) -> Finding:
-        """A finding of this kind. severity, mend: where this one differs from others of its kind."""
-        return Finding(self.name, severity or self.severity, measured, expected, self.why, mend or self.mend)
+    def finding(self, measured: str, expected: str, severity: Severity | None = None) -> Finding:
+        """A finding of this kind. severity: where it differs from that of the kind."""
+        return Finding(self.name, severity or self.severity, measured, expected, self.why, self.fix)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """All that was found, and what was not looked at."""
+    """All findings, and what was skipped."""
 
     findings: Sequence[Finding]
     checks: Sequence[str]  # that ran to their end
@@ -56,8 +54,8 @@ class Checked:
 
     @property
     def errors(self) -> list[Finding]:
-        """What has to be mended, or declared, before hours are spent."""
-        return [one for one in self.findings if one.severity == "error" and not one.declared]
+        """Errors that the recipe does not declare."""
+        return [finding for finding in self.findings if finding.severity == "error" and not finding.declared]
 
     @property
     def summary(self) -> str:
@@ -70,15 +68,14 @@ class Checked:
         return ", ".join(counted) or "no fault found"
 
     def declaring(self, expected: Mapping[str, str]) -> Checked:
-        """With the reasons a recipe gives for findings it expects, by code."""
-        return replace(
-            self, findings=[replace(one, declared=expected.get(one.code, "")) for one in self.findings]
-        )
+        """The same, with the reasons that a recipe gives for findings it expects, by code."""
+        findings = [replace(finding, declared=expected.get(finding.code, "")) for finding in self.findings]
+        return replace(self, findings=findings)
 
-    def plain(self) -> dict[str, Any]:
-        """In plain values."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
         return {
-            "findings": [one.plain() for one in self.findings],
+            "findings": [finding.to_dict() for finding in self.findings],
             "errors": len(self.errors),
             "checks": list(self.checks),
             "skipped": dict(self.skipped),
@@ -88,11 +85,14 @@ class Checked:
         }
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Checked:
-        """What `plain` made. Raises LookupError or TypeError for anything else."""
-        own = [{name: value for name, value in one.items() if name != "page"} for one in fields["findings"]]
+    def from_dict(cls, fields: Mapping[str, Any]) -> Checked:
+        """The inverse of `to_dict`. Raises LookupError or TypeError for anything else."""
+        findings = [
+            Finding(**{name: value for name, value in finding.items() if name != "page"})
+            for finding in fields["findings"]
+        ]
         return cls(
-            [Finding(**one) for one in own],
+            findings,
             list(fields["checks"]),
             dict(fields["skipped"]),
             float(fields["seconds"]),
@@ -102,10 +102,10 @@ class Checked:
 
 
 def page(code: str) -> str:
-    """Where a code is explained."""
+    """The page that explains a code."""
     return f"docs/checks/{code}.md"
 
 
 def ordered(findings: Sequence[Finding]) -> list[Finding]:
-    """The gravest first, otherwise as they were found."""
-    return sorted(findings, key=lambda one: SEVERITIES.index(one.severity))
+    """The most severe first, otherwise in the order given."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

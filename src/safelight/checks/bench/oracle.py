@@ -1,36 +1,46 @@
-"""What a network is trained to answer, found from outside: the answer at which the loss is least.
+"""What a network is trained to answer, measured from outside: the answer at which the loss is least.
 
 A network is replaced by a free tensor y. Where the loss is a weighted square of y, its gradient
 g(y) = c (y - y*) is a straight line in every element; two gradients give the curvature c and the target y*, a
 third proves the line. So nothing has to be known of the method: not its target, its noise, or its weighting.
+
+In a world of one image x everything about a denoiser follows: every input is x_t = α x + σ ε, and the target
+y = a x_t + b x + c with numbers that depend on the noise level alone (flow: a = 1/t, b = -1/t; ε: a = 1/σ,
+b = -α/σ). They are measured row by row, without any network, and make the ideal denoiser of this world.
+Samples made with it must be x itself: leftover noise, or another scale, is a fault of the sampler.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from safelight.checks.bench.probes import Call, NotTold, Stand, watching
+from safelight.checks.bench.probes import Call, NotApplicable, StandIn, watching
 from safelight.checks.bench.subject import Subject
 from safelight.types import Batch, Phase, Values
 
 STRAIGHT = 1e-3  # how far the third gradient may be from 0, as a share of the first
+NUMBERS = 2**22  # of a batch at once
+ROWS = 2048  # noise levels that are measured, at most
+ONE_LEVEL = 1.5  # σ is measured on the numbers of one image, so it scatters
+AFFINE = 0.02  # residue of the fit, as a share of the target, above which it is no denoiser of this kind
 
 
 @dataclass(frozen=True)
-class DenoiserCall:
-    """A network that a phase asks once, with its answer's shape for one row."""
+class ImageNetwork:
+    """A trained network that a phase calls once, and that answers in the shape of an image."""
 
     phase: Phase
-    network: str
+    name: str
     shape: tuple[int, ...]  # of the answer, without the rows
 
-    def stand(self, answer: Tensor) -> Stand:
-        """Stands in for the network, and answers with some rows."""
-        return Stand(self.network, lambda call: answer)
+    def stand_in(self, answer: Tensor) -> StandIn:
+        """Stands in for the network, and answers with fixed rows."""
+        return StandIn(self.name, lambda call: answer)
 
 
 @dataclass(frozen=True)
@@ -43,111 +53,92 @@ class Targets:
     components: tuple[str, ...]  # that depend on the answer
 
 
-def asked(subject: Subject) -> Iterator[DenoiserCall]:
-    """The trained networks that answer with something of an image's shape, once in a phase."""
+def image_networks(subject: Subject) -> Iterator[ImageNetwork]:
+    """The trained networks that a phase calls once, and that answer in the shape of an image."""
     batch = subject.batch(min(2, subject.rows))
-    for phase, trains in subject.phases():
+    for phase in subject.phases:
         with watching(subject.nets, answers=True) as calls:
             subject.losses(subject.nets, phase, batch)
-        for name in trains:
-            own = [call for call in calls if call.network == name]
-            if len(own) == 1 and isinstance(own[0].answer, Tensor):
-                shape = tuple(own[0].answer.shape[1:])
+        for name in phase.trains:
+            answers = [call.answer for call in calls if call.network == name]
+            if len(answers) == 1 and isinstance(answers[0], Tensor):
+                shape = tuple(answers[0].shape[1:])
                 if shape == subject.spec.shape:
-                    yield DenoiserCall(phase, name, shape)
+                    yield ImageNetwork(phase, name, shape)
 
 
-def answered(
-    subject: Subject, one: DenoiserCall, batch: Batch, answer: Tensor, step: int = 0
+def losses_of_answer(
+    subject: Subject, network: ImageNetwork, batch: Batch, answer: Tensor, step: int = 0
 ) -> tuple[Values, Call]:
-    """Components of a phase when the network answers so, and what it was asked."""
-    stand = one.stand(answer)
-    nets = {**subject.nets, one.network: stand}
-    components = subject.losses(nets, one.phase, batch, step)
-    return components, stand.calls[0]
+    """Components of a phase for a given answer of the network, and the call it answers."""
+    stand_in = network.stand_in(answer)
+    components = subject.losses({**subject.nets, network.name: stand_in}, network.phase, batch, step)
+    return components, stand_in.calls[0]
 
 
-def targets(subject: Subject, one: DenoiserCall, batch: Batch, step: int = 0) -> Targets:
-    """What the answers of a batch should have been. Raises NotTold where the loss is no square."""
+def targets(subject: Subject, network: ImageNetwork, batch: Batch, step: int = 0) -> Targets:
+    """The best answers for a batch. Raises NotApplicable where the loss is no square of the answer."""
     names: list[str] = []
 
     def gradient(answer: Tensor) -> tuple[Tensor, Call]:
         answer = answer.detach().requires_grad_()
-        components, call = answered(subject, one, batch, answer, step)
+        components, call = losses_of_answer(subject, network, batch, answer, step)
         total, names[:] = torch.zeros_like(answer), []
         for name, values in components.items():
             weight = subject.weights.get(name, 1.0)
             if not (values.requires_grad and weight):
                 continue
-            own = weight * values.float().sum()
-            (found,) = torch.autograd.grad(own, answer, retain_graph=True, allow_unused=True)
-            if found is not None:
-                total = total + found
+            loss = weight * values.float().sum()
+            (part,) = torch.autograd.grad(loss, answer, retain_graph=True, allow_unused=True)
+            if part is not None:
+                total = total + part
                 names.append(name)
         if not names:
-            raise NotTold(f"the loss does not depend on what {one.network} answers")
+            raise NotApplicable(f"the loss does not depend on the output of {network.name}")
         return total, call
 
-    zero = torch.zeros(len(batch.rows), *one.shape, device=subject.device)
+    zero = torch.zeros(len(batch.rows), *network.shape, device=subject.device)
     at_zero, call = gradient(zero)
     curvature = gradient(zero + 1)[0] - at_zero
-    if not bool((curvature > 0).all()):
-        raise NotTold(f"the loss is no square of what {one.network} answers")
-    found = -at_zero / curvature
-    left = gradient(found)[0].abs().max()
-    if not bool(left <= STRAIGHT * at_zero.abs().max()):
-        raise NotTold(f"the loss is no square of what {one.network} answers")
-    return Targets(call, found, curvature, tuple(names))
+    best = -at_zero / curvature
+    square = bool((curvature > 0).all()) and bool(
+        gradient(best)[0].abs().max() <= STRAIGHT * at_zero.abs().max()
+    )
+    if not square:
+        raise NotApplicable(f"the loss is no square of the output of {network.name}")
+    return Targets(call, best, curvature, tuple(names))
 
 
 def mean_loss(
-    subject: Subject, one: DenoiserCall, batch: Batch, answer: Tensor, names: tuple[str, ...]
+    subject: Subject, network: ImageNetwork, batch: Batch, answer: Tensor, names: tuple[str, ...]
 ) -> float:
     """The mean weighted loss of the components that depend on the answer, for a given answer."""
     with torch.no_grad():
-        components, _ = answered(subject, one, batch, answer)
+        components, _ = losses_of_answer(subject, network, batch, answer)
     return float(sum(subject.weights.get(name, 1.0) * components[name].float().mean() for name in names))
-
-
-# --- A world of one image x, in which everything about a denoiser is known exactly ---
-# Every input is then x_t = α x + σ ε, and the target (see oracle.py) is y = a x_t + b x + c with numbers that
-# depend on the noise level alone: for flow a = 1/t and b = -1/t, for ε a = 1/σ and b = -α/σ. They are read
-# off row by row, without any network, and make the ideal denoiser of this world. Samples made with it must be
-# x itself: noise that is left, or another scale, is a fault of the sampler, of no network.
-
-NUMBERS = 2**22  # of a batch at once
-
-
-ROWS = 2048  # noise levels that are looked at, at most
-
-
-ONE_LEVEL = 1.5  # σ is measured on the numbers of one image, so it scatters
-
-
-AFFINE = 0.02  # residue of the fit, as a share of the target, above which it is no denoiser of this kind
 
 
 @dataclass(frozen=True)
 class OneImageWorld:
     """What is known of a method in a world of one image. Rows are sorted by their time."""
 
-    asked: DenoiserCall
+    network: ImageNetwork  # the denoiser
     image: Tensor  # (C, H, W) in model space
     given: Values  # conditions of the image, one row
     present: Tensor  # (1,)
-    time: Tensor  # (n,) what the network is told
+    time: Tensor  # (n,) the network's input
     alpha: Tensor  # (n,) float64
     sigma: Tensor  # (n,) float64
     answers: Tensor  # (n, 3) float64: a, b, c
 
     @property
-    def levels(self) -> bool:
+    def has_levels(self) -> bool:
         """Whether there is more than one noise level."""
         return float(self.sigma.max()) > ONE_LEVEL * float(self.sigma.min())
 
-    def denoiser(self) -> Stand:
+    def denoiser(self) -> StandIn:
         """The ideal denoiser of this world."""
-        return Stand(self.asked.network, self._answer)
+        return StandIn(self.network.name, self._answer)
 
     def _answer(self, call: Call) -> Tensor:
         x_t = call.image
@@ -159,42 +150,49 @@ class OneImageWorld:
         return a[wide] * x_t + b[wide] * x + c[wide]
 
 
+_WORLDS: WeakKeyDictionary[Subject, OneImageWorld] = WeakKeyDictionary()
+
+
 def world(subject: Subject) -> OneImageWorld:
-    """The world of the image with the most contrast among a few. Raises NotTold."""
-    one = next((own for own in asked(subject) if _denoises(subject, own)), None)
-    if one is None:
-        raise NotTold("no network answers with an image from a noisy one")
-    some = subject.real(16)
-    best = int(some.x.flatten(1).std(1).argmax())
-    image = some.x[best]
+    """The world of the image with the most contrast among a few, measured once. Raises NotApplicable."""
+    if subject not in _WORLDS:
+        _WORLDS[subject] = _world(subject)
+    return _WORLDS[subject]
+
+
+def _world(subject: Subject) -> OneImageWorld:
+    network = next((each for each in image_networks(subject) if _denoises(subject, each)), None)
+    if network is None:
+        raise NotApplicable("no network turns a noisy image into an image")
+    real = subject.real(16)
+    best = int(real.x.flatten(1).std(1).argmax())
+    image = real.x[best]
     rows = max(16, min(ROWS, NUMBERS // image.numel()))
-    given = {name: value[best : best + 1] for name, value in some.given.items()}
-    present = some.present[best : best + 1]
+    given = {name: value[best : best + 1] for name, value in real.given.items()}
+    present = real.present[best : best + 1]
     times, levels, answers = [], [], []
     chunk = max(16, min(256, rows))
     for step in range(-(-rows // chunk)):
-        batch = repeated(image, given, present, chunk)
-        found = targets(subject, one, batch, step)
+        goal = targets(subject, network, repeated(image, given, present, chunk), step)
         dark = repeated(torch.zeros_like(image), given, present, chunk)
         with torch.no_grad():
-            _, other = answered(subject, one, dark, torch.zeros_like(found.targets), step)
-        time, x_t, noise = found.call.time, found.call.image, other.image
+            _, other = losses_of_answer(subject, network, dark, torch.zeros_like(goal.targets), step)
+        time, x_t, noise = goal.call.time, goal.call.image, other.image
         assert x_t is not None
         assert noise is not None
         times.append(time.cpu().double() if time is not None else torch.zeros(chunk).double())
         levels.append(_levels(x_t, noise, image))
-        answers.append(_fit(found.targets, noise, levels[-1][:, 0], image))
+        answers.append(_fit(goal.targets, noise, levels[-1][:, 0], image))
         subject.clock.afford(0, "noise levels")
-    if len(times) > 1 and all(_levels_in(own) == 1 for own in times) and _levels_in(torch.cat(times)) > 1:
-        raise NotTold("all rows of a batch have one noise level")
-    time, level, answer = (torch.cat(own) for own in (times, levels, answers))
+    time, level, answer = torch.cat(times), torch.cat(levels), torch.cat(answers)
+    if len(times) > 1 and all(len(part.unique()) == 1 for part in times) and len(time.unique()) > 1:
+        raise NotApplicable("all rows of a batch have one noise level")
     order = time.argsort()
-    known = torch.isfinite(answer[order]).all(1)
-    order = order[known]
+    order = order[torch.isfinite(answer[order]).all(1)]
     if not len(order):
-        raise NotTold("what the network is asked for is no mixture of image and noise")
+        raise NotApplicable("the target is no mixture of image and noise")
     return OneImageWorld(
-        one, image, given, present, time[order], level[order, 0], level[order, 1], answer[order]
+        network, image, given, present, time[order], level[order, 0], level[order, 1], answer[order]
     )
 
 
@@ -210,7 +208,7 @@ def repeated(image: Tensor, given: Values, present: Tensor, count: int) -> Batch
 
 
 def between(at: Tensor, time: Tensor, values: Tensor) -> Tensor:
-    """Rows of a table (n, k) at some times, linear between the table's own."""
+    """Rows of a table (n, k) at some times, linear between the table's rows."""
     last = len(time) - 1
     after = torch.searchsorted(time, at).clamp(min(1, last), last)
     before = (after - 1).clamp(min=0)
@@ -220,23 +218,18 @@ def between(at: Tensor, time: Tensor, values: Tensor) -> Tensor:
     return values[before] + share * (values[after] - values[before])
 
 
-def _denoises(subject: Subject, one: DenoiserCall) -> bool:
+def _denoises(subject: Subject, network: ImageNetwork) -> bool:
     """Whether a network gets an image of the shape of its answer, and it is not the image itself."""
     batch = subject.batch(min(2, subject.rows))
-    zero = torch.zeros(len(batch.rows), *one.shape, device=subject.device)
+    zero = torch.zeros(len(batch.rows), *network.shape, device=subject.device)
     with torch.no_grad():
-        _, call = answered(subject, one, batch, zero)
-    image = call.image
+        image = losses_of_answer(subject, network, batch, zero)[1].image
     return image is not None and image.shape == batch.x.shape and not torch.equal(image, batch.x)
-
-
-def _levels_in(time: Tensor) -> int:
-    return len(torch.unique(time))
 
 
 def _levels(x_t: Tensor, noise: Tensor, image: Tensor) -> Tensor:
     """(n, 2): α, by which the image enters x_t, and σ, the spread of the rest."""
-    x, x_t, noise = (own.cpu().double() for own in (image, x_t, noise))  # not every device has float64
+    x, x_t, noise = (value.cpu().double() for value in (image, x_t, noise))  # not every device has float64
     x, rest = x.flatten(), noise.flatten(1)
     return torch.stack([(x_t.flatten(1) - rest) @ x / (x @ x), rest.std(1)], 1)
 
@@ -246,7 +239,7 @@ def _fit(target: Tensor, noise: Tensor, alpha: Tensor, image: Tensor) -> Tensor:
 
     Solved in the noise σ ε of x_t = α x + σ ε, which at low noise is lost in the rounding of x_t.
     """
-    y, noise = (own.flatten(1).cpu().double() for own in (target, noise))
+    y, noise = (value.flatten(1).cpu().double() for value in (target, noise))
     x = image.flatten().cpu().double().expand_as(noise)
     size = noise.square().mean(1, keepdim=True).sqrt().clamp(min=1e-12)
     columns = torch.stack([noise / size, x, torch.ones_like(x)], 2)  # (n, numbers, 3)

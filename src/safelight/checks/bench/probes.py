@@ -1,4 +1,4 @@
-"""Networks seen from outside: what they are asked, what they answer, and answering in their place."""
+"""Networks seen from outside: watch their calls, answer in their place, push them to their limits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,43 @@ from torch import Tensor, nn
 
 from safelight.types import Nets, Values
 
+STEPS = 40  # of a push towards a limit
+RATE, FASTER = 3e-3, 1.15  # learning rate of a push, and its factor at every step
+NEAR = 0.02  # of the distance between the limits: an answer this close has reached one
+
+
+class OutOfTime(Exception):
+    """The rest of a check would take longer than its budget. The message says what is left out."""
+
+
+class NotApplicable(Exception):
+    """The method or network has a form that cannot be measured from outside. The message says which."""
+
+
+class Clock:
+    """Seconds that are left of a check's budget."""
+
+    def __init__(self) -> None:
+        self.begin(float("inf"))
+
+    def begin(self, seconds: float) -> None:
+        """Start a new budget."""
+        self._end = time.perf_counter() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self._end - time.perf_counter()
+
+    def afford(self, seconds: float, what: str) -> None:
+        """Raises OutOfTime where less is left."""
+        if seconds > self.left:
+            raise OutOfTime(f"{what}: would take {seconds:.0f} s, {max(self.left, 0):.0f} s are left")
+
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a network: `network(image, time, given, present)`, or whichever of them it takes."""
+    """A call of a network: `network(image, time, given, present)`, or whichever of them it takes."""
 
     network: str
     arguments: tuple[Any, ...]
@@ -36,10 +69,8 @@ class Call:
     @property
     def time(self) -> Tensor | None:
         """(b,) numbers beside the image: the noise level."""
-        for value in self.arguments[1:]:
-            if isinstance(value, Tensor) and value.ndim == 1 and value.dtype != torch.bool:
-                return value
-        return None
+        vectors = (value for value in self.arguments[1:] if isinstance(value, Tensor) and value.ndim == 1)
+        return next((value for value in vectors if value.dtype != torch.bool), None)
 
     @property
     def given(self) -> Values:
@@ -49,15 +80,12 @@ class Call:
     @property
     def present(self) -> Tensor | None:
         """(b,) bool."""
-        for value in self.arguments:
-            if isinstance(value, Tensor) and value.dtype == torch.bool and value.ndim == 1:
-                return value
-        return None
+        return next((value for value in self.tensors if value.dtype == torch.bool and value.ndim == 1), None)
 
 
 def first_rows(call: Call, count: int = 2) -> Call:
-    """The call about the first rows only."""
-    return Call(call.network, tuple(_slice(value, slice(count)) for value in call.arguments))
+    """The call on its first rows only."""
+    return Call(call.network, tuple(_rows(value, slice(count)) for value in call.arguments))
 
 
 @contextmanager
@@ -66,9 +94,9 @@ def watching(nets: Nets, answers: bool = False) -> Iterator[list[Call]]:
     calls: list[Call] = []
 
     def hook(name: str) -> Callable[..., None]:
-        def note(module: nn.Module, arguments: Any, named: Any, answer: Any) -> None:
-            own = tuple(map(_kept, (*arguments, *named.values())))
-            calls.append(Call(name, own, answer if answers else None))
+        def note(module: nn.Module, arguments: Any, keywords: Any, answer: Any) -> None:
+            detached = tuple(map(_detached, (*arguments, *keywords.values())))
+            calls.append(Call(name, detached, answer if answers else None))
 
         return note
 
@@ -80,15 +108,7 @@ def watching(nets: Nets, answers: bool = False) -> Iterator[list[Call]]:
             handle.remove()
 
 
-def _kept(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, Mapping):
-        return {name: _kept(own) for name, own in value.items()}
-    return value
-
-
-class Stand(nn.Module):
+class StandIn(nn.Module):
     """Stands in for a network: answers with a function of the call, and keeps the calls."""
 
     def __init__(self, name: str, answer: Callable[[Call], Tensor]) -> None:
@@ -97,34 +117,42 @@ class Stand(nn.Module):
         self.calls: list[Call] = []
         self.eval()
 
-    def forward(self, *arguments: Any, **named: Any) -> Tensor:
-        call = Call(self.name, (*arguments, *named.values()))
-        self.calls.append(Call(self.name, tuple(map(_kept, call.arguments))))
+    def forward(self, *arguments: Any, **keywords: Any) -> Tensor:
+        call = Call(self.name, (*arguments, *keywords.values()))
+        self.calls.append(Call(self.name, tuple(map(_detached, call.arguments))))
         return self.answer(call)
 
 
-class OneByOne(nn.Module):
-    """A network asked about every row alone, so that it can mix none."""
+class RowByRow(nn.Module):
+    """A network called on every row alone, so that it can mix none."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, *arguments: Any, **named: Any) -> Any:
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
         length = next(len(value) for value in arguments if isinstance(value, Tensor) and value.ndim)
-        rows = [
-            self.network(*(_slice(value, slice(row, row + 1)) for value in arguments),
-                         **{name: _slice(value, slice(row, row + 1)) for name, value in named.items()})
-            for row in range(length)
-        ]  # fmt: skip
-        return _joined(rows)
+        return _joined(
+            [
+                self.network(*_rows(arguments, slice(row, row + 1)), **_rows(keywords, slice(row, row + 1)))
+                for row in range(length)
+            ]
+        )
 
 
-def _slice(value: Any, rows: slice) -> Any:
+def _detached(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _detached(part) for name, part in value.items()}
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _rows(value: Any, rows: slice) -> Any:
     if isinstance(value, Tensor) and value.ndim:
         return value[rows]
+    if isinstance(value, tuple):
+        return tuple(_rows(part, rows) for part in value)
     if isinstance(value, Mapping):
-        return {name: _slice(own, rows) for name, own in value.items()}
+        return {name: _rows(part, rows) for name, part in value.items()}
     return value
 
 
@@ -134,59 +162,16 @@ def _joined(rows: list[Any]) -> Any:
         return torch.cat(rows)
     if isinstance(first, Mapping):
         return {name: _joined([row[name] for row in rows]) for name in first}
-    return type(first)(_joined(list(own)) for own in zip(*rows, strict=True))
-
-
-# --- Time budgets: a check says how long it may take, and what it leaves out for time is told ---
-
-
-class OutOfTime(Exception):
-    """What is left of a check would take longer than it may. The words say what was left out."""
-
-
-class NotTold(Exception):
-    """From outside nothing can be said: the method or network has another form. The words say which."""
-
-
-class Clock:
-    """Seconds that are left of a check's budget."""
-
-    def __init__(self) -> None:
-        self.begin(float("inf"))
-
-    def begin(self, seconds: float) -> None:
-        """A new budget."""
-        self._end = time.perf_counter() + seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds."""
-        return self._end - time.perf_counter()
-
-    def afford(self, seconds: float, what: str) -> None:
-        """Raises OutOfTime where so much is not left."""
-        if seconds > self.left:
-            raise OutOfTime(f"{what}: would take {seconds:.0f} s, {max(self.left, 0):.0f} s are left")
-
-
-# How far a network can answer: it is pushed, by training a copy of it to answer lower, and then higher
-
-STEPS = 40
-
-
-RATE, FASTER = 3e-3, 1.15  # the learning rate of the push, and what it is multiplied by at every step
-
-
-NEAR = 0.02  # of the distance between the limits: an answer that comes so near to one has reached it
+    return type(first)(_joined(list(parts)) for parts in zip(*rows, strict=True))
 
 
 def reach(
     network: nn.Module, answer: Callable[[nn.Module], Tensor], low: float, high: float, clock: Clock
 ) -> tuple[float, float]:
-    """The least and greatest numbers that a network can be brought to answer, as far as `low` and `high`.
+    """The least and greatest numbers that a network can be trained to answer, as far as `low` and `high`.
 
-    answer: asks the network, on rows of its own. An end activation shows here whatever it is called: ReLU
-    ends at 0, GELU at -0.17, tanh at -1 and 1.
+    A copy is trained to answer lower, then another higher. answer: calls the network, on rows of its choice.
+    An end activation shows here whatever it is called: ReLU ends at 0, GELU at -0.17, tanh at -1 and 1.
     """
     span = max(high - low, 1e-6)
     return (
@@ -206,9 +191,9 @@ def _push(
     for step in range(STEPS):
         clock.afford(0, f"pushing towards {limit:.2g}")
         out = answer(copy).float()
-        own = float((sign * out.detach()).amax())
-        extreme = max(extreme, own) if own == own else extreme
-        if extreme >= sign * limit or optimiser is None or own != own:
+        most = float((sign * out.detach()).amax())
+        extreme = max(extreme, most) if most == most else extreme
+        if extreme >= sign * limit or optimiser is None or most != most:
             break
         for group in optimiser.param_groups:
             group["lr"] = RATE * FASTER**step

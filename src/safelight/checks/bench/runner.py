@@ -1,4 +1,4 @@
-"""Finding the checks and running them, each within its budget."""
+"""Discover the checks and run them, each within its budget."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from safelight import checks
 from safelight.checks.bench.finding import Checked, Finding, ordered
-from safelight.checks.bench.probes import NotTold, OutOfTime
+from safelight.checks.bench.probes import NotApplicable, OutOfTime
 from safelight.checks.bench.subject import Subject
 from safelight.config import UserError
 
@@ -31,14 +31,14 @@ class Check(Protocol):
 
 @cache
 def discovered() -> tuple[Check, ...]:
-    """The checks, in the order of their names; those that try whether anything runs at all come first."""
+    """The checks in the order of their names; the one that tries whether training runs at all comes first."""
     names = [info.name for info in pkgutil.iter_modules(checks.__path__) if not info.ispkg]
-    found = [import_module(f"{checks.__name__}.{name}") for name in names]
-    return tuple(sorted(found, key=lambda one: not getattr(one, "FIRST", False)))
+    modules = [import_module(f"{checks.__name__}.{name}") for name in names]
+    return tuple(sorted(modules, key=lambda module: not getattr(module, "FIRST", False)))
 
 
 def name_of(check: Check) -> str:
-    """A check's own name: that of its file."""
+    """A check's name: that of its file."""
     return check.__name__.rpartition(".")[2].replace("_", "-")
 
 
@@ -47,25 +47,25 @@ def run(
     fast: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Checked:
-    """Run the checks. fast: only those that a training can begin with.
+    """Run the checks. fast: only those that run at the start of a training.
 
-    A check that cannot look at this method from outside, or has no time left, is told as skipped. If the
-    method cannot even make a step, the error is a finding, and nothing else is asked of it.
+    A check that cannot measure this method, or has no time left, is reported as skipped. If the method cannot
+    make a step, the error is a finding, and the other checks are skipped.
     """
-    chosen = [one for one in discovered() if one.FAST or not fast]
+    chosen = [check for check in discovered() if check.FAST or not fast]
     findings: list[Finding] = []
     skipped: dict[str, str] = {}
     done: list[str] = []
     began = time.perf_counter()
-    for number, one in enumerate(chosen):
-        progress(name_of(one), number, len(chosen))
-        subject.clock.begin(one.SECONDS)
-        reason = _one(one, subject, findings)
+    for number, check in enumerate(chosen):
+        progress(name_of(check), number, len(chosen))
+        subject.clock.begin(check.SECONDS)
+        reason = _run(check, subject, findings)
         if reason:
-            skipped[name_of(one)] = reason
+            skipped[name_of(check)] = reason
         else:
-            done.append(name_of(one))
-        if getattr(one, "FIRST", False) and any(found.severity == "error" for found in findings):
+            done.append(name_of(check))
+        if getattr(check, "FIRST", False) and any(finding.severity == "error" for finding in findings):
             skipped |= dict.fromkeys(map(name_of, chosen[number + 1 :]), "no step can be made")
             break
     progress("checked", len(chosen), len(chosen))
@@ -73,25 +73,25 @@ def run(
 
 
 def planned(subject: Subject) -> float | None:
-    """Seconds the run would take here, as the trial went; None where it did not."""
-    tried = subject.tried
-    if tried is None or not tried.seconds_an_image:
+    """Seconds the run would take here, by the speed of the trial; None where there was none."""
+    trial = subject.finished_trial
+    if trial is None or not trial.seconds_an_image:
         return None
-    return tried.seconds_an_image * subject.plan.train.batch_size * subject.plan.steps
+    return trial.seconds_an_image * subject.plan.train.batch_size * subject.plan.steps
 
 
-def _one(check: Check, subject: Subject, findings: list[Finding]) -> str:
-    """Run one check; its findings are added as it makes them. Returns why it ended early, or ""."""
+def _run(check: Check, subject: Subject, findings: list[Finding]) -> str:
+    """Run a check; its findings are added as it makes them. Returns why it ended early, or ""."""
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
-            findings.extend(check.check(subject))  # one by one: what was found before an early end is kept
+            findings.extend(check.check(subject))  # lazily: findings before an early end are kept
     except OutOfTime as late:
-        return f"for time: {late}"
-    except NotTold as unsaid:
-        return str(unsaid)
+        return f"out of time: {late}"
+    except NotApplicable as reason:
+        return str(reason)
     except UserError:
         raise
-    except Exception as error:  # a probe asks what training never would: no reason not to train
-        return f"cannot be asked ({type(error).__name__}: {error})".split("\n")[0]
+    except Exception as error:  # a probe calls networks as training never would: no reason not to train
+        return f"cannot run here ({type(error).__name__}: {error})".split("\n")[0]
     return ""
