@@ -424,8 +424,7 @@ def test_a_time_of_the_sampler_that_training_practically_never_draws_is_told():
     asked = 0.999 * torch.arange(10, 0, -1).double() / 10
     (finding,) = times.gap(asked, normal)
     assert (
-        finding.measured
-        == "samples use t = 0.999; of 8,192 times of training 0 lie between 0.9794 and 0.999"
+        finding.measured == "samples use t = 0.999; of 8,192 times of training 0 lie between 0.9794 and 0.999"
     )
     assert finding.expected == "at least 8, a twentieth of an even share"
     assert not [*times.gap(asked, even), *times.gap(0.95 * asked, normal)]
