@@ -41,6 +41,22 @@ def test_a_full_recipe_states_every_key_and_is_the_same_recipe(name):
     assert all(f"# {key} =" in lines for key in unset)
 
 
+def test_a_shipped_recipe_reads_in_a_minute():
+    lengths = {
+        name: len(recipes.path(name).read_text(encoding="utf-8").splitlines()) for name in recipes.names()
+    }
+    assert lengths["digits"] <= 45
+    assert max(lengths.values()) <= 90
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_shipped_recipe_states_no_section_that_changes_nothing(name):
+    stated = tomllib.loads(recipes.path(name).read_text(encoding="utf-8"))
+    for section in set(stated) - {"about", "data", "network", "method", "loss", "sample"}:
+        rest = {key: value for key, value in stated.items() if key != section}
+        assert section == "train" or resolve(rest, name).tree != load(name).tree
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [

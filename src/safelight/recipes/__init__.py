@@ -1,4 +1,4 @@
-"""Recipes: one complete, readable TOML file each; none inherits from another."""
+"""Shipped recipes: one short TOML file each; none inherits from another."""
 
 from __future__ import annotations
 
