@@ -23,8 +23,6 @@ from safelight.config import UserError
 from safelight.types import Batch
 
 JOINING = timedelta(minutes=5)  # how long processes look for each other
-
-
 PATIENCE = timedelta(hours=2)  # how long they wait for one that is packing data, or evaluating
 
 

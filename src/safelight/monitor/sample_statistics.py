@@ -19,17 +19,9 @@ from safelight.randomness import permutation
 # (n, d) in [0, 1].
 
 Images = NDArray[np.uint8]  # (n, H, W, C)
-
-
 SIDE = 16
-
-
 FEWEST = 4 * NEIGHBOURS  # images, for a coverage that means anything
-
-
 FAINT = 0.05  # of the variance between real images: below this, images are alike and no noise
-
-
 SURROUNDINGS = 50  # training images that the nearest one is compared with (Carlini 2023)
 
 
@@ -109,8 +101,6 @@ def nearest_class(x: Tensor, training: Tensor, labels: Tensor) -> Tensor:
 
 
 MOST, MOST_BYTES = 20_000, 2**30  # training images searched for copies, and their pixels
-
-
 BLOCK = 2**26  # bytes of pixels at once
 
 

@@ -82,14 +82,8 @@ def _deviations(value: float, among: list[float]) -> float:
 
 
 WINDOW = 200  # steps: what a gradient norm is compared with
-
-
 FIRST = 10  # steps whose median is the loss a run began with
-
-
 SETTLED = 1 / 4  # share of a run in which what is learned first swings: the KL, the mean colour
-
-
 LATELY = 50  # steps in which skips and spikes are counted
 
 

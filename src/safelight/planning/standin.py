@@ -23,8 +23,6 @@ from safelight.training.start import stage_recipe
 from safelight.types import DataSpec
 
 IMAGES = 16
-
-
 DIFFUSION = (4, 8)  # channels and factor of Stable Diffusion's autoencoder, which most latents come from
 
 

@@ -115,8 +115,6 @@ def damaged(path: Path) -> UserError:
 # pins.json: checkpoints with a name, which are never let go: "best" is the one an evaluation found best
 
 FILE = "pins.json"
-
-
 BEST = "best"
 
 

@@ -92,11 +92,7 @@ __all__ = ["Facts", "Parent", "RunDirectory", "RunInfo", "find", "names", "requi
 
 
 RECIPE, RUN, JOURNAL = "recipe.toml", "run.json", "journal.jsonl"
-
-
 VARIABLE = "SAFELIGHT_RUNS"
-
-
 DEEPEST = 8  # folders below one another in a run
 
 

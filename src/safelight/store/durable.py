@@ -31,14 +31,8 @@ from safelight.config import UserError
 
 Announce = Callable[[str], None]
 T = TypeVar("T")
-
-
 TEMPORARY = ".tmp-"  # what unfinished files and directories begin with; readers pass them over
-
-
 DAY = 24 * 60 * 60.0  # seconds
-
-
 MENDS = {
     errno.ENOSPC: "the disk is full; free some space, then resume",
     errno.EDQUOT: "the disk quota is used up; free some space, then resume",

@@ -29,14 +29,8 @@ from safelight.store import durable
 from safelight.store.durable import Announce, fsync_directory, mendable, silence
 
 MAGIC = b"slfr"
-
-
 HEAD = struct.Struct("<4sQQ8s")  # magic, step, bytes of data, their checksum; a CRC-32 of these follows
-
-
 SIZE = HEAD.size + 4
-
-
 LONGEST = 1 << 26  # bytes of a first line
 
 

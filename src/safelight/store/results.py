@@ -55,17 +55,9 @@ def read_all(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
 # The state is the truth: lines past it are of generations that are made again, with the same bits.
 
 SEARCHES = "searches"
-
-
 NAME = re.compile(r"[a-z][a-z0-9-]{0,79}")
-
-
 SETTINGS, JOURNAL, STATE, RESULT = "search.json", "journal.jsonl", "state.safetensors", "result.json"
-
-
 LARGE = 1 << 32  # bytes of a state
-
-
 Arrays = Mapping[str, NDArray[Any]]
 
 

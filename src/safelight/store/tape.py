@@ -31,11 +31,7 @@ from safelight.store.journal import counts
 # fifth fewer bytes than planes alone; benchmarks/tape.py.) Every stage can be undone exactly.
 
 Bits = NDArray[np.uint16]
-
-
 LEVEL = 1  # of zstd; benchmarks/tape.py has what others cost and bring
-
-
 WIDE = 15  # the nibble of a difference that is listed behind
 
 

@@ -131,10 +131,7 @@ class Audit:
         used = rates(plan, phases, self.step)
         _refuse(self.step, in_force(state, plan, used), writer)
         if writer:
-            facts = {
-                "trainable": trainable(state.nets),
-                "lr": {name: rate.lr for name, rate in used.items()},
-            }
+            facts = {"trainable": trainable(state.nets), "lr": {name: rate.lr for name, rate in used.items()}}
             writer.append("audit", {"step": self.step, "differences": [], **facts})
 
 

@@ -22,14 +22,8 @@ from safelight.store.size import words
 from safelight.types import DataSpec, Method
 
 KEPT_FREE = 0.92  # of a GPU's memory that tensors can use; the rest is the driver's, and fragments
-
-
 NAME = 88  # bytes with which a safetensors file tells one tensor
-
-
 LINE = 500  # bytes of metrics a step
-
-
 STILL, MOVED = 1.5, 0.5  # bytes of a tape for each weight: in a frame that stands alone, in another
 
 

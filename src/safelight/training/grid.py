@@ -15,8 +15,6 @@ from safelight.config import Tree, UserError, parse_override
 from safelight.recipe import Recipe, load
 
 SEED = "train.seed"
-
-
 LONGEST = 150  # characters of a run's name
 
 

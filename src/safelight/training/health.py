@@ -34,8 +34,6 @@ from safelight.training.remedies import Treatment
 from safelight.types import Autocast, Balances, Measures, Method, Tell, Values
 
 TAIL = 5000  # recorded steps that a resumed session judges again, to know what it would have known
-
-
 REACTING = 16  # samples drawn once more, under other conditions
 
 

@@ -164,8 +164,6 @@ def _run(
 # settings: what is finished is taken as it is, what was begun is resumed.
 
 Ended = Literal["trained", "resumed", "done before", "stopped"]
-
-
 IMAGES = ("source", "path", "layout", "subset", "revision", "size", "channels", "held_out", "skip_bad",
           "follow_links")  # fmt: skip
 
