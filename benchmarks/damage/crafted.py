@@ -16,7 +16,7 @@ from typing import Any
 
 from damage.mutations import READERS, SLOW, STRANGE, WRITERS
 from damage.world import Trial
-from safelight.store import durable
+from safelight.store import sealed
 
 PLACES = (
     "run.json", "recipe.toml", "journal.jsonl", "metrics-0001.jsonl", "metrics-0009.jsonl", "checkpoints",
@@ -89,17 +89,17 @@ def no_file(random: Random, run: Path) -> str:
 def forged(random: Random, run: Path) -> str:
     """Fields of run.json of any type, sealed."""
     path = run / "run.json"
-    fields = durable.read(path)
+    fields = sealed.read(path)
     holder = random.choice([fields, fields, fields["facts"], *(v for v in fields["facts"].values() if v)])
     key = random.choice([*sorted(holder), "of a later version"])
     holder[key] = random.choice([*STRANGE, *ESCAPES])
-    path.write_bytes(durable.pretty(fields))
+    path.write_bytes(sealed.pretty(fields))
     return f"run.json: {key} = {str(holder[key])[:30]!r}"
 
 
 def ancestors(random: Random, run: Path) -> str:
     """A run that comes from itself, from a run that comes from it, or from a step that no run can have."""
-    fields, other = (durable.read(path / "run.json") for path in (run, run.parent / "other"))
+    fields, other = (sealed.read(path / "run.json") for path in (run, run.parent / "other"))
     to = random.choice(("itself", "a circle", "nowhere"))
     step = random.choice((0, 3, -1, 10**40, 8, 9))
     fields["parent"] = {"run": {"itself": fields["id"], "a circle": "f" * 32, "nowhere": other["id"]}[to],
@@ -107,8 +107,8 @@ def ancestors(random: Random, run: Path) -> str:
     if to == "a circle":
         shutil.copytree(run, run.with_name("x2"), symlinks=True)
         second = {**fields, "id": "f" * 32, "parent": {**fields["parent"], "run": fields["id"]}}
-        run.with_name("x2").joinpath("run.json").write_bytes(durable.pretty(second))
-    (run / "run.json").write_bytes(durable.pretty(fields))
+        run.with_name("x2").joinpath("run.json").write_bytes(sealed.pretty(second))
+    (run / "run.json").write_bytes(sealed.pretty(fields))
     return f"comes from {to} at step {step}"
 
 
@@ -132,7 +132,7 @@ def entries(random: Random, run: Path) -> str:
     lines = path.read_bytes().splitlines(keepends=True)
     at = random.choice((0, len(lines), random.randrange(len(lines) + 1)))
     full = {**head, **entry} if random.random() < 0.8 else {**entry}
-    lines.insert(at, durable.line(full))
+    lines.insert(at, sealed.line(full))
     path.write_bytes(b"".join(lines))
     return f"journal line {at}: {str(entry)[:70]}"
 
@@ -172,7 +172,7 @@ def checkpoints(random: Random, run: Path) -> str:
             )
         return f"checkpoints/{name[:20]}"
     folder = random.choice(sorted(path for path in (run / "checkpoints").iterdir() if path.name.isdigit()))
-    fields = durable.read(folder / "manifest.json")
+    fields = sealed.read(folder / "manifest.json")
     kind = random.choice(("outside", "device", "step", "bytes", "field", "none"))
     if kind in ("outside", "device"):
         name = "../../../../home/.ssh/id" if kind == "outside" else "/dev/zero"
@@ -186,7 +186,7 @@ def checkpoints(random: Random, run: Path) -> str:
         fields[random.choice(sorted(fields))] = random.choice(STRANGE)
     else:
         fields["files"] = {}
-    (folder / "manifest.json").write_bytes(durable.pretty(fields))
+    (folder / "manifest.json").write_bytes(sealed.pretty(fields))
     return f"manifest of {folder.name}: {kind}"
 
 
@@ -211,9 +211,9 @@ def recipes(random: Random, run: Path) -> str:
         "steps": text.replace("steps = 8", "steps = 99999999999999999999999999"),
     }[what]
     path.write_text(changed)
-    fields = durable.read(run / "run.json")
+    fields = sealed.read(run / "run.json")
     fields["recipe_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (run / "run.json").write_bytes(durable.pretty(fields))
+    (run / "run.json").write_bytes(sealed.pretty(fields))
     return f"recipe.toml: {what}"
 
 
@@ -236,7 +236,7 @@ def small(random: Random, run: Path) -> str:
     path = run / name
     with suppress(NotADirectoryError, FileExistsError):
         path.parent.mkdir(exist_ok=True, parents=True)
-        path.write_bytes(durable.pretty(fields))
+        path.write_bytes(sealed.pretty(fields))
     return f"{name}: {str(fields)[:60]}"
 
 
@@ -250,7 +250,7 @@ def names(random: Random, run: Path) -> str:
         (run / name).write_text("x")
     elif what == "specimen":
         (run / "specimens").mkdir(exist_ok=True)
-        (run / "specimens" / f"{name}.json").write_bytes(durable.pretty({"id": name}))
+        (run / "specimens" / f"{name}.json").write_bytes(sealed.pretty({"id": name}))
     else:
         (run / "checkpoints" / name).mkdir()
     return f"a {what} named {name!r}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from damage.stage import contents
 from damage.world import BITS, EXACT, HALF, STEPS, Trial, bits, sha256
-from safelight.store import durable
+from safelight.store import sealed
 
 STRANGE: list[Any] = [
     None, True, -1, 0, 1 << 70, int("9" * 4000), 1.5, 1e308, "", "x", "\x1b[31mred", "../../home",
@@ -160,7 +160,7 @@ def fields(random: Random, path: Path) -> None:
         else:
             holder[key if what == 1 else "of a later version"] = random.choice(STRANGE)
         parsed = (
-            durable.seal({k: v for k, v in parsed.items() if k != "check"}) if "check" in parsed else parsed
+            sealed.seal({k: v for k, v in parsed.items() if k != "check"}) if "check" in parsed else parsed
         )
         texts[index] = json.dumps(parsed).encode()
         path.write_bytes(b"\n".join(texts) + b"\n")

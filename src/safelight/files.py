@@ -17,6 +17,7 @@ from typing import Any
 
 SMALL = 64 << 20  # bytes of a file that is read whole: a recipe, a record
 LONGEST = 1 << 20  # bytes of a line
+BLOCK = 1 << 14  # bytes read at a time from the end of a file
 MOST = 10**15  # steps and images: beyond it a number is damage, and counting to it never ends
 KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a link"}
 
@@ -67,6 +68,25 @@ def lines(path: str | Path, links: bool = True) -> Iterator[bytes]:
             yield text.removesuffix(b"\n") if whole else b""
             while len(text) == LONGEST and not text.endswith(b"\n"):
                 text = file.readline(LONGEST)
+
+
+def last_lines(path: Path) -> Iterator[bytes]:
+    """Lines from the last to the first, without their newlines; a torn last line is among them. Of one
+    that is longer than any can be there is only a part, which says nothing.
+
+    Reads only as much as the caller takes. Raises OSError.
+    """
+    with opened(path, links=False) as file:
+        position = file.seek(0, 2)
+        rest = b""
+        while position > 0:
+            begin = max(position - BLOCK, 0)
+            file.seek(begin)
+            first, *lines = (file.read(position - begin) + rest).split(b"\n")
+            yield from (line for line in reversed(lines) if line)
+            position, rest = begin, first if len(first) <= LONGEST else b"\0"  # no line: damage
+        if rest:
+            yield rest
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -90,8 +90,8 @@ def folder(tmp_path_factory) -> Path:
     """Where runs/ holds a run whose name, recipe, classes, files, journal and evaluation are hostile."""
     from safelight.engine.distributed import World
     from safelight.recipe import load
-    from safelight.store import durable
     from safelight.store import results as evaluations
+    from safelight.store import sealed
     from safelight.store.directory import RunDirectory
     from safelight.store.journal import JournalWriter
     from safelight.training.progress import Show
@@ -121,8 +121,8 @@ def folder(tmp_path_factory) -> Path:
     measured = {"step": 4, "weights": EVIL, "extractor": EVIL, "results": results}
     measured |= {"basis": {EVIL: EVIL}, "floor": EVIL}
     evaluations.store(begun.path, "00000004-evil", measured)
-    facts = durable.read(begun.path / "run.json")
-    (begun.path / "run.json").write_bytes(durable.pretty({**facts, "recipe": EVIL}))
+    facts = sealed.read(begun.path / "run.json")
+    (begun.path / "run.json").write_bytes(sealed.pretty({**facts, "recipe": EVIL}))
     shutil.copytree(begun.path, place / "runs" / FOLDER)
     assert RunDirectory(place / "runs" / FOLDER).info().recipe == EVIL
     return place

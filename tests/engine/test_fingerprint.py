@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from safelight.engine import fingerprint
-from safelight.engine.fingerprint import WeightFingerprint, as_hex
+from safelight.engine.fingerprint import LATER, WeightFingerprint, as_hex
 from safelight.engine.precision import settle
-from safelight.store.directory import LATER
 
 
 def network() -> dict[str, nn.Module]:

@@ -12,7 +12,7 @@ from safelight.config import UserError
 from safelight.explore import specimens
 from safelight.explore.collection import collection
 from safelight.explore.samples import Samples
-from safelight.store import durable
+from safelight.store import sealed
 from safelight.store.directory import RunDirectory
 from safelight.types import DataSpec
 
@@ -37,10 +37,10 @@ def test_a_record_of_a_specimen_in_another_form_is_one_line(tmp_path):
     folder = tmp_path / specimens.FOLDER
     folder.mkdir()
     record = {"id": "5.0", "kept": "now", "source": "tape", "verdict": "exact", "sample": {}, "later": 1}
-    (folder / "5.0.json").write_bytes(durable.pretty(record))
+    (folder / "5.0.json").write_bytes(sealed.pretty(record))
     (kept,) = collection(RunDirectory(tmp_path))  # what a later version adds is passed over
     assert kept.id == "5.0"
     del record["sample"]
-    (folder / "5.0.json").write_bytes(durable.pretty(record))
+    (folder / "5.0.json").write_bytes(sealed.pretty(record))
     with pytest.raises(UserError, match=r"5\.0\.json: is not written as this safelight does it \(sample"):
         collection(RunDirectory(tmp_path))

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from safelight.config import UserError
+from safelight.engine.fingerprint import differences
 from safelight.store import checkpoint_files, durable, journal, listing, lock, metrics
 from safelight.store import results as evaluations
 from safelight.store.checkpoint_files import Pin
-from safelight.store.directory import RunDirectory, create, differences, find, runs_directory
+from safelight.store.directory import RunDirectory, create, find, runs_directory
 from safelight.store.info import Facts, Parent
 from safelight.store.journal import JournalWriter
 from safelight.store.listing import list_runs, summary
@@ -281,7 +282,7 @@ def test_listing_imports_nothing_heavy(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from safelight.store import inbox, journal, keep, listing
+from safelight.store import checkpoint_files, inbox, journal, listing
 (one,) = listing.list_runs(Path(sys.argv[1]))
 assert one.step == 3
 print([name for name in ("torch", "numpy", "safetensors", "filelock") if name in sys.modules])

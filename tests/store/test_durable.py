@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from safelight.config import UserError
-from safelight.store import durable
-from safelight.store.durable import BLOCK, last_lines, remove_tree, sweep, write_bytes, write_json
+from safelight.files import BLOCK, last_lines
+from safelight.store import durable, sealed
+from safelight.store.durable import remove_tree, sweep, write_bytes, write_json
 
 
 class Crash(BaseException):
@@ -182,23 +183,23 @@ def test_only_what_nobody_will_finish_is_swept(tmp_path: Path) -> None:
 
 def test_sealed_fields_come_back_and_any_flipped_bit_shows() -> None:
     fields = {"words": "Zürich \u2028 \\ \n", "list": [1, 2.5e-308, None, True], "nested": {"10": 1, "9": {}}}
-    text = durable.line(fields)
-    assert durable.unseal(text) == fields
-    assert durable.unseal(durable.pretty(fields)) == fields
+    text = sealed.line(fields)
+    assert sealed.unseal(text) == fields
+    assert sealed.unseal(sealed.pretty(fields)) == fields
     for position in range(len(text) - 1):
         for bit in range(8):
             flipped = bytearray(text)
             flipped[position] ^= 1 << bit
-            assert durable.unseal(bytes(flipped)) in (None, fields)
+            assert sealed.unseal(bytes(flipped)) in (None, fields)
 
 
 def test_sealed_fields_with_integer_keys_and_tuples_are_sealed_as_they_are_read() -> None:
-    assert durable.unseal(durable.line({"a": {10: (1, 2), 9: ()}})) == {"a": {"10": [1, 2], "9": []}}
+    assert sealed.unseal(sealed.line({"a": {10: (1, 2), 9: ()}})) == {"a": {"10": [1, 2], "9": []}}
 
 
 @pytest.mark.parametrize("text", [b"", b"null", b"[1]", b"{}", b'{"check":"00"}', b"\xff\xfe", b"1" * 5000])
 def test_what_was_never_sealed_is_damaged(text: bytes) -> None:
-    assert durable.unseal(text) is None
+    assert sealed.unseal(text) is None
 
 
 @pytest.mark.parametrize("length", [1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safelight.config import UserError
-from safelight.store import durable, inbox, journal
+from safelight.store import inbox, journal, sealed
 from safelight.store.journal import Intervention, JournalWriter, parse, read
 
 
@@ -49,7 +49,7 @@ def test_entries_come_back_in_order_with_their_session(path: Path) -> None:
         Intervention("bb", 100, {"optim.lr": 1e-5, "loss.mse": 2}, "web"),
     ]
     assert again.entries[0].fields == {
-        "step": 0, "steps": 1000, "format": durable.FORMAT, "pid": 1, "environment": {"threads": 2},
+        "step": 0, "steps": 1000, "format": sealed.FORMAT, "pid": 1, "environment": {"threads": 2},
     }  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def test_a_last_line_torn_at_any_length_is_repaired_once_and_its_fragment_kept(p
     write_history(path)
     whole = path.read_bytes()
     before = read(path).entries
-    torn = durable.line({"time": "", "kind": "intervention", "session": 1, "edits": 3,
+    torn = sealed.line({"time": "", "kind": "intervention", "session": 1, "edits": 3,
                         "id": "cc", "step": 800, "changes": {"optim.lr": 1.0}, "origin": "cli"})  # fmt: skip
     for length in range(1, len(torn) - 1):
         path.write_bytes(whole + torn[:length])

@@ -174,16 +174,16 @@ def test_a_picture_that_is_damaged_is_left_out_of_the_report_and_named(run):
 
 def test_a_run_of_the_first_version_goes_on_to_the_same_bits(run):
     """Without formats and checksums, as 0.1.0 wrote it."""
-    from safelight.store import durable
+    from safelight.store import sealed
 
     digest = checkpoint_files.digest_of(newest(run))
-    fields = durable.unseal((run.path / "run.json").read_bytes())
+    fields = sealed.unseal((run.path / "run.json").read_bytes())
     assert fields
     assert fields.pop("format")
-    (run.path / "run.json").write_bytes(durable.pretty(fields))
-    lines = [durable.unseal(line) or {} for line in run.journal_path.read_bytes().splitlines()]
+    (run.path / "run.json").write_bytes(sealed.pretty(fields))
+    lines = [sealed.unseal(line) or {} for line in run.journal_path.read_bytes().splitlines()]
     plain = [{name: value for name, value in line.items() if name != "format"} for line in lines]
-    run.journal_path.write_bytes(b"".join(map(durable.line, plain)))
+    run.journal_path.write_bytes(b"".join(map(sealed.line, plain)))
     path = run.path / "metrics-0001.jsonl"
     rows = [json.loads(line) for line in path.read_bytes().splitlines()]
     old = [{name: value for name, value in row.items() if name not in ("format", "check")} for row in rows]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from safelight.config import UserError
-from safelight.store import checkpoint_files, directory, listing, size
+from safelight.store import checkpoint_files, listing, renaming, size
 from safelight.store.checkpoint import save
 from safelight.store.checkpoint_files import Checkpoint, Pin
 from safelight.store.directory import RunDirectory, create, find
@@ -222,23 +222,23 @@ def test_a_name_is_handed_over_whenever_the_power_goes(tmp_path, stage):
 
     old, new = made(tmp_path, "city").info().id, made(tmp_path, "branch").info().id
     with pytest.raises(Cut):
-        directory.hand_over(tmp_path, "city", "branch", "city-before-5", cut)
+        renaming.hand_over(tmp_path, "city", "branch", "city-before-5", cut)
     now = find("city", tmp_path).info().id
     if stage == "rename.name":  # a reader finds it, and renames nothing
         assert not (tmp_path / "city").exists()
     if stage == "rename.aside":  # nothing had happened
         assert (now, find("branch", tmp_path).info().id) == (old, new)
-        directory.hand_over(tmp_path, "city", "branch", "city-before-5")
+        renaming.hand_over(tmp_path, "city", "branch", "city-before-5")
     assert find("city", tmp_path, write=True).info().id == new
     assert find("city-before-5", tmp_path).info().id == old
     assert sorted(path.name for path in tmp_path.iterdir()) == ["city", "city-before-5"]
 
 
 def test_a_free_name_is_found(tmp_path):
-    assert directory.free(tmp_path, "a") == "a"
+    assert renaming.free(tmp_path, "a") == "a"
     (tmp_path / "a").mkdir()
     (tmp_path / "a-2").mkdir()
-    assert directory.free(tmp_path, "a") == "a-3"
+    assert renaming.free(tmp_path, "a") == "a-3"
 
 
 def test_a_disk_that_cannot_rename_is_told(tmp_path, monkeypatch):
@@ -249,4 +249,4 @@ def test_a_disk_that_cannot_rename_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.rename", refuse)
     with pytest.raises(UserError, match="read-only"):
-        directory.hand_over(tmp_path, "city", "branch", "before")
+        renaming.hand_over(tmp_path, "city", "branch", "before")

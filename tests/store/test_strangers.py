@@ -10,7 +10,7 @@ import pytest
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import checkpoint_files, directory, durable, metrics, retention
+from safelight.store import checkpoint_files, metrics, renaming, retention, sealed
 from safelight.store.directory import RunDirectory, create, find, names
 from safelight.store.info import Facts, Parent
 from safelight.store.journal import JournalWriter
@@ -29,7 +29,7 @@ def made(runs: Path, name: str, parent: Parent | None = None) -> RunDirectory:
 
 def change(run: RunDirectory, **fields: object) -> None:
     path = run.path / "run.json"
-    path.write_bytes(durable.pretty({**(durable.unseal(path.read_bytes()) or {}), **fields}))
+    path.write_bytes(sealed.pretty({**(sealed.unseal(path.read_bytes()) or {}), **fields}))
 
 
 # --- the door -----------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_a_line_that_is_too_long_is_empty_and_those_around_it_are_read(tmp_path:
 def test_json_that_is_nested_too_deeply_is_no_json() -> None:
     with pytest.raises(ValueError, match="too deeply"):
         files.parse_json("[" * 200_000)
-    assert durable.unseal(b"[" * 200_000) is None
+    assert sealed.unseal(b"[" * 200_000) is None
 
 
 # --- run.json and the journal -------------------------------------------------------------------------
@@ -75,12 +75,12 @@ def test_json_that_is_nested_too_deeply_is_no_json() -> None:
 
 def test_fields_of_a_newer_minor_format_are_kept_and_passed_over(tmp_path: Path) -> None:
     run = made(tmp_path, "a")
-    assert run.info().format == durable.FORMAT
+    assert run.info().format == sealed.FORMAT
     before = run.info()
     change(run, format="1.9", later={"x": 1})
     with JournalWriter(run.journal_path) as writer:
         writer.append("pin", {"name": "best", "step": 2, "later": [1]})
-    line = durable.line({"time": "2031", "kind": "dream", "session": 1, "edits": 0, "step": "seven"})
+    line = sealed.line({"time": "2031", "kind": "dream", "session": 1, "edits": 0, "step": "seven"})
     with run.journal_path.open("ab") as file:
         file.write(line)
     assert run.info().id == before.id
@@ -93,8 +93,8 @@ def test_fields_of_a_newer_minor_format_are_kept_and_passed_over(tmp_path: Path)
 
 def test_a_run_of_the_first_version_says_no_format_and_opens(tmp_path: Path) -> None:
     run = made(tmp_path, "a")
-    fields = durable.unseal((run.path / "run.json").read_bytes()) or {}
-    (run.path / "run.json").write_bytes(durable.pretty({k: v for k, v in fields.items() if k != "format"}))
+    fields = sealed.unseal((run.path / "run.json").read_bytes()) or {}
+    (run.path / "run.json").write_bytes(sealed.pretty({k: v for k, v in fields.items() if k != "format"}))
     assert run.info().format == "1.0"
 
 
@@ -186,7 +186,7 @@ def test_one_bad_run_hides_no_other(tmp_path: Path, name: str, how: str) -> None
 def test_a_line_that_lacks_what_its_kind_has_is_damaged(tmp_path: Path, fields: dict[str, object]) -> None:
     run = made(tmp_path, "a")
     with run.journal_path.open("ab") as file:
-        file.write(durable.line(fields))
+        file.write(sealed.line(fields))
     assert summary(run).status == "interrupted"
     assert [entry.kind for entry in run.journal().entries] == ["session"]
     with JournalWriter(run.journal_path) as writer:  # as a torn line
@@ -270,19 +270,19 @@ def test_a_note_of_renaming_moves_nothing_but_a_run_of_its_folder(tmp_path: Path
     for folder in (runs, runs / "empty"):
         folder.mkdir()
     (runs / "linked").symlink_to(outside / "x")
-    (runs / ".renaming-nice.json").write_bytes(durable.pretty({"to": to}))
+    (runs / ".renaming-nice.json").write_bytes(sealed.pretty({"to": to}))
     for write in (False, True):
         with pytest.raises(UserError):
             find("nice", runs, write=write)
     assert not (runs / "nice").exists()
     assert (outside / "x" / "run.json").is_file()
     assert (runs / "empty").is_dir()
-    assert directory.waits(runs, "../runs/nice") is None
+    assert renaming.waits(runs, "../runs/nice") is None
 
 
 def test_a_reader_finds_a_run_whose_renaming_was_cut_off_and_a_writer_finishes_it(tmp_path: Path) -> None:
     made(tmp_path, "aside")
-    (tmp_path / ".renaming-nice.json").write_bytes(durable.pretty({"to": "aside"}))
+    (tmp_path / ".renaming-nice.json").write_bytes(sealed.pretty({"to": "aside"}))
     assert find("nice", tmp_path).name == "aside"
     assert names(tmp_path) == ["aside"]
     assert find("nice", tmp_path, write=True).name == "nice"

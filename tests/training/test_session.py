@@ -218,12 +218,12 @@ def test_an_edit_that_cannot_be_is_refused_and_named(stopped, changes, message):
 def test_changed_data_is_refused(stopped):
     run = stopped
     text = (run.path / "run.json").read_text()
-    from safelight.store import durable
+    from safelight.store import sealed
 
-    fields = durable.unseal(text)
+    fields = sealed.unseal(text)
     assert fields is not None
     fields["facts"]["data"]["fingerprint"] = "other"
-    (run.path / "run.json").write_bytes(durable.pretty(fields))
+    (run.path / "run.json").write_bytes(sealed.pretty(fields))
     with pytest.raises(UserError, match="the data has changed"):
         resume(run, World(), Show())
 

@@ -5,10 +5,13 @@ docs/one-batch.md walks through this file.
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Protocol
 
 import torch
@@ -37,6 +40,30 @@ class Signals:
     stop: bool = False  # Ctrl-C was pressed
     edit: bool = False  # an intervention waits in the inbox
     leave: bool = False  # a fork with a remedy goes on in place of this run
+
+
+@contextmanager
+def interrupts(signals: Signals, alone: bool) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for a stop after the step in hand; a second Ctrl-C interrupts at once.
+
+    alone: False among several processes. There the second one is passed over: a terminal sends Ctrl-C to all
+    of them, and torchrun sends it to them once more. (It kills what has not ended 30 seconds later.)
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        signals.stop = True
+        if alone:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)

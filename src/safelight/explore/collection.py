@@ -17,7 +17,7 @@ from safelight.explore.specimens import Specimen, specimen
 from safelight.loading.replay import Reached
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
-from safelight.store import checkpoint_files, durable
+from safelight.store import checkpoint_files, sealed
 from safelight.store.directory import RunDirectory
 from safelight.store.durable import mendable, write_bytes
 from safelight.store.journal import utc_now
@@ -70,7 +70,7 @@ def keep_specimens(directory: RunDirectory, ids: Sequence[str], tell: Tell = lam
         pixels = camera.take(reached, FilmSubject(one))
         folder = directory.path / found.FOLDER
         save_png(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), folder / f"{one}.png")
-        write_bytes(folder / f"{one}.json", durable.pretty(asdict(own)))
+        write_bytes(folder / f"{one}.json", sealed.pretty(asdict(own)))
         kept.append(own)
     return kept
 
@@ -80,7 +80,7 @@ def collection(directory: RunDirectory) -> list[Kept]:
     folder = directory.path / found.FOLDER
     with mendable(folder):
         paths = list(folder.glob("[0-9]*.json")) if folder.exists() else []
-    return sorted((durable.read_as(path, Kept) for path in paths), key=lambda own: specimen(own.id))
+    return sorted((sealed.read_as(path, Kept) for path in paths), key=lambda own: specimen(own.id))
 
 
 def picture(directory: RunDirectory, id: str) -> Path:

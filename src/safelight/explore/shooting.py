@@ -25,7 +25,7 @@ from safelight.config import UserError
 from safelight.explore.camera import Camera, FilmSubject, Picture
 from safelight.loading.replay import MATCHES, SURE, UNDAMAGED
 from safelight.render.sheet_file import open_picture
-from safelight.store import checkpoint_files, durable
+from safelight.store import checkpoint_files, sealed
 from safelight.store.directory import RunDirectory
 from safelight.store.durable import mendable, sweep, write_bytes
 from safelight.store.frames import ReelReader
@@ -194,7 +194,7 @@ def _prepare(folder: Path, directory: RunDirectory, shots: Sequence[Shot], how: 
         folder.mkdir(parents=True, exist_ok=True)
         there = list(folder.iterdir())
         if (folder / PLAN).exists():
-            if durable.read(folder / PLAN) == plan:
+            if sealed.read(folder / PLAN) == plan:
                 sweep(folder, alone=True)
                 return
             for own in there:
@@ -203,7 +203,7 @@ def _prepare(folder: Path, directory: RunDirectory, shots: Sequence[Shot], how: 
             raise UserError(
                 f"{folder}: is there and holds other files; move it away, or choose another --out"
             )
-    write_bytes(folder / PLAN, durable.pretty(plan))
+    write_bytes(folder / PLAN, sealed.pretty(plan))
 
 
 def _cheap(directory: RunDirectory) -> Callable[[Shot, Shot], bool]:

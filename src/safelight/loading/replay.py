@@ -17,6 +17,7 @@ from torch import nn
 from safelight.config import UserError
 from safelight.engine import fingerprint, precision
 from safelight.engine.distributed import World
+from safelight.engine.fingerprint import differences
 from safelight.engine.loop import Job, Signals, StepRecord, Stop, train
 from safelight.engine.precision import Execution
 from safelight.engine.state import Groups, State, built
@@ -27,7 +28,7 @@ from safelight.loading.recorded import code_facts, recipe_of, require_data, spec
 from safelight.recipe import Recipe
 from safelight.store import checkpoint, checkpoint_files, metrics
 from safelight.store.checkpoint_files import Another
-from safelight.store.directory import RunDirectory, differences
+from safelight.store.directory import RunDirectory
 from safelight.store.listing import owner_of
 from safelight.store.tape import TapeReader, Weights, rounded
 from safelight.types import Autocast, DataSpec, Method, Tell

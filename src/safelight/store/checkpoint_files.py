@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import Field
 
 from safelight.config import Section, UserError
-from safelight.store import durable
+from safelight.store import sealed
 from safelight.store.durable import (
     Announce,
     fsync_directory,
@@ -59,7 +59,7 @@ def compose(step: int, files: Sequence[File], meta: Mapping[str, Any]) -> bytes:
     """The text of a manifest. Raises ValueError or TypeError for meta that JSON cannot say."""
     listed = {file.name: {"sha256": file.sha256, "bytes": file.bytes} for file in files}
     fields = {"step": step, "digest": digest(files), "files": listed, "meta": dict(meta)}
-    return durable.pretty(fields)
+    return sealed.pretty(fields)
 
 
 def digest(files: Sequence[File]) -> str:
@@ -70,7 +70,7 @@ def digest(files: Sequence[File]) -> str:
 
 def read(path: Path) -> Saved:
     """A checkpoint's manifest, without reading its files. Raises UserError if it is missing or damaged."""
-    fields = durable.read(path / NAME)
+    fields = sealed.read(path / NAME)
     try:
         files = [File(name, entry["sha256"], entry["bytes"]) for name, entry in fields["files"].items()]
         saved = Saved(path, fields["step"], fields["digest"], files, dict(fields["meta"]))
@@ -133,7 +133,7 @@ def read_pins(run: Path) -> dict[str, Pin]:
         return {}
     try:
         return {name: Pin(own["step"], str(own["why"]), dict(own["facts"]))
-                for name, own in durable.read(run / FILE)["pins"].items() if counts(own["step"])}  # fmt: skip
+                for name, own in sealed.read(run / FILE)["pins"].items() if counts(own["step"])}  # fmt: skip
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{run / FILE}: is not written as this safelight does it; delete it") from error
 
@@ -146,7 +146,7 @@ def pin(run: Path, name: str, to: Pin, writer: JournalWriter, announce: Announce
     writer.append("pin", {"name": name, "step": to.step, "why": to.why})
     pins = {**read_pins(run), name: to}
     fields = {"pins": {name: asdict(own) for name, own in pins.items()}}
-    write_bytes(run / FILE, durable.pretty(fields), announce, "pins")
+    write_bytes(run / FILE, sealed.pretty(fields), announce, "pins")
 
 
 FOLDER = "checkpoints"

@@ -9,84 +9,17 @@ import re
 import shutil
 import tomllib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 from safelight import files
-from safelight.config import Tree, UserError, flatten, nearest
-from safelight.store import checkpoint_files, durable, info, journal, lock
-from safelight.store.durable import (
-    Announce,
-    fsync_directory,
-    mendable,
-    publish,
-    silence,
-    sweep,
-    temporary_beside,
-    write_bytes,
-    write_new,
-)
+from safelight.config import Tree, UserError, nearest
+from safelight.store import checkpoint_files, info, journal, lock, sealed
+from safelight.store.durable import Announce, mendable, publish, silence, sweep, temporary_beside, write_new
 from safelight.store.info import Facts, Parent, RunInfo
-
-# --- A name of a run given to another one, whatever happens meanwhile. Nothing is deleted ---
-# Two renames, and before them a note of what is meant. A crash between them leaves the name without a run;
-# whoever writes it next makes the second rename, and a reader finds it meanwhile.
-
-
-def free(runs: Path, name: str) -> str:
-    """The name, or name-2, -3, ... where that is taken."""
-    names = (name + (f"-{number}" if number > 1 else "") for number in count(1))
-    return next(own for own in names if not (runs / own).exists())
-
-
-def hand_over(runs: Path, name: str, to: str, aside: str, announce: Announce = silence) -> None:
-    """Rename the run `name` to `aside`, then the run `to` to `name`. Raises UserError."""
-    note = _note(runs, name)
-    write_bytes(note, durable.pretty({"to": to}), announce, "rename.note")
-    with mendable(runs / name):
-        announce("rename.aside")
-        os.rename(runs / name, runs / aside)
-        fsync_directory(runs)
-        announce("rename.name")
-    settle(runs, name)
-
-
-def settle(runs: Path, name: str) -> bool:
-    """Finish what a crash left half done; whether the name has a run now that it did not have.
-
-    Only for a writer. A note that means anything but a run of the same folder is refused with a UserError.
-    """
-    note, to = _note(runs, name), waits(runs, name)
-    if to is None and not note.is_file():
-        return False
-    with mendable(note):
-        if to is not None:
-            os.rename(runs / to, runs / name)
-            fsync_directory(runs)
-        note.unlink(missing_ok=True)
-    return to is not None
-
-
-def waits(runs: Path, name: str) -> str | None:
-    """The name of the run that a crash kept from being renamed to `name`, None for none. Raises UserError."""
-    note = _note(runs, name)
-    if Path(name).name != name or not note.is_file() or os.path.lexists(runs / name):
-        return None
-    to = durable.read(note)["to"]
-    if not isinstance(to, str) or to in ("", ".", "..") or Path(to).name != to or "\\" in to or "\0" in to:
-        raise UserError(f"{note}: names no run of this folder; delete the note")
-    if (runs / to).is_symlink():
-        raise UserError(f"{note}: {to} is a link, which is not renamed; delete the note")
-    return to if (runs / to / "run.json").is_file() else None
-
-
-def _note(runs: Path, name: str) -> Path:
-    return runs / f".renaming-{name}.json"
-
+from safelight.store.renaming import settle, waits
 
 __all__ = ["Facts", "Parent", "RunDirectory", "RunInfo", "find", "names", "require_plain", "runs_directory"]
 
@@ -248,9 +181,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-# --- Making a run: its directory appears whole or not at all ---
-
-
 def create(
     runs: Path,
     recipe_text: str,
@@ -271,7 +201,7 @@ def create(
     require_free(runs, recipe, name)
     text = recipe_text.encode()
     sha256 = hashlib.sha256(text).hexdigest()
-    info = RunInfo(uuid.uuid4().hex, journal.utc_now(), recipe, sha256, steps, facts, parent, durable.FORMAT)
+    info = RunInfo(uuid.uuid4().hex, journal.utc_now(), recipe, sha256, steps, facts, parent, sealed.FORMAT)
     with mendable(runs):
         runs.mkdir(parents=True, exist_ok=True)
         sweep(runs)
@@ -279,7 +209,7 @@ def create(
         try:
             temporary.mkdir()
             write_new(temporary / RECIPE, text, announce, "run.recipe")
-            write_new(temporary / RUN, durable.pretty(asdict(info)), announce, "run.info")
+            write_new(temporary / RUN, sealed.pretty(asdict(info)), announce, "run.info")
             write_new(temporary / JOURNAL, b"", announce, "run.journal")
             fill(temporary)
             return RunDirectory(_publish(temporary, runs, name, recipe, announce))
@@ -328,26 +258,3 @@ def _next_name(runs: Path, recipe: str) -> str:
 
 def _taken(path: Path) -> UserError:
     return UserError(f"{path}: exists already; resume it, or choose another name")
-
-
-# --- Comparing what two sessions computed with, in words ---
-
-# Recorded since a later version: where an older session has none of them, nothing is known to differ.
-LATER = ("deterministic", "tf32", "cudnn_benchmark", "cublas_workspace", "fill_uninitialized")
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two fingerprints, one phrase a fact, by name; empty if nothing does.
-
-    `differences({"threads": 1}, {"threads": 2}) == ["threads: 1, now 2"]`
-    """
-    old, new = flatten(before), flatten(now)
-    phrases = []
-    for name in sorted(old.keys() | new.keys()):
-        if name not in new:
-            phrases.append(f"{name}: {old[name]}, now unknown")
-        elif name not in old:
-            phrases += [] if name in LATER else [f"{name}: unknown, now {new[name]}"]
-        elif old[name] != new[name]:
-            phrases.append(f"{name}: {old[name]}, now {new[name]}")
-    return phrases

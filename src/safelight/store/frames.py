@@ -25,7 +25,7 @@ from PIL import Image
 
 from safelight.config import UserError
 from safelight.files import opened
-from safelight.store import durable
+from safelight.store import sealed
 from safelight.store.durable import Announce, fsync_directory, mendable, silence
 
 MAGIC = b"slfr"
@@ -75,7 +75,7 @@ def name(session: int, step: int, kind: Kind = TAPE) -> str:
 
 def first_line(holds: Sequence[Any]) -> bytes:
     """What a file begins with."""
-    return durable.line({"holds": holds})
+    return sealed.line({"holds": holds})
 
 
 def head(step: int, data: bytes) -> bytes:
@@ -149,7 +149,7 @@ def scan(path: Path) -> Segment:
         size = file.seek(0, 2)
         file.seek(0)
         line = file.readline(LONGEST)
-        fields = durable.unseal(line) if line.endswith(b"\n") else {"holds": []}  # torn: nothing follows
+        fields = sealed.unseal(line) if line.endswith(b"\n") else {"holds": []}  # torn: nothing follows
         if fields is None or not isinstance(fields.get("holds"), list):
             return lost(path)
         places, damage = _places(path, file, size)

@@ -16,7 +16,7 @@ from typing import Any
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import durable
+from safelight.store import sealed
 from safelight.store.durable import Announce, mendable, silence, write_bytes
 from safelight.store.journal import JournalWriter
 
@@ -43,7 +43,7 @@ def drop(run: Path, changes: Mapping[str, Any], origin: str, announce: Announce 
     identity = secrets.token_hex(8)
     edit = Edit(folder / f"{stamp:020d}-{identity}.json", identity, dict(changes), origin)
     try:
-        data = durable.pretty({"id": edit.id, "changes": edit.changes, "origin": origin})
+        data = sealed.pretty({"id": edit.id, "changes": edit.changes, "origin": origin})
     except (ValueError, TypeError) as error:
         raise UserError(f"{', '.join(changes)}: cannot be set to that value ({error})") from error
     write_bytes(edit.path, data, announce, "inbox")
@@ -73,7 +73,7 @@ def take(run: Path, writer: JournalWriter, warn: Callable[[str], object] = lambd
 def _read(path: Path) -> dict[str, Any] | None:
     """The fields of an edit; None for what is none. Raises OSError."""
     try:
-        fields = durable.unseal(files.read(path, links=False))
+        fields = sealed.unseal(files.read(path, links=False))
     except files.Refused:
         return None
     types = {"id": str, "changes": dict, "origin": str}

@@ -14,7 +14,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from safelight import files
-from safelight.store import durable
+from safelight.store import sealed
 
 Count = Annotated[int, Field(ge=0, le=files.MOST, strict=True)]
 Shape = Annotated[
@@ -84,6 +84,6 @@ class _Data(TypedDict, total=False):
 
 def read(path: Path) -> RunInfo:
     """run.json at a path. Raises UserError naming what is damaged or newer than this safelight."""
-    info = durable.read_as(path, RunInfo)
-    durable.conform(path, _Data, info.facts.data)
-    return replace(info, facts=replace(info.facts, data=durable.Fields.of(info.facts.data, path)))
+    info = sealed.read_as(path, RunInfo)
+    sealed.conform(path, _Data, info.facts.data)
+    return replace(info, facts=replace(info.facts, data=sealed.Fields.of(info.facts.data, path)))

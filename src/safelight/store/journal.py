@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import durable
+from safelight.store import sealed
 from safelight.store.durable import Announce, mendable, silence
 
 Kind = Literal[
@@ -198,13 +198,13 @@ def parse(path: Path, data: bytes) -> Journal:
     damage += [Damage(line, not alone) for line in unread]
     for entry in entries:
         if entry.kind == "session":
-            durable.require_known(path, entry.fields)
+            sealed.require_known(path, entry.fields)
     return Journal(path, entries, damage)
 
 
 def parse_line(text: bytes) -> JournalEntry | None:
     """One line as an entry; None if it is damaged."""
-    found = durable.unseal(text)
+    found = sealed.unseal(text)
     if found is None:
         return None
     time, kind, session, edits = (found.pop(name, None) for name in RESERVED[:4])
@@ -215,7 +215,7 @@ def parse_line(text: bytes) -> JournalEntry | None:
     if any(name not in found for name in NEEDED.get(kind, ())):
         return None
     return JournalEntry(
-        kind, time, session, edits, durable.Fields.of(found, f"journal.jsonl: an entry {kind!r}")
+        kind, time, session, edits, sealed.Fields.of(found, f"journal.jsonl: an entry {kind!r}")
     )
 
 
@@ -272,7 +272,7 @@ class JournalWriter:
         facts: pid, host, environment fingerprint.
         """
         number = self._journal.session + 1
-        self._append("session", {"step": step, "steps": steps, "format": durable.FORMAT, **facts}, number)
+        self._append("session", {"step": step, "steps": steps, "format": sealed.FORMAT, **facts}, number)
         return number
 
     def intervene(self, id: str, step: int, changes: Mapping[str, Any], origin: str) -> None:
@@ -312,7 +312,7 @@ class JournalWriter:
         entries = self._journal.entries
         edits = (entries[-1].edits if entries else 0) + (kind == "intervention")
         head = {"time": utc_now(), "kind": kind, "session": session, "edits": edits}
-        data = durable.line({**head, **fields})
+        data = sealed.line({**head, **fields})
         if (entry := parse_line(data)) is None:
             raise ValueError(f"an entry {kind!r} needs {NEEDED.get(kind)}, in their types: {fields}")
         with mendable(self._journal.path):

@@ -11,10 +11,11 @@ from typing import Literal
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store import checkpoint_files, durable, journal, metrics, results
+from safelight.files import last_lines
+from safelight.store import checkpoint_files, journal, metrics, results, sealed
 from safelight.store import directory as run_directory
 from safelight.store.directory import RunDirectory, names
-from safelight.store.durable import last_lines, mendable
+from safelight.store.durable import mendable
 from safelight.store.journal import JournalEntry, holding
 from safelight.store.metrics import Line, MetricsRow
 
@@ -159,7 +160,7 @@ def summary(directory: RunDirectory) -> Summary:
         shown = row or next(iter(last_rows(directory, 1) if info.parent else ()), None)
         with mendable(directory.journal_path):
             last = _last_word(directory.journal_path)
-            durable.require_known(directory.journal_path, last.fields if last else {})
+            sealed.require_known(directory.journal_path, last.fields if last else {})
             remedy = _remedy(directory.journal_path) if info.parent else ""
     except UserError as error:
         return Summary(directory.name, directory.path, "", "damaged", 0, 0, "", "", None, str(error))
@@ -227,9 +228,6 @@ def list_runs(runs: Path) -> list[Summary]:
     """The runs of a directory, the newest first. Damaged ones are among them, last."""
     found = [summary(RunDirectory(runs / name)) for name in run_directory.names(runs)]
     return sorted(found, key=lambda one: one.created, reverse=True)
-
-
-# --- What a run takes of the disk, by kind ---
 
 
 def by_kind(run: Path) -> dict[str, int]:

@@ -24,16 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from safelight import files
 from safelight.config import UserError
-from safelight.store.durable import (
-    FORMAT,
-    Announce,
-    last_lines,
-    mendable,
-    require_known,
-    silence,
-    write_bytes,
-)
+from safelight.files import last_lines
+from safelight.store.durable import Announce, mendable, silence, write_bytes
 from safelight.store.journal import counts
+from safelight.store.sealed import FORMAT, require_known
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

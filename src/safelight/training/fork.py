@@ -17,8 +17,7 @@ from safelight.loading.prepare import open_device
 from safelight.loading.recorded import spec_of
 from safelight.loading.replay import replay
 from safelight.recipe import Recipe
-from safelight.store import checkpoint, checkpoint_files
-from safelight.store import directory as run_directory
+from safelight.store import checkpoint, checkpoint_files, renaming
 from safelight.store.directory import JOURNAL, RunDirectory, create, require_free
 from safelight.store.durable import Announce, silence
 from safelight.store.info import Parent
@@ -112,10 +111,10 @@ def rollback(
     """
     runs, name = directory.path.parent, directory.name
     with directory.lock():
-        branch = fork(directory, to, changes, runs, run_directory.free(runs, f"{name}-from-{to}"), tell)
-        aside = run_directory.free(runs, f"{name}-before-{to}")
+        branch = fork(directory, to, changes, runs, renaming.free(runs, f"{name}-from-{to}"), tell)
+        aside = renaming.free(runs, f"{name}-before-{to}")
         with JournalWriter(directory.journal_path) as writer:
             fields = {"step": to, "run": branch.info().id, "renamed": aside}
             writer.append("fork", {"text": "rolled back", **fields})
-        run_directory.hand_over(runs, name, branch.name, aside, announce)
+        renaming.hand_over(runs, name, branch.name, aside, announce)
     return RunDirectory(runs / name), RunDirectory(runs / aside)

@@ -22,7 +22,7 @@ from safelight.monitor.remedies import Remedy
 from safelight.monitor.trial import RemedyTrial, Trouble, first_trial, following, given_up
 from safelight.monitor.verdicts import CAUSES
 from safelight.recipe import Recipe
-from safelight.store import directory as run_directory
+from safelight.store import renaming
 from safelight.store.directory import RunDirectory, names
 from safelight.store.durable import Announce, silence
 from safelight.store.journal import Journal, JournalEntry, JournalWriter, holding
@@ -124,7 +124,7 @@ def settle(directory: RunDirectory, tell: Tell, announce: Announce = silence) ->
         if trial is None:
             announce("remedy.given up")
             _give_up(before, trouble, number)
-            aside, goes_on = run_directory.free(runs, f"{name}-tried-{number}"), before
+            aside, goes_on = renaming.free(runs, f"{name}-tried-{number}"), before
             tell(given_up(trouble.verdict, number))
         else:
             announce("remedy.fork")
@@ -133,19 +133,19 @@ def settle(directory: RunDirectory, tell: Tell, announce: Announce = silence) ->
                 trouble.rescue,
                 {**trial.changes, "monitor.act": True},
                 runs,
-                run_directory.free(runs, f"{name}-from-{trouble.rescue}"),
+                renaming.free(runs, f"{name}-from-{trouble.rescue}"),
                 tell,
                 {"event": "begun", "at": trouble.rescue, **trial.plain()},
             )
             announce("remedy.made")
-            aside = run_directory.free(runs, f"{name}-before-{trouble.rescue}" if event == "tried" else
+            aside = renaming.free(runs, f"{name}-before-{trouble.rescue}" if event == "tried" else
                                 f"{name}-tried-{number}")  # fmt: skip
             with JournalWriter(directory.journal_path) as writer:
                 fields = {"step": trouble.rescue, "run": goes_on.info().id, "renamed": aside}
                 writer.append("fork", {"text": f"tries {trial.told}", **fields})
             if event == "failed":
                 tell(f"tries {trial.told}, in a fork from step {trouble.rescue}")
-        run_directory.hand_over(runs, name, goes_on.name, aside, announce)
+        renaming.hand_over(runs, name, goes_on.name, aside, announce)
     return RunDirectory(runs / aside)
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
-from types import FrameType
 from typing import Any
 
 from safelight.config import UserError
 from safelight.engine import precision
+from safelight.engine.fingerprint import differences
 from safelight.engine.ledger import Ledger
-from safelight.engine.loop import Job, Signals, Stop, train
+from safelight.engine.loop import Job, Signals, Stop, interrupts, train
 from safelight.engine.precision import Execution
 from safelight.engine.shares import gradient_shares
 from safelight.engine.state import State
@@ -27,7 +25,7 @@ from safelight.loading.recorded import code_facts
 from safelight.recipe import Recipe
 from safelight.store import checkpoint, checkpoint_files, inbox, metrics, retention, tracks
 from safelight.store.checkpoint_files import Saved
-from safelight.store.directory import RunDirectory, differences
+from safelight.store.directory import RunDirectory
 from safelight.store.durable import mendable
 from safelight.store.journal import End, JournalWriter
 from safelight.store.metrics import MetricsRow, MetricsWriter
@@ -40,33 +38,6 @@ from safelight.training.health import Health, every_network, trained_on
 from safelight.training.live_film import LiveFilm
 from safelight.training.progress import Show
 from safelight.types import Batch
-
-# --- Ctrl-C and SIGTERM as wishes: the step in hand is finished and saved, then training stops ---
-
-
-@contextmanager
-def interrupts(signals: Signals, alone: bool) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask for a stop after the step in hand; a second Ctrl-C interrupts at once.
-
-    alone: False among several processes. There the second one is passed over: a terminal sends Ctrl-C to all
-    of them, and torchrun sends it to them once more. (It kills what has not ended 30 seconds later.)
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        signals.stop = True
-        if alone:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
 
 FIXED = 16  # images that gradients are compared on
 

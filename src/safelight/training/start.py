@@ -24,8 +24,7 @@ from safelight.loading.prepare import Prepared, choose_execution, environment_of
 from safelight.loading.recorded import code_facts, data_facts, recipe_of, require_data
 from safelight.recipe import Recipe, load
 from safelight.report.run_report import unconditional, write_report
-from safelight.store import checkpoint_files, listing, metrics
-from safelight.store import directory as run_directory
+from safelight.store import checkpoint_files, listing, metrics, renaming
 from safelight.store.directory import RUN, RunDirectory, create, require_free
 from safelight.store.durable import remove_tree
 from safelight.store.info import Facts
@@ -273,7 +272,7 @@ def finish(
 
 def _found(directory: RunDirectory, recipe: Recipe) -> Status | None:
     """How a run stands; None where there is none. Raises UserError where it is not of that recipe."""
-    run_directory.settle(directory.path.parent, directory.name)
+    renaming.settle(directory.path.parent, directory.name)
     if not (directory.path / RUN).is_file():
         return None
     one = summary(directory)

@@ -24,7 +24,7 @@ from safelight.explore.search.optimisers import WAYS, Candidates, Optimiser, Way
 from safelight.explore.search.record import SearchRecord, Standard, generation
 from safelight.explore.search.settings import Search
 from safelight.randomness import RowDraw
-from safelight.store.results import SearchDirectory
+from safelight.store.searches import SearchDirectory
 
 USUAL = 128  # samples of the generator, by whose scores objectives are made comparable; they are not counted
 

@@ -28,9 +28,9 @@ from safelight.explore.search.taste import Taste
 from safelight.explore.specimens import FOLDER, Specimen
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
-from safelight.store import results
+from safelight.store import searches
 from safelight.store.directory import RunDirectory
-from safelight.store.results import SearchDirectory
+from safelight.store.searches import SearchDirectory
 from safelight.types import Tell
 
 SHEET = 24  # candidates, where nothing is said
@@ -61,7 +61,7 @@ def pick(
     check(asked.objectives, asked.prompt)
     studio = open_studio(directory, wish, asked, tell, progress)
     settings = settings_of(asked, PICK, studio, [])
-    place = results.directory(directory.path, wish.name or name_of(asked, settings))
+    place = searches.directory(directory.path, wish.name or name_of(asked, settings))
     with place.begun(settings):
         taste = Taste(Candidates(studio.space, asked.population, 1, asked.seed))
         before = [line["picked"] for line in place.lines()]

@@ -24,7 +24,7 @@ from safelight.render.search_plot import SUMMED, Plane, front_figure, search_fig
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
 from safelight.store.durable import write_bytes, write_text
-from safelight.store.results import SearchDirectory
+from safelight.store.searches import SearchDirectory
 
 PLACES = 12  # of the sheet of the best through the search
 

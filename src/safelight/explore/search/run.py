@@ -13,7 +13,7 @@ from safelight.explore.search.optimisers import Candidates
 from safelight.explore.search.record import Standard
 from safelight.explore.search.result import conclude
 from safelight.explore.search.settings import Search, Wish, name_of, settings_of
-from safelight.store import results
+from safelight.store import searches
 from safelight.store.directory import RunDirectory
 from safelight.types import Tell
 
@@ -39,7 +39,7 @@ def run_search(
     own = objectives(asked.objectives, studio, asked.prompt, asked.encoder)
     way = way_of(asked, studio, own)
     settings = settings_of(asked, way, studio, own)
-    place = results.directory(directory.path, wish.name or name_of(asked, settings))
+    place = searches.directory(directory.path, wish.name or name_of(asked, settings))
     scorer = Scorer(studio, own)
     with place.begun(settings):
         scores = usual(studio, scorer)

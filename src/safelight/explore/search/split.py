@@ -19,10 +19,10 @@ from safelight.explore.search.run import run_search
 from safelight.explore.search.settings import Wish
 from safelight.render.figure_file import to_png, to_svg
 from safelight.render.search_plot import SUMMED, search_figure
-from safelight.store import results as searches
+from safelight.store import searches
 from safelight.store.directory import RunDirectory
 from safelight.store.durable import write_bytes, write_text
-from safelight.store.results import SearchDirectory
+from safelight.store.searches import SearchDirectory
 from safelight.types import Tell
 
 SEEDS = 3
