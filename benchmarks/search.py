@@ -18,7 +18,7 @@ from safelight.explore.search.optimisers import WAYS
 from safelight.explore.search.run import run_search
 from safelight.explore.search.settings import Wish
 from safelight.store.directory import RunDirectory, find, runs_directory
-from safelight.store.results import SearchDirectory
+from safelight.store.searches import SearchDirectory
 
 POPULATION = 32
 EVALUATIONS = 1600

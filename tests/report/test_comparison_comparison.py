@@ -10,7 +10,7 @@ import pytest
 from compare_runs import DATA, nan_after
 from safelight.report.comparison import compare
 from safelight.report.facts import gather
-from safelight.store import durable
+from safelight.store import sealed
 from safelight.store.directory import RunDirectory, create
 from safelight.store.info import Facts
 
@@ -136,7 +136,7 @@ def test_a_run_of_another_version_is_left_out_with_its_reason(made, tmp_path):
         tmp_path / "runs", "x = 1\n", recipe="r", steps=1, facts=Facts({}, {}, {}, {}), name="old"
     )
     start = {"time": "soon", "kind": "session", "session": 1, "edits": 0, "step": 0, "steps": 1}
-    directory.journal_path.write_bytes(durable.line(start))
+    directory.journal_path.write_bytes(sealed.line(start))
     run = gather(RunDirectory(directory.path))
     assert not run.readable
     assert "is not written as this version" in run.problems[0]
