@@ -14,7 +14,7 @@ from torch import Tensor
 from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.config import Data
-from safelight.data.encoded import measured, open_latents, space_of, told
+from safelight.data.encoded import describe, measured, open_latents, space_of
 from safelight.data.pack import Pack
 from safelight.data.space import Codec, Space
 from safelight.data.stream import Stream
@@ -74,15 +74,15 @@ def test_measured_latents_have_mean_0_and_deviation_1(pack):
     mean, _ = measured(pack, latents)
     posterior = _encode(Space().from_pixels(torch.from_numpy(np.array(pack.images[pack.train]))))
     torch.testing.assert_close(torch.tensor(mean), posterior[0].mean((0, 2, 3)), atol=1e-2, rtol=0)
-    assert "0.18215" in told(space)
-    assert f"{space.scale[0]:.4g}" in told(space)
+    assert "0.18215" in describe(space)
+    assert f"{space.scale[0]:.4g}" in describe(space)
 
 
 def test_a_draw_is_from_the_posterior_and_keyed(pack):
     latents = open_latents(pack, codec(), (STRAIGHT,), CPU)
     space = space_of(pack, latents, codec(), 0.0, 1.0)
     stream = Stream(pack, 5, 20, space=space, latents=latents)
-    mean, std = latents.read(stream.items(3, range(20)), np.zeros(20, int))
+    mean, std = latents.moments(stream.items(3, range(20)), np.zeros(20, int))
     ε = (stream.batch(3, range(20)).x - mean) / std
     assert abs(float(ε.mean())) < 0.06
     assert abs(float(ε.std()) - 1) < 0.06

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from safelight import files
@@ -21,9 +22,9 @@ __all__ = ["Data", "check_named", "find_source", "open_data"]
 
 
 def open_data(config: Data, progress: Progress | None = None, processes: int | None = None) -> Pack:
-    """The data as a pack: found in the cache, or downloaded, decoded and packed now.
+    """The data as a pack: from the cache, or downloaded, decoded and packed now.
 
-    progress: called with what is being done, how much of it is done, and of how much.
+    progress: called with the work, how much of it is done, and of how much.
     processes: that decode; by default as many as there are cores, where that is worth it.
     Raises UserError naming the key or file to mend.
     """
@@ -76,22 +77,9 @@ def _source(config: Data, progress: Progress | None) -> Source:
     match config.source:
         case "digits":
             return digits.digits(config)
-        case "shapes":
-            from safelight.data.synthetic import shapes  # likewise
-
-            return shapes.shapes(config)
-        case "skylines":
-            from safelight.data.synthetic import skylines  # its draws are keyed, which imports torch
-
-            return skylines.skylines(config)
-        case "faces":
-            from safelight.data.synthetic import faces  # likewise
-
-            return faces.faces(config)
-        case "tissue":
-            from safelight.data.synthetic import tissue  # likewise
-
-            return tissue.tissue(config)
+        case "shapes" | "skylines" | "faces" | "tissue" as name:  # their draws are keyed, which imports torch
+            drawn: Source = getattr(import_module(f"safelight.data.synthetic.{name}"), name)(config)
+            return drawn
         case "mnist":
             return idx.published(idx.MNIST, config, progress)
         case "fashion-mnist":

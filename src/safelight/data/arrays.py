@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
 from safelight.data.entries import split_by_name
 from safelight.data.images import decode_mask, eight_bits, fit
-from safelight.data.npz import Array, open_arrays
+from safelight.data.npz import Array, described, open_arrays
 from safelight.data.source import BadItem, Items, Masks, Pixels, Source, key, stamp
 from safelight.data.text_features import text_column
 from safelight.terminal import plain
@@ -47,43 +48,31 @@ def arrays(config: Data) -> Source:
 
 @dataclass(frozen=True, eq=False)
 class ArrayReader:
-    """Images (N, H, W) or (N, H, W, C), and masks (N, H, W) if there are some."""
+    """Arrays of images, (N, H, W) or (N, H, W, C), one after another; masks: of each (N, H, W), or none."""
 
-    images: Array
+    images: Sequence[Array]
     shape: tuple[int, int, int]
-    masks: Array | None = None
+    masks: Sequence[Array | None] = ()
     mask_classes: int | None = None
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return np.cumsum([len(images) for images in self.images]).tolist()
 
     def read(self, index: int) -> Pixels:
         """The image as a picture of `shape`. Raises BadItem for numbers that are no pixels."""
-        image = _picture(self.images[index])
-        if self.masks is None:
+        part = bisect_right(self._ends, index)
+        row = index - self._ends[part]  # below zero: from the end of its array
+        image = _picture(self.images[part][row])
+        masks = self.masks[part] if self.masks else None
+        if masks is None:
             return Pixels(fit(image, self.shape))
-        ids = np.asarray(self.masks[index])
+        ids = np.asarray(masks[row])
         if ids.min() < 0 or ids.max() > 255:
             raise BadItem("its mask: holds numbers beyond 255")
         mask = Image.fromarray(np.ascontiguousarray(ids, np.uint8))
         whole = (image.height, image.width)
         return Pixels(fit(image, self.shape), decode_mask(mask, self.shape[:2], whole, self.mask_classes))
-
-
-@dataclass(frozen=True, eq=False)
-class JoinedReader:
-    """Readers one after another; starts[k] is the first item of readers[k]."""
-
-    readers: Sequence[ArrayReader]
-    starts: Sequence[int]
-
-    def read(self, index: int) -> Pixels:
-        """Raises BadItem."""
-        which = bisect_right(self.starts, index) - 1
-        return self.readers[which].read(index - self.starts[which])
-
-
-def joined(readers: Sequence[ArrayReader]) -> JoinedReader:
-    """Readers as one."""
-    ends = np.cumsum([len(reader.images) for reader in readers]).tolist()
-    return JoinedReader(readers, [0, *ends[:-1]])
 
 
 def shape_of(images: Array, config: Data) -> tuple[int, int, int]:
@@ -125,10 +114,8 @@ def _items(config: Data) -> Items:
     _check_stated(known, config)
     parts = [part for split in SPLITS if (part := _part(known, split, config))]
     if not parts:
-        held = ", ".join(
-            f"{name or 'one array'} {array.dtype} {array.shape}" for name, array in known.items()
-        )
-        raise UserError(f"data.path: {config.path} holds no images, only {plain(held)[:300] or 'nothing'}")
+        content = plain(described(known))[:300] or "nothing"
+        raise UserError(f"data.path: {config.path} holds no images, only {content}")
     shape = shape_of(parts[0].images, config)
     if len({part.images.shape[1:] for part in parts}) > 1 and not config.height_width:
         raise UserError(
@@ -145,7 +132,9 @@ def _items(config: Data) -> Items:
     return Items(
         names=names,
         shape=shape,
-        reader=joined([ArrayReader(part.images, shape, part.masks, config.mask_classes) for part in parts]),
+        reader=ArrayReader(
+            [part.images for part in parts], shape, [part.masks for part in parts], config.mask_classes
+        ),
         columns={name: column for name, column in columns.items() if column is not None},
         masks=Masks(masked, config.mask_classes) if masked.any() else None,
         official=split_by_name([part.split for part in parts for _ in range(len(part))]),
@@ -160,15 +149,11 @@ def _spellings(name: str, split: str) -> tuple[str, ...]:
 def _check_stated(known: Mapping[str, Array], config: Data) -> None:
     """Raises UserError for an array that the recipe names and the file lacks."""
     texts = (config.text,) if isinstance(config.text, str) else config.text or ()
-    stated = {
-        "label": (config.label,),
-        "mask": (config.mask,),
-        "attributes": config.attributes or (),
-        "text": texts,
-    }
+    stated = {"label": (config.label,), "mask": (config.mask,), "attributes": config.attributes or (),
+              "text": texts}  # fmt: skip
     for role, names in stated.items():
         for name in names:
-            spelled = [one for split in SPLITS for one in _spellings(name or "", split)]
+            spelled = [spelling for split in SPLITS for spelling in _spellings(name or "", split)]
             if name and (role, name) != ("mask", "none") and not known.keys() & spelled:
                 raise UserError(f"data.{role}: {config.path} has no array {name!r}{nearest(name, known)}")
 
@@ -177,8 +162,8 @@ def _part(known: Mapping[str, Array], split: str, config: Data) -> _Part | None:
     """The arrays of a split, such as x_train or train_images; None where it has no images."""
 
     def find(names: Sequence[str]) -> Array | None:
-        spelled = (one for name in names for one in _spellings(name, split) if one in known)
-        return known.get(next(spelled, "\0"))
+        spelled = (spelling for name in names for spelling in _spellings(name, split))
+        return next((known[spelling] for spelling in spelled if spelling in known), None)
 
     images = find(IMAGES)
     if images is None:
@@ -190,14 +175,11 @@ def _part(known: Mapping[str, Array], split: str, config: Data) -> _Part | None:
         images,
         labels=find((config.label,) if config.label else LABELS) if config.labels else None,
         masks=find((config.mask,) if config.mask else MASKS) if config.mask != "none" else None,
-        attributes=[
-            found
-            for name in (ATTRIBUTES if config.attributes is None else config.attributes)
-            if (found := find((name,))) is not None
-        ],
+        attributes=[array for name in (ATTRIBUTES if config.attributes is None else config.attributes)
+                    if (array := find((name,))) is not None],
         texts=find((config.text,) if isinstance(config.text, str) else config.text or TEXTS),
         features=find(FEATURES),
-    )
+    )  # fmt: skip
     for array in (part.labels, part.masks, part.texts, *part.attributes):
         if array is not None and (not array.ndim or len(array) != len(images)):
             raise UserError(
@@ -236,7 +218,7 @@ def _label(parts: Sequence[_Part], config: Data) -> ConditionColumn | None:
     if not all(part.labels is not None for part in parts):
         return None
     rows = [np.asarray(part.labels).reshape(len(part), -1) for part in parts]
-    if any(own.shape[1] != 1 for own in rows):
+    if any(part.shape[1] != 1 for part in rows):
         raise UserError(f"{config.path}: labels are {rows[0].shape}; expected one class an image, (N,)")
     return condition.classes_of(np.concatenate(rows)[:, 0], f"{config.path}: labels")
 
@@ -246,12 +228,10 @@ def _attributes(parts: Sequence[_Part], config: Data) -> ConditionColumn | None:
     if not all(part.attributes for part in parts):
         return None
     try:
-        values = np.concatenate(
-            [
-                np.hstack([np.asarray(own, np.float32).reshape(len(part), -1) for own in part.attributes])
-                for part in parts
-            ]
-        )
+        values = np.concatenate([
+            np.hstack([np.asarray(array, np.float32).reshape(len(part), -1) for array in part.attributes])
+            for part in parts
+        ])  # fmt: skip
     except ValueError as error:
         raise UserError(f"{config.path}: attributes are not numbers (N, A), alike in each split") from error
     names = config.attributes or ()

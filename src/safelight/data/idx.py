@@ -1,10 +1,11 @@
-"""idx files, the format of MNIST (LeCun et al. 1998): their arrays, and data in files of one's own."""
+"""idx files, the format of MNIST (LeCun et al. 1998): a user's, and MNIST and Fashion-MNIST as published."""
 
 from __future__ import annotations
 
 import gzip
 import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +14,49 @@ from numpy.typing import NDArray
 
 from safelight.config import UserError
 from safelight.data import columns
-from safelight.data.arrays import ArrayReader, check_images, joined, shape_of
+from safelight.data.arrays import ArrayReader, check_images, shape_of
 from safelight.data.cache import cache_dir, download
-from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
-from safelight.data.npz import Array
 from safelight.data.source import HELD_OUT, TRAIN, Items, Progress, Source, key, stamp
 from safelight.files import opened
 
 UNSIGNED_BYTES = 0x08  # the only element type these files use
 MOST_DIMENSIONS = 4
 DEFLATE = 1040  # times smaller, at most, that gzip makes anything
+
+
+@dataclass(frozen=True)
+class Published:
+    """A data set as its authors published it, in the four files of MNIST."""
+
+    name: str
+    classes: tuple[str, ...]
+    sums: tuple[str, str, str, str]  # md5 of FILES
+    mirrors: tuple[str, ...]
+    installed: tuple[Path, ...] = ()  # where a package of the system puts it
+
+
+PARTS = {  # images, labels
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+}
+FILES = [name for part in PARTS.values() for name in part]
+MNIST = Published(  # LeCun et al. 1998
+    "mnist",
+    tuple("0123456789"),
+    ("9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c",
+     "f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432"),
+    ("https://storage.googleapis.com/cvdf-datasets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/"),
+)  # fmt: skip
+FASHION_MNIST = Published(  # Xiao et al. 2017
+    "fashion-mnist",
+    ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ("bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310",
+     "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe"),
+    ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"),
+    (Path("/usr/share/datasets/fashion-mnist"),),  # Debian's dataset-fashion-mnist
+)  # fmt: skip
 
 
 def idx(config: Data) -> Source:
@@ -37,44 +70,60 @@ def idx(config: Data) -> Source:
     paths = sorted(path for path in root.iterdir() if _is_images(path)) if root.is_dir() else [root]
     if not paths:
         raise UserError(f"data.path: {root} holds no idx file with images in its name")
-    labels = [_labels_of(path) if config.labels else None for path in paths]
+    files = {
+        path.name.removesuffix(".gz"): (path, _labels_of(path) if config.labels else None) for path in paths
+    }
     try:
-        stamps = tuple(stamp(path) for path in (*paths, *labels) if path)
+        stamps = tuple(stamp(path) for path in (*paths, *(labels for _, labels in files.values())) if path)
     except OSError as error:
         raise UserError(f"data.path: {error.filename} cannot be read ({error.strerror})") from error
     choices = (config.height_width, config.channels, config.labels)
-
-    def items() -> Items:
-        return items_of([*zip(paths, labels, strict=True)], config)
-
-    return Source(root.name.removesuffix(".gz"), key("idx", choices, stamps), items)
+    name = root.name.removesuffix(".gz")
+    return Source(name, key("idx", choices, stamps), lambda: _items(files, config, digits=7))
 
 
-def items_of(files: list[tuple[Path, Path | None]], config: Data) -> Items:
-    """Items of image files, each with its file of labels, in the order of their names."""
-    parts = []
-    for path, labels in files:
-        images = read_idx(path)
-        check_images(str(path), images)
-        if labels is not None:
-            _check_pair(path, images, labels)
-        parts.append(images)
-    if len({images.shape[1:] for images in parts}) > 1 and not config.height_width:
+def published(data: Published, config: Data, progress: Progress | None = None) -> Source:
+    """The published data set: from data.path, where the system has it, the cache, or its mirrors.
+
+    Raises UserError where files are missing or cannot be downloaded.
+    """
+    paths = _find(data, config.path, progress)
+    files = {part: (paths[images], paths[labels] if config.labels else None)
+             for part, (images, labels) in PARTS.items()}  # fmt: skip
+    choices = (config.height_width, config.channels, config.labels)
+    stamps = tuple(stamp(path) for path in paths.values())
+    return Source(
+        data.name, key(data.name, choices, stamps), lambda: _items(files, config, digits=5, known=data)
+    )
+
+
+def _items(
+    files: Mapping[str, tuple[Path, Path | None]], config: Data, digits: int, known: Published | None = None
+) -> Items:
+    """Items of image files with their files of labels. files: by the first part of the items' names."""
+    parts = {part: read_idx(path) for part, (path, _) in files.items()}
+    labels = []
+    for part, (path, path_of_labels) in files.items():
+        check_images(str(path), parts[part])
+        if path_of_labels is not None:
+            labels.append(_read_labels(path, parts[part], path_of_labels, known))
+    if len({images.shape[1:] for images in parts.values()}) > 1 and not config.height_width:
         raise UserError(f"data.size: is needed, as the files of {config.path} have images of different sizes")
-    shape = shape_of(parts[0], config)
-    stems = [path.name.removesuffix(".gz") for path, _ in files]
-    tests = [stem.startswith("t10k") or "test" in stem.lower() for stem in stems]
-    sides = [HELD_OUT if test else TRAIN for test, images in zip(tests, parts, strict=True) for _ in images]
+    label = None
+    if len(labels) == len(files):  # none unless each file has its own
+        classes = np.concatenate(labels)
+        where = str(next(iter(files.values()))[0])
+        label = columns.label(classes, known.classes) if known else columns.classes_of(classes, where)
+    shape = shape_of(next(iter(parts.values())), config)
+    tests = {part: part.startswith("t10k") or "test" in part.lower() for part in parts}
+    rows = [(part, row) for part, images in parts.items() for row in range(len(images))]
+    sides = np.array([HELD_OUT if tests[part] else TRAIN for part, _ in rows], np.int8)
     return Items(
-        names=[
-            f"{stem}/{row:07d}"
-            for stem, images in zip(stems, parts, strict=True)
-            for row in range(len(images))
-        ],
+        names=[f"{part}/{row:0{digits}d}" for part, row in rows],
         shape=shape,
-        reader=joined([ArrayReader(images, shape) for images in parts]),
-        columns=_label([labels for _, labels in files]),
-        official=np.array(sides, np.int8) if len(set(tests)) == 2 else None,
+        reader=ArrayReader([*parts.values()], shape),
+        columns={"label": label} if label else {},
+        official=sides if len({*tests.values()}) == 2 else None,
     )
 
 
@@ -116,21 +165,20 @@ def _header(path: Path, content: bytes) -> tuple[tuple[int, ...], int]:
     return tuple(np.frombuffer(content, ">u4", dimensions, offset=4).tolist()), header
 
 
-def _check_pair(path: Path, images: NDArray[np.uint8], labels: Path) -> None:
+def _read_labels(
+    path: Path, images: NDArray[np.uint8], labels: Path, known: Published | None
+) -> NDArray[np.uint8]:
     classes = read_idx(labels)
     if classes.shape != images.shape[:1]:
         raise UserError(
             f"{path}: shape {images.shape} does not go with {labels.name} of shape {classes.shape}; "
             "expected (N, H, W) and (N,)"
         )
-
-
-def _label(paths: list[Path | None]) -> dict[str, ConditionColumn]:
-    """The classes of all files; none unless each has its own."""
-    known = [read_idx(path) for path in paths if path is not None]
-    if len(known) < len(paths):
-        return {}
-    return {"label": columns.classes_of(np.concatenate(known), str(paths[0]))}
+    if known and classes.max() >= len(known.classes):
+        raise UserError(
+            f"{labels}: has a label {classes.max()}, but {known.name} has {len(known.classes)} classes"
+        )
+    return classes
 
 
 def _is_images(path: Path) -> bool:
@@ -140,126 +188,31 @@ def _is_images(path: Path) -> bool:
 
 def _labels_of(path: Path) -> Path | None:
     """The file of labels beside a file of images, gzipped or not."""
-    name = (
-        path.name.removesuffix(".gz")
-        .replace("images", "labels")
-        .replace("idx3", "idx1")
-        .replace("idx4", "idx1")
-    )
-    there = [path.with_name(name), path.with_name(f"{name}.gz")]
-    return next((labels for labels in there if labels.name != path.name and labels.is_file()), None)
-
-
-# --- MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017), as their authors published them ---
-
-FILES = {  # by part of the data: images, labels
-    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
-    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-}
-
-
-@dataclass(frozen=True)
-class Published:
-    """A data set as its authors published it."""
-
-    name: str
-    classes: tuple[str, ...]
-    sums: tuple[tuple[str, str], ...]  # file, md5
-    mirrors: tuple[str, ...]
-    installed: tuple[Path, ...] = ()  # where a package of the system puts it
-
-
-MNIST = Published(
-    "mnist",
-    tuple("0123456789"),
-    (
-        ("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-        ("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
-        ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
-        ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
-    ),
-    ("https://storage.googleapis.com/cvdf-datasets/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/"),
-)
-FASHION_MNIST = Published(
-    "fashion-mnist",
-    ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
-    (
-        ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
-        ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
-        ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
-        ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
-    ),
-    (
-        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    ),
-    (Path("/usr/share/datasets/fashion-mnist"),),  # Debian's dataset-fashion-mnist
-)
-
-
-def published(data: Published, config: Data, progress: Progress | None = None) -> Source:
-    """The published data set: from data.path, where the system has it, the cache, or its mirrors.
-
-    Raises UserError where files are missing or cannot be downloaded.
-    """
-    paths = _find(data, config.path, progress)
-
-    def items() -> Items:
-        parts = {
-            part: _read_part(paths[images], paths[labels], data) for part, (images, labels) in FILES.items()
-        }
-        shape = shape_of(parts["train"][0], config)
-        classes = np.concatenate([labels for _, labels in parts.values()])
-        sides = [
-            TRAIN if part == "train" else HELD_OUT for part, (images, _) in parts.items() for _ in images
-        ]
-        return Items(
-            names=[f"{part}/{row:05d}" for part, (images, _) in parts.items() for row in range(len(images))],
-            shape=shape,
-            reader=joined([ArrayReader(images, shape) for images, _ in parts.values()]),
-            columns={"label": columns.label(classes, data.classes)} if config.labels else {},
-            official=np.array(sides, np.int8),
-        )
-
-    choices = (config.height_width, config.channels, config.labels)
-    stamps = tuple(stamp(path) for path in paths.values())
-    return Source(data.name, key(data.name, choices, stamps), items)
+    name = path.name.removesuffix(".gz").replace("images", "labels")
+    name = name.replace("idx3", "idx1").replace("idx4", "idx1")
+    candidates = [path.with_name(name), path.with_name(f"{name}.gz")]
+    return next((labels for labels in candidates if labels.name != path.name and labels.is_file()), None)
 
 
 def _find(data: Published, path: str | None, progress: Progress | None) -> dict[str, Path]:
-    names = [name for pair in FILES.values() for name in pair]
     if path is not None:
-        found = _in_folder(Path(path).expanduser().resolve(), names)
-        missing = [name for name in names if name not in found]
-        if missing:
+        paths = _in_folder(Path(path).expanduser().resolve())
+        if missing := [name for name in FILES if name not in paths]:
             raise UserError(
                 f"data.path: {path} does not hold {missing[0]}, which {data.name} needs; "
                 "for images of your own set data.source=folder"
             )
-        return found
+        return paths
     for folder in data.installed:
-        found = _in_folder(folder, names)
-        if len(found) == len(names):
-            return found
-    cache, sums = cache_dir("downloads", data.name), dict(data.sums)
-    return {name: download(name, sums[name], data.mirrors, cache, progress) for name in names}
+        paths = _in_folder(folder)
+        if len(paths) == len(FILES):
+            return paths
+    cache = cache_dir("downloads", data.name)
+    sums = zip(FILES, data.sums, strict=True)
+    return {name: download(name, md5, data.mirrors, cache, progress) for name, md5 in sums}
 
 
-def _in_folder(folder: Path, names: list[str]) -> dict[str, Path]:
+def _in_folder(folder: Path) -> dict[str, Path]:
     """Those of the files that a folder holds, gzipped or unpacked."""
-    candidates = {name: (folder / name, folder / name.removesuffix(".gz")) for name in names}
-    return {name: path for name, pair in candidates.items() for path in pair[::-1] if path.is_file()}
-
-
-def _read_part(images: Path, labels: Path, data: Published) -> tuple[Array, Array]:
-    pixels, classes = read_idx(images), read_idx(labels)
-    if pixels.ndim != 3 or not pixels.size or classes.ndim != 1 or len(pixels) != len(classes):
-        raise UserError(
-            f"{images}: shape {pixels.shape} does not go with {labels.name} of shape {classes.shape}; "
-            "expected (N, H, W) and (N,)"
-        )
-    if classes.max() >= len(data.classes):
-        raise UserError(
-            f"{labels}: has a label {classes.max()}, but {data.name} has {len(data.classes)} classes"
-        )
-    return pixels, classes
+    return {name: path for name in FILES for path in (folder / name.removesuffix(".gz"), folder / name)
+            if path.is_file()}  # fmt: skip

@@ -46,6 +46,11 @@ def open_arrays(path: str) -> Mapping[str, Array]:
         raise UserError(f"{path}: is not a whole .npz or .npy of plain arrays ({reason[:200]})") from error
 
 
+def described(arrays: Mapping[str, Array]) -> str:
+    """Names, types and shapes, for messages."""
+    return ", ".join(f"{name or 'one array'} {array.dtype} {array.shape}" for name, array in arrays.items())
+
+
 def _member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     if info.compress_type == zipfile.ZIP_STORED:
         with Path(path).open("rb") as file:

@@ -8,7 +8,7 @@ A pack of N items holds
     first-text.npy           (N + 1,) item i owns the rows first[i] to first[i + 1] of the text features
     digests.npy              (N, 2), a keyed hash of each item's pixels
     official.npy             (N,), 1 held out, 0 trained on, -1 left to the digest
-    texts.*                  captions, see texts.py; absent where there are none
+    texts.*                  captions, see `Texts`; absent where there are none
     names.json, manifest.json
 Items are in the order of their sorted names.
 
@@ -20,11 +20,12 @@ and so does moving the folder, or the share that is held out, which the recipe s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
     from safelight.types import Condition, DataSpec
 
 
-# --- Captions of a pack, several for each image, read from disk where they are asked for ---
+FORMAT = 2  # of the files, and of how pixels are made from sources: a change of either makes packs anew
 
 
 class Texts(Sequence[tuple[str, ...]]):
-    """The captions of item i are texts[i]; there may be none.
+    """The captions of item i are texts[i], read from disk when they are used; there may be none.
 
     texts.bin holds them as UTF-8, one after another; texts.npy (M + 1,) where each begins;
     texts-first.npy (N + 1,) which of them is an item's first. Raises OSError or ValueError where damaged.
@@ -55,42 +56,27 @@ class Texts(Sequence[tuple[str, ...]]):
     def __len__(self) -> int:
         return len(self.first) - 1
 
-    @overload
-    def __getitem__(self, item: int) -> tuple[str, ...]: ...
-
-    @overload
-    def __getitem__(self, item: slice) -> Sequence[tuple[str, ...]]: ...
-
-    def __getitem__(self, item: int | slice) -> tuple[str, ...] | Sequence[tuple[str, ...]]:
+    def __getitem__(self, item: Any) -> Any:
         if isinstance(item, slice):
             return [self[index] for index in range(*item.indices(len(self)))]
         if not -len(self) <= item < len(self):
             raise IndexError(item)
         start = item % len(self)
-        return tuple(self.caption(number) for number in range(self.first[start], self.first[start + 1]))
-
-    def __iter__(self) -> Iterator[tuple[str, ...]]:
-        return (self[item] for item in range(len(self)))
-
-    def caption(self, number: int) -> str:
-        """One caption, counted over all items."""
-        return self._bytes[self._starts[number] : self._starts[number + 1]].tobytes().decode()
+        ends = self._starts[self.first[start] : self.first[start + 1] + 1].tolist()
+        return tuple(self._bytes[begin:end].tobytes().decode() for begin, end in pairwise(ends))
 
 
 def write_texts(folder: Path, texts: Sequence[Sequence[str]]) -> None:
-    """Put captions down, by item. There must be one at least."""
+    """Write captions, by item. There must be one at least."""
     first, starts, end = [0], [0], 0
     with (folder / "texts.bin").open("wb") as file:
-        for own in texts:
-            for text in own:
+        for captions in texts:
+            for text in captions:
                 end += file.write(text.encode())
                 starts.append(end)
             first.append(len(starts) - 1)
     np.save(folder / "texts.npy", np.array(starts, np.int64))
     np.save(folder / "texts-first.npy", np.array(first, np.int64))
-
-
-FORMAT = 2  # of the files, and of how pixels are made from sources: a change of either makes packs anew
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +91,7 @@ class Pack:
     covered: Mapping[str, NDArray[np.bool_]]  # by condition (N,): whether the item has this one
     first: NDArray[np.int64] | None  # (N + 1,): item i owns the text features first[i] to first[i + 1]
     train: NDArray[np.int64]  # items trained on, ascending
-    held_out: NDArray[
-        np.int64
-    ]  # items held out, in the order of their digests: mixed, and the same for every run
+    held_out: NDArray[np.int64]  # items held out, in the order of their digests, the same for every run
     described: Mapping[str, tuple[Any, int, tuple[str, ...]]]  # by condition: kind, size, names
     texts: Sequence[tuple[str, ...]]  # captions by item, or empty where there are none at all
     bad: tuple[str, ...]  # items left out, each with the reason

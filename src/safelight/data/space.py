@@ -52,7 +52,7 @@ class Space:
     def from_pixels(self, pixels: Tensor) -> Tensor:
         """(B, H, W, C) uint8 -> x (B, C, H, W) float32, contiguous, on the pixels' device.
 
-        Of a latent the mean of the posterior; training reads latents from a cache instead (latents.py).
+        Of a latent the mean of the posterior; training reads latents from a cache instead (encoded.py).
         """
         x = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         x = x.div_(127.5).sub_(1)
@@ -82,7 +82,7 @@ class Space:
         return np.concatenate(parts)
 
     def _by_channel(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        shift, scale = (like.new_tensor(own)[:, None, None] for own in (self.shift, self.scale))
+        shift, scale = (like.new_tensor(by)[:, None, None] for by in (self.shift, self.scale))
         return shift, scale
 
 

@@ -24,10 +24,10 @@ from torch import Tensor
 
 from safelight.config import UserError
 from safelight.data.balance import Balance
-from safelight.data.encoded import ImageFeatures, Latents
+from safelight.data.encoded import Encoded, Latents
 from safelight.data.pack import Pack
 from safelight.data.space import Space
-from safelight.data.views import STRAIGHT, View, Views, seen
+from safelight.data.views import Views, seen
 from safelight.randomness import RowDraw, permutation, sent
 from safelight.types import Batch, DataSpec
 
@@ -55,7 +55,7 @@ class Stream:
             raise UserError(f"batch size {batch_size}: should be 1 or more")
         self.pack, self.seed, self.batch_size, self.views = pack, seed, batch_size, views
         self.device, self.space, self.latents = torch.device(device), space, latents
-        self.features: ImageFeatures | None = None
+        self.features: Encoded | None = None
         self._balance = Balance(pack, balance) if balance else None
         self._images = np.asarray(pack.images)  # memmap's own indexing costs more than the copy
         self._given = {name: np.asarray(values) for name, values in pack.given.items()}
@@ -65,8 +65,7 @@ class Stream:
     @property
     def spec(self) -> DataSpec:
         """The data as methods see them: (C, H, W) in model space, and conditions."""
-        own = self.pack.spec
-        return DataSpec(self.space.shape(own.shape), own.conditions)
+        return DataSpec(self.space.shape(self.pack.spec.shape), self.pack.spec.conditions)
 
     def of(self, batch_size: int) -> Stream:
         """The same images in the same order, in batches of another size."""
@@ -74,7 +73,7 @@ class Stream:
         other.batch_size = batch_size
         return other
 
-    def with_features(self, features: ImageFeatures | None) -> Stream:
+    def with_features(self, features: Encoded | None) -> Stream:
         """The same batches with what a network makes of their images, or without."""
         other = copy(self)
         other.features = features
@@ -154,34 +153,23 @@ class Stream:
         """Items as a batch. which: (b,) of `views.all`. caption: (b,) in [0, 1), which of each item's
         captions. draw: of latents from their posteriors; without it their means.
         """
-        given = {
-            name: self._send(values[self._rows(name, items, caption)]) for name, values in self._given.items()
-        }
+        given = {name: self._send(values[self._rows(name, items, caption)])
+                 for name, values in self._given.items()}  # fmt: skip
         if "mask" in given:
             given["mask"] = one_hot(self._seen(given["mask"], which), self._masks, self.space.factor)
         present = self._send(self.pack.present[items])
+        view = None if which is None else which.numpy()
         if self.latents:
-            x = self._latent(self.latents, items, which, draw)
+            mean, std = self.latents.moments(items, view)
+            z = mean if draw is None else mean + std * draw.normal("posterior", *mean.shape[1:])
+            x = self.space.normalised(self._send(z))
         else:
             x = self.space.from_pixels(self._seen(self._send(self._images[items]), which))
-        return Batch(x, given, present, rows, total, self._features(items, which))
+        features = self._send(self.features.read(items, view)) if self.features else None
+        return Batch(x, given, present, rows, total, features)
 
     def _seen(self, rows: Tensor, which: Tensor | None) -> Tensor:
         return rows if which is None else seen(rows, self.views.all, self._send(which))
-
-    def _latent(
-        self, latents: Latents, items: NDArray[np.int64], which: Tensor | None, draw: RowDraw | None
-    ) -> Tensor:
-        """Normalised latents (b, c, h, w) of items, of the views they are seen in."""
-        mean, std = latents.read(items, places(latents.views, len(items), which))
-        z = mean if draw is None else mean + std * draw.normal("posterior", *mean.shape[1:])
-        return self.space.normalised(self._send(z))
-
-    def _features(self, items: NDArray[np.int64], which: Tensor | None) -> Tensor | None:
-        """Features (b, T) of items, of the views they are seen in, where they are kept."""
-        if self.features is None:
-            return None
-        return self._send(self.features.read(items, places(self.features.views, len(items), which)))
 
     def _rows(
         self, name: str, items: NDArray[np.int64], caption: NDArray[np.float32] | float
@@ -215,11 +203,6 @@ def examples(stream: Stream, count: int) -> Batch:
         items[stream.pack.present[items]] for items in (stream.pack.held_out, stream.pack.train)
     )
     return stream.pick((held_out if len(held_out) else train)[:count])
-
-
-def places(views: Sequence[View], count: int, which: Tensor | None) -> NDArray[np.int64]:
-    """Of each row its view's place, (count,): the straight one's where none was drawn."""
-    return np.full(count, views.index(STRAIGHT)) if which is None else np.asarray(which)
 
 
 def one_hot(ids: Tensor, classes: int, factor: int = 1) -> Tensor:

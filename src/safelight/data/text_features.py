@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safelight.config import UserError
 from safelight.data import columns
 from safelight.data.columns import ConditionColumn
-from safelight.data.npz import Array, open_arrays
+from safelight.data.npz import Array, described, open_arrays
 from safelight.data.source import Items, Progress, Source, key, stamp
 from safelight.terminal import plain
 
@@ -98,10 +98,10 @@ def check_features(where: str, arrays: Mapping[str, Array]) -> Array:
     """The features among arrays: (n, T) or (n, K, T), finite. Raises UserError."""
     features = arrays.get("features", arrays.get("", np.zeros(0)))
     if features.dtype.kind != "f" or features.ndim not in (2, 3) or 0 in features.shape:
-        held = ", ".join(f"{name or 'array'} {array.dtype} {array.shape}" for name, array in arrays.items())
+        content = plain(described(arrays))[:200] or "nothing"
         raise UserError(
-            f"{where} holds {plain(held)[:200] or 'nothing'}; expected floating-point features of "
-            "(images, T), (captions, T) or (images, K, T)"
+            f"{where} holds {content}; expected floating-point features of (images, T), (captions, T) or "
+            "(images, K, T)"
         )
     if not np.isfinite(features).all():
         raise UserError(f"{where} holds numbers that are not finite")

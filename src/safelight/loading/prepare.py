@@ -14,7 +14,7 @@ import torch
 from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.cache import cache_dir
-from safelight.data.encoded import ImageFeatures, open_features, open_latents, space_of, told
+from safelight.data.encoded import Encoded, describe, open_features, open_latents, space_of
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.data.space import Space
@@ -109,7 +109,7 @@ def open_stream(
         world.wait()
         latents = latents or open_latents(pack, codec, views.all, device)
         space = space_of(pack, latents, codec, recipe.data.latents.shift, recipe.data.latents.scale)
-        tell(told(space))
+        tell(describe(space))
     train = recipe.train
     return Stream(
         pack,
@@ -126,7 +126,7 @@ def open_stream(
 def open_looks(
     opened: Recipe, method: Method, stream: Stream, world: World, products: Products,
     progress: Progress | None,
-) -> ImageFeatures | None:  # fmt: skip
+) -> Encoded | None:  # fmt: skip
     """Features of real images that training asks for, computed now if they are not in the cache.
 
     None where it asks for none, sees latents, or the network is not known by a digest.
