@@ -29,46 +29,35 @@ from safelight.data.table import clean
 from safelight.data.tree import Listing, Tree
 from safelight.terminal import plain
 
-# --- The arrays of one large JSON object, element by element: COCO's annotations may outgrow the memory ---
-
 CHUNK = 1 << 20  # bytes read at once
 LARGEST = 1 << 28  # characters of one element; more of what is not JSON is not waited for
 SPACE = " \t\n\r"
 NUMBER_GOES_ON = ("", ".", "e", "E", "+", "-")  # after what is held of it
+Id = int | str
+SPLIT = re.compile(r"(train|val|test)\w*$")  # in captions_train2014.json: train2014
 
 
 def elements(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
     """(key, element) of every array at the top of a JSON object, in order; (key, value) of what is no array.
 
-    Holds one element at a time. Raises ValueError where the content is not such an object.
+    One element at a time: COCO's annotations may outgrow the memory. By hand, as ijson's prefixes take memory
+    with the square of the depth: 100 kB of brackets end the process. Raises ValueError for anything else.
     """
     text = _Text(file)
-    text.expect("{")
-    if text.peek() == "}":
-        return
-    while True:
+    for _ in text.members("{", "}"):
         key = text.value()
         if not isinstance(key, str):
             raise ValueError(f"a key is {key!r}"[:80])
         text.expect(":")
-        if text.peek() == "[":
-            text.expect("[")
-            more = text.peek() != "]"
-            while more:
-                yield key, text.value()
-                more = text.peek() == ","
-                if more:
-                    text.expect(",")
-            text.expect("]")
-        else:
+        if text.peek() != "[":
             yield key, text.value()
-        if text.peek() == "}":
-            return
-        text.expect(",")
+            continue
+        for _ in text.members("[", "]"):
+            yield key, text.value()
 
 
 class _Text:
-    """The text of a file from a place on, of which only as much is held as a value needs."""
+    """The text of a file from a place on; only as much as a value needs is in memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._held, self._place, self._ended = file, "", 0, False
@@ -85,17 +74,27 @@ class _Text:
 
     def expect(self, character: str) -> None:
         """Go past a character. Raises ValueError where it is another."""
-        found = self.peek()
-        if found != character:
-            raise ValueError(f"expected {character!r}, found {found!r}" if found else "is cut off")
+        if (held := self.peek()) != character:
+            raise ValueError(f"expected {character!r}, found {held!r}" if held else "is cut off")
         self._place += 1
+
+    def members(self, opening: str, closing: str) -> Iterator[None]:
+        """Go through an object or array: a turn for each member, which the caller goes past."""
+        self.expect(opening)
+        more = self.peek() != closing
+        while more:
+            yield
+            more = self.peek() != closing
+            if more:
+                self.expect(",")
+        self.expect(closing)
 
     def value(self) -> Any:
         """Go past a value, and return it."""
         self.peek()
         while True:
             try:
-                found, end = self._json.raw_decode(self._held, self._place)
+                value, end = self._json.raw_decode(self._held, self._place)
             except json.JSONDecodeError:
                 if len(self._held) > LARGEST or not self._fill():
                     raise
@@ -103,7 +102,7 @@ class _Text:
             if self._held[end : end + 1] in NUMBER_GOES_ON and self._fill():
                 continue
             self._place = end
-            return found
+            return value
 
     def _fill(self) -> bool:
         """Hold twice as much; False at the end."""
@@ -117,13 +116,9 @@ class _Text:
         return not self._ended
 
 
-Id = int | str
-SPLIT = re.compile(r"(train|val|test)\w*$")  # in captions_train2014.json: train2014
-
-
 @dataclass
 class _Image:
-    """What the annotations say of one image."""
+    """The annotations of an image."""
 
     split: str  # train2014
     captions: list[tuple[int, str]] = field(default_factory=list)  # annotation id, text
@@ -159,14 +154,10 @@ def by_coco(tree: Tree, listing: Listing, config: Data) -> Items:
 
 
 def _read(
-    tree: Tree,
-    name: str,
-    known: frozenset[str],
-    images: dict[str, _Image],
-    categories: dict[Id, str],
+    tree: Tree, name: str, known: frozenset[str], images: dict[str, _Image], categories: dict[Id, str],
     missing: dict[str, str],
-) -> None:
-    """Take in one annotation file. Annotations may stand before the images they speak of."""
+) -> None:  # fmt: skip
+    """Add the content of an annotation file. Annotations may come before their images."""
     match = SPLIT.search(posixpath.basename(name).removesuffix(".json"))
     split = match.group() if match else ""
     root = posixpath.dirname(posixpath.dirname(name))
@@ -180,13 +171,13 @@ def _read(
                     case "images", {"id": int() | str() as number, "file_name": str(file_name)}:
                         files[number] = file_name
                     case "annotations", {"image_id": int() | str() as number, "caption": str(caption)}:
-                        own = element.get("id")
-                        captions.append((number, own if isinstance(own, int) else len(captions), caption))
+                        order = element.get("id")
+                        captions.append((number, order if isinstance(order, int) else len(captions), caption))
                     case "annotations", {
                         "image_id": int() | str() as number,
-                        "category_id": int() | str() as category,
+                        "category_id": int() | str() as kind,
                     }:
-                        objects.add((number, category))
+                        objects.add((number, kind))
                     case "categories", {"id": int() | str() as number, "name": str(label)}:
                         categories[number] = clean(label)
                     case (("images" | "annotations" | "categories"), dict()):
@@ -203,9 +194,9 @@ def _read(
             missing[file_name] = f"{name} lists it, but it is not there"
         else:
             by_number[number] = images.setdefault(path, _Image(split))
-    for number, own, caption in captions:
+    for number, order, caption in captions:
         if number in by_number and (text := clean(caption)):
-            by_number[number].captions.append((own, text))
+            by_number[number].captions.append((order, text))
     for number, category in objects:
         if number in by_number:
             by_number[number].categories.add(category)

@@ -11,25 +11,10 @@ from pydantic import Field, field_validator, model_validator
 from safelight.config import Reference, Section
 
 SourceName = Literal[
-    "digits",
-    "faces",
-    "shapes",
-    "skylines",
-    "tissue",
-    "mnist",
-    "fashion-mnist",
-    "folder",
-    "idx",
-    "arrays",
-    "hub",
-]
-EMBEDDED = (
-    "digits",
-    "faces",
-    "shapes",
-    "skylines",
-    "tissue",
-)  # come with the package: no files, but for faces no columns
+    "digits", "faces", "shapes", "skylines", "tissue",
+    "mnist", "fashion-mnist", "folder", "idx", "arrays", "hub",
+]  # fmt: skip
+EMBEDDED = ("digits", "faces", "shapes", "skylines", "tissue")  # no files, and but for faces no columns
 LARGEST = 2**15  # pixels a side
 Measured = Literal["measured"] | float | tuple[float, ...]
 
@@ -121,7 +106,7 @@ class Data(Section):
 
     @property
     def height_width(self) -> tuple[int, int] | None:
-        """The size asked for in pixels, (H, W)."""
+        """The size in pixels, (H, W)."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def choices(self, **more: Any) -> list[tuple[str, Any]]:
@@ -130,14 +115,10 @@ class Data(Section):
         return sorted((self.model_dump(include=keys) | more).items())
 
     def column(self) -> str | None:
-        """A key that names a column of metadata, where one does: without metadata it would mean nothing."""
-        stated = {
-            "label": self.label not in (None, "folder"),
-            "attributes": bool(self.attributes),
-            "mask": self.mask not in (None, "none"),
-            "text": bool(self.text),
-        }
-        return next((key for key, names_column in stated.items() if names_column), None)
+        """A key that names a column of metadata, where one does: it needs metadata."""
+        stated = {"label": self.label != "folder" and self.label, "attributes": self.attributes,
+                  "mask": self.mask != "none" and self.mask, "text": self.text}  # fmt: skip
+        return next((key for key, column in stated.items() if column), None)
 
     @field_validator("size", mode="before")
     @classmethod
@@ -158,7 +139,7 @@ class Data(Section):
     @model_validator(mode="before")
     @classmethod
     def _path_says_what_it_is(cls, section: Any) -> Any:
-        """What comes with the package has no files, so a path beside it means files of one's own."""
+        """An embedded source has no files: with a path the user's files are meant."""
         path = section.get("path") if isinstance(section, Mapping) else None
         if not (isinstance(path, str) and path):
             return section

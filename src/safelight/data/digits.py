@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -11,7 +9,7 @@ from PIL import Image
 from safelight.data import columns as condition
 from safelight.data.config import Data
 from safelight.data.images import fit
-from safelight.data.source import Items, Pixels, Source, key
+from safelight.data.source import DrawnReader, Items, Pixels, Source, key
 
 CLASSES = tuple("0123456789")
 CONTRAST = 1.5  # about mid-grey: strokes as crisp as MNIST's, and Lanczos' faint rings cut off
@@ -26,20 +24,13 @@ def digits(config: Data) -> Source:
         from sklearn.datasets import load_digits  # a second to import, needed once
 
         images, labels = load_digits(return_X_y=True)
+        images = images.reshape(-1, 8, 8)
         names = [f"{index:04d}" for index in range(len(images))]
         columns = {"label": condition.label(labels, CLASSES)} if config.labels else {}
-        return Items(names, shape, _Digits(images.reshape(-1, 8, 8), shape), columns)
+        reader = DrawnReader(lambda index: Pixels(fit(Image.fromarray(enlarge(images[index])), shape)))
+        return Items(names, shape, reader, columns)
 
     return Source("digits", key("digits", shape, config.labels), items)
-
-
-@dataclass(frozen=True, eq=False)
-class _Digits:
-    images: NDArray[np.float64]  # (N, 8, 8)
-    shape: tuple[int, int, int]
-
-    def read(self, index: int) -> Pixels:
-        return Pixels(fit(Image.fromarray(enlarge(self.images[index])), self.shape))
 
 
 def enlarge(image: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""What every kind of data offers: a key that is cheap to compute, items known by name, decoded one by one."""
+"""Sources of data: a key that is cheap to compute, items known by name, each decoded by itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from safelight.data.columns import ConditionColumn
 
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
+Progress = Callable[[str, int, int], None]  # the work, how much of it is done, of how much
 
 TRAIN, HELD_OUT, UNDECIDED = 0, 1, -1  # sides of an official split; undecided is left to the item's content
 NOT_MASKED = 255  # in a mask, a pixel of no class; an item without a mask is this all over
@@ -37,9 +37,16 @@ class ImageReader(Protocol):
     def read(self, index: int) -> Pixels: ...
 
 
+@dataclass(frozen=True)
+class DrawnReader:
+    """Items that a function draws by their number."""
+
+    read: Callable[[int], Pixels]
+
+
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """Which items have a mask (N,), and how many classes those have; None where the masks will tell."""
+    """Which items have a mask (N,), and how many classes those have; None where the masks decide."""
 
     present: NDArray[np.bool_]
     classes: int | None = None
@@ -71,11 +78,11 @@ class Source:
 
 
 def key(*parts: object) -> str:
-    """32 hexadecimal digits that stand for plain values (strings, numbers, tuples of them)."""
+    """32 hexadecimal digits, a hash of plain values (strings, numbers, tuples of them)."""
     return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def stamp(path: Path) -> tuple[str, int, int]:
-    """What tells one state of a file from the next without reading it: path, bytes, time of change (ns)."""
+    """The state of a file without reading it: path, bytes, time of change (ns)."""
     stat = path.stat()
     return str(path), stat.st_size, stat.st_mtime_ns

@@ -19,7 +19,7 @@ from safelight.config import UserError, nearest
 from safelight.data import columns as condition
 from safelight.data.config import Data
 from safelight.data.images import fit
-from safelight.data.source import Items, Pixels, Source, key
+from safelight.data.source import DrawnReader, Items, Pixels, Source, key
 from safelight.data.synthetic.ink import Colour, Paper, box, ellipse
 from safelight.randomness import key as draw_key
 
@@ -250,14 +250,7 @@ def faces(config: Data) -> Source:
         values = np.array([face(index).attributes for index in range(COUNT)], np.float32)
         chosen = values[:, [NAMES.index(name) for name in names]]
         columns = {"attributes": condition.attributes(chosen, tuple(names))} if names else {}
-        return Items([f"{index:05d}" for index in range(COUNT)], shape, _Faces(shape), columns)
+        reader = DrawnReader(lambda index: Pixels(fit(Image.fromarray(draw(face(index), shape[:2])), shape)))
+        return Items([f"{index:05d}" for index in range(COUNT)], shape, reader, columns)
 
     return Source("faces", key("faces", VERSION, shape, tuple(names)), items)
-
-
-@dataclass(frozen=True)
-class _Faces:
-    shape: tuple[int, int, int]
-
-    def read(self, index: int) -> Pixels:
-        return Pixels(fit(Image.fromarray(draw(face(index), self.shape[:2])), self.shape))

@@ -62,14 +62,7 @@ def wheel(canvas: Canvas, dice: Dice, x: float, shore: float, wall: Colour, ligh
     y = shore - radius - 0.12
     for leg in (-0.1, 0.1):
         canvas.line([(x, y), (x + leg, shore)], 0.012, wall)
-    corners = (
-        (1, 0),
-        (0.87, 0.5),
-        (0.5, 0.87),
-        (0, 1),
-        (-0.5, 0.87),
-        (-0.87, 0.5),
-    )  # spokes, by hand: no sine
+    corners = ((1, 0), (0.87, 0.5), (0.5, 0.87), (0, 1), (-0.5, 0.87), (-0.87, 0.5))  # by hand: no sine
     for across, down in corners:
         ends = [(x - across * radius, y - down * radius), (x + across * radius, y + down * radius)]
         canvas.line(ends, 0.006, wall)

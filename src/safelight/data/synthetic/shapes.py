@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from safelight.config import UserError
 from safelight.data.config import Data
-from safelight.data.source import HELD_OUT, TRAIN, Items, Pixels, Source, key
+from safelight.data.source import HELD_OUT, TRAIN, DrawnReader, Items, Pixels, Source, key
 from safelight.randomness import key as draw_key
 
 COUNT = 16_000  # items
@@ -73,15 +73,15 @@ def read(caption: str) -> Scene | None:
     if not match:
         return None
     colour, shape, relation, other_colour, other_shape = (word.lower() for word in match.groups())
-    one, other = (colour, shape), (other_colour, other_shape)
+    first, second = (colour, shape), (other_colour, other_shape)
     if relation in REVERSED:
-        return Scene(other, REVERSED[relation], one)
-    return Scene(one, relation, other)
+        return Scene(second, REVERSED[relation], first)
+    return Scene(first, relation, second)
 
 
 def scene(index: int) -> Scene:
     """The scene of an item: two different objects, one left of or above the other."""
-    chance = _chance(index)
+    chance = np.random.Generator(np.random.Philox(key=draw_key("shapes", "scene", index)))
     first, second = chance.choice(len(OBJECTS), 2, replace=False)
     return Scene(OBJECTS[first], RELATIONS[chance.integers(2)], OBJECTS[second])
 
@@ -131,24 +131,12 @@ def shapes(config: Data) -> Source:
         return Items(
             names=[f"{index:05d}" for index in range(COUNT)],
             shape=(size, size, 3),
-            reader=_Shapes(size),
-            official=np.array([TRAIN if own.seen else HELD_OUT for own in scenes], np.int8),
-            texts=[own.captions for own in scenes],
+            reader=DrawnReader(lambda index: Pixels(draw(scenes[index], index, size))),
+            official=np.array([TRAIN if what.seen else HELD_OUT for what in scenes], np.int8),
+            texts=[what.captions for what in scenes],
         )
 
     return Source("shapes", key("shapes", 1, size), items)
-
-
-@dataclass(frozen=True)
-class _Shapes:
-    size: int
-
-    def read(self, index: int) -> Pixels:
-        return Pixels(draw(scene(index), index, self.size))
-
-
-def _chance(index: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=draw_key("shapes", "scene", index)))
 
 
 @cache

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from safelight.data.config import Data
 from safelight.data.images import fit
-from safelight.data.source import Items, Pixels, Source, key
+from safelight.data.source import DrawnReader, Items, Pixels, Source, key
 from safelight.data.synthetic import landmarks
 from safelight.data.synthetic.canvas import Canvas, Colour, Dice, mix, shade
 
 COUNT = 2000
+Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of the height
 LIGHTS: tuple[Colour, ...] = ((255, 214, 130), (255, 232, 176), (255, 190, 96), (214, 232, 255))
 
 
@@ -68,18 +69,10 @@ def skylines(config: Data) -> Source:
     shape = (height, width, config.channels or 3)
 
     def items() -> Items:
-        return Items([f"{index:04d}" for index in range(COUNT)], shape, _Skylines(shape))
+        reader = DrawnReader(lambda index: Pixels(fit(draw(index, height, width).finished(), shape)))
+        return Items([f"{index:04d}" for index in range(COUNT)], shape, reader)
 
     return Source("skylines", key("skylines", 1, shape), items)
-
-
-@dataclass(frozen=True)
-class _Skylines:
-    shape: tuple[int, int, int]
-
-    def read(self, index: int) -> Pixels:
-        canvas = draw(index, *self.shape[:2])
-        return Pixels(fit(canvas.finished(), self.shape))
 
 
 def draw(index: int, height: int, width: int) -> Canvas:
@@ -100,10 +93,7 @@ def draw(index: int, height: int, width: int) -> Canvas:
             light = LIGHTS[0] if hour.lit else shade(wall, 1.3)
             mark(canvas, dice, place, shore, wall, light)
         _houses(canvas, dice, hour, row, shore, centre, spread)
-    if water:
-        _water(canvas, dice, hour, shore)
-    else:
-        _trees(canvas, dice, hour, shore)
+    (_water if water else _trees)(canvas, dice, hour, shore)
     return canvas
 
 
@@ -167,14 +157,7 @@ def _houses(
         x += width + (dice.uniform(0, 0.03) if dice.chance(0.3) else 0)
 
 
-def _house(
-    canvas: Canvas,
-    dice: Dice,
-    hour: Hour,
-    row: BuildingRow,
-    at: tuple[float, float, float, float],
-    wall: Colour,
-) -> None:
+def _house(canvas: Canvas, dice: Dice, hour: Hour, row: BuildingRow, at: Box, wall: Colour) -> None:
     """A wall with a darker side, one of four roofs, and windows in a grid."""
     x0, top, x1, shore = at
     width, dark = x1 - x0, shade(wall, 0.78)
@@ -192,14 +175,7 @@ def _house(
         _windows(canvas, dice, hour, row, at, wall)
 
 
-def _windows(
-    canvas: Canvas,
-    dice: Dice,
-    hour: Hour,
-    row: BuildingRow,
-    at: tuple[float, float, float, float],
-    wall: Colour,
-) -> None:
+def _windows(canvas: Canvas, dice: Dice, hour: Hour, row: BuildingRow, at: Box, wall: Colour) -> None:
     """A grid of windows; in the evening some storeys are brighter than others."""
     x0, top, x1, shore = at
     across, down = dice.uniform(0.026, 0.036), dice.uniform(0.03, 0.042)

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from safelight.data.config import Data
 from safelight.data.images import fit
-from safelight.data.source import Items, Masks, Pixels, Source, key
+from safelight.data.source import DrawnReader, Items, Masks, Pixels, Source, key
 from safelight.data.synthetic.canvas import Dice
 
 COUNT = 4000
@@ -49,21 +49,15 @@ def tissue(config: Data) -> Source:
     shape = (height, width, config.channels or 3)
     masked = config.mask != "none"
 
+    def read(index: int) -> Pixels:
+        image, mask = draw(index, height, width)
+        return Pixels(fit(image, shape), mask if masked else None)
+
     def items() -> Items:
         masks = Masks(np.ones(COUNT, bool), len(CLASSES), CLASSES) if masked else None
-        return Items([f"{index:04d}" for index in range(COUNT)], shape, _Tissue(shape, masked), masks=masks)
+        return Items([f"{index:04d}" for index in range(COUNT)], shape, DrawnReader(read), masks=masks)
 
     return Source("tissue", key("tissue", 1, shape, masked), items)
-
-
-@dataclass(frozen=True)
-class _Tissue:
-    shape: tuple[int, int, int]
-    masked: bool
-
-    def read(self, index: int) -> Pixels:
-        image, mask = draw(index, *self.shape[:2])
-        return Pixels(fit(image, self.shape), mask if self.masked else None)
 
 
 def draw(index: int, height: int, width: int) -> tuple[Image.Image, NDArray[np.uint8]]:
