@@ -130,8 +130,8 @@ def _items(config: Data) -> Items:
         columns["text"] = text_column(f"{config.path}: text_features", {"": features}, names, texts)
     masked = np.concatenate([np.full(len(part), part.masks is not None) for part in parts])
     return Items(
-        names=names,
-        shape=shape,
+        names,
+        shape,
         reader=ArrayReader(
             [part.images for part in parts], shape, [part.masks for part in parts], config.mask_classes
         ),

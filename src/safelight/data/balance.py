@@ -72,9 +72,9 @@ class Balance:
         self.members = [pack.train[has[pack.train, number]] for number in range(has.shape[1])]
         for number, (share, members) in enumerate(zip(shares, self.members, strict=True)):
             if share and not len(members):
-                wanted = f"class {number}" if number < classes else "no class"
+                group = f"class {number}" if number < classes else "no class"
                 raise UserError(
-                    f"data.balance: no training image is of {wanted} of the {kind}; make its share 0"
+                    f"data.balance: no training image is of {group} of the {kind}; make its share 0"
                 )
         self.edges = np.cumsum(np.asarray(shares, np.float64) / sum(shares))
 
@@ -86,6 +86,7 @@ class Balance:
         )  # its edge may be rounded below 1
         classes = np.minimum(np.searchsorted(self.edges, u, side="right"), last)
         place = draw.uniform("item").numpy().astype(np.float64)
-        of = [self.members[number] for number in classes]
-        chosen = [own[int(at * len(own))] for own, at in zip(of, place, strict=True)]
-        return np.array(chosen, np.int64)
+        members = [self.members[number] for number in classes]
+        return np.array(
+            [group[int(u * len(group))] for group, u in zip(members, place, strict=True)], np.int64
+        )

@@ -1,8 +1,8 @@
 """Columns of raw values become conditions: class names, numbers, features, each present or absent by item.
 
-A sample's conditions are present when it has every one of them (`Pack.present`): a method is told one
-bool a sample, so an image with a label but without its mask is trained unconditionally. Leave a condition
-that few images have out of the recipe (labels = false, mask = "none", attributes = []) to use the others.
+A sample's conditions are present when it has every one of them (`Pack.present`): an image with a label but
+without its mask is trained unconditionally. Leave a condition that few images have out of the recipe
+(labels = false, mask = "none", attributes = []) to use the others.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def label(classes: NDArray[np.integer], names: tuple[str, ...]) -> ConditionColu
 
 
 def label_by_name(values: Sequence[str | None]) -> ConditionColumn | None:
-    """Classes by name; whole numbers are ordered as numbers. None where fewer than two are told apart."""
-    found = {value for value in values if value is not None}
-    if len(found) < 2:
+    """Classes by name; whole numbers are ordered as numbers. None where fewer than two differ."""
+    known = {value for value in values if value is not None}
+    if len(known) < 2:
         return None
-    whole = all(_is_whole(value) for value in found)
-    names = tuple(sorted(found, key=lambda name: (int(name), name))) if whole else tuple(sorted(found))
+    whole = all(_is_whole(value) for value in known)
+    names = tuple(sorted(known, key=lambda name: (int(name), name) if whole else (0, name)))
     number = {name: index for index, name in enumerate(names)}
     return label(np.array([-1 if value is None else number[value] for value in values]), names)
 
@@ -73,23 +73,21 @@ def number(value: object) -> float:
     if not isinstance(value, str | int | float):
         raise ValueError("not a number")
     try:
-        found = float(value)
+        result = float(value)
     except OverflowError as error:
         raise ValueError("too large") from error
-    if math.isnan(found):
-        return math.nan
-    if abs(found) > float(np.finfo(np.float32).max):
+    if abs(result) > float(np.finfo(np.float32).max):
         raise ValueError("too large")
-    return found
+    return result
 
 
 def classes_of(column: NDArray[Any], where: str) -> ConditionColumn:
     """Classes of an array of whole numbers from 0, or of names. Raises UserError."""
     if column.dtype.kind in "US":
-        made = label_by_name([str(value) for value in column.astype(str)])
-        if made is None:
+        by_name = label_by_name([str(value) for value in column.astype(str)])
+        if by_name is None:
             raise UserError(f"{where}: names fewer than two classes; set data.labels=false")
-        return made
+        return by_name
     if column.dtype.kind not in "iub" or (column.size and column.min() < 0):
         raise UserError(f"{where}: {column.dtype} is not classes; expected whole numbers from 0, or names")
     count = int(column.max()) + 1 if column.size else 0

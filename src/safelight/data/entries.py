@@ -20,17 +20,10 @@ TEST_NAMES = ("test", "val", "valid", "validation", "dev")
 
 
 def file_items(
-    tree: Tree,
-    config: Data,
-    files: Sequence[str],
-    columns: Mapping[str, ConditionColumn | None],
-    *,
-    masks: Sequence[str | None] = (),
-    texts: Sequence[Sequence[str]] = (),
-    official: NDArray[np.int8] | None = None,
-    bad: Sequence[str] = (),
-    passed_over: Mapping[str, int] = Counter(),
-) -> Items:
+    tree: Tree, config: Data, files: Sequence[str], columns: Mapping[str, ConditionColumn | None], *,
+    masks: Sequence[str | None] = (), texts: Sequence[Sequence[str]] = (), bad: Sequence[str] = (),
+    official: NDArray[np.int8] | None = None, passed_over: Mapping[str, int] = Counter(),
+) -> Items:  # fmt: skip
     """Files, sorted by name, as items. masks: by file; empty where none has one. Others: as in `Items`.
 
     Raises UserError where there is no file, or where none can be decoded.
@@ -42,16 +35,13 @@ def file_items(
     masked = np.array([mask is not None for mask in masks], bool)
     used = masks if masked.any() else ()
     return Items(
-        names=files,
-        shape=shape,
-        reader=FileReader(tree, files, used, shape[:2], like, shape[2], config.mask_classes),
-        columns={name: column for name, column in columns.items() if column is not None},
-        masks=Masks(masked, config.mask_classes) if used else None,
-        official=official,
-        texts=texts if any(texts) else (),
-        bad=bad,
-        passed_over=passed_over,
-    )
+        files,
+        shape,
+        FileReader(tree, files, used, shape[:2], like, shape[2], config.mask_classes),
+        {name: column for name, column in columns.items() if column is not None},
+        Masks(masked, config.mask_classes) if used else None,
+        official, texts if any(texts) else (), bad, passed_over,
+    )  # fmt: skip
 
 
 def split_by_folder(names: Sequence[str]) -> tuple[list[str], NDArray[np.int8] | None]:

@@ -1,4 +1,4 @@
-"""From decoded rows to a pack: bad items taken out, channels and mask classes settled, the rest added."""
+"""From decoded rows to a pack: bad items removed, channels and mask classes decided, the rest added."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
     images, digests = _images(items, slots, records, kept)
     columns = {condition: _kept(column, kept) for condition, column in items.columns.items()}
     described: dict[str, tuple[str, int, tuple[str, ...]]] = {
-        condition: (it.kind, it.size, it.names) for condition, it in columns.items()
+        condition: (column.kind, column.size, column.names) for condition, column in columns.items()
     }
-    present = {condition: it.present for condition, it in columns.items()}
+    present = {condition: column.present for condition, column in columns.items()}
     masks = None
     if items.masks:
         masks, classes = _masks(items.masks, slots, records, kept)
@@ -62,8 +62,8 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
         "name": name,
         "fingerprint": _fingerprint(head, digests, masks, columns, present, official, texts),
         "count": len(kept),
-        "conditions": {condition: {"kind": kind, "size": size, "names": own}
-                       for condition, (kind, size, own) in described.items()},
+        "conditions": {condition: {"kind": kind, "size": size, "names": classes}
+                       for condition, (kind, size, classes) in described.items()},
         "texts": any(texts),
         "bad": sorted([*items.bad, *(f"{items.names[item]} ({reason})" for item, reason in bad.items())]),
     }  # fmt: skip
@@ -133,14 +133,9 @@ def _kept(column: ConditionColumn, kept: NDArray[np.int64]) -> ConditionColumn:
 
 
 def _fingerprint(
-    head: bytes,
-    digests: ArrayFile,
-    masks: ArrayFile | None,
-    columns: Mapping[str, ConditionColumn],
-    present: Mapping[str, NDArray[np.bool_]],
-    official: NDArray[np.int8],
-    texts: Sequence[Sequence[str]],
-) -> str:
+    head: bytes, digests: ArrayFile, masks: ArrayFile | None, columns: Mapping[str, ConditionColumn],
+    present: Mapping[str, NDArray[np.bool_]], official: NDArray[np.int8], texts: Sequence[Sequence[str]],
+) -> str:  # fmt: skip
     """Of the shape and conditions, which are the head, and of every item; see pack.py."""
     hashed = blake2b(head, digest_size=16, person=b"safelight data")
     names = sorted(present)
@@ -165,12 +160,8 @@ def _fingerprint(
 
 
 def _of_item(column: ConditionColumn, item: int) -> bytes:
-    rows = (
-        column.values[item]
-        if column.first is None
-        else column.values[column.first[item] : column.first[item + 1]]
-    )
-    return np.asarray(rows).tobytes()
+    rows = item if column.first is None else slice(column.first[item], column.first[item + 1])
+    return np.asarray(column.values[rows]).tobytes()
 
 
 def _each(rows: ArrayFile) -> Iterable[NDArray[Any]]:

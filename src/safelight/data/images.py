@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from safelight.config import UserError
 from safelight.data.source import BadItem, Pixels
-from safelight.data.tree import Tree, tree_of
+from safelight.data.tree import Tree, describe, tree_of
 from safelight.terminal import plain
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
@@ -35,7 +35,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-DETAIL = 2  # times the size asked for, at least, is what Lanczos is given; cheaper filters come before it
+DETAIL = 2  # times the final size, at least, is what Lanczos is given; cheaper filters come before it
 ASPECT = 0.02  # how far, relatively, a mask's proportions may be from its image's
 
 
@@ -71,7 +71,7 @@ def orientation(image: Image.Image) -> int:
     if image.format == "PNG":
         image.load()  # it may stand behind the pixels
     if image.format != "TIFF" and EXIF.isdisjoint(image.info):
-        return 1  # most images: asking Pillow takes as long as opening the file
+        return 1  # most images: Pillow takes as long to answer as to open the file
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
@@ -170,12 +170,9 @@ def _class_numbers(image: Image.Image) -> Image.Image:
     raise BadItem("has colours; expected class numbers as grey levels or palette entries")
 
 
-# --- Decoding items that are files: an image, and its mask where it has one ---
-
-
 @dataclass(frozen=True, eq=False)
 class FileReader:
-    """Reads items out of a tree; told of in plain values, so that another process can do so too."""
+    """Reads items from the files of a tree: an image, and its mask where it has one."""
 
     tree: Tree
     files: Sequence[str]
@@ -214,8 +211,8 @@ class FileReader:
             raise blamed(error, name, "its mask: ") from error
 
     def describe(self) -> dict[str, Any]:
-        """Plain values, from which `reader_of` makes it again."""
-        return {**vars(self), "tree": self.tree.describe()}
+        """Plain values, from which `reader_of` makes it again in another process."""
+        return {**vars(self), "tree": describe(self.tree)}
 
     def _differ(self, name: str, whole: tuple[int, int]) -> UserError:
         height, width = self.size
@@ -227,13 +224,13 @@ class FileReader:
 
 
 def reader_of(description: Mapping[str, Any]) -> FileReader:
-    """The reader that `describe` told of."""
+    """The reader of a description."""
     size = (int(description["size"][0]), int(description["size"][1]))
     return FileReader(**{**description, "tree": tree_of(description["tree"]), "size": size})
 
 
 def blamed(error: Exception, name: str, what: str = "") -> Exception:
-    """What a decoder raised, told apart: BadItem where the file is at fault, UserError where the disk is."""
+    """The error of a decoder: BadItem where the file is at fault, UserError where the disk is."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, PermissionError):

@@ -19,7 +19,7 @@ from safelight.data.entries import classes_by_folder, file_items, split_by_folde
 from safelight.data.images import blamed
 from safelight.data.source import Items, Source, key
 from safelight.data.table import Table
-from safelight.data.tree import SUFFIXES, Listing, Tree, open_tree
+from safelight.data.tree import SUFFIXES, Listing, Tree, describe, open_tree
 from safelight.terminal import plain
 
 LAYOUTS = {"classes": "class folders", "metadata": "metadata beside the images", "coco": "COCO annotations"}
@@ -38,7 +38,7 @@ def folder(config: Data) -> Source:
     chosen = layout(config, listing)
     checked = (config.attribute_range, config.need_attributes)
     more = {"which attributes": checked} if any(checked) else {}  # where unset, the keys of older packs
-    parts = (chosen, config.choices(**more), str(tree.describe()), listing.digest)
+    parts = (chosen, config.choices(**more), str(describe(tree)), listing.digest)
     read = {"metadata": by_metadata, "coco": by_coco, "classes": by_subfolder}[chosen]
     name = Path(config.path).name.removesuffix(".zip") or "folder"
     return Source(name, key("folder", *parts), lambda: read(tree, listing, config))

@@ -143,21 +143,13 @@ def load(folder: Path, held_out: float) -> Pack | None:
     except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent, cut off, or not what was written
         return None
     held = split(digests, official, held_out)
-    train, kept = np.flatnonzero(~held), np.flatnonzero(held)
+    kept = np.flatnonzero(held)
     return Pack(
-        folder=folder,
-        name=manifest["name"],
-        fingerprint=manifest["fingerprint"],
-        images=images,
-        given=given,
-        covered=covered,
-        first=first,
-        train=train,
+        folder, manifest["name"], manifest["fingerprint"], images, given, covered, first,
+        train=np.flatnonzero(~held),
         held_out=kept[np.lexsort((digests[kept, 1], digests[kept, 0]))],
-        described=described,
-        texts=texts,
-        bad=tuple(manifest["bad"]),
-    )
+        described=described, texts=texts, bad=tuple(manifest["bad"]),
+    )  # fmt: skip
 
 
 def split(digests: NDArray[np.uint64], official: NDArray[np.int8], share: float) -> NDArray[np.bool_]:

@@ -80,13 +80,9 @@ def cores() -> int:
 
 
 def results(
-    plan: PackingPlan,
-    job: str,
-    blocks: Sequence[int],
-    processes: int | None,
-    progress: Progress | None,
+    plan: PackingPlan, job: str, blocks: Sequence[int], processes: int | None, progress: Progress | None,
     what: str,
-) -> Generator[tuple[int, str], None, None]:
+) -> Generator[tuple[int, str], None, None]:  # fmt: skip
     """(block, result) as they come: from here, and from other processes once that is seen to be worth it.
 
     processes: how many with this one; by default one for each core. what: the work, for `progress`.
@@ -203,12 +199,9 @@ def main(job: str, folder: Path) -> None:
 
 
 def open_pack(
-    source: Source,
-    held_out: float,
-    skip_bad: bool,
-    progress: Progress | None = None,
+    source: Source, held_out: float, skip_bad: bool, progress: Progress | None = None,
     processes: int | None = None,
-) -> Pack:
+) -> Pack:  # fmt: skip
     """The source's pack: the one in the cache, or a new one. Safe with several processes at once.
 
     processes: that decode; by default one for each core where there is enough to do.

@@ -38,17 +38,10 @@ class Stream:
     """Batches of a pack. Raises UserError where there is nothing to train on."""
 
     def __init__(
-        self,
-        pack: Pack,
-        seed: int,
-        batch_size: int,
-        *,
-        views: Views = Views(),  # noqa: B008 it is frozen
-        balance: Sequence[float] | None = None,
-        device: torch.device | str = "cpu",
-        space: Space = Space(),  # noqa: B008
-        latents: Latents | None = None,
-    ) -> None:
+        self, pack: Pack, seed: int, batch_size: int, *,
+        views: Views = Views(), balance: Sequence[float] | None = None,  # noqa: B008 it is frozen
+        device: torch.device | str = "cpu", space: Space = Space(), latents: Latents | None = None,  # noqa: B008
+    ) -> None:  # fmt: skip
         if not len(pack.train):
             raise UserError(f"{pack.name}: holds no image to train on; add images or lower data.held_out")
         if batch_size < 1:
@@ -142,14 +135,9 @@ class Stream:
         return self._gather(items, range(len(items)), len(items))
 
     def _gather(
-        self,
-        items: NDArray[np.int64],
-        rows: range,
-        total: int,
-        which: Tensor | None = None,
-        caption: NDArray[np.float32] | float = 0.0,
-        draw: RowDraw | None = None,
-    ) -> Batch:
+        self, items: NDArray[np.int64], rows: range, total: int, which: Tensor | None = None,
+        caption: NDArray[np.float32] | float = 0.0, draw: RowDraw | None = None,
+    ) -> Batch:  # fmt: skip
         """Items as a batch. which: (b,) of `views.all`. caption: (b,) in [0, 1), which of each item's
         captions. draw: of latents from their posteriors; without it their means.
         """

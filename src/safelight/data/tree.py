@@ -13,16 +13,15 @@ import stat
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from safelight import files
 from safelight.config import UserError
 from safelight.data.source import BadItem
-from safelight.files import opened
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,21 +38,9 @@ MAX_FILE = 1 << 30  # bytes a member of an archive may unpack to
 LINK_OUT = "a link out of the folder; data.follow_links=true follows it"
 
 
-class Tree(Protocol):
-    """Files by name, "/" between folders."""
-
-    def open(self, name: str) -> IO[bytes]:
-        """The file, to be closed by the caller. Raises OSError, KeyError or what its archive raises."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Plain values, from which `tree_of` makes it again in another process."""
-        ...
-
-
 @dataclass
 class Listing:
-    """What a tree holds."""
+    """The files of a tree by use."""
 
     images: list[str] = field(default_factory=list)  # sorted
     metadata: list[str] = field(default_factory=list)  # metadata.csv and .jsonl, sorted
@@ -64,7 +51,7 @@ class Listing:
     digest: str = ""  # of names, sizes, times of change, and what is bad
 
     def take(self, name: str, size: int) -> bool:
-        """Sort a file in by its name; True where it is of use."""
+        """Add a file by its name; True where it is of use."""
         folder, _, last = name.rpartition("/")
         suffix = os.path.splitext(last)[1].lower()
         if suffix in SUFFIXES:
@@ -79,62 +66,69 @@ class Listing:
             return False
         return True
 
+    def settled(self, lines: list[str]) -> Listing:
+        """The listing sorted, with its digest of those lines."""
+        for names in (self.images, self.metadata, self.annotations, self.bad):
+            names.sort()
+        content = "".join([*sorted(lines), *self.bad]).encode("utf-8", "surrogatepass")
+        self.digest = blake2b(content, digest_size=16).hexdigest()
+        return self
+
 
 @dataclass(frozen=True)
 class FolderTree:
-    """A folder of the disk."""
+    """A folder of the disk: files by name, "/" between folders."""
 
+    kind: ClassVar = "folder"
     root: str
     follow_links: bool = False
 
     def open(self, name: str) -> IO[bytes]:
+        """The file, to be closed by the caller. Raises OSError."""
         return files.opened(f"{self.root}/{name}")
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "folder", "root": self.root, "follow_links": self.follow_links}
 
     def scan(self) -> Listing:
         """Every file below, in one pass over the directories."""
-        found, lines = Listing(), []
-        for name, status in self._files("", frozenset(), found):
-            if found.take(name, status.st_size):
+        listing, lines = Listing(), []
+        for name, status in self._files("", frozenset(), listing):
+            if listing.take(name, status.st_size):
                 readable = status.st_mode & READABLE
                 lines.append(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}\n")
-        return _settled(found, sorted(lines))
+        return listing.settled(lines)
 
     def _files(
-        self, below: str, above: frozenset[tuple[int, int]], found: Listing
+        self, below: str, above: frozenset[tuple[int, int]], listing: Listing
     ) -> Iterator[tuple[str, os.stat_result]]:
         """Names and states of the files below a directory; above: the directories on the way to it."""
         try:
             status = os.stat(f"{self.root}/{below}")
             entries = list(os.scandir(f"{self.root}/{below}"))
         except OSError as error:
-            found.bad.append(f"{below} ({error.strerror})")
+            listing.bad.append(f"{below} ({error.strerror})")
             return
         above |= {(status.st_dev, status.st_ino)}
         for entry in entries:
             name = f"{below}{entry.name}"
             if entry.name.startswith(NOT_DATA):
-                found.passed_over["hidden file"] += 1
+                listing.passed_over["hidden file"] += 1
                 continue
             try:
                 link = entry.is_symlink()
                 status = entry.stat()
             except OSError as error:
-                found.bad.append(f"{name} ({'a link to nothing' if link else error.strerror})")
+                listing.bad.append(f"{name} ({'a link to nothing' if link else error.strerror})")
                 continue
             directory = stat.S_ISDIR(status.st_mode)
             if link and not self.follow_links and not self._within(name):
                 if directory or os.path.splitext(name)[1].lower() in SUFFIXES or entry.name in METADATA:
-                    found.bad.append(f"{name} ({LINK_OUT})")
+                    listing.bad.append(f"{name} ({LINK_OUT})")
             elif directory:
                 if (status.st_dev, status.st_ino) not in above:
-                    yield from self._files(f"{name}/", above, found)
+                    yield from self._files(f"{name}/", above, listing)
             elif stat.S_ISREG(status.st_mode):
                 yield name, status
             else:
-                found.passed_over["device or pipe"] += 1
+                listing.passed_over["device or pipe"] += 1
 
     def _within(self, name: str) -> bool:
         root = os.path.realpath(self.root)
@@ -145,29 +139,28 @@ class FolderTree:
 class ZipTree:
     """A zip archive; one folder that holds everything in it is left out of the names."""
 
+    kind: ClassVar = "zip"
     path: str
 
     def open(self, name: str) -> IO[bytes]:
+        """The member. Raises BadItem, KeyError, or whatever a damaged archive leads to."""
         info = self._members[name]
         if info.file_size > MAX_FILE:
             raise BadItem(f"unpacks to {info.file_size / 1e9:.1f} GB")
         return io.BytesIO(self._archive.read(info))
 
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "zip", "path": self.path}
-
     def scan(self) -> Listing:
         """Every member. Raises UserError where the archive is damaged."""
-        found, lines = Listing(), []
+        listing, lines = Listing(), []
         for name, info in self._members.items():
             parts = name.split("/")
             if any(part.startswith(NOT_DATA) and part != ".." for part in parts):
-                found.passed_over["hidden file"] += 1
+                listing.passed_over["hidden file"] += 1
             elif ".." in parts:
-                found.bad.append(f"{name} (lies outside the archive)")
-            elif found.take(name, info.file_size):
+                listing.bad.append(f"{name} (lies outside the archive)")
+            elif listing.take(name, info.file_size):
                 lines.append(f"{name}\0{info.file_size}\0{info.CRC}\n")
-        return _settled(found, sorted(lines))
+        return listing.settled(lines)
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
@@ -181,20 +174,11 @@ class ZipTree:
     @cached_property
     def _members(self) -> dict[str, zipfile.ZipInfo]:
         files = [info for info in self._archive.infolist() if not info.is_dir()]
-        names = [
-            "/".join(part for part in info.filename.split("/") if part not in ("", ".")) for info in files
-        ]
+        names = ["/".join(part for part in info.filename.split("/") if part not in ("", "."))
+                 for info in files]  # fmt: skip
         tops = {name.partition("/")[0] for name in names if not name.startswith(NOT_DATA)}
         only = f"{tops.pop()}/" if len(tops) == 1 else ""
         return {name.removeprefix(only): info for name, info in zip(names, files, strict=True)}
-
-
-def _settled(found: Listing, lines: list[str]) -> Listing:
-    for names in (found.images, found.metadata, found.annotations, found.bad):
-        names.sort()
-    content = "".join([*lines, *found.bad]).encode("utf-8", "surrogatepass")
-    found.digest = blake2b(content, digest_size=16).hexdigest()
-    return found
 
 
 def open_tree(path: str, follow_links: bool) -> FolderTree | ZipTree:
@@ -208,36 +192,22 @@ def open_tree(path: str, follow_links: bool) -> FolderTree | ZipTree:
     raise UserError(f"data.path: {path} is not a folder; give a folder, a .zip, an .npz, or set data.source")
 
 
-def tree_of(description: Mapping[str, Any]) -> Tree:
-    """The tree that `describe` told of."""
-    if description["kind"] == "folder":
-        return FolderTree(description["root"], description["follow_links"])
-    if description["kind"] == "zip":
-        return ZipTree(description["path"])
-
-    return HubTree(**{name: value for name, value in description.items() if name != "kind"})
-
-
-# --- Images in the Arrow files of the library datasets, opened by name like those of a folder ---
-
-
 @dataclass(frozen=True)
 class HubTree:
-    """Files are named split/row/column."""
+    """Images in the Arrow files of the library datasets, named split/row/column."""
 
+    kind: ClassVar = "hub"
     files: Mapping[str, Sequence[str]]
 
     def open(self, name: str) -> IO[bytes]:
+        """The cell. Raises BadItem or OSError."""
         split, row, column = name.split("/", 2)
         cell = self._columns[split, column][int(row)][column]
         if cell is None:
             raise BadItem("no image there")
         if cell["bytes"] is not None:
             return io.BytesIO(cell["bytes"])
-        return opened(cell["path"])
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "hub", "files": self.files}
+        return files.opened(cell["path"])
 
     @cached_property
     def _columns(self) -> dict[tuple[str, str], Dataset]:
@@ -249,6 +219,20 @@ class HubTree:
             whole = concatenate_datasets([Dataset.from_file(file) for file in paths])
             for column, feature in whole.features.items():
                 if isinstance(feature, Image):
-                    one = whole.select_columns([column])
-                    columns[split, column] = one.cast_column(column, Image(decode=False))
+                    images = whole.select_columns([column])
+                    columns[split, column] = images.cast_column(column, Image(decode=False))
         return columns
+
+
+Tree = FolderTree | ZipTree | HubTree
+
+
+def describe(tree: Tree) -> dict[str, Any]:
+    """Plain values, from which `tree_of` makes the tree again in another process."""
+    return {"kind": tree.kind, **{field.name: getattr(tree, field.name) for field in fields(tree)}}
+
+
+def tree_of(description: Mapping[str, Any]) -> Tree:
+    """The tree of a description."""
+    trees: dict[str, type[Tree]] = {tree.kind: tree for tree in (FolderTree, ZipTree, HubTree)}
+    return trees[description["kind"]](**{name: description[name] for name in description if name != "kind"})

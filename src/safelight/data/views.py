@@ -53,7 +53,7 @@ class Views:
         )
 
     def drawn(self, draw: Draw) -> Tensor:
-        """A view for each row, by its place in `all`, (b,). Not to be asked where there is but one."""
+        """A view for each row, by its place in `all`, (b,). Only where there are several."""
         mirrored = self.turns * (draw.uniform("flip") < 0.5).long() if self.flip else None
         if self.turns == 1:
             assert mirrored is not None
@@ -73,7 +73,7 @@ def seen(rows: Tensor, views: Sequence[View], which: Tensor, height: int = 1, wi
     """Rows (b, ...), each in its own view: which (b,), places in `views`."""
     result = rows
     for place, view in enumerate(views):
-        if view != STRAIGHT and bool((own := which == place).any()):
-            shown = view.of(rows, height, width)
-            result = torch.where(own.view(-1, *[1] * (rows.ndim - 1)), shown, result)
+        if view != STRAIGHT and bool((chosen := which == place).any()):
+            turned = view.of(rows, height, width)
+            result = torch.where(chosen.view(-1, *[1] * (rows.ndim - 1)), turned, result)
     return result

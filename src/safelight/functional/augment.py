@@ -117,13 +117,9 @@ def adaptive_parameters(draw: Draw, name: str, p: Tensor, height: int, width: in
 
 
 def warp(
-    x: Tensor,
-    shift_y: Tensor,
-    shift_x: Tensor,
-    scale_y: Tensor | None = None,
-    scale_x: Tensor | None = None,
+    x: Tensor, shift_y: Tensor, shift_x: Tensor, scale_y: Tensor | None = None, scale_x: Tensor | None = None,
     reflected: bool = True,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Images shifted (pixels) and scaled about their centre, each (B,); reflected or 0 beyond the edges."""
     rows = _interpolation(x.shape[2], shift_y, scale_y, reflected).to(x.dtype)
     columns = _interpolation(x.shape[3], shift_x, scale_x, reflected).to(x.dtype)
