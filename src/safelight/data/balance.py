@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safelight.config import UserError
-from safelight.data.cache import move_into_place
 from safelight.data.pack import Pack
+from safelight.store.durable import publish
 from safelight.types import Draw
 
 CHUNK = 256  # masks read at once
@@ -34,7 +34,7 @@ def mask_pixels(pack: Pack) -> NDArray[np.int64]:
     partial = pack.folder / f"{FILE}.{os.getpid()}.partial"
     with partial.open("wb") as file:
         np.save(file, counted)
-    move_into_place(partial, path)
+    publish(partial, path)
     return counted
 
 

@@ -1,4 +1,4 @@
-"""The cache directory, and the two file operations that keep what is in it whole."""
+"""The cache directory, and public files downloaded into it once, checked against their published sums."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from filelock import FileLock
 
 from safelight.config import UserError
 from safelight.data.source import Progress
+from safelight.store.durable import publish
+
+CHUNK = 1 << 18  # bytes
+PATIENCE = 30  # seconds without a byte before a mirror is given up
 
 
 def cache_dir(*below: str) -> Path:
@@ -34,23 +38,6 @@ def cache_dir(*below: str) -> Path:
     return folder
 
 
-def move_into_place(written: Path, final: Path) -> None:
-    """Rename a finished file or directory: `final` is there whole or not at all, even after a crash."""
-    os.replace(written, final)
-    if os.name == "posix":  # elsewhere a directory cannot be opened
-        directory = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-# --- Public files, downloaded once, checked against their published sums ---
-
-CHUNK = 1 << 18  # bytes
-PATIENCE = 30  # seconds without a byte before a mirror is given up
-
-
 class _Refused(Exception):
     """Why one mirror did not give the file."""
 
@@ -58,7 +45,7 @@ class _Refused(Exception):
 def download(name: str, md5: str, mirrors: Sequence[str], folder: Path, progress: Progress | None) -> Path:
     """The file `folder/name`, from the first mirror (an address ending in /) that has it whole.
 
-    A file whose sum is wrong is never left under its name. Raises UserError naming what each mirror did.
+    A file with a wrong sum is never left under its name. Raises UserError with the failure of each mirror.
     """
     final = folder / name
     with FileLock(f"{final}.lock"):
@@ -73,7 +60,7 @@ def download(name: str, md5: str, mirrors: Sequence[str], folder: Path, progress
                 failures.append(f"{mirror}: {reason}")
                 partial.unlink(missing_ok=True)
             else:
-                move_into_place(partial, final)
+                publish(partial, final)
                 return final
     raise UserError(
         f"{name}: could not be downloaded ({'; '.join(failures)}); "

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from safelight.config import UserError
-from safelight.data.cache import cache_dir, move_into_place
+from safelight.data.cache import cache_dir
 from safelight.data.config import Measured
 from safelight.data.pack import Pack
 from safelight.data.source import Progress, key
 from safelight.data.space import Codec, Space
 from safelight.data.views import STRAIGHT, View
+from safelight.store.durable import publish
 
 FORMAT = 1  # of both kinds of files
 BLOCK = 64  # items computed and written at once, at most
@@ -128,7 +129,7 @@ def _rows(
                     raise UserError(
                         f"{partial}: cannot be written ({error.strerror}); make room, or set SAFELIGHT_CACHE"
                     ) from error
-                move_into_place(partial, path)
+                publish(partial, path)
             rows.append(np.memmap(path, dtype, "r", shape=(len(pack), *row)))
     return rows
 

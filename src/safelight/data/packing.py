@@ -32,11 +32,12 @@ from filelock import FileLock
 
 from safelight.config import UserError
 from safelight.data.blocks import BlockRecord, Slots, look
-from safelight.data.cache import cache_dir, move_into_place
+from safelight.data.cache import cache_dir
 from safelight.data.finish import finish, mask_classes
 from safelight.data.images import FileReader, quiet, reader_of
 from safelight.data.pack import FORMAT, Pack, load
 from safelight.data.source import ImageReader, Items, Progress, Source, key
+from safelight.store.durable import publish
 from safelight.terminal import plain
 
 PLAN = "plan.json"
@@ -242,7 +243,7 @@ def _pack(
         finish(source.name, items, slots, records)
         for scaffold in (RECORDS, PLAN):
             (partial / scaffold).unlink(missing_ok=True)
-        move_into_place(partial, folder)
+        publish(partial, folder)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise UserError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from safelight.data.cache import cache_dir, move_into_place
+from safelight.data.cache import cache_dir
 from safelight.data.pack import Pack
 from safelight.data.source import Progress, key
 from safelight.evaluate.distances import NEIGHBOURS, SUBSET_SIZE, SUBSETS
@@ -29,6 +29,7 @@ from safelight.evaluate.regressor import Regressor
 from safelight.evaluate.scores import Score, scores
 from safelight.evaluate.segmenter import Confusion, Segmenter
 from safelight.randomness import permutation
+from safelight.store.durable import publish
 
 # --- Features of real images, computed once: cached by the data's content and the extractor's hash ---
 
@@ -80,7 +81,7 @@ def _save(path: Path, features: Features) -> None:
     if features.classes is not None:
         tensors["classes"] = features.classes.cpu()
     save_file(tensors, partial)
-    move_into_place(partial, path)
+    publish(partial, path)
 
 
 # --- The floor of every metric: real images in the place of the generated ones ---
@@ -122,7 +123,7 @@ def floor(
     found = _measured(extractor, pack, n, reference, by_class, progress)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(asdict(found)), encoding="utf-8")
-    move_into_place(partial, path)
+    publish(partial, path)
     return found
 
 

@@ -24,10 +24,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight.data.cache import cache_dir, move_into_place
+from safelight.data.cache import cache_dir
 from safelight.data.source import Progress, key
 from safelight.evaluate.features import BATCH, pixels_of
 from safelight.randomness import RowDraw, permutation
+from safelight.store.durable import publish
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -164,7 +165,7 @@ def _save(path: Path, network: nn.Module, known: str) -> None:
     partial = path.with_suffix(f".{os.getpid()}.partial")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, partial, {"known": known})
-    move_into_place(partial, path)
+    publish(partial, path)
 
 
 def _load(path: Path, network: nn.Module) -> str | None:

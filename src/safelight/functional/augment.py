@@ -165,9 +165,8 @@ def colour(x: Tensor, sign: Tensor, angle: Tensor, saturation: Tensor) -> Tensor
     cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=x.device) / math.sqrt(3)
     chroma = torch.eye(3, device=x.device) - luma
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    matrix = sign[:, None, None] * luma + saturation[:, None, None] * (
-        cos * chroma + sin * cross
-    )  # Rodrigues
+    turned = cos * chroma + sin * cross  # Rodrigues
+    matrix = sign[:, None, None] * luma + saturation[:, None, None] * turned
     return (matrix.to(x.dtype) @ x.flatten(2)).view_as(x)
 
 

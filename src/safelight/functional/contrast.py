@@ -1,6 +1,6 @@
 """Features compared: images with their texts among others, and the feature maps of two images.
 
-infonce_i = -log softmax_j(fits_ij)_i             own i among the others j (van den Oord 2018)
+infonce_i = -log softmax_j(fits_ij)_i             pair i among the others j (van den Oord 2018)
 C(a, b)   = infonce of cos(a_i, b_j) / τ
 """
 
@@ -18,8 +18,8 @@ def infonce(fits: Tensor, among: Tensor) -> Tensor:
 
     among: (m,) or (n, m) bool, which columns a row is contrasted with; its own it always is.
     """
-    own = torch.eye(*fits.shape, dtype=torch.bool, device=fits.device)
-    return -fits.masked_fill(~(among | own), -torch.inf).log_softmax(1).diagonal()
+    pairs = torch.eye(*fits.shape, dtype=torch.bool, device=fits.device)
+    return -fits.masked_fill(~(among | pairs), -torch.inf).log_softmax(1).diagonal()
 
 
 def contrastive(a: Tensor, b: Tensor, temperature: float, there: Tensor, *, twice: bool = False) -> Tensor:

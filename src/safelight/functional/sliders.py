@@ -60,28 +60,26 @@ def each(spec: DataSpec, given: Values) -> tuple[Slider, ...]:
     """
     if "attributes" not in spec.conditions:
         return (Slider({"label": (0.0, spec.classes - 1.0)}),) if spec.classes > 1 else ()
-    names, rows = list(spec.conditions["attributes"].names), given["attributes"]
-    found = []
+    all_names, rows = spec.conditions["attributes"].names, given["attributes"]
+    names = list(all_names)
+    sliders = []
     while names:
         ends = {(name := names.pop(0)): (0.0, 1.0)}
         for other in names:
-            both = (
-                rows[:, spec.conditions["attributes"].names.index(name)]
-                + rows[:, spec.conditions["attributes"].names.index(other)]
-            )
+            both = rows[:, all_names.index(name)] + rows[:, all_names.index(other)]
             if len(rows) > 1 and bool(((both - 1).abs() < 1e-3).all()):
                 ends[other] = (1.0, 0.0)
                 names.remove(other)
                 break
-        found.append(Slider(ends))
-    return tuple(found)
+        sliders.append(Slider(ends))
+    return tuple(sliders)
 
 
 def places(sliders: Sequence[Slider], steps: int) -> list[dict[str, float]]:
     """Every combination of `steps` places on each slider, the last one moving fastest."""
     shares = [step / max(steps - 1, 1) for step in range(steps)]
     combined = itertools.product(*([slider.at(share) for share in shares] for slider in sliders))
-    return [{name: value for one in several for name, value in one.items()} for several in combined]
+    return [{name: value for values in place for name, value in values.items()} for place in combined]
 
 
 def moved(given: Values, spec: DataSpec, values: Mapping[str, float]) -> dict[str, Tensor]:
@@ -98,10 +96,10 @@ def moved(given: Values, spec: DataSpec, values: Mapping[str, float]) -> dict[st
 
 
 def labels(
-    moved: Sequence[Slider], columns: Sequence[Mapping[str, float]], spec: DataSpec
+    sliders: Sequence[Slider], columns: Sequence[Mapping[str, float]], spec: DataSpec
 ) -> tuple[str, ...]:
     """A label for each place: "hair 0.5", a class by its name; of what moves together the first."""
-    names = [next(iter(slider.ends)) for slider in moved]
+    names = [next(iter(slider.ends)) for slider in sliders]
     return tuple(
         " ".join(_worded(name, place[name], spec) for name in names if name in place) for place in columns
     )

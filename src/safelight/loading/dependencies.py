@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from safelight.config import Reference, UserError, install
-from safelight.data.cache import cache_dir, move_into_place
+from safelight.data.cache import cache_dir
 from safelight.data.space import Codec, Space
 from safelight.engine.state import State
 from safelight.language import open_encoder
@@ -32,7 +32,7 @@ from safelight.recipe import Recipe
 from safelight.samplers.generate import conditions
 from safelight.store import checkpoint, checkpoint_files
 from safelight.store.directory import RunDirectory, find
-from safelight.store.durable import mendable, sha256_of
+from safelight.store.durable import mendable, publish, sha256_of
 from safelight.store.listing import summary
 from safelight.types import Batch, DataSpec
 
@@ -194,7 +194,7 @@ def _write(product: Product, path: Path) -> None:
     }
     partial = path / "encoder.json.partial"
     partial.write_text(json.dumps(facts), encoding="utf-8")
-    move_into_place(partial, path / "encoder.json")
+    publish(partial, path / "encoder.json")
 
 
 def text_features(recipe: Recipe, texts: Sequence[str]) -> Tensor:
