@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from safelight.report.budget import Budget, budgets, rows_within, sheet_within
-from safelight.report.budget import of as budgets_of
+from safelight.report.basis import Budget, budgets, rows_within, sheet_within
+from safelight.report.basis import of as budgets_of
 from safelight.report.facts import record_of
 
 

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from safelight.report.basis import NumberTable
-from safelight.report.budget import MEAN, MEDIAN, Budget, cost, median_part
+from safelight.report.basis import MEAN, MEDIAN, Budget, NumberTable, cost, median_part
 from safelight.report.numbers import (
     BLOCKS,
     components,

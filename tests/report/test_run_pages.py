@@ -18,6 +18,7 @@ from PIL import Image
 from safelight.render.page import WIDEST, Page, Text, code, code_block, data_address, finalize, write_page
 from safelight.render.sheet import Images, reduced, sheet
 from safelight.render.sheet_file import encode_png, read_sheet, save_png
+from safelight.report.drawings import chosen, development
 from safelight.report.facts import (
     Measured,
     MetricsRecord,
@@ -29,7 +30,6 @@ from safelight.report.facts import (
 )
 from safelight.report.history import MethodFacts
 from safelight.report.run_page import Reproduce, environment_rows, recipe_sections, run_page
-from safelight.report.run_pictures import chosen, development
 from safelight.store.journal import Journal, JournalEntry
 
 RAN = "What ran, where, for how long"

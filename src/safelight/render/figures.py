@@ -10,33 +10,21 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from safelight.render.figure_file import style
 from safelight.render.lettering import BANDS, INK, PENCIL, SAFELIGHT
-from safelight.render.plot import SMALL, WIDTH, scale_values, thinned
+from safelight.render.plot import SMALL, WIDTH, count_axis, number_axis, scale_values, thinned
 from safelight.render.trends import Curve, History, Series
 from safelight.render.wording import count, number
 
 COLOURS = (SAFELIGHT, *(BANDS[i] for i in (6, 3, 5, 7, 2, 0, 4)))  # neighbours are far apart in hue
-
-
 DASHES = ("solid", (0, (4, 2)), (0, (1, 1.5)))  # for the second and third round through the colours
-
-
 FAR = 100.0  # times the middle course of a panel: a run that diverged is named instead of drawn
-
-
 FEW = 60  # points of a line that are drawn as dots too
-
-
 LONGEST = 48  # letters of a label
-
-
 PALE = "#efe3d3"  # the band of chance
-
-
+RING = {"linestyle": "none", "marker": "o", "markersize": 8, "markerfacecolor": "none", "color": INK}
 ROW = 0.27  # inches, of a setting in a figure of spreads
 
 
@@ -103,8 +91,7 @@ def lines_figure(panels: Sequence[LinePanel], x_title: str) -> Figure:
         bottom = grid[-1, 0]
         bottom.set_xlabel(x_title)
         bottom.set_xlim(left=0)
-        bottom.xaxis.set_major_locator(MaxNLocator(8))
-        bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        number_axis(bottom.xaxis, 8)
         named: dict[str, Artist] = {}
         for ax in grid[:, 0]:
             handles, labels = ax.get_legend_handles_labels()
@@ -170,8 +157,7 @@ def _draw_spreads(ax: Axes, panel: SpreadPanel) -> None:
             textcoords="offset points", va="center", fontsize=SMALL, color=PENCIL,
         )  # fmt: skip
     ax.set_yticks(range(len(panel.rows)), [short(row.label) for row in panel.rows])
-    ax.xaxis.set_major_locator(MaxNLocator(6))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    number_axis(ax.xaxis, 6)
 
 
 def short(label: str) -> str:
@@ -185,40 +171,31 @@ def _legend_columns(labels: Sequence[str]) -> int:
     return max(1, min(len(labels), round(150 / (widest + 6))))
 
 
-# Rate and distortion: the KL a model pays and the error it leaves, over training, on lines of equal bpd*
-
 LINES = 9  # of equal bpd*
 
 
-def rate_figure(rates: dict[str, LearningRate]) -> Figure:
-    """The way of one run, or of several by name, to its last point, which is ringed. Needs a point."""
+def rate_figure(rate: LearningRate) -> Figure:
+    """The way of a run to its last point, which is ringed. Needs a point."""
     with style():
         figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
         ax = figure.subplots()
-        nats = np.concatenate([rate.nats for rate in rates.values()])
-        errors = np.concatenate([rate.errors for rate in rates.values()])
+        nats, errors = rate.nats, rate.errors
         most = max(float(nats.max()) * 1.08, 1.0)
         low, high = float(errors.min()) / 1.2, float(errors.max()) * 1.2
         x, y = np.meshgrid(np.linspace(0, most, 160), np.geomspace(low, high, 160))
-        values = next(iter(rates.values())).values
-        bits = np.log2(2 * np.pi * np.e * y) / 2 + x / (values * np.log(2))
+        bits = np.log2(2 * np.pi * np.e * y) / 2 + x / (rate.values * np.log(2))
         lines = ax.contour(x, y, bits, LINES, colors=PENCIL, linewidths=0.5, linestyles=":")
         ax.clabel(lines, fmt=lambda level: number(float(level)), fontsize=SMALL)
-        for name, rate in rates.items():
-            ax.plot(rate.nats, rate.errors, color=SAFELIGHT, linewidth=1.0, marker="o", markersize=3)
-            ax.plot(
-                rate.nats[-1:], rate.errors[-1:], linestyle="none", marker="o", markersize=8,
-                markerfacecolor="none", color=INK,
-            )  # fmt: skip
-            ax.annotate(
-                name or f"step {count(int(rate.steps[-1]))}", (rate.nats[-1], rate.errors[-1]),
-                xytext=(7, 7), textcoords="offset points", fontsize=SMALL, color=INK,
-            )  # fmt: skip
+        ax.plot(nats, errors, color=SAFELIGHT, linewidth=1.0, marker="o", markersize=3)
+        ax.plot(nats[-1:], errors[-1:], **RING)  # type: ignore[arg-type]
+        ax.annotate(
+            f"step {count(int(rate.steps[-1]))}", (nats[-1], errors[-1]),
+            xytext=(7, 7), textcoords="offset points", fontsize=SMALL, color=INK,
+        )  # fmt: skip
         scale_values(ax, errors)
         ax.set_ylim(low, high)
         ax.set_xlim(0, most)
-        ax.xaxis.set_major_locator(MaxNLocator(8))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        number_axis(ax.xaxis, 8)
         ax.set_xlabel("KL, nats an image")
         ax.set_ylabel("MSE")
         figure.supxlabel("dotted: equal bpd* · ring: the last measurement", fontsize=SMALL, color=PENCIL)
@@ -237,10 +214,8 @@ def evaluated_figure(history: History) -> Figure:
         grid = figure.subplots(len(history.evaluated), 1, sharex=True, squeeze=False)
         for ax, curve in zip(grid[:, 0], history.evaluated, strict=True):
             _draw(ax, curve)
-        axis = grid[-1, 0].xaxis
         grid[-1, 0].set_xlabel("step")
-        axis.set_major_locator(MaxNLocator(integer=True))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: count(int(value))))
+        count_axis(grid[-1, 0].xaxis)
         figure.supxlabel(
             "dots: samples of that step · dashed: real images in their place · ring: best",
             fontsize=SMALL, color=PENCIL,
@@ -262,8 +237,7 @@ def _draw(ax: Axes, curve: Curve) -> None:
         values = np.append(values, curve.reference)
     ax.plot(finite.steps, finite.values, color=SAFELIGHT, marker="o", markersize=3, linewidth=1.2)
     best = int(np.argmin(finite.values))
-    place = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "color": INK}
-    ax.plot(finite.steps[best : best + 1], finite.values[best : best + 1], linestyle="none", **place)  # type: ignore[arg-type]
+    ax.plot(finite.steps[best : best + 1], finite.values[best : best + 1], **RING)  # type: ignore[arg-type]
     notes.insert(0, f"best {number(float(finite.values[best]))} at step {count(int(finite.steps[best]))}")
     scale_values(ax, values)
     ax.set_title(" · ".join(notes), loc="right", fontsize=SMALL, color=PENCIL)

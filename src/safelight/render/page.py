@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -38,8 +38,6 @@ class Text:
 
     words: str
     quiet: bool = False  # a rule, a footnote
-    kind: ClassVar[str] = "text"
-    title: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,6 @@ class Notes:
 
     lines: tuple[str, ...]
     title: str = ""
-    kind: ClassVar[str] = "notes"
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,6 @@ class Definitions:
 
     pairs: tuple[tuple[str, str], ...]
     title: str = ""
-    kind: ClassVar[str] = "definitions"
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,6 @@ class Values:
     """Names, each with a short value, in groups under a title."""
 
     groups: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    title: ClassVar[str] = ""
-    kind: ClassVar[str] = "values"
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,6 @@ class ReportTable:
     rows: tuple[tuple[str, ...], ...]
     numeric: int = 99
     title: str = ""
-    kind: ClassVar[str] = "table"
 
 
 @dataclass(frozen=True)
@@ -85,8 +78,6 @@ class Commands:
     """Lines to type, exactly as they are."""
 
     lines: tuple[str, ...]
-    title: ClassVar[str] = ""
-    kind: ClassVar[str] = "commands"
 
 
 @dataclass(frozen=True)
@@ -106,8 +97,6 @@ class Drawing:
     caption: str
     drawn: Image.Image | Curves | Path
     figure: Figure | None = None  # filled in when the page is written
-    title: ClassVar[str] = ""
-    kind: ClassVar[str] = "drawing"
 
 
 @dataclass(frozen=True)
@@ -115,8 +104,6 @@ class Pairs:
     """Pictures, two side by side."""
 
     drawings: tuple[Drawing, ...]
-    title: ClassVar[str] = ""
-    kind: ClassVar[str] = "pairs"
 
 
 Block = Text | Notes | Definitions | Values | ReportTable | Commands | Drawing | Pairs
@@ -170,7 +157,8 @@ def _drawn(folder: Path, drawn_into: Path, block: Block) -> Block:
     """The block, its pictures on disk if it has any."""
     if isinstance(block, Pairs):
         figures = (
-            replace(own, figure=_figure(folder, drawn_into, own, WIDEST_IN_PAIRS)) for own in block.drawings
+            replace(drawing, figure=_figure(folder, drawn_into, drawing, WIDEST_IN_PAIRS))
+            for drawing in block.drawings
         )
         return Pairs(tuple(figures))
     return replace(block, figure=_figure(folder, drawn_into, block)) if isinstance(block, Drawing) else block
@@ -217,9 +205,10 @@ def _markdown() -> Environment:
 
 def _environment(**options: Any) -> Environment:
     loader = PackageLoader("safelight.render")
-    return Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options
-    )
+    common: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, **common, **options)
+    environment.filters["kind"] = lambda block: type(block).__name__
+    return environment
 
 
 class Verbatim(str):

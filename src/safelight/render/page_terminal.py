@@ -30,8 +30,8 @@ def print_page(page: Page, without: Collection[str] = ()) -> None:
         out.print()
         out.print(section.title, style="bold")
         for block in blocks:
-            if block.title:
-                out.print(block.title, style="dim")
+            if title := getattr(block, "title", ""):
+                out.print(title, style="dim")
             _print_block(out, block)
 
 

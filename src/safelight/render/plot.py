@@ -6,10 +6,11 @@ Figures are made through matplotlib's object interface: nothing of pyplot, no gl
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -24,7 +25,6 @@ POINTS = 1200  # of a raw curve; past it the range in each bin is drawn instead
 SMALL = 7.0  # points: letters of notes and event labels
 LANES, LANE, ABOVE = 4, 10.5, 19.0  # rows of event labels, points between them, points above the curves
 COVER = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}  # keeps lines from crossing letters
-
 Scale = Literal["log", "symlog", "linear"]
 
 
@@ -53,8 +53,8 @@ def loss_figure(history: History) -> Figure:
         unnamed = _draw_events(axes, events, first, last)
         if components:
             half_life = max(default_half_life(curve.steps) for curve in components)
-            told = f"{number(half_life)} {'step' if half_life == 1 else 'steps'}"
-            notes = ["faint: raw values", f"line: two-sided exponential average, half-life {told}"]
+            steps = f"{number(half_life)} {'step' if half_life == 1 else 'steps'}"
+            notes = ["faint: raw values", f"line: two-sided exponential average, half-life {steps}"]
             if any(event.kind == "checkpoint" for event in events):
                 notes.append("ticks: checkpoints")
             if unnamed:
@@ -134,8 +134,8 @@ def _draw_component(ax: Axes, curve: Curve) -> None:
     finite = curve.finite()
     if not len(finite.steps):
         ax.set_yticks([])
-        found = "never recorded" if not len(curve.steps) else "no finite value"
-        ax.text(0.5, 0.5, found, transform=ax.transAxes, ha="center", va="center", color=PENCIL)
+        why = "never recorded" if not len(curve.steps) else "no finite value"
+        ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color=PENCIL)
         return
     smoothed = smooth(finite.steps, finite.values, default_half_life(curve.steps))
     if len(finite.steps) > POINTS:
@@ -203,27 +203,14 @@ def _draw_events(axes: Sequence[Axes], events: Sequence[Event], first: int, last
     for (_, _, leftwards, event), row in zip(labels, rows, strict=True):
         if row is None:
             continue
+        colour, up = EVENTS[event.kind], ABOVE + row * LANE
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
         axes[0].annotate(
-            event.label,
-            (event.step, 1.0),
-            xytext=(-3 if leftwards else 3, ABOVE + row * LANE),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="right" if leftwards else "left",
-            fontsize=SMALL,
-            color=EVENTS[event.kind],
-            bbox=COVER,
-            zorder=4,
-        )
-        axes[0].annotate(
-            "",
-            (event.step, 1.0),
-            xytext=(0, ABOVE + row * LANE + SMALL),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            arrowprops={"arrowstyle": "-", "color": EVENTS[event.kind], "linewidth": 0.8, "shrinkB": 0},
-            zorder=2,
-        )
+            event.label, (event.step, 1.0), xytext=(-3 if leftwards else 3, up), fontsize=SMALL, color=colour,
+            ha="right" if leftwards else "left", bbox=COVER, zorder=4, **place,
+        )  # fmt: skip
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkB": 0}
+        axes[0].annotate("", (event.step, 1.0), xytext=(0, up + SMALL), arrowprops=line, zorder=2, **place)
     return rows.count(None)
 
 
@@ -250,15 +237,25 @@ def scale_values(ax: Axes, values: Series) -> str:
 def _label_steps(ax: Axes, history: History) -> None:
     """The step axis, and below it the same in epochs, or in thousands of images where an epoch is unknown."""
     ax.set_xlabel("step", labelpad=1)
-    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
+    count_axis(ax.xaxis, 8)
     unit = (history.dataset_size or 1000) / history.batch_size
     both = (lambda step: np.divide(step, unit), lambda seen: np.multiply(seen, unit))
     second = ax.secondary_xaxis("bottom", functions=both)
     second.spines["bottom"].set_position(("outward", 30))
     second.set_xlabel("epochs" if history.dataset_size else "thousand images seen", labelpad=1)
-    second.xaxis.set_major_locator(MaxNLocator(8))
-    second.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    number_axis(second.xaxis, 8)
+
+
+def number_axis(axis: Axis, most: int) -> None:
+    """At most so many ticks and one, written as numbers."""
+    axis.set_major_locator(MaxNLocator(most))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+
+
+def count_axis(axis: Axis, most: int | Literal["auto"] = "auto") -> None:
+    """Whole numbers, such as steps."""
+    axis.set_major_locator(MaxNLocator(most, integer=True))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
 
 
 def _span(curves: Iterable[Curve]) -> tuple[int, int]:

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from safelight.render.figure_file import style
 from safelight.render.lettering import BANDS, INK, PENCIL, SAFELIGHT
-from safelight.render.plot import SMALL, WIDTH
+from safelight.render.plot import SMALL, WIDTH, number_axis
 from safelight.render.wording import count, number, plural
 
 SUMMED = "deviations above usual samples, summed"  # what several objectives are in one number
-
-
 PLACES = 300  # of a line that are drawn
 
 
@@ -26,37 +24,30 @@ def search_figure(
 ) -> Figure:
     """lines: by name, for each seed, the best so far after every evaluation. score: what it is, in words.
 
-    usual: the best of as many samples as `session.search.loop.USUAL`, a dotted line.
+    usual: the best of as many samples as `explore.search.loop.USUAL`, a dotted line.
     """
-    most = max(len(own) for seeds in lines.values() for own in seeds)
-    seeds = max(len(own) for own in lines.values())
+    most = max(len(course) for seeds in lines.values() for course in seeds)
+    seeds = max(map(len, lines.values()))
     with style():
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         ax = figure.subplots()
-        for position, (name, own) in enumerate(lines.items()):
+        for position, (name, courses) in enumerate(lines.items()):
             colour = SAFELIGHT if len(lines) == 1 else BANDS[(3 * position) % len(BANDS)]
-            shortest = min(map(len, own))
+            shortest = min(map(len, courses))
             at = np.unique(np.geomspace(1, shortest, PLACES).round().astype(int))
-            values = np.stack([one[at - 1] for one in own])
-            ax.plot(
-                at,
-                values.mean(0),
-                color=colour,
-                drawstyle="steps-post",
-                label=f"{name} · {number(float(values[:, -1].mean()))}",
-            )
-            if len(own) > 1:
-                ax.fill_between(
-                    at, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0, step="post"
-                )
+            values = np.stack([seed[at - 1] for seed in courses])
+            label = f"{name} · {number(float(values[:, -1].mean()))}"
+            ax.plot(at, values.mean(0), color=colour, drawstyle="steps-post", label=label)
+            if len(courses) > 1:
+                band = values.min(0), values.max(0)
+                ax.fill_between(at, *band, color=colour, alpha=0.18, linewidth=0, step="post")
         if usual is not None:
             ax.axhline(usual, color=INK, linewidth=0.7, linestyle=(0, (1, 2)))
         ax.set_xscale("log")
         ax.set_xlim(1, max(most, 2))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value))))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_locator(MaxNLocator(6))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        number_axis(ax.yaxis, 6)
         ax.set_xlabel("evaluations")
         ax.set_ylabel(score)
         ax.legend(loc="upper left", title="best so far", alignment="left")
@@ -87,7 +78,6 @@ def front_figure(plane: Plane) -> Figure:
         ax.set_xlabel(plane.names[0])
         ax.set_ylabel(plane.names[1])
         for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(MaxNLocator(6))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+            number_axis(axis, 6)
         ax.legend(loc="best")
     return figure

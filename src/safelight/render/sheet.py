@@ -53,20 +53,10 @@ class Layout:
 
 
 Images = NDArray[np.uint8]
-
-
 CELL = 72  # pixels: about the side a tiny image is enlarged to
-
-
 MARGIN = 18  # pixels around everything
-
-
 LABEL, FRAME, CAPTION = 12, 10, 13  # pixels: sizes of letters
-
-
 SHOWN = 850  # pixels: about the width a sheet is looked at; on a wider one letters grow
-
-
 LAYOUT_KEY = "safelight"  # under which a picture, and the PNG it is saved as, carries its layout
 
 
@@ -184,8 +174,6 @@ COLOURS = (
     "#e8d9cf", "#3d2b56", "#d9a441", "#b23a1e", "#7d4f8c",
     "#3f7a74", "#7d8a4a", "#3d5a80", "#d9772f", "#a7bfc9",
 )  # fmt: skip
-
-
 NOWHERE = "#241f1c"  # a pixel of no class
 
 
@@ -205,14 +193,8 @@ def _rgb(colour: str) -> NDArray[np.float64]:
 # --- Sheets of the same noises, one run a row, so that the eye compares like with like ---
 
 ACROSS = 10  # images in a row, at most
-
-
 DOWN = 8  # rows, at most, unless the runs alone are more
-
-
 ROUNDS = 3  # sets of noises, at most
-
-
 TOLD = 12  # rows, at most, where each prompt has its own
 
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 # --- What a run recorded while it trained: the plain data that curves and the loss analysis are made of ---
 
 Steps = NDArray[np.int64]
-
-
 Series = NDArray[np.float64]
 
 
@@ -71,11 +69,7 @@ class History:
 
 
 BLOCKS = 8  # batch means in a tenth of the run
-
-
 SIGNIFICANT = 2.5  # standard errors a change must exceed to be called one (chance of a false call 2.5 %)
-
-
 NEGLIGIBLE = 0.001  # relative change below which a curve is flat, however certain the change
 
 

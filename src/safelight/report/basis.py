@@ -1,15 +1,23 @@
-"""Which numbers may share a column: those that were taken the same way.
+"""Which numbers may share a column, and at which equal budgets they are compared.
 
 Every number carries its basis: the facts it depends on besides the weights it judges. Numbers share a
 column if their bases are equal; where they are not, the facts that differ are the reason, in words.
+
+Budgets are equal amounts of images or hours. A run that came less far is compared where it came, and does
+not shorten the comparison of the others.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+from safelight.render.trends import Series
+from safelight.report.facts import Axis, MetricsRecord, RunFacts, Sheet
 
 Basis = Mapping[str, str]
 
@@ -19,7 +27,9 @@ class Number:
     """A value, as well as it is known."""
 
     value: float  # NaN where there is none
-    error: float = math.nan  # standard error within the run, or over subsets; it knows nothing of other seeds
+    error: float = (
+        math.nan
+    )  # standard error within the run, or over subsets; excludes variation between seeds
     floor: float = math.nan  # of a metric: real images against real images
     note: str = ""
 
@@ -48,7 +58,6 @@ class NumberColumn:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the numbers, in the order they first appear."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row.numbers))
 
 
@@ -66,7 +75,7 @@ def together(rows: Iterable[NumberRow]) -> tuple[NumberColumn, ...]:
     groups: dict[tuple[tuple[str, str], ...], list[NumberRow]] = {}
     for row in rows:
         groups.setdefault(tuple(sorted(row.basis.items())), []).append(row)
-    return tuple(NumberColumn(own[0].basis, tuple(own)) for own in groups.values())
+    return tuple(NumberColumn(group[0].basis, tuple(group)) for group in groups.values())
 
 
 def apart(columns: Sequence[NumberColumn]) -> tuple[Apart, ...]:
@@ -99,7 +108,7 @@ def worded(value: Any) -> str:
         case Mapping() if not value:
             return "none"
         case Mapping():
-            return "{" + ", ".join(f"{name} = {worded(own)}" for name, own in value.items()) + "}"
+            return "{" + ", ".join(f"{name} = {worded(inner)}" for name, inner in value.items()) + "}"
         case float():
             return f"{value:.10g}"
         case _:
@@ -111,10 +120,128 @@ class NumberTable:
     """Numbers of one kind: columns, and why there is more than one."""
 
     columns: tuple[NumberColumn, ...] = ()
-    apart: tuple[Apart, ...] = field(default=())
+    apart: tuple[Apart, ...] = ()
 
     @classmethod
     def of(cls, rows: Iterable[NumberRow]) -> NumberTable:
         """Rows that hold a number, told apart by their bases."""
         columns = together(row for row in rows if row.numbers)
         return cls(columns, apart(columns))
+
+
+def setting(settings: Mapping[str, Any], key: str, absent: str = "not stated") -> str:
+    """A setting in words."""
+    return worded(settings[key]) if key in settings else absent
+
+
+# --- Equal budgets ---
+
+NEAR = 0.9  # reaches within this ratio of each other are compared at the least of them
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An amount that some runs were given."""
+
+    axis: Axis
+    amount: float  # images, or hours
+    runs: tuple[str, ...]  # that were given as much, in the order they were named
+
+
+def budgets(reaches: Mapping[str, float], axis: Axis) -> tuple[Budget, ...]:
+    """The amounts at which at least two runs can be compared, the largest first; () where none can.
+
+    reaches: how far each run came. Reaches of nearly the same size (NEAR) share the least of them.
+    """
+    descending = sorted((reach for reach in reaches.values() if reach > 0), reverse=True)
+    amounts: list[list[float]] = []
+    for reach in descending[1:]:
+        if amounts and reach >= NEAR * amounts[-1][0]:
+            amounts[-1].append(reach)
+        else:
+            amounts.append([reach])
+    return tuple(
+        Budget(axis, near[-1], tuple(name for name, reach in reaches.items() if reach >= near[-1]))
+        for near in amounts
+    )
+
+
+def rows_within(record: MetricsRecord, budget: Budget) -> int:
+    """How many rows of a record the budget pays for, sound ones only."""
+    within = int(np.searchsorted(record.along(budget.axis), _at_most(budget.amount), side="right"))
+    return min(within, record.sound)
+
+
+def sheet_within(run: RunFacts, budget: Budget) -> Sheet | None:
+    """The last sheet that was drawn within the budget; None where the first came later."""
+    record = run.record
+    rows = rows_within(record, budget)
+    last = int(record.steps[rows - 1]) if rows else 0
+    paid = [sheet for sheet in run.sheets if sheet.step <= last]
+    return paid[-1] if paid else None
+
+
+def images_at(run: RunFacts, step: int) -> int:
+    """Images a run had seen when so many steps were behind it."""
+    return step * run.batch_size
+
+
+def hours_at(record: MetricsRecord, step: int) -> float:
+    """Hours a run had spent inside steps when so many were behind it."""
+    rows = int(np.searchsorted(record.steps, step, side="right"))
+    return float(record.hours[rows - 1]) if rows else 0.0
+
+
+def of(runs: Sequence[RunFacts], axis: Axis) -> tuple[Budget, ...]:
+    """The budgets of some runs."""
+    return budgets({run.name: run.record.reach(axis) for run in runs}, axis)
+
+
+def _at_most(amount: float) -> float:
+    return amount * (1 + 1e-9)  # sums of seconds differ in their last digits
+
+
+# --- What training cost: seconds inside steps for a thousand images, on which machine ---
+
+MEAN, MEDIAN = "s / kimg", "s / kimg, median part"
+PARTS = 20  # of a run, of whose costs the median is taken
+MACHINE = ("host", "device", "gpu", "cpu_capability", "threads", "processes", "torch")
+
+
+def cost(run: RunFacts) -> NumberRow:
+    """Seconds inside steps for a thousand images: over the whole run, and of its median part."""
+    record = run.record
+    paid = record.images[record.inherited :]  # a fork did not pay for its parent's
+    if not len(paid):
+        return NumberRow(run.name, machine(run), {})
+    images = paid - paid[0] + run.batch_size
+    seconds = record.hours[record.inherited :] * 3600
+    numbers = {
+        MEAN: Number(float(seconds[-1] / images[-1] * 1000)),
+        MEDIAN: Number(median_part(seconds, images / 1000)),
+    }
+    return NumberRow(run.name, machine(run), numbers, int(images[-1]), float(record.hours[-1]))
+
+
+def median_part(seconds: Series, kimg: Series) -> float:
+    """The median of seconds per kimg over PARTS consecutive parts of a run.
+
+    seconds, kimg: (N,) sums up to each step. The parts hold every phase, lazy ones too, as a median over
+    steps would not; and unlike the mean, half of the parts may have met a busy machine.
+    """
+    edges = np.linspace(0, len(seconds), min(PARTS, len(seconds)) + 1).round().astype(int)
+    spent = np.diff(np.concatenate([[0.0], seconds])[edges])
+    seen = np.diff(np.concatenate([[0.0], kimg])[edges])
+    return float(np.median(spent / seen))
+
+
+def machine(run: RunFacts) -> Basis:
+    """What the cost of a step depends on besides the recipe; sessions on different machines are all named."""
+    facts = {}
+    for name in MACHINE:
+        values = dict.fromkeys(
+            str(session.environment[name]) for session in run.sessions if name in session.environment
+        )
+        if values:
+            facts[name] = ", then ".join(values)
+    return facts

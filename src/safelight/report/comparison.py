@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from safelight.report import budget, numbers, settings
-from safelight.report.basis import Apart, NumberColumn, NumberTable
-from safelight.report.budget import Budget
-from safelight.report.budget import cost as cost_of
+from safelight.report import basis, numbers, settings
+from safelight.report.basis import Apart, Budget, NumberColumn, NumberRow, NumberTable
+from safelight.report.basis import cost as cost_of
 from safelight.report.facts import RunFacts
-from safelight.report.pictures import Pictures, SideBySide, pictures
-from safelight.report.seeds import RULE, Seeds, judge_column
+from safelight.report.pictures import Chosen, Pictures, SideBySide, pictures
+from safelight.report.seeds import RULE, Seeds, Spread, judge_column
 from safelight.report.settings import Replicas, SettingDifference, SettingEdit
 from safelight.report.vae import Bounds, bounds
 
@@ -65,22 +65,23 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values. Lists of `columns` hold numbers that may be compared with each other."""
-        return {
-            "runs": [run_to_dict(run) for run in self.runs],
+        named = {
+            "runs": self.runs,
             "unreadable": [
-                {"name": run.name, "path": str(run.path), "problems": list(run.problems)}
-                for run in self.unreadable
+                {"name": run.name, "path": run.path, "problems": run.problems} for run in self.unreadable
             ],
-            "settings": [asdict(one) for one in self.settings],
-            "surroundings": [asdict(one) for one in self.surroundings],
-            "interventions": [asdict(edit) for edit in self.edits],
-            "replicas": [asdict(group) for group in self.replicas],
-            "at": [_at_to_dict(at) for at in self.at],
-            "metrics": _table(self.metrics),
-            "cost": _table(self.cost),
-            "pictures": {"images": _pictures(self.by_images), "hours": _pictures(self.by_hours)},
-            "seeds": {"rule": RULE, "judged": [_judged_to_dict(judged) for judged in self.judged]},
+            "settings": self.settings,
+            "surroundings": self.surroundings,
+            "interventions": self.edits,
+            "replicas": self.replicas,
+            "at": self.at,
+            "metrics": self.metrics,
+            "cost": self.cost,
+            "pictures": {"images": self.by_images, "hours": self.by_hours},
+            "seeds": {"rule": RULE, "judged": self.judged},
         }
+        plain: dict[str, Any] = to_plain(named)
+        return plain
 
 
 def compare(runs: Sequence[RunFacts]) -> Comparison:
@@ -90,7 +91,7 @@ def compare(runs: Sequence[RunFacts]) -> Comparison:
     groups = settings.replicas(readable)
     metrics = NumberTable.of(row for run in readable for row in numbers.metrics(run))
     cost = NumberTable.of(map(cost_of, readable))
-    at = tuple(_at(readable, one) for one in budget.of(readable, "images"))
+    at = tuple(_at(readable, budget) for budget in basis.of(readable, "images"))
     return Comparison(
         runs=readable,
         unreadable=tuple(run for run in named if not run.readable),
@@ -167,97 +168,64 @@ def _unique(runs: Sequence[RunFacts]) -> list[RunFacts]:
 
 # --- Plain values ---
 
+RENAMED = {
+    "measured": "evaluate",
+    "monitored": "monitor",
+    "bounds": "bound",
+    "seeds": "numbers",
+    "spreads": "settings",
+}
+
+
+def to_plain(value: Any) -> Any:
+    """Facts of a comparison as JSON has them: dataclasses become objects, by the names of their fields."""
+    match value:
+        case RunFacts():
+            return run_to_dict(value)
+        case Apart():
+            facts = [{"fact": fact, "here": here, "there": there} for fact, here, there in value.facts]
+            return {"runs": list(value.runs), "others": list(value.others), "facts": facts}
+        case Chosen():
+            sheet = {"step": value.sheet.step, "path": str(value.sheet.path)}
+            return {
+                "run": value.run,
+                **sheet,
+                **{key: getattr(value, key) for key in ("images", "hours", "share")},
+            }
+        case SideBySide() if value.newest:
+            return to_plain(value.sheets)
+        case Bounds():
+            return {**to_plain(value.table), "verdicts": to_plain(value.verdicts)}
+        case Path():
+            return str(value)
+        case Mapping():
+            return {key: to_plain(each) for key, each in value.items()}
+        case list() | tuple():
+            return [to_plain(each) for each in value]
+        case _ if is_dataclass(value):
+            left_out = {SideBySide: "newest", NumberRow: "basis"}.get(type(value))
+            more = {"mean": value.mean, "deviation": value.deviation} if isinstance(value, Spread) else {}
+            plain = {
+                RENAMED.get(each.name, each.name): to_plain(getattr(value, each.name))
+                for each in fields(value)
+                if each.name != left_out
+            }
+            return plain | more
+    return value
+
 
 def run_to_dict(run: RunFacts) -> dict[str, Any]:
     """What a run is and how far it came."""
+    record = run.record
+    known = ("name", "id", "recipe", "status", "step", "steps", "fate")
     return {
-        "name": run.name,
+        **{name: getattr(run, name) for name in known},
         "path": str(run.path),
-        "id": run.id,
-        "recipe": run.recipe,
-        "status": run.status,
         "seed": run.settings.get("train.seed"),
-        "step": run.step,
-        "steps": run.steps,
-        "images": run.record.images_seen,
-        "hours": run.record.hours_spent,
-        "finite_images": int(run.record.reach("images")),
-        "fate": run.fate,
+        "images": record.images_seen,
+        "hours": record.hours_spent,
+        "finite_images": int(record.reach("images")),
         "verdicts": list(run.verdicts),
         "problems": list(run.problems),
         "data_fingerprint": run.data.get("fingerprint"),
     }
-
-
-def _at_to_dict(at: AtBudget) -> dict[str, Any]:
-    return {
-        "budget": asdict(at.budget),
-        "components": _table(at.components),
-        "total": _table(at.total),
-        "held_out": _table(at.held_out),
-        "evaluate": _table(at.measured),
-        "monitor": _table(at.monitored),
-        "bound": {**_table(at.bounds.table), "verdicts": [asdict(one) for one in at.bounds.verdicts]},
-    }
-
-
-def _table(table: NumberTable) -> dict[str, Any]:
-    columns = []
-    for column in table.columns:
-        rows = [asdict(row) for row in column.rows]
-        for row in rows:
-            del row["basis"]  # the column's
-        columns.append({"basis": dict(column.basis), "rows": rows})
-    return {"columns": columns, "apart": _apart(table.apart)}
-
-
-def _apart(reasons: Sequence[Apart]) -> list[dict[str, Any]]:
-    return [
-        {
-            "runs": list(own.runs),
-            "others": list(own.others),
-            "facts": [{"fact": fact, "here": here, "there": there} for fact, here, there in own.facts],
-        }
-        for own in reasons
-    ]
-
-
-def _pictures(pictures: Pictures) -> dict[str, Any]:
-    return {
-        "pairs": [
-            {"budget": asdict(pair.budget), "sheets": _sheets(pair), "without": list(pair.without)}
-            for pair in pictures.pairs
-        ],
-        "newest": [_sheets(pair) for pair in pictures.newest],
-        "apart": _apart(pictures.apart),
-        "samplers": _apart(pictures.samplers),
-    }
-
-
-def _sheets(pair: SideBySide) -> list[dict[str, Any]]:
-    return [
-        {
-            "run": chosen.run,
-            "step": chosen.sheet.step,
-            "path": str(chosen.sheet.path),
-            "images": chosen.images,
-            "hours": chosen.hours,
-            "share": chosen.share,
-        }
-        for chosen in pair.sheets
-    ]
-
-
-def _judged_to_dict(judged: Judged) -> dict[str, Any]:
-    numbers = [
-        {
-            "name": seeds.name,
-            "settings": [
-                {**asdict(spread), "mean": spread.mean, "deviation": spread.deviation}
-                for spread in seeds.spreads
-            ],
-            "contrasts": [asdict(contrast) for contrast in seeds.contrasts],
-        }
-        for seeds in judged.seeds
-    ]
-    return {"what": judged.what, "runs": list(judged.runs), "numbers": numbers}

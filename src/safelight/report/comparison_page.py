@@ -11,8 +11,7 @@ from typing import Any
 from safelight.render.page import Block, Notes, Page, PageSection, Text, write_page
 from safelight.render.wording import count, number
 from safelight.report import drawings, tables
-from safelight.report.basis import NumberColumn, NumberTable
-from safelight.report.budget import MEDIAN, PARTS
+from safelight.report.basis import MEDIAN, PARTS, NumberColumn, NumberTable
 from safelight.report.comparison import AtBudget, Comparison, compare
 from safelight.report.facts import RunFacts, gather
 from safelight.report.seeds import RULE
@@ -89,7 +88,9 @@ def _key_figures(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield str(len(comparison.runs)), "runs"
     if comparison.judged:
         yield str(len(comparison.replicas)), "settings, the rest are seeds"
-    differing = [one for one in comparison.settings if one.role == "training" and one.key != SEED]
+    differing = [
+        setting for setting in comparison.settings if setting.role == "training" and setting.key != SEED
+    ]
     yield str(len(differing)), "training keys differ"
     if comparison.at:
         budget = comparison.at[0].budget
@@ -112,9 +113,9 @@ def _pictures(comparison: Comparison) -> list[Block]:
     blocks: list[Block] = []
     for place, pair in enumerate(by_images.pairs, start=1):
         blocks += drawings.side_by_side_blocks(pair, runs, f"images-{place}")
-    shown = [{(own.run, own.sheet.step) for own in pair.sheets} for pair in by_images.pairs]
+    shown = [{(chosen.run, chosen.sheet.step) for chosen in pair.sheets} for pair in by_images.pairs]
     for place, pair in enumerate(by_hours.pairs, start=1):
-        if {(own.run, own.sheet.step) for own in pair.sheets} in shown:
+        if {(chosen.run, chosen.sheet.step) for chosen in pair.sheets} in shown:
             amount = drawings.describe_amount("hours", pair.budget.amount)
             blocks.append(Text(f"At {amount} ({', '.join(pair.budget.runs)}), the last sheets are the same."))
         else:
@@ -126,7 +127,7 @@ def _pictures(comparison: Comparison) -> list[Block]:
     reasons = tables.apart_lines(by_images.apart, "cannot be shown side by side with")
     # What holds at equal images holds at equal hours too: it is said once.
     hours = tables.apart_lines(
-        [own for own in by_hours.apart if own not in by_images.apart],
+        [reason for reason in by_hours.apart if reason not in by_images.apart],
         "cannot be shown side by side at equal hours with",
     )
     samplers = tables.apart_lines(by_images.samplers, "sampled with other settings than")
@@ -137,7 +138,7 @@ def _differences(comparison: Comparison) -> list[Block]:
     names = [run.name for run in comparison.runs]
     blocks: list[Block] = []
     for role, title in ROLES.items():
-        if differing := [one for one in comparison.settings if one.role == role]:
+        if differing := [setting for setting in comparison.settings if setting.role == role]:
             blocks.append(tables.settings_table(differing, names, title))
     if not blocks:
         blocks.append(Text("The resolved recipes are the same."))

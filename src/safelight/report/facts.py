@@ -80,8 +80,8 @@ class MetricsRecord:
     def sound(self) -> int:
         """Rows before the total stopped being finite for good; all of them in a sound run."""
         total = self.columns.get("total")
-        finite = np.flatnonzero(np.isfinite(total.values)) if total else ()
-        return int(total.rows[finite[-1]]) + 1 if total and len(finite) else 0
+        finite = total.rows[np.isfinite(total.values)].tolist() if total else []
+        return int(finite[-1]) + 1 if finite else 0
 
     def reach(self, axis: Axis) -> float:
         """How far the run came while its loss was finite; 0 where it recorded nothing."""
@@ -272,7 +272,9 @@ def read_measured(run: Path) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
         try:
             made = Evaluation.of(fields)
             for name, result in made.results.items():
-                floor, spread = (math.nan if own is None else own for own in (result.floor, result.spread))
+                floor, spread = (
+                    math.nan if value is None else value for value in (result.floor, result.spread)
+                )
                 measured.append(Measured(name, result.value, made.step, made.basis, floor, spread, made.told))
         except (AttributeError, LookupError, TypeError, UserError) as error:
             problems.append(

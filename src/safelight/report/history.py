@@ -116,7 +116,9 @@ def remarks(journal: Journal) -> Iterator[str]:
         if not fields["begins"]:
             yield f"Step {fields['step']:,}: no longer: {fields['name']}."
             continue
-        advice = "".join(f" {one['words'].capitalize()}: {one['command']}" for one in fields["advice"][:1])
+        advice = "".join(
+            f" {remedy['words'].capitalize()}: {remedy['command']}" for remedy in fields["advice"][:1]
+        )
         yield (
             f"Step {fields['step']:,}: {fields['name']}, showing since step {fields['since']:,}: "
             f"{fields['measured']}; expected {fields['expected']}.{advice}"

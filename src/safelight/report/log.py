@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from safelight.report import numbers
-from safelight.report.basis import Number, NumberColumn, NumberRow, NumberTable
-from safelight.report.budget import MEAN, Budget
-from safelight.report.budget import cost as cost_of
-from safelight.report.comparison import Comparison, compare, run_to_dict
+from safelight.report.basis import MEAN, Budget, Number, NumberRow, NumberTable
+from safelight.report.basis import cost as cost_of
+from safelight.report.comparison import Comparison, compare, run_to_dict, to_plain
 from safelight.report.facts import RunFacts
 from safelight.report.settings import SettingDifference, SettingEdit
 from safelight.report.vae import bounds
@@ -52,16 +51,16 @@ class LogEntry:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for --json."""
-        return {
-            **run_to_dict(self.run),
+        plain = {
             "against": self.before.name if self.before else None,
             "relation": self.relation,
-            "changes": [asdict(one) for one in self.changes],
-            "interventions": [asdict(edit) for edit in self.edits],
+            "changes": self.changes,
+            "interventions": self.edits,
             "equal_images": self.equal_images,
-            "values": [asdict(value) for value in self.values],
+            "values": self.values,
             "seconds_per_kimg": self.seconds_per_kimg,
         }
+        return {**run_to_dict(self.run), **to_plain(plain)}
 
 
 def log(runs: Sequence[RunFacts]) -> tuple[LogEntry, ...]:
@@ -76,11 +75,11 @@ def origin(run: RunFacts, earlier: Sequence[RunFacts]) -> tuple[RunFacts | None,
 
     Recipes that are numbered, such as faces-1 and faces-2, are one experiment.
     """
-    readable = [one for one in earlier if one.readable]
-    parent = next((one for one in readable if run.parent and one.id == run.parent.run), None)
+    readable = [other for other in earlier if other.readable]
+    parent = next((other for other in readable if run.parent and other.id == run.parent.run), None)
     if parent:
         return parent, "parent"
-    same = [one for one in readable if _kind(one) == _kind(run)]
+    same = [other for other in readable if _kind(other) == _kind(run)]
     return (same[-1], "before") if same else (None, "first")
 
 
@@ -88,17 +87,17 @@ def _entry(run: RunFacts, earlier: Sequence[RunFacts], number: int) -> LogEntry:
     if not run.readable:
         return LogEntry(run, number, None, "first")
     before, relation = origin(run, earlier)
-    found = compare([before, run] if before else [run])
+    comparison = compare([before, run] if before else [run])
     cost = cost_of(run).numbers
     return LogEntry(
         run,
         number,
         before,
         relation,
-        changes=found.settings,
-        edits=tuple(edit for edit in found.edits if edit.run == run.name),
-        values=tuple(_values(run, before, found)),
-        equal_images=round(found.at[0].budget.amount) if found.at else 0,
+        changes=comparison.settings,
+        edits=tuple(edit for edit in comparison.edits if edit.run == run.name),
+        values=tuple(_values(run, before, comparison)),
+        equal_images=round(comparison.at[0].budget.amount) if comparison.at else 0,
         seconds_per_kimg=cost[MEAN].value if cost else float("nan"),
     )
 
@@ -107,41 +106,49 @@ def _kind(run: RunFacts) -> tuple[str, object]:
     return re.sub(r"-\d+$", "", run.recipe), run.data.get("fingerprint")
 
 
-def _values(run: RunFacts, before: RunFacts | None, found: Comparison) -> Iterator[Value]:
+def _values(run: RunFacts, before: RunFacts | None, comparison: Comparison) -> Iterator[Value]:
     """Components and held-out losses, at the end and at equal images seen; the latest metrics."""
     reach = run.record.reach("images")
     if not reach:
         return
     end = Budget("images", reach, (run.name,))
-    at = found.at[0] if found.at else None
+    at = comparison.at[0] if comparison.at else None
+    nothing = NumberTable()
     learned = bounds([run], end).table
     if learned.columns:  # of a variational autoencoder: held out, and on a basis free of its weights
-        beside = _beside(learned.columns[0].rows[0], before, at.bounds.table if at else NumberTable())
+        beside = _beside(learned.columns[0].rows[0], before, at.bounds.table if at else nothing)
         yield from (replace(value, name=f"held-out {value.name}") for value in beside)
-    yield from _beside(numbers.components(run, end), before, at.components if at else NumberTable())
+    yield from _beside(numbers.components(run, end), before, at.components if at else nothing)
     if not learned.columns:
-        yield from _beside(numbers.held_out(run, end), before, at.held_out if at else NumberTable())
+        yield from _beside(numbers.held_out(run, end), before, at.held_out if at else nothing)
     stored = numbers.metrics(run)
     for row in stored:
-        yield from _beside(row, before, found.metrics)
+        yield from _beside(row, before, comparison.metrics)
     if not stored:
-        own = numbers.measured_while_training(run, end)
-        yield from _beside(own, before, at.measured if at else NumberTable())
+        measured = numbers.measured_while_training(run, end)
+        yield from _beside(measured, before, at.measured if at else nothing)
 
 
 def _beside(end: NumberRow, before: RunFacts | None, table: NumberTable) -> Iterator[Value]:
     """The numbers of a row, each with what stands in one column with it."""
     for name, number in end.numbers.items():
-        own = [column for column in table.columns if end.run in column.runs and name in column.names]
-        rows = {row.run: row for row in own[0].rows} if own else {}
+        shared = (column for column in table.columns if end.run in column.runs and name in column.names)
+        rows = {row.run: row for column in list(shared)[:1] for row in column.rows}
         now, then = rows.get(end.run), rows.get(before.name) if before else None
         other = then.numbers.get(name) if then else None
-        why = ""
-        if before and other is None and any(_has(column, before.name, name) for column in table.columns):
-            why = next((", ".join(one[0] for one in apart.facts) for apart in table.apart), "")
+        elsewhere = (
+            before
+            and other is None
+            and any(
+                row.run == before.name and name in row.numbers
+                for column in table.columns
+                for row in column.rows
+            )
+        )
+        why = (
+            next((", ".join(fact[0] for fact in reason.facts) for reason in table.apart), "")
+            if elsewhere
+            else ""
+        )
         images = now.images if now else 0, then.images if then else 0
         yield Value(name, number, now.numbers.get(name) if now else None, other, why, images)
-
-
-def _has(column: NumberColumn, run: str, name: str) -> bool:
-    return any(row.run == run and name in row.numbers for row in column.rows)

@@ -106,20 +106,20 @@ def _entry(entry: LogEntry) -> Iterator[Block]:
         yield Notes(notes)
     yield Text(_origin(entry))
     if entry.changes:
-        yield Definitions(tuple((one.key, change(one)) for one in entry.changes))
+        yield Definitions(tuple((setting.key, change(setting)) for setting in entry.changes))
     if entry.edits:
         yield tables.edits_table(entry.edits)
     if entry.before is None:
         yield Definitions(_settings(run))
     yield from _sheet(entry)
-    beside = [entry.before] if entry.before and entry.comparable else []
-    yield from drawings.reconstructions([*beside, run], f"{entry.number:04d}-reconstructions")
+    others = [entry.before] if entry.before and entry.comparable else []
+    yield from drawings.reconstructions([*others, run], f"{entry.number:04d}-reconstructions")
     if entry.values:
         yield values_table(entry)
     if table := epochs_table(run):
         yield table
-    runs = [run, *beside]
-    groups = {own.name: (place, own.name) for place, own in enumerate(runs)}
+    runs = [run, *others]
+    groups = {shown.name: (place, shown.name) for place, shown in enumerate(runs)}
     panels = drawings.curves(run.record.components, runs, groups, "raw/", leading=True)
     yield from drawings.curves_drawing(panels, f"{entry.number:04d}-losses", "Raw components, smoothed.")
 
@@ -168,17 +168,17 @@ def _origin(entry: LogEntry) -> str:
     return f"{words}, changed:" if entry.changes else f"{words}: the same settings."
 
 
-def change(one: SettingDifference) -> str:
+def change(setting: SettingDifference) -> str:
     """ "0.001 → 0.0003": a setting of two runs."""
-    return " → ".join(one.values.values())
+    return " → ".join(setting.values.values())
 
 
 def _changed(entry: LogEntry) -> str:
     """The changes in a few words; those that change no weight are left out."""
     if entry.before is None:
         return "–"
-    trained = [one for one in entry.changes if one.role == "training"]
-    words = [f"{one.key} {change(one)}" for one in trained[:MOST]]
+    trained = [setting for setting in entry.changes if setting.role == "training"]
+    words = [f"{setting.key} {change(setting)}" for setting in trained[:MOST]]
     if len(trained) > MOST:
         words.append(f"{len(trained) - MOST} more")
     if entry.edits:

@@ -13,16 +13,11 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from safelight.engine.plan import Weight, weight_at
-from safelight.report.basis import Basis, Number, NumberRow, worded
-from safelight.report.budget import Budget, images_at, rows_within
-from safelight.report.facts import RunFacts
+from safelight.report.basis import Basis, Budget, Number, NumberRow, images_at, rows_within, setting, worded
+from safelight.report.facts import Measured, RunFacts
 
 BLOCKS = 8  # batch means of a window, from which its standard error is taken
-
-
 WINDOW = 0.1  # share of the budget, at its end, over which a loss is averaged
-
-
 _WEIGHT: TypeAdapter[Weight] = TypeAdapter(Weight)
 
 
@@ -45,7 +40,7 @@ def held_out(run: RunFacts, budget: Budget) -> NumberRow:
     settings = run.settings_at(_last_step(run, budget))
     basis = {
         **loss_basis(run, budget),
-        **{key: _told(settings, key) for key in ("data.held_out", "watch.held_out", "watch.seed")},
+        **{key: setting(settings, key) for key in ("data.held_out", "watch.held_out", "watch.seed")},
         **averaging(settings),
     }
     return _latest(run, budget, basis, "held_out/")
@@ -68,7 +63,7 @@ def monitored(run: RunFacts, budget: Budget) -> NumberRow:
     """What the monitors measured of the watched samples, as last within the budget."""
     settings = run.settings_at(_last_step(run, budget))
     stated = {key: worded(value) for key, value in settings.items() if key.startswith("sample.")}
-    fixed = {key: _told(settings, key) for key in ("watch.images", "watch.seed")}
+    fixed = {key: setting(settings, key) for key in ("watch.images", "watch.seed")}
     return _latest(
         run, budget, {**data_basis(run, settings), **fixed, **stated, **averaging(settings)}, "monitor/"
     )
@@ -79,17 +74,15 @@ def metrics(run: RunFacts) -> list[NumberRow]:
 
     The basis is the evaluation's own: it names the extractor, the reference images, the sampler, the seed.
     """
-    latest: dict[tuple[tuple[str, str], ...], dict[str, tuple[int, Number]]] = {}
-    bases: dict[tuple[tuple[str, str], ...], Basis] = {}
-    for one in run.measured:
-        key = tuple(sorted(one.basis.items()))
-        bases[key] = one.basis
-        latest.setdefault(key, {})[one.name] = one.step, Number(one.value, one.spread, one.floor)
+    by_basis: dict[tuple[tuple[str, str], ...], list[Measured]] = {}
+    for metric in run.measured:
+        by_basis.setdefault(tuple(sorted(metric.basis.items())), []).append(metric)
     rows = []
-    for key, found in latest.items():
-        newest = max(step for step, _ in found.values())
-        numbers = {name: number for name, (step, number) in found.items() if step == newest}
-        rows.append(NumberRow(run.name, bases[key], numbers, images_at(run, newest)))
+    for metrics in by_basis.values():
+        newest = max(metric.step for metric in metrics)
+        latest = [metric for metric in metrics if metric.step == newest]
+        numbers = {metric.name: Number(metric.value, metric.spread, metric.floor) for metric in latest}
+        rows.append(NumberRow(run.name, metrics[-1].basis, numbers, images_at(run, newest)))
     return rows
 
 
@@ -104,7 +97,7 @@ def data_basis(run: RunFacts, settings: Mapping[str, object]) -> dict[str, str]:
     """The data, as it reached the networks."""
     return {
         "data fingerprint": str(run.data.get("fingerprint")),
-        "data.flip": _told(settings, "data.flip"),
+        "data.flip": setting(settings, "data.flip"),
     }
 
 
@@ -120,9 +113,9 @@ def weights_at(run: RunFacts, step: int) -> dict[str, float]:
     for key, value in run.settings_at(step).items():
         if key.startswith(prefix):
             name, _, part = key.removeprefix(prefix).partition(".")
-            own = tree.setdefault(name, {} if part else value)
-            if part and isinstance(own, dict):
-                own[part] = value
+            weight = tree.setdefault(name, {} if part else value)
+            if part and isinstance(weight, dict):
+                weight[part] = value
     return {name: weight_at(_WEIGHT.validate_python(value), step) for name, value in tree.items()}
 
 
@@ -205,9 +198,5 @@ def latest_at(run: RunFacts, name: str, budget: Budget) -> float:
 def _value_at(run: RunFacts, name: str, row: int) -> float:
     """A column's value in a row; NaN where it has none."""
     column = run.record.columns.get(name)
-    found = np.flatnonzero(column.rows == row) if column else np.zeros(0, np.int64)
-    return float(column.values[found[0]]) if column and len(found) else math.nan
-
-
-def _told(settings: Mapping[str, object], key: str) -> str:
-    return worded(settings[key]) if key in settings else "not stated"
+    places = np.flatnonzero(column.rows == row) if column else np.zeros(0, np.int64)
+    return float(column.values[places[0]]) if column and len(places) else math.nan

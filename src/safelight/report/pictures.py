@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safelight.report import budget as budgets
-from safelight.report.basis import Apart, Basis, NumberColumn, NumberRow, apart, together, worded
-from safelight.report.budget import Budget, machine
+from safelight.report import basis as budgets
+from safelight.report.basis import Apart, Basis, Budget, NumberRow, apart, machine, together, worded
 from safelight.report.facts import Axis, RunFacts, Sheet
 
 
@@ -57,8 +56,38 @@ def noises(run: RunFacts) -> Basis:
     return {"data fingerprint": str(run.data.get("fingerprint")), **family, **latents}
 
 
+def pictures(runs: Sequence[RunFacts], axis: Axis) -> Pictures:
+    """Sheets side by side at every budget of the axis; hours are equal only on equal machines."""
+    by_name = {run.name: run for run in runs if run.sheets and run.record.sound}
+    bases = {
+        name: {**noises(run), **(clock(run) if axis == "hours" else {})} for name, run in by_name.items()
+    }
+    columns = together(NumberRow(name, basis, {}) for name, basis in bases.items())
+    pairs = []
+    for column in columns:
+        given = budgets.of([by_name[name] for name in column.runs], axis)
+        pairs += [
+            _side_by_side([by_name[name] for name in budget.runs], budget) for budget in _shown(given, axis)
+        ]
+    pairs = [pair for pair in pairs if len(pair.sheets) > 1]
+    shown = [{(chosen.run, chosen.sheet.step) for chosen in pair.sheets} for pair in pairs]
+    newest: list[SideBySide] = []
+    samplers: list[Apart] = []
+    for column in columns:
+        last = tuple(_chosen(by_name[name], by_name[name].sheets[-1]) for name in column.runs)
+        if (
+            axis == "images"
+            and len(last) > 1
+            and {(chosen.run, chosen.sheet.step) for chosen in last} not in shown
+        ):
+            most = Budget("images", max(chosen.images for chosen in last), column.runs)
+            newest.append(SideBySide(most, last, newest=True))
+        samplers += apart(together(NumberRow(name, sampling(by_name[name]), {}) for name in column.runs))
+    return Pictures(tuple(pairs), tuple(newest), apart(columns), tuple(samplers))
+
+
 def clock(run: RunFacts) -> Basis:
-    """What hours depend on: the machine, and the step from which they count, which is a fork's own."""
+    """What hours depend on: the machine, and the step from which they count, which is where a fork begins."""
     return {**machine(run), "hours counted from step": str(run.parent.step if run.parent else 0)}
 
 
@@ -66,33 +95,6 @@ def sampling(run: RunFacts) -> Basis:
     """[sample] in force at the end."""
     settings = run.settings_at(run.step)
     return {key: worded(value) for key, value in settings.items() if key.startswith("sample.")}
-
-
-def pictures(runs: Sequence[RunFacts], axis: Axis) -> Pictures:
-    """Sheets side by side at every budget of the axis; hours are equal only on equal machines."""
-    drawn = [run for run in runs if run.sheets and run.record.sound]
-    by_name = {run.name: run for run in drawn}
-    basis = {run.name: {**noises(run), **(clock(run) if axis == "hours" else {})} for run in drawn}
-    columns = together(NumberRow(run.name, basis[run.name], {}) for run in drawn)
-    pairs = []
-    for column in columns:
-        own = [by_name[name] for name in column.runs]
-        given = budgets.of(own, axis)
-        pairs += [_side_by_side([by_name[name] for name in one.runs], one) for one in _shown(given, axis)]
-    pairs = [pair for pair in pairs if len(pair.sheets) > 1]
-    shown = [{(one.run, one.sheet.step) for one in pair.sheets} for pair in pairs]
-    newest = []
-    for column in columns if axis == "images" else ():
-        last = tuple(_last(by_name[name]) for name in column.runs)
-        if len(last) > 1 and {(one.run, one.sheet.step) for one in last} not in shown:
-            most = Budget("images", max(one.images for one in last), column.runs)
-            newest.append(SideBySide(most, last, newest=True))
-    return Pictures(
-        tuple(pairs),
-        tuple(newest),
-        apart(columns),
-        _samplers(columns, by_name),
-    )
 
 
 def _shown(given: Sequence[Budget], axis: Axis) -> Sequence[Budget]:
@@ -105,26 +107,12 @@ def _shown(given: Sequence[Budget], axis: Axis) -> Sequence[Budget]:
 
 
 def _side_by_side(runs: Sequence[RunFacts], budget: Budget) -> SideBySide:
-    chosen, without = [], []
-    for run in runs:
-        sheet = budgets.sheet_within(run, budget)
-        if sheet is None:
-            without.append(run.name)
-            continue
-        images, hours = budgets.images_at(run, sheet.step), budgets.hours_at(run.record, sheet.step)
-        amount = images if budget.axis == "images" else hours
-        chosen.append(Chosen(run.name, sheet, images, hours, amount / budget.amount))
-    return SideBySide(budget, tuple(chosen), tuple(without))
+    sheets = {run.name: budgets.sheet_within(run, budget) for run in runs}
+    chosen = (_chosen(run, sheet, budget) for run in runs if (sheet := sheets[run.name]))
+    return SideBySide(budget, tuple(chosen), tuple(name for name, sheet in sheets.items() if not sheet))
 
 
-def _last(run: RunFacts) -> Chosen:
-    sheet = run.sheets[-1]
-    images = budgets.images_at(run, sheet.step)
-    return Chosen(run.name, sheet, images, budgets.hours_at(run.record, sheet.step), 1.0)
-
-
-def _samplers(columns: Sequence[NumberColumn], runs: dict[str, RunFacts]) -> tuple[Apart, ...]:
-    reasons: list[Apart] = []
-    for column in columns:
-        reasons += apart(together(NumberRow(name, sampling(runs[name]), {}) for name in column.runs))
-    return tuple(reasons)
+def _chosen(run: RunFacts, sheet: Sheet, budget: Budget | None = None) -> Chosen:
+    images, hours = budgets.images_at(run, sheet.step), budgets.hours_at(run.record, sheet.step)
+    share = (images if budget.axis == "images" else hours) / budget.amount if budget else 1.0
+    return Chosen(run.name, sheet, images, hours, share)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +33,9 @@ from safelight.render.trends import (
     held_out,
 )
 from safelight.render.wording import change_of, count, describe, duration, number, plural, risen
+from safelight.report.drawings import development_blocks, panels_blocks, samples_blocks
 from safelight.report.facts import Measured, RunFacts, SessionFacts
 from safelight.report.history import MethodFacts, history_of, remarks
-from safelight.report.run_pictures import development_blocks, panels_blocks, samples_blocks
 
 TREND_RULE = (
     "Trend: the mean of the last tenth of the recorded values against the tenth before it, ± one standard "
@@ -62,7 +62,7 @@ def run_page(run: RunFacts, method: MethodFacts, again: Reproduce, written: str 
     """The report of a run. Draws its figures and reads its saved sheets; trains nothing."""
     history = history_of(run, method)
     recipe = {name: section for name, section in method.recipe.items() if name != "about"}
-    sections = {
+    sections: dict[str, Iterable[Block]] = {
         "Verdict": _verdict(run, method),
         "Samples": samples_blocks(run),
         "Development": development_blocks(run),
@@ -141,7 +141,7 @@ def _losses(run: RunFacts, history: History) -> list[Block]:
         blocks.append(Drawing("loss", caption, loss_figure(history)))
     if analyses:
         blocks.append(losses_table(analyses))
-        blocks.append(Definitions(tuple((own.curve.name, describe(own)) for own in analyses)))
+        blocks.append(Definitions(tuple((analysis.curve.name, describe(analysis)) for analysis in analyses)))
         blocks.append(Text(TREND_RULE, quiet=True))
     else:
         blocks.append(Text("No loss was recorded."))
@@ -187,7 +187,7 @@ def _learned(method: MethodFacts) -> list[Block]:
     caption = "KL paid and error left on held-out images, from the first measurement to the last."
     return [
         ReportTable(("held-out", "value", "what it means"), method.rate.rows),
-        Drawing("rate", caption, rate_figure({"": method.rate})),
+        Drawing("rate", caption, rate_figure(method.rate)),
     ]
 
 
@@ -196,7 +196,7 @@ def _held_out(history: History) -> list[Block]:
         return []
     measured = [held_out(curve) for curve in history.held_out]
     head = ("held-out", "unit", "better", "first", "best", "at step", "last")
-    notes = tuple((own.curve.name, words) for own in measured if (words := risen(own)))
+    notes = tuple((value.curve.name, words) for value in measured if (words := risen(value)))
     return [
         Drawing("held-out", "Measured on images that were never trained on.", held_out_figure(history)),
         ReportTable(head, tuple(map(_held_out_row, measured)), numeric=3),
@@ -204,9 +204,9 @@ def _held_out(history: History) -> list[Block]:
     ]
 
 
-def _held_out_row(own: HeldOut) -> tuple[str, ...]:
-    curve: Curve = own.curve
-    values = number(own.first), number(own.best), _step(own.best_step), number(own.last)
+def _held_out_row(value: HeldOut) -> tuple[str, ...]:
+    curve: Curve = value.curve
+    values = number(value.first), number(value.best), _step(value.best_step), number(value.last)
     return curve.name, curve.unit or "loss", curve.better or "neither", *values
 
 
@@ -224,8 +224,8 @@ def _measurements(run: RunFacts, history: History) -> list[Block]:
     if run.measured:
         evaluations = _evaluations(run.measured)
         rows = tuple(
-            (own.name, _value(own), number(own.floor), evaluations[own.step, own.provenance])
-            for own in run.measured
+            (metric.name, _value(metric), number(metric.floor), evaluations[metric.step, metric.provenance])
+            for metric in run.measured
         )
         blocks.append(ReportTable(("metric", "value", "real against real", "step"), rows, numeric=1))
         rests_on = tuple((f"step {called}", provenance) for (_, provenance), called in evaluations.items())
@@ -237,7 +237,7 @@ def _evaluations(measured: Sequence[Measured]) -> dict[tuple[int, str], str]:
     """What each evaluation is called: its step, and of one that was evaluated again which time it was."""
     times: dict[int, int] = {}
     names = {}
-    for step, provenance in dict.fromkeys((own.step, own.provenance) for own in measured):
+    for step, provenance in dict.fromkeys((metric.step, metric.provenance) for metric in measured):
         times[step] = times.get(step, 0) + 1
         names[step, provenance] = count(step) + (f" ({times[step]})" if times[step] > 1 else "")
     return names
@@ -332,7 +332,7 @@ def _setting(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_setting, value)) + "]"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} = {_setting(own)}" for key, own in value.items()) or "none"
+        return ", ".join(f"{key} = {_setting(inner)}" for key, inner in value.items()) or "none"
     return str(value)
 
 

@@ -28,16 +28,12 @@ from safelight.report.basis import NumberColumn
 from safelight.report.settings import Replicas
 
 LEVEL = 0.05  # chance that one of the verdicts on a number calls chance a difference
-
-
 RULE = (
     "Two settings are told apart where the difference of their means over seeds exceeds the band: Student's "
     f"t-test on their seeds, two-sided, at {100 * (1 - LEVEL):g} % for all verdicts on a number together "
     "(Bonferroni). Smaller differences are within the seed spread: another seed could turn them round. "
     "± is the standard deviation over seeds."
 )
-
-
 Verdict = Literal["within the seed spread", "lower", "higher", "one seed: spread unknown", "no number"]
 
 

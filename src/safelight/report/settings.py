@@ -7,25 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from safelight.config import flatten, override
-from safelight.report.basis import worded
+from safelight.report.basis import setting, worded
 from safelight.report.facts import RunFacts
 
 Role = Literal["training", "sampling", "watching"]
-
-
 ABSENT = "not set"  # a key that the recipe of a run does not have
 
 
 # Sections that decide what is looked at and kept, not what is trained.
 WATCHING = ("watch", "checkpoint", "evaluate", "tape", "monitor", "check")
-
-
 IGNORED = ("about",)  # words
-
-
 SEED = "train.seed"
-
-
 SAID = 3  # differing keys that a label says; where there are more it names a run
 
 
@@ -70,45 +62,55 @@ def surroundings(runs: Sequence[RunFacts]) -> tuple[SettingDifference, ...]:
     for run in runs:
         data = {name: run.data.get(name) for name in ("name", "fingerprint", "train", "held_out", "shape")}
         last = run.sessions[-1].environment if run.sessions else {}
-        own = {"data": data, "code": run.code} | ({"environment": last} if last else {})
-        facts[run.name] = flatten(own)
+        facts[run.name] = flatten({"data": data, "code": run.code} | ({"environment": last} if last else {}))
     begun = {run.name for run in runs if run.sessions}  # of the others nothing is known to differ
     return tuple(
-        one
-        for one in _differing(facts)
-        if not one.key.startswith("environment") or len({one.values[name] for name in begun}) > 1
+        difference
+        for difference in _differing(facts)
+        if not difference.key.startswith("environment")
+        or len({difference.values[name] for name in begun}) > 1
     )
 
 
 def edits(runs: Sequence[RunFacts]) -> tuple[SettingEdit, ...]:
     """Every value changed while a run went on, by run and step."""
-    found = []
+    edited = []
     for run in runs:
         tree = run.tree
-        for one in sorted(run.interventions, key=lambda one: one.step):
-            before = aligned({"before": flatten(tree), "after": one.changes})["before"]
-            found += [
-                SettingEdit(
-                    run.name, one.step, one.step * run.batch_size, key, _told(before, key), worded(value)
-                )
-                for key, value in one.changes.items()
-            ]
-            tree = override(tree, one.changes)
-    return tuple(found)
+        for edit in sorted(run.interventions, key=lambda edit: edit.step):
+            before = aligned({"before": flatten(tree), "after": edit.changes})["before"]
+            images = edit.step * run.batch_size
+            for key, value in edit.changes.items():
+                change = setting(before, key, ABSENT), worded(value)
+                edited.append(SettingEdit(run.name, edit.step, images, key, *change))
+            tree = override(tree, edit.changes)
+    return tuple(edited)
 
 
 def replicas(runs: Sequence[RunFacts]) -> tuple[Replicas, ...]:
-    """Runs grouped by everything but seed and watching: settings, interventions, data, parent."""
+    """Runs grouped by everything but seed and watching: settings, interventions, data, parent.
+
+    Groups that settings do not tell apart (interventions or data do) are labelled by their first run too.
+    """
     groups: dict[tuple[object, ...], list[RunFacts]] = {}
     for run in runs:
         groups.setdefault(_identity(run), []).append(run)
-    firsts = [own[0] for own in groups.values()]
-    apart = [one for one in differences(firsts) if one.role != "watching" and one.key != SEED]
-    labelled = []
-    for own in groups.values():
-        values = {one.key: one.values[own[0].name] for one in apart}
-        labelled.append(Replicas(_label(values, own[0].name), tuple(run.name for run in own), values))
-    return _told_apart(labelled)
+    firsts = [group[0] for group in groups.values()]
+    apart = [
+        difference
+        for difference in differences(firsts)
+        if difference.role != "watching" and difference.key != SEED
+    ]
+    values = [{difference.key: difference.values[first.name] for difference in apart} for first in firsts]
+    labels = [_label(apart_by, first.name) for apart_by, first in zip(values, firsts, strict=True)]
+    return tuple(
+        Replicas(
+            label if labels.count(label) == 1 else f"{label} ({group[0].name})",
+            tuple(run.name for run in group),
+            apart_by,
+        )
+        for label, group, apart_by in zip(labels, groups.values(), values, strict=True)
+    )
 
 
 def _label(values: Mapping[str, str], run: str) -> str:
@@ -128,60 +130,40 @@ def role_of(key: str) -> Role:
 
 def _differing(facts: Mapping[str, Mapping[str, Any]]) -> tuple[SettingDifference, ...]:
     facts = aligned(facts)
-    keys = dict.fromkeys(key for own in facts.values() for key in own)
-    found = []
-    for key in keys:
-        if key.partition(".")[0] in IGNORED:
-            continue
-        values = {run: _told(own, key) for run, own in facts.items()}
-        if len(set(values.values())) > 1:
-            found.append(SettingDifference(key, role_of(key), values))
-    return tuple(found)
+    differences = []
+    for key in dict.fromkeys(key for settings in facts.values() for key in settings):
+        values = {run: setting(settings, key, ABSENT) for run, settings in facts.items()}
+        if key.partition(".")[0] not in IGNORED and len(set(values.values())) > 1:
+            differences.append(SettingDifference(key, role_of(key), values))
+    return tuple(differences)
 
 
 def aligned(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Flat settings in which a key that is a value for some is one for all: a number here, a ramp there."""
-    keys = {key for own in facts.values() for key in own}
-    whole = {key for key in keys if any(other.startswith(f"{key}.") for other in keys)}
-    found: dict[str, dict[str, Any]] = {}
-    for run, own in facts.items():
-        found[run] = {}
-        for key, value in own.items():
-            above = next((other for other in sorted(whole) if key.startswith(f"{other}.")), None)
+    keys = {key for settings in facts.values() for key in settings}
+    whole = sorted(key for key in keys if any(other.startswith(f"{key}.") for other in keys))
+    result: dict[str, dict[str, Any]] = {run: {} for run in facts}
+    for run, settings in facts.items():
+        for key, value in settings.items():
+            above = next((other for other in whole if key.startswith(f"{other}.")), None)
             if above is None:
-                found[run][key] = value
+                result[run][key] = value
             else:
-                found[run].setdefault(above, {})[key.removeprefix(f"{above}.")] = value
-    return found
-
-
-def _told(settings: Mapping[str, Any], key: str) -> str:
-    return worded(settings[key]) if key in settings else ABSENT
+                result[run].setdefault(above, {})[key.removeprefix(f"{above}.")] = value
+    return result
 
 
 def _identity(run: RunFacts) -> tuple[object, ...]:
-    settings = tuple(
-        sorted(
-            (key, worded(value))
-            for key, value in run.settings.items()
-            if key != SEED and key.partition(".")[0] not in IGNORED and role_of(key) != "watching"
-        )
+    settings = sorted(
+        (key, worded(value))
+        for key, value in run.settings.items()
+        if key != SEED and key.partition(".")[0] not in IGNORED and role_of(key) != "watching"
     )
     changes = tuple(
-        (one.step, key, worded(value))
-        for one in run.interventions
-        for key, value in one.changes.items()
+        (edit.step, key, worded(value))
+        for edit in run.interventions
+        for key, value in edit.changes.items()
         if role_of(key) != "watching"
     )
-    return settings, changes, run.data.get("fingerprint"), run.parent and (run.parent.run, run.parent.step)
-
-
-def _told_apart(groups: Sequence[Replicas]) -> tuple[Replicas, ...]:
-    """Groups that settings do not tell apart (interventions or data do) are labelled by their first run."""
-    labels = [group.label for group in groups]
-    return tuple(
-        group
-        if labels.count(group.label) == 1
-        else Replicas(f"{group.label} ({group.runs[0]})", group.runs, group.values)
-        for group in groups
-    )
+    parent = run.parent and (run.parent.run, run.parent.step)
+    return tuple(settings), changes, run.data.get("fingerprint"), parent

@@ -8,8 +8,7 @@ from dataclasses import replace
 
 from safelight.render.page import ReportTable
 from safelight.render.wording import count, duration, number, percent, plural, with_error
-from safelight.report.basis import Apart, Number, NumberColumn
-from safelight.report.budget import MEAN, MEDIAN, PARTS
+from safelight.report.basis import MEAN, MEDIAN, PARTS, Apart, Number, NumberColumn
 from safelight.report.comparison import Comparison, Judged
 from safelight.report.facts import RunFacts
 from safelight.report.seeds import Contrast
@@ -40,10 +39,10 @@ def settings_table(
 ) -> ReportTable:
     """Keys that differ: the longer side goes down."""
     if len(differences) >= len(runs):
-        by_key = tuple((one.key, *(one.values[run] for run in runs)) for one in differences)
+        by_key = tuple((setting.key, *(setting.values[run] for run in runs)) for setting in differences)
         return ReportTable(("key", *runs), by_key, title=title)
-    by_run = tuple((run, *(one.values[run] for one in differences)) for run in runs)
-    return ReportTable(("run", *(one.key for one in differences)), by_run, title=title)
+    by_run = tuple((run, *(setting.values[run] for setting in differences)) for run in runs)
+    return ReportTable(("run", *(setting.key for setting in differences)), by_run, title=title)
 
 
 def edits_table(edits: Sequence[SettingEdit]) -> ReportTable:
@@ -81,7 +80,7 @@ def column_table(column: NumberColumn, title: str, totals: Mapping[str, Number] 
             cells.append(cell(totals.get(cells[0])))
     if any(math.isfinite(value.floor) for value in first.numbers.values()):
         floors = [number(first.numbers[name].floor) if name in first.numbers else "–" for name in names]
-        padded = (own for floor in floors for own in (floor, "")[: 1 + several])
+        padded = (pair for floor in floors for pair in (floor, "")[: 1 + several])
         rows.append(["real against real", "", *padded])
     if len(names) > WIDEST:
         head, *rows = (list(cells) for cells in zip(head, *rows, strict=True))
@@ -128,7 +127,7 @@ def seeds_table(judged: Judged) -> ReportTable:
 
 def groups_table(groups: Sequence[Replicas]) -> ReportTable:
     """Which runs are the same but for their seed."""
-    return ReportTable(("setting", "runs"), tuple((one.label, ", ".join(one.runs)) for one in groups))
+    return ReportTable(("setting", "runs"), tuple((group.label, ", ".join(group.runs)) for group in groups))
 
 
 def cell(value: Number | None) -> str:
@@ -139,9 +138,9 @@ def cell(value: Number | None) -> str:
 def apart_lines(reasons: Iterable[Apart], verb: str = "") -> tuple[str, ...]:
     """A sentence for every group of runs whose numbers stand apart. verb: instead of "is not comparable"."""
     return tuple(
-        f"{', '.join(own.runs)} {verb or _incomparable(own.runs)} {', '.join(own.others)}: "
-        + "; ".join(f"{fact}: {here} / {there}" for fact, here, there in own.facts)
-        for own in reasons
+        f"{', '.join(reason.runs)} {verb or _incomparable(reason.runs)} {', '.join(reason.others)}: "
+        + "; ".join(f"{fact}: {here} / {there}" for fact, here, there in reason.facts)
+        for reason in reasons
     )
 
 
@@ -170,9 +169,10 @@ def notes_of(columns: Sequence[NumberColumn]) -> tuple[str, ...]:
 def total_lines(reasons: Sequence[Apart]) -> tuple[str, ...]:
     """Why totals are not compared, where it is the weights; other reasons hold for components too."""
     weights = [
-        replace(own, facts=tuple(fact for fact in own.facts if "loss.weights" in fact[0])) for own in reasons
+        replace(reason, facts=tuple(fact for fact in reason.facts if "loss.weights" in fact[0]))
+        for reason in reasons
     ]
-    lines = apart_lines((own for own in weights if own.facts), "is not comparable with that of")
+    lines = apart_lines((reason for reason in weights if reason.facts), "is not comparable with that of")
     return tuple(f"The total of {line}" for line in lines)
 
 
@@ -199,13 +199,17 @@ def fates(runs: Sequence[RunFacts]) -> tuple[str, ...]:
 
 def settings_summary(differences: Sequence[SettingDifference]) -> str:
     """What differs, in a sentence."""
-    trained = [one for one in differences if one.role == "training" and one.key != "train.seed"]
-    seeds = any(one.key == "train.seed" for one in differences)
+    trained = [
+        setting for setting in differences if setting.role == "training" and setting.key != "train.seed"
+    ]
+    seeds = any(setting.key == "train.seed" for setting in differences)
     if not trained:
         return "The same training settings" + (", under different seeds." if seeds else ".")
     if len(trained) > 3:
         return f"{plural(len(trained), 'training setting')} differ." + (" Seeds differ too." if seeds else "")
-    words = "; ".join(f"{one.key} ({', '.join(dict.fromkeys(one.values.values()))})" for one in trained)
+    words = "; ".join(
+        f"{setting.key} ({', '.join(dict.fromkeys(setting.values.values()))})" for setting in trained
+    )
     return f"What differs: {words}" + ("; and seeds." if seeds else ".")
 
 

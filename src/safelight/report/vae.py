@@ -20,17 +20,12 @@ from safelight.render.sheet import Images
 from safelight.render.sheet_file import read_sheet
 from safelight.render.wording import number
 from safelight.report import numbers
-from safelight.report.basis import Number, NumberRow, NumberTable
-from safelight.report.budget import Budget
+from safelight.report.basis import Budget, Number, NumberRow, NumberTable
 from safelight.report.facts import MetricsRecord, RunFacts
 from safelight.types import DataSpec
 
 BITS, ERROR, NATS, UNITS, SIGMA = "bpd*", "mse", "kl", "active units", "sigma"
-
-
 NEAR = 0.002  # bits a pixel value that decide nothing: batches of a few hundred images differ by as much
-
-
 PANEL = "reconstructions"  # of methods/vae.py
 
 
@@ -64,9 +59,9 @@ def _row(run: RunFacts, given: Budget) -> NumberRow:
     row = numbers.held_out(run, given)
     basis = {fact: value for fact, value in row.basis.items() if not fact.startswith("method.")}
     order = (BITS, ERROR, NATS, UNITS)
-    found = {name: row.numbers[name] for name in order if name in row.numbers}
+    values = {name: row.numbers[name] for name in order if name in row.numbers}
     sigma = numbers.latest_at(run, "seen/sigma", given)
-    return replace(row, basis=basis, numbers={**found, SIGMA: Number(sigma)} if found else {})
+    return replace(row, basis=basis, numbers={**values, SIGMA: Number(sigma)} if values else {})
 
 
 def _verdict(rows: Sequence[NumberRow], runs: dict[str, RunFacts]) -> Ranking:
@@ -128,7 +123,7 @@ def _weight(row: NumberRow, run: RunFacts) -> float:
 
 def reconstructions(runs: Sequence[RunFacts]) -> list[tuple[str, Images]]:
     """The held-out images, and what each run made of them last; of runs that drew the same ones."""
-    found: list[tuple[str, Images]] = []
+    rows: list[tuple[str, Images]] = []
     for run in runs:
         paths = sorted((run.path / "panels").glob(f"*-{PANEL}.png"))
         try:
@@ -136,10 +131,10 @@ def reconstructions(runs: Sequence[RunFacts]) -> list[tuple[str, Images]]:
         except UserError:
             continue
         real, decoded = images[: len(images) // 2], images[len(images) // 2 :]
-        if len(real) and (not found or np.array_equal(real, found[0][1])):
-            found += [("image", real)] if not found else []
-            found.append((run.name, decoded))
-    return found
+        if len(real) and (not rows or np.array_equal(real, rows[0][1])):
+            rows += [("image", real)] if not rows else []
+            rows.append((run.name, decoded))
+    return rows
 
 
 # --- What a run learned, for its report ---
@@ -159,8 +154,8 @@ def bound(
     rows = reduce(np.intersect1d, (column.rows for column in measured))
     if not len(rows):
         return None
-    all_bits, errors, all_nats, active = (own.values[np.isin(own.rows, rows)] for own in measured)
-    bits, mse, nats, units = (float(own[-1]) for own in (all_bits, errors, all_nats, active))
+    all_bits, errors, all_nats, active = (column.values[np.isin(column.rows, rows)] for column in measured)
+    bits, mse, nats, units = (float(values[-1]) for values in (all_bits, errors, all_nats, active))
     seen = record.columns.get("seen/sigma")
     sigma = float(seen.values[-1]) if seen else math.nan
     values = math.prod(spec.shape)
