@@ -8,7 +8,7 @@ import numpy as np
 
 from compare_runs import DATA, Made
 from safelight.functional import elbo
-from safelight.render.page import Notes, Text
+from safelight.render.page import Drawing, Notes, Text
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
 from safelight.report.comparison import compare
@@ -97,7 +97,7 @@ def test_reconstructions_are_shown_where_the_images_are_the_same(made):
     assert np.array_equal(rows[2][1], PIXELS // 3)
     titles = [section.title for section in page_of(compare(runs)).sections]
     learned = page_of(compare(runs)).sections[titles.index("What was learned")]
-    assert any(block.kind == "drawing" for block in learned.blocks)
+    assert any(isinstance(block, Drawing) for block in learned.blocks)
     assert any(isinstance(block, Notes) for block in learned.blocks)
     at = compare(runs).to_dict()["at"][0]["bound"]
     assert at["verdicts"][0]["runs"] == ("m2", "m1")
