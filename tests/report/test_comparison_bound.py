@@ -100,7 +100,7 @@ def test_reconstructions_are_shown_where_the_images_are_the_same(made):
     assert any(isinstance(block, Drawing) for block in learned.blocks)
     assert any(isinstance(block, Notes) for block in learned.blocks)
     at = compare(runs).to_dict()["at"][0]["bound"]
-    assert at["verdicts"][0]["runs"] == ("m2", "m1")
+    assert at["verdicts"][0]["runs"] == ["m2", "m1"]
 
 
 def test_runs_of_other_families_have_no_bound(made):
