@@ -15,9 +15,10 @@ Where σ² exceeds every eigenvalue of the data's covariance, the best decoder i
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # reports compute with σ and weights, and do without torch
+    from torch import Tensor
 
 ACTIVE = 0.01  # variance of a latent's mean over images above which it is in use (Burda 2015)
 FINEST = 1 / (12 * 255**2)  # variance of rounding to 8 bits: no σ² below it means anything
@@ -30,6 +31,8 @@ def kl(mean: Tensor, logvar: Tensor) -> Tensor:
 
 def gaussian_nll(mse: Tensor, variance: Tensor | float, values: int) -> Tensor:
     """-log p of `values` pixel values at a mean squared error, in nats: N/2 (log(2π σ²) + mse / σ²)."""
+    import torch
+
     variance = torch.as_tensor(variance, dtype=mse.dtype, device=mse.device)
     return values / 2 * ((2 * math.pi * variance).log() + mse / variance)
 
@@ -61,6 +64,8 @@ def covariance_eigenvalues(x: Tensor, given: Tensor | None = None) -> Tensor:
     Of n images there are n - 1 - K eigenvalues above zero at most; the largest come out a little too large.
     On the CPU, in float64.
     """
+    import torch
+
     x = _on_cpu(x)
     known = torch.ones(len(x), 1, dtype=torch.float64)
     if given is not None:
@@ -81,5 +86,7 @@ def predicted_active(eigenvalues: Tensor, sigma: float) -> int:
 
 def _on_cpu(value: Tensor | float) -> Tensor:
     """In float64, which not every device has: Apple's GPUs can not even convert to it."""
-    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    import torch
+
+    tensor = value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.float64)
     return tensor.cpu().double()

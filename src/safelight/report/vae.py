@@ -9,12 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from safelight.config import UserError
 from safelight.functional import elbo
-from safelight.recipe import Recipe
 from safelight.render.figures import LearningRate
 from safelight.render.sheet import Images
 from safelight.render.sheet_file import read_sheet
@@ -22,7 +22,10 @@ from safelight.render.wording import number
 from safelight.report import numbers
 from safelight.report.basis import Budget, Number, NumberRow, NumberTable
 from safelight.report.facts import MetricsRecord, RunFacts
-from safelight.types import DataSpec
+
+if TYPE_CHECKING:
+    from safelight.recipe import Recipe
+    from safelight.types import DataSpec
 
 BITS, ERROR, NATS, UNITS, SIGMA = "bpd*", "mse", "kl", "active units", "sigma"
 NEAR = 0.002  # bits a pixel value that decide nothing: batches of a few hundred images differ by as much
