@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,49 @@ def test_a_file_that_is_no_method_is_named(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         load(recipe)
     assert "mine.py" in str(error.value)
+
+
+def test_every_public_name_is_there_and_the_library_imports_no_command_line():
+    code = (
+        "import sys\nimport safelight as sl\nassert 'torch' not in sys.modules\n"
+        "assert all(callable(getattr(sl, name)) or name == 'recipes' for name in sl.__all__)\n"
+        "assert all(name in sl.__doc__ for name in sl.__all__ if name != 'recipes')\n"
+        "assert not [name for name in sys.modules if name.startswith('safelight.cli')]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_is_steered_from_python(run, tmp_path):
+    shutil.copytree(run.directory.path, tmp_path / "first")
+    calmer = sl.fork("first", 6, {"optim.lr": 1e-4}, name="calmer", train=False, runs=tmp_path)
+    assert (calmer.name, calmer.step, calmer.recipe.optim["denoiser"].lr) == ("calmer", 6, 1e-4)
+    edit = sl.tune(calmer, {"watch.every": 3})
+    assert edit.changes == {"watch.every": 3}
+    assert sl.resume(calmer).step == 12
+    assert [summary.name for summary in sl.runs(tmp_path)] == ["calmer", "first"]
+    assert sl.replay("calmer", 12, runs=tmp_path).agreed
+    back = sl.rollback("calmer", 9, train=False, runs=tmp_path)
+    assert (back.name, back.step) == ("calmer", 9)
+    assert {summary.name for summary in sl.runs(tmp_path)} == {"calmer", "calmer-before-9", "first"}
+    with pytest.raises(sl.UserError, match=r"finished at step 12 of 12.*fork first --step STEP optim.lr=0.1"):
+        sl.tune("first", {"optim.lr": 0.1}, runs=tmp_path)
+
+
+def test_samples_and_pages_from_python(run, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(run.directory.path, runs / "first")
+    shutil.copytree(run.directory.path, runs / "second")
+    sheet = sl.specimens("first", tmp_path / "sheet.png", count=4, runs=runs)
+    assert (sheet["step"], sheet["ids"]) == (12, ["12.0", "12.1", "12.2", "12.3"])
+    sl.keep("first", ["12.2"], runs=runs)
+    ((kept, picture),) = sl.kept("first", runs=runs)
+    assert (kept.id, picture.is_file()) == ("12.2", True)
+    film = sl.walk("first", ["12.0", "12.1"], tmp_path / "walk.webp", frames=3, runs=runs)
+    assert (film.out.is_file(), len(film.shots)) == (True, 3)
+    with pytest.raises(sl.UserError, match="its latents are pictures"):
+        sl.project("first", picture, runs=runs)
+    assert sl.compare("first", "second", out=tmp_path, runs=runs).html == tmp_path / "compare.html"
+    entries, _, html = sl.log(runs=runs)
+    assert (len(entries), html.is_file()) == (2, True)
+    assert sl.open_run("first", runs=runs).report().is_file()

@@ -25,30 +25,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from safelight import api as api
     from safelight import recipes
-    from safelight.api import (
-        check,
-        compare,
-        film,
-        fork,
-        keep,
-        kept,
-        log,
-        open_run,
-        plan,
-        project,
-        replay,
-        resume,
-        rollback,
-        runs,
-        search,
-        specimens,
-        sweep,
-        train,
-        tune,
-        walk,
-    )
+    from safelight.api.pages import compare, log, runs
+    from safelight.api.prepare import check, plan
+    from safelight.api.samples import film, keep, kept, open_run, project, search, specimens, walk
+    from safelight.api.steer import fork, replay, resume, rollback, sweep, train, tune
     from safelight.config import UserError
     from safelight.run import Run
 
@@ -77,14 +58,20 @@ __all__ = [
     "tune",
     "walk",
 ]
+MODULES = {  # the others are in api.samples
+    "Run": "run",
+    "UserError": "config",
+    **dict.fromkeys(("compare", "log", "runs"), "api.pages"),
+    **dict.fromkeys(("check", "plan"), "api.prepare"),
+    **dict.fromkeys(("fork", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"),
+}
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when they are first used: `import safelight` stays instant."""
-    if name in ("recipes", "api"):
-        return import_module(f"safelight.{name}")
+    if name == "recipes":
+        return import_module("safelight.recipes")
     if name not in __all__:
         raise AttributeError(f"module 'safelight' has no attribute {name!r}")
-    module = {"Run": "safelight.run", "UserError": "safelight.config"}.get(name, "safelight.api")
-    return getattr(import_module(module), name)
+    return getattr(import_module(f"safelight.{MODULES.get(name, 'api.samples')}"), name)

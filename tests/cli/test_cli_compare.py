@@ -94,7 +94,7 @@ def _trained_by_hand(monkeypatch) -> None:
     """Sweeps that make up their runs instead of training them; the seed and lr decide the loss."""
     import safelight.training.start as session
 
-    def begin(recipe, runs, name, world, show) -> RunDirectory:
+    def begin(recipe, runs, name, world, show, products, checked) -> RunDirectory:
         tree = recipe.tree
         if tree["optim"]["lr"] == 0.5:
             raise RuntimeError("out of memory")
@@ -160,7 +160,7 @@ def test_ctrl_c_ends_a_sweep_with_130_and_the_words_that_go_on(tell, tmp_path):
     code, out, _ = tell(*words)
     assert code == 130
     assert out.splitlines()[-1] == (
-        "stopped; what was trained is kept. Go on with: "
+        "stopped; what is trained is kept. Continue with: "
         f"safelight sweep digits optim.lr=0.1,0.7,0.2 --seeds 2 --runs {tmp_path}"
     )
     code, out, _ = tell(*words, "--json")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import safelight as sl
+from safelight import api
 from safelight.cli.options import (
     EmaLengthOption,
     JsonOption,
@@ -36,7 +37,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export the averaged weights for diffusers, as safetensors with a loader, or as checked ONNX."""
-    sl.api.require_new(to, out)  # before networks are read
+    api.samples.require_new(to, out)  # before networks are read
     _, warn = messages()
     opened = sl.Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=warn)
     notes = opened.export(to, out)

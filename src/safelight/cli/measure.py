@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import safelight as sl
+from safelight import api
 from safelight.cli.options import (
     EmaLengthOption,
     JsonOption,
@@ -63,7 +64,7 @@ def evaluate(
         measured = opened.evaluate(
             n, features, seed=seed, reference=reference, how=settings, tell=tell, progress=progress
         )
-    path = sl.api.store_evaluation(opened, measured)
+    path = api.samples.store_evaluation(opened, measured)
     if as_json:
         print_json({"run": opened.name, "stored": str(path), **measured.plain()})
     else:

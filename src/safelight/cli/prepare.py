@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import safelight as sl
+from safelight import api
 from safelight import recipes as shipped
 from safelight.checks.bench.finding import page
 from safelight.cli.options import (
@@ -52,7 +53,7 @@ def new(
     full: Annotated[bool, typer.Option("--full", help="Write every key, with its meaning.")] = False,
 ) -> None:
     """Write a recipe to edit."""
-    text = sl.api.full_text(source) if full else shipped.path(source).read_text(encoding="utf-8")
+    text = api.prepare.full_text(source) if full else shipped.path(source).read_text(encoding="utf-8")
     if path.suffix != ".toml":
         raise UserError(f"{path}: a recipe's name ends in .toml")
     try:

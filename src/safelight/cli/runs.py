@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import safelight as sl
+from safelight import api
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
 from safelight.config import UserError
 from safelight.monitor import trial
@@ -165,7 +165,7 @@ def _words(fields: Mapping[str, Any]) -> str:
 @app.command()
 def report(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Write report.md and report.html of a run."""
-    path = sl.api.write_report(find(run, runs_directory(runs)))
+    path = api.samples.write_report(find(run, runs_directory(runs)))
     if as_json:
         print_json({"html": str(path), "markdown": str(path.with_suffix(".md"))})
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import safelight as sl
+from safelight import api
 from safelight.cli.options import (
     AnyStepOption,
     ConditionOption,
@@ -106,7 +107,7 @@ def sample(
     conditions = conditions_of(condition) | ({"mask": mask} if mask is not None else {})
     size, directory = _size(canvas), find(run, runs_directory(runs))
     place = out or Path(f"{directory.name}.png")
-    sl.api.require_samples(directory, place, overrides, conditions)  # before networks are read
+    api.samples.require_samples(directory, place, overrides, conditions)  # before networks are read
     tell, warn = messages()
     opened = sl.Run.open(
         directory.path,

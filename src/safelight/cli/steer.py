@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import safelight as sl
+from safelight import api
 from safelight.cli.options import (
     ChangesArgument,
     JsonOption,
@@ -65,7 +66,7 @@ def fork(
     as_json: JsonOption = False,
 ) -> None:
     """Start a new run from any step of another, with recipe keys changed."""
-    print_run(sl.api.fork_directory(run, step, changes_of(changes), name, train, runs), as_json)
+    print_run(api.steer.fork_directory(run, step, changes_of(changes), name, train, runs), as_json)
 
 
 @app.command(epilog=examples("safelight rollback digits-1 --step 400 optim.lr=1e-4"))
@@ -81,7 +82,7 @@ def rollback(
 
     Nothing is deleted: the run as it was is kept as RUN-before-STEP.
     """
-    print_run(sl.api.rollback_directory(run, step, changes_of(changes), train, runs), as_json)
+    print_run(api.steer.rollback_directory(run, step, changes_of(changes), train, runs), as_json)
 
 
 @app.command(epilog=examples("safelight replay digits-1 --step 333"))

@@ -1,0 +1,214 @@
+"""Train and resume runs, and change their course.
+
+Functions that open a run for Python have a twin that returns its folder, for the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safelight.api import directory_of, folder_of, silent
+from safelight.config import UserError, flatten
+from safelight.engine.distributed import World, together
+from safelight.files import MOST
+from safelight.loading import replay as replaying
+from safelight.loading.in_force import InForce, doubts, live_only
+from safelight.loading.replay import ReplayVerdict
+from safelight.recipe import load
+from safelight.report.comparison_page import Written, write_comparison
+from safelight.run import Run
+from safelight.store import inbox
+from safelight.store.directory import RUN, RunDirectory
+from safelight.store.durable import write_bytes
+from safelight.store.listing import summary
+from safelight.training import fork as forking
+from safelight.training import start
+from safelight.training.grid import Combination, grid
+from safelight.training.progress import TrainingProgress
+from safelight.training.sweep import Sweep
+from safelight.training.sweep import sweep as train_all
+from safelight.types import Tell
+
+if TYPE_CHECKING:
+    from safelight.api import Named
+
+
+def train(
+    recipe: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    check: bool = False,
+    runs: str | Path | None = None,
+    **train_keys: Any,
+) -> Run:
+    """Train a recipe, shipped or a file, and open the run.
+
+    check: look for faults first. train_keys: keys of [train], such as steps=500 or seed=1. Ctrl-C stops
+    cleanly. A script that torchrun starts in several processes trains one run together.
+    """
+    keys = {f"train.{key}": value for key, value in train_keys.items()}
+    return Run(train_directory(recipe, {**(changes or {}), **keys}, name, check, runs))
+
+
+def train_directory(
+    recipe: str | Path, changes: Mapping[str, Any], name: str | None, check: bool, runs: str | Path | None
+) -> RunDirectory:
+    """`train`, returning the run's folder."""
+    with together() as world:
+        resolved = load(recipe, changes)
+        show = TrainingProgress().show(world.first)
+        if any(key.endswith(".lr") for key in changes):
+            _warn(show.warn, flatten(load(recipe).tree), changes)
+        return start.train_stages(
+            resolved,
+            folder_of(runs),
+            name,
+            world,
+            lambda: TrainingProgress().show(world.first),
+            checked=check,
+        )
+
+
+def resume(run: Named, *, runs: str | Path | None = None) -> Run:
+    """Continue a run from its newest good checkpoint, and open it."""
+    return Run(resumedirectory_of(run, runs))
+
+
+def resumedirectory_of(run: Named, runs: str | Path | None) -> RunDirectory:
+    """`resume`, returning the run's folder."""
+    with together() as world:
+        directory = directory_of(run, runs, write=True)
+        return start.resume(directory, world, TrainingProgress().show(world.first))
+
+
+def sweep(
+    recipe: str,
+    words: Sequence[str],
+    *,
+    seeds: int = 1,
+    runs: str | Path | None = None,
+    tell: Callable[[Sweep, Combination], None] = lambda sweep, cell: None,
+) -> tuple[Sweep, Written | None]:
+    """Train every combination of "optim.lr=1e-4,3e-4", each under several seeds, and compare the runs.
+
+    What is trained already is skipped. tell: called before and after each combination. The comparison is
+    None where fewer than two runs exist, and after Ctrl-C.
+    """
+    folder = folder_of(runs)
+    with together() as world:
+        combinations = grid(recipe, list(words), seeds)
+        done = train_all(
+            combinations.cells, folder, world, lambda: TrainingProgress().show(world.first),
+            tell if world.first else lambda sweep, cell: None,
+        )  # fmt: skip
+    trained = [
+        RunDirectory(folder / cell.name) for cell in done.cells if (folder / cell.name / RUN).is_file()
+    ]
+    if not world.first or done.stopped or len(trained) < 2:
+        return done, None
+    labels = {cell.name: cell.label for cell in combinations.cells}
+    return done, write_comparison(trained, folder, combinations.name, combinations.title, labels)
+
+
+def tune(run: Named, changes: Mapping[str, Any], *, runs: str | Path | None = None) -> inbox.Edit:
+    """Change settings of a run from its next step on, while it trains or before it is resumed."""
+    directory = directory_of(run, runs)
+    live_only(changes)
+    recipe = InForce.of(directory).recipe_at(MOST)
+    recipe.with_changes(changes)  # refused here rather than when it is taken
+    short = summary(directory)
+    if short.status == "finished":
+        words = " ".join(f"{key}={value}" for key, value in changes.items())
+        raise UserError(
+            f"{directory.name}: finished at step {short.step:,} of {short.steps:,}, so no step would run "
+            f"with the change; fork an earlier step: safelight fork {directory.name} --step STEP {words}"
+        )
+    _warn(TrainingProgress().show().warn, flatten(recipe.tree), changes)
+    return inbox.drop(directory.path, changes, "command line")
+
+
+def fork(
+    run: Named,
+    step: int,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    train: bool = True,
+    runs: str | Path | None = None,
+) -> Run:
+    """Start a new run from any step of another, with recipe keys changed, and open it.
+
+    train: train it now; otherwise `resume` does.
+    """
+    return Run(fork_directory(run, step, changes or {}, name, train, runs))
+
+
+def fork_directory(
+    run: Named, step: int, changes: Mapping[str, Any], name: str | None, train: bool, runs: str | Path | None
+) -> RunDirectory:
+    """`fork`, returning the new run's folder."""
+    parent, show = directory_of(run, runs), TrainingProgress().show()
+    _warn_at(parent, step, changes, show.warn)
+    made = forking.fork(parent, step, changes, folder_of(runs), name, show.tell)
+    return start.resume(made, World(), show) if train else made
+
+
+def rollback(
+    run: Named,
+    step: int,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    train: bool = True,
+    runs: str | Path | None = None,
+) -> Run:
+    """Continue a run from an earlier step, and open it. The run as it was is kept as RUN-before-STEP.
+
+    train: train it now; otherwise `resume` does.
+    """
+    return Run(rollback_directory(run, step, changes or {}, train, runs))
+
+
+def rollback_directory(
+    run: Named, step: int, changes: Mapping[str, Any], train: bool, runs: str | Path | None
+) -> RunDirectory:
+    """`rollback`, returning the run's folder."""
+    directory, show = directory_of(run, runs, write=True), TrainingProgress().show()
+    _warn_at(directory, step, changes, show.warn)
+    made, before = forking.rollback(directory, step, changes, show.tell)
+    show.warn(f"the earlier {made.name} is kept as {before.name}")
+    return start.resume(made, World(), show) if train else made
+
+
+def replay(
+    run: Named,
+    step: int,
+    *,
+    export: str | Path | None = None,
+    runs: str | Path | None = None,
+    tell: Tell = silent,
+) -> ReplayVerdict:
+    """Recompute a run up to a step, and check every step against its recorded fingerprint.
+
+    export: a .safetensors file for the averaged weights. `Run.at` opens the run at the step.
+    """
+    state, verdict = replaying.replay(directory_of(run, runs), step, tell)
+    if export is not None:
+        from safetensors.torch import save
+
+        weights = {f"{name}.{key}": value.contiguous() for name, net in state.averages.networks.items()
+                   for key, value in net.state_dict().items()}  # fmt: skip
+        write_bytes(Path(export), save(weights))
+    return verdict
+
+
+def _warn(warn: Tell, before: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """A line for each change that is doubtful, given the settings before it, by dotted key."""
+    for line in doubts(before, changes):
+        warn(line)
+
+
+def _warn_at(run: RunDirectory, step: int, changes: Mapping[str, Any], warn: Tell) -> None:
+    _warn(warn, flatten(InForce.of(run).recipe_at(step).tree), changes)
