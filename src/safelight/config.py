@@ -15,7 +15,6 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import requires
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
@@ -72,8 +71,8 @@ def _from_root(path: str) -> str:
 def install(extra: str) -> str:
     """The command that installs what an extra needs, wherever safelight itself came from."""
     ends = re.compile(rf";\s*extra\s*==\s*['\"]{re.escape(extra)}['\"]\s*$")
-    wanted = [ends.sub("", line).strip() for line in requires("safelight") or () if ends.search(line)]
-    return shlex.join([sys.executable, "-m", "pip", "install", *wanted])
+    packages = [ends.sub("", line).strip() for line in requires("safelight") or () if ends.search(line)]
+    return shlex.join([sys.executable, "-m", "pip", "install", *packages])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -106,7 +105,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     try:
         tree = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError):  # also of digits and brackets that Python does not count
-        return name.strip(), value.strip()
+        tree = {}
     return name.strip(), tree["value"] if len(tree) == 1 else value.strip()
 
 
@@ -123,8 +122,6 @@ def sane(value: Any, where: str, depth: int = 0) -> None:
     """Raises UserError for what no recipe means: NaN, NUL, numbers, texts and lists beyond all measure."""
     problem = None
     match value:
-        case bool():
-            return
         case int() if abs(value) >= 2**63:
             problem = "is too large"
         case float() if not math.isfinite(value):
@@ -134,15 +131,14 @@ def sane(value: Any, where: str, depth: int = 0) -> None:
         case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
             problem = "holds a character that is no text"
         case Mapping() | list() | tuple() if depth > DEEPEST or len(value) > MOST:
-            problem = f"is more than {MOST:,} values or {DEEPEST} levels"
-            raise UserError(f"{where or 'the recipe'}: {problem}")
+            raise UserError(f"{where or 'the recipe'}: is more than {MOST:,} values or {DEEPEST} levels")
         case Mapping():
-            for key, own in value.items():
+            for key, item in value.items():
                 sane(key, where, depth)
-                sane(own, f"{where}.{key}".strip("."), depth + 1)
+                sane(item, f"{where}.{key}".strip("."), depth + 1)
         case list() | tuple():
-            for own in value:
-                sane(own, where, depth + 1)
+            for item in value:
+                sane(item, where, depth + 1)
     if problem:
         raise UserError(f"{where}: {shortened(value)} {problem}")
 
@@ -168,16 +164,12 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Tree:
     """Dotted keys of every leaf: {"optim": {"lr": 1}} -> {"optim.lr": 1}."""
     flat: Tree = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return flat
 
 
-def check(
-    model: type[ModelT], tree: Any, where: str, given: Mapping[str, Any] = MappingProxyType({})
-) -> ModelT:
+def check(model: type[ModelT], tree: Any, where: str, given: Tree | None = None) -> ModelT:
     """The tree as a model. Raises UserError: one line with the first wrong key and how to fix it.
 
     where: the dotted name of the section, "" for the whole recipe. given: fields that no recipe states.
@@ -186,7 +178,7 @@ def check(
         raise UserError(f"{where}: expected a section [{where}], found {shortened(tree)}")
     sane(tree, where)
     try:
-        return model.model_validate({**tree, **given})
+        return model.model_validate({**tree, **(given or {})})
     except ValidationError as error:
         raise UserError(_one_line(model, error, where)) from error
 
@@ -217,10 +209,7 @@ def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str
 def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
     """Field names of the (nested) model at a location."""
     for part in location:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        nested = [kind for kind in kinds if issubclass(kind, BaseModel)]
-        if not nested:
-            return []
-        model = nested[0]
+        kind = model.model_fields[part].annotation if part in model.model_fields else None
+        kinds = [each for each in (kind, *get_args(kind)) if isinstance(each, type)]
+        model = next((each for each in kinds if issubclass(each, BaseModel)), BaseModel)
     return list(model.model_fields)

@@ -1,6 +1,6 @@
 """Methods and networks by name: files of this package, installed entry points, or a Python file by path.
 
-Naming a file is the one way in which a recipe runs code of its own, and it is said before it happens.
+Only by naming a file does a recipe run code from outside; stderr names the file before it runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Outside:
     """Code that is not safelight's own, as it was run."""
 
     module: ModuleType
-    origin: str  # the path of a person's file, or the name of an installed package
+    origin: str  # path of the file, or name of the installed package
     version: str  # SHA-256 of the file that was run, or the package's version
 
 
@@ -48,10 +48,9 @@ def network_config(name: object, key: str, outside: dict[str, Outside]) -> type[
     """The configuration class of a network: safelight's, or `Config` of a module that `module` finds."""
     if isinstance(name, str) and name in network_configs():
         return network_configs()[name]
-    found = module(networks, name, key, outside)
-    if not hasattr(found, "Config"):
+    config: type[Any] | None = getattr(module(networks, name, key, outside), "Config", None)
+    if config is None:
         raise UserError(f"{key}: {name} has no class Config with a build; see networks/unet.py")
-    config: type[Any] = found.Config
     return config
 
 
@@ -61,25 +60,25 @@ def module(package: ModuleType, name: object, key: str, outside: dict[str, Outsi
     key: of the recipe, for the error. outside: what was run before, which is not run again, so that a file
     may be edited while a run trains; what is run now is added. Raises UserError for a name that is unknown.
     """
-    own = list(network_configs()) if package is networks else modules(package)
+    shipped = list(network_configs()) if package is networks else modules(package)
     if not isinstance(name, str):
-        raise UserError(f"{key}: {shortened(name)} is no name{nearest('', own)}")
-    if name in own:
+        raise UserError(f"{key}: {shortened(name)} is not a name{nearest('', shipped)}")
+    if name in shipped:
         return import_module(f"{package.__name__}.{name}")
     known = f"{package.__name__}: {name}"
     if known not in outside:
         installed = {point.name: point for point in entry_points(group=package.__name__)}
         if name.endswith(".py"):
-            outside[known] = _own_file(Path(name), key)
+            outside[known] = _file(Path(name), key)
         elif name in installed:
             outside[known] = _installed(installed[name], key)
         else:
-            raise UserError(f"{key}: {shortened(name)} does not exist{nearest(name, [*own, *installed])}")
+            raise UserError(f"{key}: {shortened(name)} does not exist{nearest(name, [*shipped, *installed])}")
     return outside[known].module
 
 
-def _own_file(path: Path, key: str) -> Outside:
-    """A person's own file, run once for each content it has; stderr says so first.
+def _file(path: Path, key: str) -> Outside:
+    """A Python file of the user, run once for each content it has; stderr says so first.
 
     It is compiled from the bytes that were hashed: an import might run an older copy from a cache.
     """
@@ -111,7 +110,7 @@ def _installed(point: EntryPoint, key: str) -> Outside:
     except Exception as error:
         raise UserError(f"{key}: {origin} failed to load ({type(error).__name__}: {error})") from error
     if not isinstance(loaded, ModuleType):
-        raise UserError(f"{key}: {point.value} of {origin} is no module; its entry point should name one")
+        raise UserError(f"{key}: {point.value} of {origin} is not a module; its entry point should name one")
     return Outside(loaded, origin, version)
 
 
@@ -129,13 +128,11 @@ def method_class(found: ModuleType) -> type[Any]:
 def from_folder(tree: Tree, folder: Path) -> Tree:
     """The tree with the Python files it names made absolute, seen from the folder of the recipe."""
 
-    def walk(section: Any) -> Any:
-        if not isinstance(section, dict):
-            return section
-        name = section.get("name")
-        walked = {key: walk(value) for key, value in section.items()}
-        if isinstance(name, str) and name.endswith(".py"):
-            walked["name"] = str((folder / Path(name).expanduser()).absolute())
-        return walked
+    def absolute(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: absolute(name, part) for name, part in value.items()}
+        is_file = key == "name" and isinstance(value, str) and value.endswith(".py")
+        return str((folder / Path(value).expanduser()).absolute()) if is_file else value
 
-    return {key: walk(value) if key in ("method", "network") else value for key, value in tree.items()}
+    sections = ("method", "network")
+    return {key: absolute("", value) if key in sections else value for key, value in tree.items()}

@@ -65,7 +65,7 @@ def full(recipe: Recipe) -> str:
         for key, field in fields.items():
             if isinstance(getattr(section, key, None), BaseModel):
                 continue  # a section of its own
-            if field is not None and key != "name":
+            if section and field and key != "name":
                 choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
                 words = meanings(type(section))[key] + (f" One of {', '.join(choices)}." if choices else "")
                 lines += textwrap.wrap(words, 108, initial_indent="# ", subsequent_indent="# ")
@@ -112,8 +112,7 @@ def page() -> str:
             case "sample":
                 pass
             case _:
-                model = Optim if name == "optim" else Recipe.model_fields[name].annotation
-                assert model
+                model: Any = Optim if name == "optim" else Recipe.model_fields[name].annotation
                 parts.append(_titled(f"## [{name}]", model))
         if name == "data":
             parts.append(_titled("## [data.latents]", LatentsConfig))

@@ -19,10 +19,9 @@ from pydantic import (
     InstanceOf,
     TypeAdapter,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
-)  # fmt: skip
+)
 
 from safelight import discovery, methods, recipes
 from safelight.checks.bench.config import CheckConfig
@@ -102,51 +101,6 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     checkpoint: Checkpoint
     tape: Tape
     sample: Any
-
-    @field_validator("networks", mode="before")
-    @classmethod
-    def _networks(cls, tree: Any, info: ValidationInfo) -> dict[str, Any]:
-        return _networks(_section(tree, "network"), info.data["method_class"], info.data["outside"])
-
-    @field_validator("method_config", mode="before")
-    @classmethod
-    def _method(cls, tree: Any, info: ValidationInfo) -> Any:
-        return check(info.data["method_class"].Config, _unnamed(_section(tree, "method")), "method")
-
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _weights(cls, tree: Any, info: ValidationInfo) -> dict[str, Weight]:
-        for key in _section(tree, "loss"):
-            if key != "weights":
-                raise UserError(f"loss.{key}: no such key (did you mean loss.weights.{key}?)")
-        weights: dict[str, Weight] = {name: float(value) for name, value in _made(info).components.items()}
-        for name, value in _section(tree.get("weights", {}), "loss.weights").items():
-            if name not in weights:
-                raise UserError(f"loss.weights.{name}: no such component{nearest(name, weights)}")
-            try:
-                weights[name] = TypeAdapter(Weight).validate_python(value)
-            except ValidationError as error:
-                raise UserError(
-                    f"loss.weights.{name}: {shortened(value)} is neither a number nor a ramp such as "
-                    "{begin = 0.0, end = 1.0, after = 0, over = 1000}"
-                ) from error
-        return weights
-
-    @field_validator("optim", mode="before")
-    @classmethod
-    def _optim(cls, tree: Any, info: ValidationInfo) -> dict[str, Optim]:
-        """One section for all trained networks, or a section each."""
-        trained = sorted({name for phase in _made(info).phases for name in phase.trains})
-        tree = _section(tree, "optim")
-        if not _per_network(tree, trained):
-            return dict.fromkeys(trained, check(Optim, tree, "optim"))
-        _only(tree, trained, "optim.")
-        return {name: check(Optim, tree.get(name, {}), f"optim.{name}") for name in trained}
-
-    @field_validator("sample", mode="before")
-    @classmethod
-    def _sample(cls, tree: Any, info: ValidationInfo) -> Any:
-        return check(info.data["method_class"].Sampling, tree, "sample")
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Recipe:
@@ -248,20 +202,11 @@ def changed(tree: Tree, changes: Mapping[str, Any]) -> Tree:
 
 def _without_lost(before: Tree, after: Tree, changes: Mapping[str, Any]) -> Tree:
     """Weights of components that a change of the method removed are removed too, unless in the changes."""
-    was, now = (_components(tree) for tree in (before, after))
+    was, now = (set(_method(tree, {})[-1].components) for tree in (before, after))
     lost = {name for name in was - now if f"loss.weights.{name}" not in changes}
-    loss = _section(after.get("loss", {}), "loss")
-    weights = _section(loss.get("weights", {}), "loss.weights")
+    weights = _section(_section(after, "loss"), "weights", "loss.")
     kept = {name: weight for name, weight in weights.items() if name not in lost}
-    return {**after, "loss": {**loss, "weights": kept}}
-
-
-def _components(tree: Tree) -> set[str]:
-    outside: dict[str, Outside] = {}
-    found = _method_class(tree, outside)
-    config = check(found.Config, _unnamed(_section(tree.get("method", {}), "method")), "method")
-    roles = _networks(_section(tree.get("network", {}), "network"), found, outside)
-    return set(found(config, roles).components)
+    return {**after, "loss": {**after.get("loss", {}), "weights": kept}}
 
 
 def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyType({})) -> Recipe:
@@ -272,13 +217,27 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
     sane(tree, "")
     _only(tree, SECTIONS, "")
     outside = dict(known)
-    given = {"name": name, "stated": tree, "outside": outside, "method_class": _method_class(tree, outside)}
+    method_class, config, roles, made = _method(tree, outside)
+    trained = sorted({network for phase in made.phases for network in phase.trains})
+    by_method = {
+        "network": roles,
+        "method": config,
+        "loss": _weights(_section(tree, "loss"), made.components),
+        "optim": _optim(_section(tree, "optim"), trained),
+        "sample": check(method_class.Sampling, tree.get("sample", {}), "sample"),
+    }
+    given = {"name": name, "stated": tree, "outside": outside, "method_class": method_class, **by_method}
     return check(Recipe, {section: {} for section in SECTIONS} | tree, "", given)
 
 
-def _method_class(tree: Tree, outside: dict[str, Outside]) -> type[Any]:
-    name = _section(tree.get("method", {}), "method").get("name", "diffusion")
-    return discovery.method_class(discovery.module(methods, name, "method.name", outside))
+def _method(tree: Tree, outside: dict[str, Outside]) -> tuple[type[Any], BaseModel, dict[str, Any], Method]:
+    """The class, the section, the networks by role, and the method they make."""
+    section = _section(tree, "method")
+    module = discovery.module(methods, section.get("name", "diffusion"), "method.name", outside)
+    found = discovery.method_class(module)
+    config = check(found.Config, _unnamed(section), "method")
+    roles = _networks(_section(tree, "network"), found, outside)
+    return found, config, roles, found(config, roles)
 
 
 def _networks(tree: Tree, method: type[Any], outside: dict[str, Outside]) -> dict[str, Any]:
@@ -288,23 +247,45 @@ def _networks(tree: Tree, method: type[Any], outside: dict[str, Outside]) -> dic
     if len(roles) == 1:
         return {roles[0]: _network(tree, "network", outside)}
     _only(tree, roles, "network.")
-    return {role: _network(tree.get(role, {}), f"network.{role}", outside) for role in roles}
+    return {role: _network(_section(tree, role, "network."), f"network.{role}", outside) for role in roles}
 
 
-def _network(tree: Any, where: str, outside: dict[str, Outside]) -> Any:
-    if "name" not in _section(tree, where):
+def _network(tree: Tree, where: str, outside: dict[str, Outside]) -> Any:
+    if "name" not in tree:
         raise UserError(f"{where}.name: is missing (known: {', '.join(discovery.network_configs())})")
     return check(discovery.network_config(tree["name"], f"{where}.name", outside), _unnamed(tree), where)
 
 
-def _made(info: ValidationInfo) -> Method:
-    made: Method = info.data["method_class"](info.data["method_config"], info.data["networks"])
-    return made
+def _weights(tree: Tree, components: Mapping[str, float]) -> dict[str, Weight]:
+    for key in tree:
+        if key != "weights":
+            raise UserError(f"loss.{key}: no such key (did you mean loss.weights.{key}?)")
+    weights: dict[str, Weight] = dict(components)
+    for name, value in _section(tree, "weights", "loss.").items():
+        if name not in components:
+            raise UserError(f"loss.weights.{name}: no such component{nearest(name, components)}")
+        try:
+            weights[name] = TypeAdapter(Weight).validate_python(value)
+        except ValidationError as error:
+            raise UserError(
+                f"loss.weights.{name}: {shortened(value)} is neither a number nor a ramp such as "
+                "{begin = 0.0, end = 1.0, after = 0, over = 1000}"
+            ) from error
+    return weights
 
 
-def _section(section: Any, name: str) -> Tree:
+def _optim(tree: Tree, trained: list[str]) -> dict[str, Optim]:
+    """One section for all trained networks, or a section each."""
+    if not _per_network(tree, trained):
+        return dict.fromkeys(trained, check(Optim, tree, "optim"))
+    _only(tree, trained, "optim.")
+    return {name: check(Optim, tree.get(name, {}), f"optim.{name}") for name in trained}
+
+
+def _section(tree: Tree, name: str, prefix: str = "") -> Tree:
+    section = tree.get(name, {})
     if not isinstance(section, dict):
-        raise UserError(f"{name}: expected a section [{name}], found {shortened(section)}")
+        raise UserError(f"{prefix}{name}: expected a section [{prefix}{name}], found {shortened(section)}")
     return section
 
 

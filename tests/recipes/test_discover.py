@@ -150,7 +150,10 @@ def test_an_installed_package_offers_networks_and_methods_by_name(package, capsy
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("bent", "network.name: mine_networks:Config of mine is no module; its entry point should name one"),
+        (
+            "bent",
+            "network.name: mine_networks:Config of mine is not a module; its entry point should name one",
+        ),
         ("broken", "network.name: mine failed to load (ModuleNotFoundError: No module named 'mine_gone')"),
         ("roun", "network.name: 'roun' does not exist (did you mean 'round'?)"),
     ],
