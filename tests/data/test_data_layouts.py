@@ -110,6 +110,25 @@ def test_links_out_of_the_folder_are_bad_files_unless_the_recipe_follows_them(tm
     assert opened(tmp_path / "photos", follow_links=True).names == ["a/1.png", "b/2.png", "b/3.png"]
 
 
+def test_what_systems_and_safelight_leave_in_a_folder_is_not_data(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for name in ("cat/1.png", "dog/2.png"):
+        save(photos / name)
+    before = opened(photos)
+    for name in ("@eaDir", "cat/@eaDir", "__MACOSX/cat", "lost+found", "runs/a/sheets", "old/b/report"):
+        save(photos / name / "x.png")
+    for run in ("runs/a", "old/b"):
+        for file in ("run.json", "journal.jsonl"):
+            (photos / run / file).touch()
+    save(photos / "photos-data.png")
+    (photos / "Thumbs.db").touch()
+    after = opened(photos)
+    assert after.names == before.names == ["cat/1.png", "dog/2.png"]
+    assert after.fingerprint == before.fingerprint
+    assert after.folder == before.folder  # so that a run begun there resumes, and nothing is decoded again
+    assert opened(photos / "runs" / "a" / "sheets").names == ["x.png"]  # where it is meant, it is
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_rotation_comes_out_upright(tmp_path: Path, orientation: int) -> None:
     upright = Image.fromarray(gradient())

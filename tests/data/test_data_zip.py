@@ -38,6 +38,18 @@ def test_an_archive_is_as_good_as_its_folder(tmp_path: Path, prefix: str) -> Non
     assert [pack.names[item] for item in pack.held_out] == ["test/dog/c.png"]
 
 
+def test_what_windows_leaves_beside_the_one_folder_does_not_hide_its_classes(tmp_path: Path) -> None:
+    for name in ("cat/a.png", "dog/b.png"):
+        save(tmp_path / "photos" / name)
+    path = zipped(tmp_path / "photos", tmp_path / "p.zip", "photos/")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("Thumbs.db", "x")
+        archive.writestr("photos/@eaDir/cat/a.png", picture(3))
+    pack = opened(path)
+    assert pack.names == ["cat/a.png", "dog/b.png"]
+    assert pack.conditions["label"].names == ("cat", "dog")
+
+
 def test_metadata_and_masks_in_an_archive(tmp_path: Path) -> None:
     save(tmp_path / "photos" / "a.png")
     save(tmp_path / "photos" / "m" / "a.png", np.full((8, 8), 1, np.uint8))

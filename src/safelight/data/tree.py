@@ -32,10 +32,17 @@ SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2"),
 )
 METADATA = ("metadata.csv", "metadata.jsonl")
-NOT_DATA = (".", "__MACOSX")  # hidden files, and what archivers leave behind
+SYSTEM = ("@eadir", "__macosx", "lost+found", "thumbs.db")  # left behind by disks, archivers and Windows
+RUN = {"run.json", "journal.jsonl"}  # a folder with both is a run of safelight
+SHEET = "{}-data.png"  # written by `safelight data inspect`, by the name of the folder
 READABLE = 0o444  # whoever may read a file: one that could not be read is tried again when that changes
 MAX_FILE = 1 << 30  # bytes a member of an archive may unpack to
 LINK_OUT = "a link out of the folder; data.follow_links=true follows it"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or made by a system: never data, wherever it is."""
+    return name.startswith(".") or name.lower() in SYSTEM
 
 
 @dataclass
@@ -106,11 +113,15 @@ class FolderTree:
         except OSError as error:
             listing.bad.append(f"{below} ({error.strerror})")
             return
+        if below and {entry.name for entry in entries} >= RUN:
+            listing.passed_over["run of safelight"] += 1
+            return
         above |= {(status.st_dev, status.st_ino)}
+        sheet = SHEET.format(os.path.basename(self.root))
         for entry in entries:
             name = f"{below}{entry.name}"
-            if entry.name.startswith(NOT_DATA):
-                listing.passed_over["hidden file"] += 1
+            if is_hidden(entry.name) or entry.name == sheet:
+                listing.passed_over["sheet of safelight" if entry.name == sheet else "hidden file"] += 1
                 continue
             try:
                 link = entry.is_symlink()
@@ -154,7 +165,7 @@ class ZipTree:
         listing, lines = Listing(), []
         for name, info in self._members.items():
             parts = name.split("/")
-            if any(part.startswith(NOT_DATA) and part != ".." for part in parts):
+            if any(is_hidden(part) and part != ".." for part in parts):
                 listing.passed_over["hidden file"] += 1
             elif ".." in parts:
                 listing.bad.append(f"{name} (lies outside the archive)")
@@ -176,7 +187,7 @@ class ZipTree:
         files = [info for info in self._archive.infolist() if not info.is_dir()]
         names = ["/".join(part for part in info.filename.split("/") if part not in ("", "."))
                  for info in files]  # fmt: skip
-        tops = {name.partition("/")[0] for name in names if not name.startswith(NOT_DATA)}
+        tops = {top for name in names if not is_hidden(top := name.partition("/")[0])}
         only = f"{tops.pop()}/" if len(tops) == 1 else ""
         return {name.removeprefix(only): info for name, info in zip(names, files, strict=True)}
 
