@@ -40,11 +40,8 @@ SPLITS = ("", "test", "train", "val", "valid", "validation")  # in the order of 
 def arrays(config: Data) -> Source:
     """The arrays of data.path. Raises UserError."""
     assert config.path is not None
-    try:
-        state = stamp(Path(config.path))
-    except OSError as error:
-        raise UserError(f"data.path: {config.path} cannot be read ({error.strerror})") from error
-    return Source(Path(config.path).stem, key("arrays", config.choices(), state), lambda: _items(config))
+    path = Path(config.path)
+    return Source(path.stem, key("arrays", config.choices(), stamp(path)), lambda: _items(config))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +73,11 @@ class ArrayReader:
         return Pixels(fit(image, self.shape), decode_mask(mask, self.shape[:2], whole, self.mask_classes))
 
 
-def shape_of(images: Array, config: Data) -> tuple[int, int, int]:
-    """(H, W, C) to make of an array of images: what the recipe says, otherwise their own."""
+def shape_of(arrays: Sequence[Array], config: Data) -> tuple[int, int, int]:
+    """(H, W, C) to make of arrays of images: as the recipe states, otherwise theirs. Raises UserError."""
+    if len({images.shape[1:] for images in arrays}) > 1 and not config.height_width:
+        raise UserError(f"data.size: is needed, as the images of {config.path} have different shapes")
+    images = arrays[0]
     height, width = config.height_width or images.shape[1:3]
     return height, width, config.channels or (1 if images.ndim == 3 or images.shape[3] == 1 else 3)
 
@@ -117,11 +117,7 @@ def _items(config: Data) -> Items:
     if not parts:
         content = plain(described(known))[:300] or "nothing"
         raise UserError(f"data.path: {config.path} holds no images, only {content}")
-    shape = shape_of(parts[0].images, config)
-    if len({part.images.shape[1:] for part in parts}) > 1 and not config.height_width:
-        raise UserError(
-            f"data.size: is needed, as the splits of {config.path} have images of different shapes"
-        )
+    shape = shape_of([part.images for part in parts], config)
     digits = len(str(max(map(len, parts))))
     names = [f"{part.split or 'image'}/{row:0{digits}d}" for part in parts for row in range(len(part))]
     columns = {"label": _label(parts, config), "attributes": _attributes(parts, config)}
@@ -133,7 +129,7 @@ def _items(config: Data) -> Items:
     return Items(
         names,
         shape,
-        reader=ArrayReader(
+        ArrayReader(
             [part.images for part in parts], shape, [part.masks for part in parts], config.mask_classes
         ),
         columns={name: column for name, column in columns.items() if column is not None},

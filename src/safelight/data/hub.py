@@ -52,9 +52,8 @@ def _load(config: Data) -> dict[str, Dataset]:
     path = str(config.path)
     saved = any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
     try:
-        loaded = (
-            load_from_disk(path) if saved else load_dataset(path, config.subset, revision=config.revision)
-        )
+        more = {} if saved else {"name": config.subset, "revision": config.revision}
+        loaded = (load_from_disk if saved else load_dataset)(path, **more)
     except Exception as error:  # of the library, of the network, and of whatever the files hold
         reason = plain(" ".join(str(error).split()))[:200] or type(error).__name__
         raise UserError(f"data.path: {path} cannot be loaded from the Hub ({reason})") from error

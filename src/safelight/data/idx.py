@@ -73,10 +73,7 @@ def idx(config: Data) -> Source:
     files = {
         path.name.removesuffix(".gz"): (path, _labels_of(path) if config.labels else None) for path in paths
     }
-    try:
-        stamps = tuple(stamp(path) for path in (*paths, *(labels for _, labels in files.values())) if path)
-    except OSError as error:
-        raise UserError(f"data.path: {error.filename} cannot be read ({error.strerror})") from error
+    stamps = tuple(stamp(path) for path in (*paths, *(labels for _, labels in files.values())) if path)
     choices = (config.height_width, config.channels, config.labels)
     name = root.name.removesuffix(".gz")
     return Source(name, key("idx", choices, stamps), lambda: _items(files, config, digits=7))
@@ -107,14 +104,12 @@ def _items(
         check_images(str(path), parts[part])
         if path_of_labels is not None:
             labels.append(_read_labels(path, parts[part], path_of_labels, known))
-    if len({images.shape[1:] for images in parts.values()}) > 1 and not config.height_width:
-        raise UserError(f"data.size: is needed, as the files of {config.path} have images of different sizes")
     label = None
     if len(labels) == len(files):  # none unless each file has its own
         classes = np.concatenate(labels)
         where = str(next(iter(files.values()))[0])
         label = columns.label(classes, known.classes) if known else columns.classes_of(classes, where)
-    shape = shape_of(next(iter(parts.values())), config)
+    shape = shape_of([*parts.values()], config)
     tests = {part: part.startswith("t10k") or "test" in part.lower() for part in parts}
     rows = [(part, row) for part, images in parts.items() for row in range(len(images))]
     sides = np.array([HELD_OUT if tests[part] else TRAIN for part, _ in rows], np.int8)

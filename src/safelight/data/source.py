@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from safelight.config import UserError
 from safelight.data.columns import ConditionColumn
 
 Progress = Callable[[str, int, int], None]  # the work, how much of it is done, of how much
@@ -82,7 +83,10 @@ def key(*parts: object) -> str:
     return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def stamp(path: Path) -> tuple[str, int, int]:
-    """The state of a file without reading it: path, bytes, time of change (ns)."""
-    stat = path.stat()
+def stamp(path: Path, where: str = "data.path") -> tuple[str, int, int]:
+    """The state of a file without reading it: path, bytes, time of change (ns). Raises UserError."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UserError(f"{where}: {path} cannot be read ({error.strerror})") from error
     return str(path), stat.st_size, stat.st_mtime_ns

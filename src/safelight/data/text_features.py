@@ -25,10 +25,7 @@ ENCODED = 256  # texts at once
 
 def with_features(source: Source, path: str) -> Source:
     """The source with the text condition of data.text_features. Raises UserError where there is no file."""
-    try:
-        state = stamp(Path(path))
-    except OSError as error:
-        raise UserError(f"data.text_features: {path} cannot be read ({error.strerror})") from error
+    state = stamp(Path(path), "data.text_features")
 
     def with_text() -> Items:
         items = source.items()
