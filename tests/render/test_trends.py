@@ -80,7 +80,7 @@ def test_numbers_of_a_component_equal_those_worked_out_by_hand() -> None:
     assert found.smoothed_last == pytest.approx((4 + 2 * near + 8 * far) / (1 + near + far), rel=1e-14)
     assert found.smoothed_smallest == pytest.approx((2 + 12 * near) / (1 + 2 * near), rel=1e-14)
     assert describe(found) == (
-        "Only 5 recorded steps: too few to tell a trend. Not finite at 2 steps, first at step 10."
+        "Only 5 recorded steps: too few for a trend. Not finite at 2 steps, first at step 10."
     )
 
 

@@ -52,7 +52,7 @@ def test_the_smaller_total_can_be_the_worse_model(made):
     assert "4 active units against 0: it leaves 22% of the error for 6 nats more of KL." in better
     assert collapse.startswith("m1 has a collapsed posterior")
     assert totals == (
-        "Their totals are not comparable: they stand for different weights on the error "
+        "Their totals are not comparable: they put different weights on the error "
         f"(m1 1, σ = {8**0.5:.4g}; m2 500, σ = {(8 / 500) ** 0.5:.4g})."
     )
 

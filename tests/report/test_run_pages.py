@@ -198,8 +198,8 @@ def test_a_verdict_says_what_checks_monitors_and_evaluations_found(tmp_path: Pat
     assert notes.lines == (
         "Finished: 200 of 400 steps.",
         "Verdicts against it: word, older (since before the fork).",
-        "Faults that the checks before training found: word.",
-        "word of its samples at step 200: 5.9, real images in their place 2.3.",
+        "Faults found by the pre-flight checks: word.",
+        "word of samples at step 200: 5.9 (real images: 2.3).",
         "word",
     )
 

@@ -217,7 +217,7 @@ def evaluated_figure(history: History) -> Figure:
         grid[-1, 0].set_xlabel("step")
         count_axis(grid[-1, 0].xaxis)
         figure.supxlabel(
-            "dots: samples of that step · dashed: real images in their place · ring: best",
+            "dots: samples of that step · dashed: real against real images · ring: best",
             fontsize=SMALL, color=PENCIL,
         )  # fmt: skip
     return figure

@@ -21,7 +21,7 @@ from safelight.store.durable import mendable, publish, temporary_beside
 ENDINGS = (".mp4", ".webp", ".gif", "")
 SIDE = 512  # pixels: about the longer side of a film of small images
 GAP = 2  # pixels between images that are shown together
-QUALITY = "16"  # x264's constant rate factor: hardly to be told from the original
+QUALITY = "16"  # x264's constant rate factor: hardly distinguishable from the original
 
 
 def check_ending(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Numbers as people read them, and the sentences a loss analysis is told in."""
+"""Numbers as people read them, and a loss analysis in sentences."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def describe(analysis: Analysis) -> str:
         return f"No finite value in {plural(recorded, 'recorded step')}." if recorded else "Never recorded."
     trend = analysis.trend
     if trend.verdict == "unknown":
-        sentence = f"Only {plural(recorded, 'recorded step')}: too few to tell a trend."
+        sentence = f"Only {plural(recorded, 'recorded step')}: too few for a trend."
     else:
         before, last = number(trend.before), number(trend.last)
         words = {

@@ -124,7 +124,7 @@ class NumberTable:
 
     @classmethod
     def of(cls, rows: Iterable[NumberRow]) -> NumberTable:
-        """Rows that hold a number, told apart by their bases."""
+        """Rows that hold a number, by their bases."""
         columns = together(row for row in rows if row.numbers)
         return cls(columns, apart(columns))
 

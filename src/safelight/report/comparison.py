@@ -156,7 +156,7 @@ def _has_spread(groups: Sequence[Replicas], runs: Sequence[str]) -> bool:
 
 
 def _unique(runs: Sequence[RunFacts]) -> list[RunFacts]:
-    """Runs under different names: those of one name are told apart by their directories."""
+    """Runs under different names: those of one name with their directories."""
     names = [run.name for run in runs]
     return [
         replace(run, name=f"{run.path.resolve().parent.name}/{run.name}")

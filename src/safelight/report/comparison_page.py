@@ -50,7 +50,7 @@ NOTHING = "Fewer than two runs recorded anything, so there is no equal budget to
 ROLES = {
     "training": "What is trained, and how",
     "sampling": "How samples are drawn",
-    "watching": "What is looked at and kept; it changes no weight",
+    "watching": "What is watched and kept; no effect on weights",
 }
 
 
@@ -87,7 +87,7 @@ def _title(names: Sequence[str]) -> str:
 def _key_figures(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield str(len(comparison.runs)), "runs"
     if comparison.judged:
-        yield str(len(comparison.replicas)), "settings, the rest are seeds"
+        yield str(len(comparison.replicas)), "settings; the other runs are seeds of them"
     differing = [
         setting for setting in comparison.settings if setting.role == "training" and setting.key != SEED
     ]

@@ -13,15 +13,7 @@ from safelight import files
 from safelight.config import UserError
 from safelight.render.figures import Line, LinePanel, SpreadPanel, SpreadRow, lines_figure, spreads_figure
 from safelight.render.page import Block, Drawing, Notes, Pairs, Text
-from safelight.render.sheet import (
-    STRIP_COLUMNS,
-    STRIP_ROWS,
-    STRIP_SIDE,
-    Images,
-    panel,
-    reduced,
-    side_by_side,
-)
+from safelight.render.sheet import STRIP_COLUMNS, STRIP_ROWS, STRIP_SIDE, Images, panel, reduced, side_by_side
 from safelight.render.sheet_file import open_picture, read_sheet
 from safelight.render.trends import default_half_life, smooth
 from safelight.render.wording import count, duration
@@ -56,7 +48,7 @@ def side_by_side_blocks(pair: SideBySide, runs: Mapping[str, RunFacts], name: st
         for chosen, images in read
         if images.shape[1:] != read[0][1].shape[1:]
     ]
-    notes += [f"{run} drew no sheet by then." for run in pair.without]
+    notes += [f"{run} has no sheet by then." for run in pair.without]
     blocks: list[Block] = []
     if len(alike) > 1:
         first = runs[alike[0][0].run]
@@ -72,7 +64,7 @@ def reconstructions(runs: Sequence[RunFacts], name: str) -> tuple[Block, ...]:
     if not rows:
         return ()
     picture = panel(np.stack([images for _, images in rows]), [row for row, _ in rows])
-    caption = "Held-out images, and what a run makes of the mean of their posteriors, as last drawn."
+    caption = "Held-out images, and each run's reconstruction from the mean of the posterior, as last drawn."
     return (Drawing(name, caption, picture),)
 
 
@@ -247,9 +239,7 @@ def development_blocks(run: RunFacts) -> list[Block]:
             continue
     blocks: list[Block] = []
     if labelled and (strip := development(labelled)):
-        caption = (
-            "The same fixed noises at step after step: one row each, left to right in order of training."
-        )
+        caption = "The same noises at successive steps: one noise a row, training from left to right."
         blocks.append(Drawing("development", caption, strip))
     whole = [shown[i] for i in chosen(len(shown), SHOWN_WHOLE, evenly=True)]
     if whole:

@@ -88,7 +88,7 @@ def _overview(entries: Sequence[LogEntry]) -> ReportTable:
         loss = f"{first.name} {tables.cell(first.end)}" if first else "–"
         made = run.name, local_time(run.created), run.status, run.recipe, _changed(entry)
         rows.append((*made, count(run.record.images_seen), loss, number(entry.seconds_per_kimg)))
-    head = ("run", "begun", "status", "recipe", "changed", "images seen", "at its end", "s / kimg")
+    head = ("run", "begun", "status", "recipe", "changed", "images seen", "at the end", "s / kimg")
     return ReportTable(head, tuple(rows), 5)
 
 
@@ -183,7 +183,7 @@ def _changed(entry: LogEntry) -> str:
         words.append(f"{len(trained) - MOST} more")
     if entry.edits:
         words.append(plural(len(entry.edits), "intervention"))
-    return "; ".join(words) or "nothing that is trained"
+    return "; ".join(words) or "no training setting"
 
 
 def values_table(entry: LogEntry) -> ReportTable:
@@ -191,7 +191,7 @@ def values_table(entry: LogEntry) -> ReportTable:
     equal = entry.equal_images
     if entry.before is None or not equal:
         ends = tuple((value.name, tables.cell(value.end)) for value in entry.values)
-        return ReportTable(("number", "at its end"), ends, 1)
+        return ReportTable(("number", "at the end"), ends, 1)
     rows = tuple(
         (
             value.name,
@@ -203,7 +203,7 @@ def values_table(entry: LogEntry) -> ReportTable:
         for value in entry.values
     )
     given = f"at {count(equal)} images"
-    return ReportTable(("number", "at its end", given, f"{entry.before.name} {given}", "difference"), rows, 1)
+    return ReportTable(("number", "at the end", given, f"{entry.before.name} {given}", "difference"), rows, 1)
 
 
 def _at(value: Number | None, images: int, equal: int) -> str:

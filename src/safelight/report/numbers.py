@@ -95,10 +95,7 @@ def loss_basis(run: RunFacts, budget: Budget) -> dict[str, str]:
 
 def data_basis(run: RunFacts, settings: Mapping[str, object]) -> dict[str, str]:
     """The data, as it reached the networks."""
-    return {
-        "data fingerprint": str(run.data.get("fingerprint")),
-        "data.flip": setting(settings, "data.flip"),
-    }
+    return {"data fingerprint": str(run.data.get("fingerprint")), "data.flip": setting(settings, "data.flip")}
 
 
 def averaging(settings: Mapping[str, object]) -> Basis:

@@ -38,13 +38,13 @@ from safelight.report.facts import Measured, RunFacts, SessionFacts
 from safelight.report.history import MethodFacts, history_of, remarks
 
 TREND_RULE = (
-    "Trend: the mean of the last tenth of the recorded values against the tenth before it, ± one standard "
-    f"error (batch means); falling or rising past {SIGNIFICANT:g} of them and {NEGLIGIBLE * 100:g} %. "
-    "A falling adversarial loss is a loss that falls, not a better generator."
+    "Trend: the mean of the last tenth of the recorded values, compared with the tenth before it, ± one "
+    f"standard error (batch means); falling or rising past {SIGNIFICANT:g} of them and "
+    f"{NEGLIGIBLE * 100:g} %. A falling adversarial loss is a loss that falls, not a better generator."
 )
 IDENTITY_RULE = (
-    "With the same data, the same environment and these commands, the weights at that step have that digest. "
-    "Another environment gives another run of the same kind: safelight says which of the two it was."
+    "The same data, environment and commands give weights with this digest at this step. In another "
+    "environment the run is similar but not bit-identical; safelight reports which it was."
 )
 
 
@@ -73,7 +73,7 @@ def run_page(run: RunFacts, method: MethodFacts, again: Reproduce, written: str 
         "Measurements": _measurements(run, history),
         "What ran, where, for how long": _sessions(run, history),
         "Configuration": [Values(groups)] if (groups := recipe_sections(recipe)) else [],
-        "How to make it again": _reproduce(run, again),
+        "Reproduce this run": _reproduce(run, again),
     }
     return Page(
         mark="training report",
@@ -112,12 +112,12 @@ def _verdict(run: RunFacts, method: MethodFacts) -> list[Block]:
         f"Verdicts against it: {', '.join(held)}." if held else "The monitors have no verdict against it.",
     ]
     if errors:
-        lines.append(f"Faults that the checks before training found: {', '.join(errors)}.")
+        lines.append(f"Faults found by the pre-flight checks: {', '.join(errors)}.")
     if run.measured:
         last = max(metric.step for metric in run.measured)
         first = next(metric for metric in run.measured if metric.step == last)
-        real = "" if math.isnan(first.floor) else f", real images in their place {number(first.floor)}"
-        lines.append(f"{first.name} of its samples at step {last:,}: {number(first.value)}{real}.")
+        real = "" if math.isnan(first.floor) else f" (real images: {number(first.floor)})"
+        lines.append(f"{first.name} of samples at step {last:,}: {number(first.value)}{real}.")
     if method.warning:
         lines.append(method.warning)
     recorded = {name.partition("/")[0] for name in run.record.columns}
@@ -184,7 +184,7 @@ def _learned(method: MethodFacts) -> list[Block]:
     """The bound of a variational autoencoder."""
     if not method.rate:
         return []
-    caption = "KL paid and error left on held-out images, from the first measurement to the last."
+    caption = "KL and error on held-out images, from the first measurement to the last."
     return [
         ReportTable(("held-out", "value", "what it means"), method.rate.rows),
         Drawing("rate", caption, rate_figure(method.rate)),
@@ -197,11 +197,12 @@ def _held_out(history: History) -> list[Block]:
     measured = [held_out(curve) for curve in history.held_out]
     head = ("held-out", "unit", "better", "first", "best", "at step", "last")
     notes = tuple((value.curve.name, words) for value in measured if (words := risen(value)))
-    return [
-        Drawing("held-out", "Measured on images that were never trained on.", held_out_figure(history)),
-        ReportTable(head, tuple(map(_held_out_row, measured)), numeric=3),
-        *([Definitions(notes)] if notes else []),
-    ]
+    blocks: list[Block] = []
+    if any(len(curve.steps) > 1 for curve in history.held_out):  # one measurement is no course
+        caption = "Measured on images that were never trained on."
+        blocks.append(Drawing("held-out", caption, held_out_figure(history)))
+    blocks.append(ReportTable(head, tuple(map(_held_out_row, measured)), numeric=3))
+    return [*blocks, *([Definitions(notes)] if notes else [])]
 
 
 def _held_out_row(value: HeldOut) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Chance: what differs between runs of the same settings under different seeds, and what is more than that.
 
-The rule. Two settings are told apart in a number by Student's t-test on their seeds, two-sided, at 95 %: the
+The rule. Two settings differ in a number by Student's t-test on their seeds, two-sided, at 95 %: the
 difference of their means must exceed
 
     band = t(1 - 0.05 / (2 m), n_a + n_b - 2) * s * sqrt(1 / n_a + 1 / n_b)
@@ -11,8 +11,8 @@ with the same one, so that all m verdicts together are wrong in 5 % (Bonferroni)
 only: a setting that diverges does not widen the band of others. One seed has no spread: nothing is claimed.
 
 Welch's test, which lets the spreads differ, has one degree of freedom left with two seeds and would hardly
-ever tell. The price of pooling: at worst, where one of the settings has no spread at all, the 5 % are
-P(|t(n - 1)| > t(0.975, 2 n - 2)): 15 % with two seeds of each, 11 % with three, 8 % with five.
+ever find a difference. The price of pooling: at worst, where one of the settings has no spread at all, the
+5 % are P(|t(n - 1)| > t(0.975, 2 n - 2)): 15 % with two seeds of each, 11 % with three, 8 % with five.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from safelight.report.settings import Replicas
 
 LEVEL = 0.05  # chance that one of the verdicts on a number calls chance a difference
 RULE = (
-    "Two settings are told apart where the difference of their means over seeds exceeds the band: Student's "
+    "Two settings differ where the difference of their means over seeds exceeds the band: Student's "
     f"t-test on their seeds, two-sided, at {100 * (1 - LEVEL):g} % for all verdicts on a number together "
-    "(Bonferroni). Smaller differences are within the seed spread: another seed could turn them round. "
+    "(Bonferroni). Smaller differences are within the seed spread: another seed could reverse them. "
     "± is the standard deviation over seeds."
 )
 Verdict = Literal["within the seed spread", "lower", "higher", "one seed: spread unknown", "no number"]
@@ -130,9 +130,7 @@ def judge(name: str, groups: Sequence[Replicas], values: Mapping[str, float]) ->
     others = [spread for spread in spreads if spread is not reference]
     compared = max(1, len(spread_out) - 1)
     return Seeds(
-        name,
-        (reference, *others),
-        tuple(contrast(spread, reference, compared) for spread in others),
+        name, (reference, *others), tuple(contrast(spread, reference, compared) for spread in others)
     )
 
 

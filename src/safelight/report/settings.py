@@ -46,7 +46,7 @@ class SettingEdit:
 class Replicas:
     """Runs of the same settings, but for the seed: what they differ in is chance."""
 
-    label: str  # what tells them from the others: "lr = 0.0003"
+    label: str  # what sets them apart: "lr = 0.0003"
     runs: tuple[str, ...]
     values: Mapping[str, str]  # of the keys that differ between groups
 
@@ -90,7 +90,7 @@ def edits(runs: Sequence[RunFacts]) -> tuple[SettingEdit, ...]:
 def replicas(runs: Sequence[RunFacts]) -> tuple[Replicas, ...]:
     """Runs grouped by everything but seed and watching: settings, interventions, data, parent.
 
-    Groups that settings do not tell apart (interventions or data do) are labelled by their first run too.
+    Groups that differ in interventions or data only are labelled by their first run too.
     """
     groups: dict[tuple[object, ...], list[RunFacts]] = {}
     for run in runs:

@@ -183,7 +183,7 @@ def fates(runs: Sequence[RunFacts]) -> tuple[str, ...]:
     elsewhere = "a run that is not here"
     lines = [
         f"{run.name}: forked from {names.get(run.parent.run, run.parent_name or elsewhere)} at step "
-        f"{count(run.parent.step)}; its images are counted from the start, its time from there."
+        f"{count(run.parent.step)}; images are counted from the start, time from the fork."
         for run in runs
         if run.parent
     ]

@@ -6,26 +6,18 @@ A total of w mse + KL says nothing beside one of another w: bpd* is the bound of
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from safelight.config import UserError
-from safelight.functional import elbo
-from safelight.render.figures import LearningRate
 from safelight.render.sheet import Images
 from safelight.render.sheet_file import read_sheet
 from safelight.render.wording import number
 from safelight.report import numbers
 from safelight.report.basis import Budget, Number, NumberRow, NumberTable
-from safelight.report.facts import MetricsRecord, RunFacts
-
-if TYPE_CHECKING:
-    from safelight.recipe import Recipe
-    from safelight.types import DataSpec
+from safelight.report.facts import RunFacts
 
 BITS, ERROR, NATS, UNITS, SIGMA = "bpd*", "mse", "kl", "active units", "sigma"
 NEAR = 0.002  # bits a pixel value that decide nothing: batches of a few hundred images differ by as much
@@ -78,9 +70,7 @@ def _verdict(rows: Sequence[NumberRow], runs: dict[str, RunFacts]) -> Ranking:
             f"{row.run} {number(_weight(row, runs[row.run]))}, σ = {number(row.numbers[SIGMA].value)}"
             for row in rows
         )
-        words.append(
-            f"Their totals are not comparable: they stand for different weights on the error ({stands})."
-        )
+        words.append(f"Their totals are not comparable: they put different weights on the error ({stands}).")
     return Ranking(tuple(row.run for row in ordered), tuple(words))
 
 
@@ -88,8 +78,8 @@ def _better(best: NumberRow, other: NumberRow) -> str:
     bits, more = best.numbers[BITS].value, other.numbers[BITS].value
     if more - bits < NEAR:
         return (
-            f"{best.run} and {other.run} are equally good: bpd* {number(bits)} and {number(more)}, which is "
-            "nearer than this measurement tells apart."
+            f"{best.run} and {other.run} are equally good: bpd* {number(bits)} and {number(more)}, a "
+            "difference below the precision of this measurement."
         )
     error, left = best.numbers[ERROR].value, other.numbers[ERROR].value
     nats, paid = best.numbers[NATS].value, other.numbers[NATS].value
@@ -138,74 +128,3 @@ def reconstructions(runs: Sequence[RunFacts]) -> list[tuple[str, Images]]:
             rows += [("image", real)] if not rows else []
             rows.append((run.name, decoded))
     return rows
-
-
-# --- What a run learned, for its report ---
-
-
-def bound(
-    record: MetricsRecord, weights: Mapping[str, float], recipe: Recipe, spec: DataSpec
-) -> LearningRate | None:
-    """The bound of a run as it was last measured, and the way there; None where it is no VAE.
-
-    weights: of loss components, in force at the end.
-    """
-    columns = [record.columns.get(f"held_out/{name}") for name in (BITS, ERROR, NATS, UNITS)]
-    measured = [column for column in columns if column is not None]
-    if len(measured) < len(columns):
-        return None
-    rows = reduce(np.intersect1d, (column.rows for column in measured))
-    if not len(rows):
-        return None
-    all_bits, errors, all_nats, active = (column.values[np.isin(column.rows, rows)] for column in measured)
-    bits, mse, nats, units = (float(values[-1]) for values in (all_bits, errors, all_nats, active))
-    seen = record.columns.get("seen/sigma")
-    sigma = float(seen.values[-1]) if seen else math.nan
-    values = math.prod(spec.shape)
-    latent = math.prod(recipe.networks["encoder"].latent_shape(spec))
-    table = (
-        (
-            "reconstruction MSE",
-            number(mse),
-            f"of pixel values in [0, 1], mean over {values:,}; root {255 * mse**0.5:.1f} of 255 levels.",
-        ),
-        (
-            "KL",
-            f"{number(nats)} nats",
-            "what the latents tell of an image, over all dimensions; 0 is a collapsed posterior.",
-        ),
-        (
-            "active units",
-            f"{units:.0f} of {latent}",
-            f"dimensions of the latent whose mean varies by more than {elbo.ACTIVE} from image to image.",
-        ),
-        (
-            "bpd*",
-            number(bits),
-            "bits a pixel value at the best σ, of a density on [0, 1]; less is better, and runs of any "
-            "weights can be compared by it. Of 8-bit values 8 more.",
-        ),
-        ("σ of the decoder", number(sigma), _describe_sigma(sigma, mse, values, weights)),
-        (
-            "rate, distortion",
-            f"{number(nats)} nats, {number(mse)}",
-            "what is paid in KL, and the error that is left: one point of the trade that σ chooses.",
-        ),
-    )
-    return LearningRate(table, record.steps[rows], all_nats, errors, values)
-
-
-def _describe_sigma(sigma: float, mse: float, values: int, weights: Mapping[str, float]) -> str:
-    """What σ the loss stands for, the same as a weight, and how far it is from the best."""
-    best = max(mse, elbo.FINEST) ** 0.5
-    v = weights.get("kl", 1.0)
-    if w := weights.get("mse", 0.0):
-        words = f"implied by the weights {number(w)} on mse and {number(v)} on kl."
-    elif not math.isfinite(sigma):
-        return f"not recorded; the best is {number(best)}, the root of the error."
-    else:
-        words = f"the same as a weight of {number(elbo.implied_weight(sigma, values, v))} on mse."
-    words += f" The best is {number(best)}, the root of the error"
-    return (
-        f"{words}: this one is {number(sigma / best)} times as large." if sigma > 1.5 * best else f"{words}."
-    )
