@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from safelight.config import UserError
+from safelight.functional import elbo
 from safelight.render.sheet import Images
 from safelight.render.sheet_file import read_sheet
 from safelight.render.wording import number
@@ -105,8 +106,6 @@ def _collapsed(row: NumberRow) -> str:
 
 def _weight(row: NumberRow, run: RunFacts) -> float:
     """The weight on the error that a run's σ stands for, to three digits."""
-    from safelight.functional import elbo  # and torch with it: few comparisons need them
-
     values = math.prod(run.data.get("shape", (0,)))
     sigma = row.numbers[SIGMA].value
     if not (math.isfinite(sigma) and sigma > 0 and values):
