@@ -98,7 +98,7 @@ def test_a_walk(monkeypatch, capsys):
     [
         (["film", "city", "5"], "specimen '5': expected STEP.DRAW, such as 16500.28"),
         (["film", "city", "0.3", "--to", "99"], "steps 0 to 99: city has recorded the steps 0 to 12"),
-        (["film", "city", "0.3", "--out", "film.avi"], "film.avi: ends in none of .mp4, .webp, .gif"),
+        (["film", "city", "0.3", "--out", "film.avi"], "film.avi: unknown output type; use .mp4, .webp"),
         (["film", "city", "0.3", "train.steps=3"], "train.steps: only keys of [sample]"),
         (["walk", "city", "0.3"], "walk: name two specimens or more"),
         (["specimens", "city", "--keep", "x"], "specimen 'x': expected STEP.DRAW"),

@@ -246,7 +246,7 @@ def test_a_folder_of_other_pictures_is_not_mixed_in(run, tmp_path, monkeypatch):
 def test_a_film_that_cannot_be_is_told(run, tmp_path, ids, options, message):
     with pytest.raises(UserError, match=message):
         through_training(run, ids, Making(tmp_path / "film.gif"), **options)
-    with pytest.raises(UserError, match=r"ends in none of \.mp4"):
+    with pytest.raises(UserError, match=r"unknown output type; use \.mp4"):
         through_training(run, ["0.3"], Making(tmp_path / "film.avi"))
     with pytest.raises(UserError, match="name two specimens"):
         walk(run, ["0.3"], Making(tmp_path / "walk.gif"))

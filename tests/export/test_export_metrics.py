@@ -91,7 +91,7 @@ def test_a_run_without_metrics(run, tmp_path):
 
 
 def test_another_ending_is_refused(run, tmp_path):
-    with pytest.raises(UserError, match="ends in none of"):
+    with pytest.raises(UserError, match=r"unknown output type; use \.csv, \.parquet"):
         export_metrics(run, tmp_path / "m.xls")
 
 

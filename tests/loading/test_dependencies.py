@@ -147,6 +147,6 @@ def test_an_evaluation_reads_texts_seen_and_unseen(run, monkeypatch):
 
 def test_an_encoder_that_draws_nothing_says_so(run):
     stage = Run(products_of(run.directory)["network.encoder.path"].directory)
-    with pytest.raises(UserError, match="draws no images"):
+    with pytest.raises(UserError, match="cannot generate images"):
         stage.sample(1)
     assert list(stage.directory.panels.glob("*retrieval.png"))

@@ -107,5 +107,5 @@ def test_the_rank_is_the_share_of_texts_that_fit_worse():
 
 
 def test_it_draws_nothing():
-    with pytest.raises(UserError, match="draws no images"):
+    with pytest.raises(UserError, match="cannot generate images"):
         made().latent(RowDraw(0, 0, "s", range(2)))

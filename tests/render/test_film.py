@@ -74,5 +74,5 @@ def test_what_breaks_off_leaves_nothing_behind(tmp_path):
         with pytest.raises(RuntimeError, match="lamp"):
             save_film(broken(), tmp_path / name, 10)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UserError, match=r"film\.avi: ends in none of"):
+    with pytest.raises(UserError, match=r"film\.avi: unknown output type; use \.mp4"):
         save_film(frames(), tmp_path / "film.avi", 10)

@@ -27,8 +27,7 @@ SPEC = DataSpec((1, 8, 8), {"label": Condition("label", 3, ("cat", "dog", "7"))}
         ({}, [0, 1, 2, 0, 1], True),
         ({"label": "each"}, [0, 1, 2, 0, 1], True),
         ({"label": "dog"}, [1] * 5, True),
-        ({"label": "2"}, [2] * 5, True),
-        ({"label": "7"}, [2] * 5, True),  # a name goes before a number
+        ({"label": "7"}, [2] * 5, True),
         ({"label": "none"}, [0] * 5, False),
     ],
 )
@@ -47,9 +46,13 @@ def test_data_without_conditions_has_none_present():
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"label": "dgo"}, "condition label=dgo: not one of the 3 classes (did you mean 'dog'?)"),
-        ({"label": "3"}, "condition label=3: not one of the 3 classes"),
-        ({"label": "-1"}, "condition label=-1: not one of the 3 classes"),
+        ({"label": "dgo"}, "condition label=dgo: classes are cat, dog, 7 (did you mean 'dog'?)"),
+        (
+            {"label": "2"},
+            "condition label=2: classes are cat, dog, 7",
+        ),  # where a class is called 7, 2 is none
+        ({"label": "3"}, "condition label=3: classes are cat, dog, 7"),
+        ({"label": "-1"}, "condition label=-1: classes are cat, dog, 7"),
         ({"lable": "cat"}, "condition lable: the data has no such condition (did you mean 'label'?)"),
     ],
 )
@@ -125,13 +128,13 @@ def test_real_items_are_fetched_only_where_something_comes_from_them():
         ({"hair": "inf"}, "condition hair=inf: expected a number"),
         ({"attributes": "1"}, "condition attributes=1: expected 2 numbers, of hair, mouth"),
         ({"mask": "left"}, "condition mask=left: expected mask=FILE.png, or mask=none"),
-        ({"label": "bird"}, "condition label=bird: not one of the 3 classes"),
+        ({"label": "bird"}, "condition label=bird: classes are cat, dog, 7"),
     ],
 )
 def test_what_cannot_be_asked_of_several_conditions(wanted, message):
     with pytest.raises(UserError) as error:
         conditions(
-            FACES, {"label": "0", "attributes": "0,0", "mask": torch.zeros(1, 2, 2, 2), **wanted}, 2, CPU
+            FACES, {"label": "cat", "attributes": "0,0", "mask": torch.zeros(1, 2, 2, 2), **wanted}, 2, CPU
         )
     assert str(error.value).startswith(message)
 
@@ -141,7 +144,7 @@ def test_what_cannot_be_asked_of_several_conditions(wanted, message):
 )
 def test_without_real_items_a_condition_has_to_be_said(examples):
     with pytest.raises(UserError) as error:
-        conditions(FACES, {"label": "0", "mouth": "1"}, 2, CPU, examples)
+        conditions(FACES, {"label": "cat", "mouth": "1"}, 2, CPU, examples)
     assert str(error.value).startswith("condition attributes: no real item is at hand")
     assert "hair=0.5" in str(error.value)
 

@@ -254,7 +254,9 @@ def test_what_diffusers_has_not_is_told(tmp_path, tiny):
     begun = train_stages(load("fashion-gan", GAN), tmp_path, "gan", World(), Show)
     with pytest.raises(UserError, match="diffusers has no architecture for the generator of gan"):
         Run(begun).export("diffusers", tmp_path / "out")
-    with pytest.raises(UserError, match="--to pickle: not one of diffusers, safetensors, onnx"):
+    with pytest.raises(
+        UserError, match="--to pickle: is not a valid choice; use diffusers, safetensors, onnx"
+    ):
         Run(begun).export("pickle", tmp_path / "out")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from safelight.store.directory import RunDirectory, find, runs_directory
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from safelight.api import steer as steer
     from safelight.run import Run
 
-    Named = str | Path | Run
+    Named: TypeAlias = str | Path | Run
 
 
 def silent(line: str) -> None:

@@ -66,7 +66,7 @@ class Studio:
         self.method, self.nets, self.spec = self.reached.method, self.reached.nets, self.reached.spec
         self.device, self.pixels = self.reached.device, pixel_spec_of(directory)
         if not getattr(self.method, "draws", True):
-            raise UserError(f"{directory.name}: is of an encoder, which draws no images")
+            raise UserError(f"{directory.name}: encoder runs cannot generate images")
         values = {
             name: wanted_of(name, text, self.spec, self.pixels, self.camera.space.factor, lambda: self.recipe)
             for name, text in wanted.items()

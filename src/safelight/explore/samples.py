@@ -68,7 +68,7 @@ class Samples:
 def require_place(out: Path) -> None:
     """Raises UserError where samples cannot be written there, or would lie among other files."""
     if out.suffix and out.suffix not in (".png", ".npz"):
-        raise UserError(f"{out}: ends in none of .png (a sheet), .npz (arrays), nothing (a folder)")
+        raise UserError(f"{out}: unknown output type; use .png, .npz or a folder")
     if out.is_dir() and (out.suffix or any(out.iterdir())):
         raise UserError(f"{out}: is a folder that holds files already; choose a new one")
 

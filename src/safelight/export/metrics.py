@@ -37,7 +37,7 @@ def export_metrics(directory: RunDirectory, out: Path) -> list[str]:
         case "":
             _tensorboard(directory, lines, names, out)
         case _:
-            raise UserError(f"{out}: ends in none of .csv, .parquet, or nothing (a folder for TensorBoard)")
+            raise UserError(f"{out}: unknown output type; use .csv, .parquet, or a folder for TensorBoard")
     return names
 
 

@@ -43,7 +43,7 @@ def export_networks(trained: Trained, form: str, out: Path) -> list[str]:
 def require_new(form: str, out: Path) -> None:
     """Raises UserError for a form there is none of, and for a folder that holds anything."""
     if form not in FORMS:
-        raise UserError(f"--to {form}: not one of {', '.join(FORMS)}")
+        raise UserError(f"--to {form}: is not a valid choice; use {', '.join(FORMS)}")
     with mendable(out):
         if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out}: is there already; choose a new folder")

@@ -75,7 +75,7 @@ def prepare(
     """
     work = (progress or paced(tell)) if world.first else None
     if missing := references(recipe).keys() - products.keys():
-        raise UserError(f"{sorted(missing)[0]}: names another training, which has to come first")
+        raise UserError(f"{sorted(missing)[0]}: depends on another run; train it first")
     device = open_device(recipe.train.device, world.size)
     opened = used(recipe, products)
     if world.local == 0:

@@ -220,7 +220,7 @@ class Diffusion:
                 torch.stack(columns, dim=1),
                 rows=("noised", "estimate") * count,
                 columns=tuple(f"t = {t:.1f}" for t in times.tolist()),
-                caption="Held-out images at rising noise, and the image the network sees in each at once.",
+                caption="Held-out images at rising noise, and the one-step estimate of the image.",
             )
         }
 

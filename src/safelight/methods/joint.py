@@ -92,13 +92,13 @@ class Joint:
 
     def latent(self, draw: Draw) -> Tensor:
         """None: it draws no images."""
-        raise UserError("the run is of a joint encoder, which draws no images; name it as another's encoder")
+        raise UserError("encoder runs cannot generate images; name the run as the encoder of another recipe")
 
     def sample(
         self, nets: Nets, latent: Tensor, given: Values, present: Tensor, draw: Draw, how: BaseModel
     ) -> Tensor:
         """None: it draws no images."""
-        raise UserError("the run is of a joint encoder, which draws no images; name it as another's encoder")
+        raise UserError("encoder runs cannot generate images; name the run as the encoder of another recipe")
 
     # --- what a report shows ----------------------------------------------------------------------
 

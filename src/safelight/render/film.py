@@ -27,7 +27,7 @@ QUALITY = "16"  # x264's constant rate factor: hardly distinguishable from the o
 def check_ending(out: Path) -> None:
     """Raises UserError for a film that could not be written under this name."""
     if out.suffix not in ENDINGS:
-        raise UserError(f"{out}: ends in none of .mp4, .webp, .gif, or nothing (a folder of its frames)")
+        raise UserError(f"{out}: unknown output type; use .mp4, .webp, .gif, or a folder")
     if not out.suffix and out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: is there and holds files; name another folder, or move it away")
 

@@ -16,7 +16,7 @@ from safelight.types import Batch, Condition, DataSpec, Method, Nets, Values
 
 Wanted = str | Tensor  # what a condition is asked to be: in words, or rows of values
 
-
+LISTED = 12  # classes that a refusal names
 CHUNK = 250  # images generated at once
 
 
@@ -119,10 +119,13 @@ def _labels(condition: Condition, name: str, value: str, count: int) -> Tensor:
     numbered = any(title.isdecimal() for title in condition.names)  # then a number is a name, or none
     if value.isascii() and value.isdecimal() and not numbered and int(value) < condition.size:
         return torch.full((count,), int(value))
-    known = [*condition.names, "each", "none"]
-    raise UserError(
-        f"condition {name}={value}: not one of the {condition.size} classes{nearest(value, known)}"
-    )
+    names = condition.names or tuple(map(str, range(condition.size)))
+    if names == tuple(map(str, range(len(names)))):
+        raise UserError(f"condition {name}={value}: classes are 0 to {names[-1]}")
+    listed = ", ".join([*names[:LISTED], *(["..."] if len(names) > LISTED else [])])
+    near = nearest(value, [*names, "each", "none"])
+    hint = near if "did you mean" in near else ""
+    raise UserError(f"condition {name}={value}: classes are {listed}{hint}")
 
 
 def _numbers(condition: Condition, name: str, value: str) -> Tensor:
