@@ -93,8 +93,8 @@ def together() -> Iterator[World]:
         torch.cuda.set_device(local % torch.cuda.device_count())  # one device is visible to each under srun
         backend = "cpu:gloo,cuda:nccl"
     else:
-        beside = int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))
-        torch.set_num_threads(max(1, _cores() // beside))
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))
+        torch.set_num_threads(max(1, _cores() // local_size))
     try:
         store, rank, size = next(rendezvous("env://", timeout=JOINING))
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=JOINING)
@@ -163,12 +163,12 @@ def _cores() -> int:
 Gather = Callable[[Tensor], Tensor]
 
 
-def alone(own: Tensor) -> Tensor:
+def alone(rows: Tensor) -> Tensor:
     """The gather of a batch that is in one part: all rows are own rows."""
-    return own
+    return rows
 
 
-def refused(own: Tensor) -> Tensor:
+def refused(rows: Tensor) -> Tensor:
     """The gather of a phase that did not declare `whole`."""
     raise RuntimeError("moment.gather: this phase must be declared with whole=True")
 
@@ -183,13 +183,13 @@ class Recording:
         """The gather of one part. What it returns has the right shape, not the right values."""
         position = 0
 
-        def gather(own: Tensor) -> Tensor:
+        def gather(rows: Tensor) -> Tensor:
             nonlocal position
             if position == len(self._calls):
                 self._calls.append([])
-            self._calls[position].append((part.rows, own.detach().clone()))
+            self._calls[position].append((part.rows, rows.detach().clone()))
             position += 1
-            return own.detach()[torch.arange(part.total, device=own.device) % own.shape[0]]
+            return rows.detach()[torch.arange(part.total, device=rows.device) % rows.shape[0]]
 
         return gather
 
@@ -209,9 +209,9 @@ def replaying(part: Batch, recorded: list[Tensor], shares: int) -> Gather:
     """Second pass: recorded rows around the live rows of this part, whose gradient is times `shares`."""
     calls = iter(recorded)
 
-    def gather(own: Tensor) -> Tensor:
-        table = next(calls).to(own.dtype)
-        live = own.detach() + shares * (own - own.detach())
+    def gather(rows: Tensor) -> Tensor:
+        table = next(calls).to(rows.dtype)
+        live = rows.detach() + shares * (rows - rows.detach())
         return torch.cat([table[: part.rows.start], live, table[part.rows.stop :]])
 
     return gather

@@ -74,8 +74,8 @@ def tracks_of(averages: Mapping[str, Tensor]) -> dict[float, dict[str, Tensor]]:
     """The power-function tracks among a checkpoint's averages: relative length -> weights."""
     tracks: dict[float, dict[str, Tensor]] = {}
     for key, value in averages.items():
-        if found := re.match(r"track(\d*\.\d+)\.(.*)", key):
-            tracks.setdefault(float(found[1]), {})[found[2]] = value
+        if match := re.match(r"track(\d*\.\d+)\.(.*)", key):
+            tracks.setdefault(float(match[1]), {})[match[2]] = value
     return tracks
 
 
@@ -102,7 +102,7 @@ def reconstruct(
     snapshots: (step, relative length, weights) of power-function tracks; steps after `step` are not used.
     """
     usable = [snapshot for snapshot in snapshots if snapshot[0] <= step]
-    factors, _ = fitted([(time, own) for time, own, _ in usable], length, step)
+    factors, _ = fitted([(time, track) for time, track, _ in usable], length, step)
     averaged = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in usable[-1][2].items()}
     for factor, (_, _, weights) in zip(factors, usable, strict=True):
         for name, value in weights.items():
@@ -119,7 +119,7 @@ def fitted(snapshots: Sequence[tuple[int, float]], length: float, step: int) -> 
     if not snapshots:
         raise ValueError(f"no snapshot at or before step {step}")
     times = np.array([time for time, _ in snapshots], dtype=np.float64)
-    gammas = np.array([exponent(own) for _, own in snapshots])
+    gammas = np.array([exponent(track) for _, track in snapshots])
     gram = profile_product(times[:, None], gammas[:, None], times[None], gammas[None])
     now, gamma = np.array(float(step)), np.array(exponent(length))
     target = profile_product(times, gammas, now, gamma)

@@ -181,12 +181,12 @@ def _gathers(
 
 def _fill(tables: dict[str, Tensor], part: Batch, values: Values) -> None:
     """Write a part's rows into tables over the global batch."""
-    for name, own in values.items():
-        if own.shape[0] != len(part.rows):
-            own = own[part.rows.start : part.rows.stop]
+    for name, rows in values.items():
+        if rows.shape[0] != len(part.rows):
+            rows = rows[part.rows.start : part.rows.stop]
         if name not in tables:
-            tables[name] = torch.zeros(part.total, *own.shape[1:], device=own.device)
-        tables[name][part.rows.start : part.rows.stop] = own.detach()
+            tables[name] = torch.zeros(part.total, *rows.shape[1:], device=rows.device)
+        tables[name][part.rows.start : part.rows.stop] = rows.detach()
 
 
 def _reduce(job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]) -> Signals:
@@ -196,8 +196,8 @@ def _reduce(job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]) 
     that never changes, such as a table of frequencies, would drift by the rounding of a third.
     """
     gradients = []
-    trains = [own for name in phase.trains for own in job.state.optimisers[name].parameters]
-    for parameter in [own for own in trains if own.requires_grad]:
+    trained = [parameter for name in phase.trains for parameter in job.state.optimisers[name].parameters]
+    for parameter in [parameter for parameter in trained if parameter.requires_grad]:
         if parameter.grad is None:  # on some process, or for good (R1 does not reach the last bias)
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)
@@ -206,12 +206,12 @@ def _reduce(job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]) 
     buffers = _buffers(job, phase)
     for buffer, old in zip(buffers, before, strict=True):
         buffer.sub_(old).div_(job.world.size)
-    own = [job.signals.stop, job.signals.edit, job.signals.leave]
-    signals = torch.tensor(own, dtype=torch.float32, device=job.device)
+    flags = [job.signals.stop, job.signals.edit, job.signals.leave]
+    signals = torch.tensor(flags, dtype=torch.float32, device=job.device)
     job.world.sum_([*gradients, *buffers, *tables, signals])
     for buffer, old in zip(buffers, before, strict=True):
         buffer.add_(old)
-    return Signals(*(wanted > 0 for wanted in signals.tolist()))
+    return Signals(*(count > 0 for count in signals.tolist()))
 
 
 def _buffers(job: Job, phase: Phase) -> list[Tensor]:
@@ -226,7 +226,7 @@ def _buffers(job: Job, phase: Phase) -> list[Tensor]:
 def only_training(state: State, trains: tuple[str, ...]) -> Iterator[None]:
     """The other networks get no gradients and keep their batch-norm statistics."""
     others = [net for name, net in state.nets.items() if name in state.optimisers and name not in trains]
-    stopped = [own for net in others for own in net.parameters() if own.requires_grad]
+    stopped = [parameter for net in others for parameter in net.parameters() if parameter.requires_grad]
     for parameter in stopped:
         parameter.requires_grad_(False)
     with _still_norms(net for name, net in state.nets.items() if name not in trains):

@@ -59,8 +59,8 @@ class NetworkOptimiser:
     @property
     def groups(self) -> Sequence[Mapping[str, Any]]:
         """The optimiser's parameter groups, each with the settings that the last step used."""
-        found: list[dict[str, Any]] = self._adam.param_groups
-        return found
+        groups: list[dict[str, Any]] = self._adam.param_groups
+        return groups
 
     def tensors(self) -> dict[str, Tensor]:
         """Moments and step counts, by parameter number."""
@@ -71,12 +71,12 @@ class NetworkOptimiser:
 def rates(plan: Plan, phases: Sequence[Phase], step: int) -> dict[str, Rate]:
     """What the optimiser of each network uses at a step: its schedule, corrected for lazy phases."""
     weights = plan.weights_at(step)
-    found = {}
+    used = {}
     for name, optim in plan.optim.items():
         c = lazy_correction(name, phases, weights)
         first, second = optim.betas_at(step, plan.steps)
-        found[name] = Rate(optim.lr_at(step, plan.steps, plan.epoch) * c, (first**c, second**c))
-    return found
+        used[name] = Rate(optim.lr_at(step, plan.steps, plan.epoch) * c, (first**c, second**c))
+    return used
 
 
 def lazy_correction(network: str, phases: Sequence[Phase], weights: Mapping[str, float]) -> float:

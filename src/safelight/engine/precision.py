@@ -52,8 +52,8 @@ def settle(device: torch.device) -> dict[str, str]:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     cudnn: Any = torch.backends.cudnn  # its stubs know neither of the two
-    for own in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn):
-        own.fp32_precision = "ieee"
+    for switch in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn):
+        switch.fp32_precision = "ieee"
     return {
         "deterministic": "warn",
         "tf32": "off",
@@ -76,11 +76,11 @@ def candidates(device: torch.device, precision: str, memory_format: str) -> list
         mixed = [Execution("bf16", "contiguous")] if both else []
         options += [*mixed, Execution("fp32", "channels_last")]
     if precision != "auto":
-        options = [own for own in options if own.precision == precision] or [
+        options = [option for option in options if option.precision == precision] or [
             Execution(precision, "contiguous")
         ]
     if memory_format != "auto":
-        options = [Execution(own.precision, memory_format) for own in options]
+        options = [Execution(option.precision, memory_format) for option in options]
     return list(dict.fromkeys(options))
 
 
@@ -146,5 +146,5 @@ def choose(
         if option in fastest and fastest[option] * REQUIRED_GAIN <= fastest[chosen]:
             chosen = option
     return chosen, {
-        f"{own.precision} {own.memory_format}": seconds for own, seconds in (fastest or warm).items()
+        f"{option.precision} {option.memory_format}": seconds for option, seconds in (fastest or warm).items()
     }

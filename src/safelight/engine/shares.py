@@ -49,12 +49,12 @@ def gradient_shares(
                 for network in phase.trains:
                     norm = gradient_norm(weights[name] * values.float().mean(), state.nets[network])
                     norms.setdefault(network, {})[name] = norm
-    totals = {network: sum(own.values()) for network, own in norms.items()}
+    totals = {network: sum(parts.values()) for network, parts in norms.items()}
     return {
         f"{network}/{name}": norm / totals[network]
-        for network, own in norms.items()
-        if len(own) > 1 and totals[network] > 0 and math.isfinite(totals[network])
-        for name, norm in own.items()
+        for network, parts in norms.items()
+        if len(parts) > 1 and totals[network] > 0 and math.isfinite(totals[network])
+        for name, norm in parts.items()
     }
 
 
@@ -73,5 +73,5 @@ def gradient_norm(total: Tensor, network: nn.Module | Sequence[Tensor]) -> float
     parameters = [parameter for parameter in of if parameter.requires_grad]
     if not total.requires_grad or not parameters:
         return 0.0
-    found = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
-    return float(torch.nn.utils.get_total_norm([own for own in found if own is not None]))
+    gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+    return float(torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None]))

@@ -66,9 +66,13 @@ def _mode_collapse(tree: Tree) -> Iterator[Remedy]:
     yield from _rate(tree, "generator", 0.5)
     yield from _penalty(tree, 4.0, "a stronger gradient penalty")
     if tree["method"].get("loss") == "non-saturating":
-        own = {name: weight for name, weight in tree["loss"]["weights"].items() if name not in ("d1", "d2")}
-        changes = {"method.loss": "relativistic", "method.separate": False, "loss.weights": {"d": 1.0, **own}}
-        yield Remedy("the relativistic loss", changes, live=False)
+        weights = {name: value for name, value in tree["loss"]["weights"].items() if name not in ("d1", "d2")}
+        joint = {
+            "method.loss": "relativistic",
+            "method.separate": False,
+            "loss.weights": {"d": 1.0, **weights},
+        }
+        yield Remedy("the relativistic loss", joint, live=False)
     yield from _larger_batch(tree)
 
 
@@ -81,7 +85,7 @@ def _discriminator_dead(tree: Tree) -> Iterator[Remedy]:
 
 def _not_finite(tree: Tree) -> Iterator[Remedy]:
     yield _slower(tree, 2)
-    clipped = {f"{key}.clip": 1.0 for key, own in _optims(tree).items() if not own["clip"]}
+    clipped = {f"{key}.clip": 1.0 for key, section in _optims(tree).items() if not section["clip"]}
     if clipped:
         yield Remedy("clipped gradients", clipped)
     yield _slower(tree, 10)
@@ -157,28 +161,29 @@ def _penalty(tree: Tree, factor: float, words: str, *, only_there: bool = False)
 
 def _rate(tree: Tree, network: str, factor: float) -> Iterator[Remedy]:
     """Another learning rate of one network, where it has one of its own."""
-    if isinstance(own := tree["optim"].get(network), dict):
+    if isinstance(section := tree["optim"].get(network), dict):
         change = f"{factor:g} times" if factor > 1 else f"1/{1 / factor:g} of"
-        yield Remedy(f"{change} the {network}'s learning rate", {f"optim.{network}.lr": own["lr"] * factor})
+        changes = {f"optim.{network}.lr": section["lr"] * factor}
+        yield Remedy(f"{change} the {network}'s learning rate", changes)
 
 
 def _optims(tree: Tree) -> dict[str, Tree]:
     """The sections that state a learning rate, by dotted key."""
-    sections = {f"optim.{name}": own for name, own in tree["optim"].items() if isinstance(own, dict)}
-    return sections or {"optim": tree["optim"]}
+    sections = {name: section for name, section in tree["optim"].items() if isinstance(section, dict)}
+    return {f"optim.{name}": section for name, section in sections.items()} or {"optim": tree["optim"]}
 
 
 def _slower(tree: Tree, times: int) -> Remedy:
     """All learning rates divided alike."""
-    changes = {f"{key}.lr": own["lr"] / times for key, own in _optims(tree).items()}
+    changes = {f"{key}.lr": section["lr"] / times for key, section in _optims(tree).items()}
     return Remedy({2: "half the learning rate", 10: "a tenth of the learning rate"}[times], changes)
 
 
 def _evened(tree: Tree, fast: str, slow: str) -> Iterator[Remedy]:
     """Equal learning rates, the geometric mean of both, where one network's is many times the other's."""
-    own, other = tree["optim"].get(fast), tree["optim"].get(slow)
-    if isinstance(own, dict) and isinstance(other, dict) and own["lr"] > UNEVEN * other["lr"]:
-        rate = float(f"{math.sqrt(own['lr'] * other['lr']):.2g}")
+    first, second = tree["optim"].get(fast), tree["optim"].get(slow)
+    if isinstance(first, dict) and isinstance(second, dict) and first["lr"] > UNEVEN * second["lr"]:
+        rate = float(f"{math.sqrt(first['lr'] * second['lr']):.2g}")
         changes = {f"optim.{name}.lr": rate for name in (fast, slow)}
         yield Remedy("equal learning rates, between the two", changes)
 
@@ -204,7 +209,7 @@ def _scaled(weight: Any, factor: float) -> Any:
 def toml(value: Any) -> str:
     """A value as TOML on one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {toml(own)}" for name, own in value.items()) + "}"
+        return "{" + ", ".join(f"{name} = {toml(item)}" for name, item in value.items()) + "}"
     if isinstance(value, float):
         short = f"{value:.6g}"
         return short if float(short) == value else repr(value)

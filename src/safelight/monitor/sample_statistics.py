@@ -49,9 +49,9 @@ def coverage(real: Tensor, x: Tensor) -> float:
 def drift(a: Images, b: Images) -> float:
     """Wasserstein distance between the histograms of a channel, mean over channels; 1 = black to white."""
     levels = []
-    for own in (a, b):
-        counts = [np.bincount(own[..., c].ravel(), minlength=256) for c in range(own.shape[3])]
-        levels.append(np.cumsum(counts, axis=1) / own[..., 0].size)
+    for images in (a, b):
+        counts = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[3])]
+        levels.append(np.cumsum(counts, axis=1) / images[..., 0].size)
     return float(np.abs(levels[0] - levels[1]).sum(1).mean() / 255)
 
 
@@ -62,7 +62,7 @@ def grain(images: Images, factor: int = 1) -> tuple[float, float]:
     """
     x = avg_pool2d(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).double() / 255, factor)
     steps = [(x[..., 1:, :] - x[..., :-1, :]), (x[..., 1:] - x[..., :-1])]
-    return float(x.var(0).mean()), float(torch.cat([own.flatten(1) for own in steps], 1).var(0).mean() / 2)
+    return float(x.var(0).mean()), float(torch.cat([step.flatten(1) for step in steps], 1).var(0).mean() / 2)
 
 
 def noise(images: Images, real: Images, factor: int = 1) -> float:
@@ -72,11 +72,11 @@ def noise(images: Images, real: Images, factor: int = 1) -> float:
     that are all alike but for rounding have none: v counts as FAINT of the real images' at least. NaN where
     the real images are noise themselves.
     """
-    (real_spread, real_grain), (own, fine) = grain(real, factor), grain(images, factor)
+    (real_spread, real_grain), (coarse, fine) = grain(real, factor), grain(images, factor)
     if not real_spread or not real_grain < real_spread:
         return math.nan
     r = real_grain / real_spread
-    return min(1.0, max(0.0, (fine - r * own) / (1 - r) / max(own, FAINT * real_spread)))
+    return min(1.0, max(0.0, (fine - r * coarse) / (1 - r) / max(coarse, FAINT * real_spread)))
 
 
 def copies(x: Tensor, training: Tensor) -> float:
@@ -104,7 +104,7 @@ MOST, MOST_BYTES = 20_000, 2**30  # training images searched for copies, and the
 BLOCK = 2**26  # bytes of pixels at once
 
 
-class Beside:
+class RealImages:
     """Real images for samples of given conditions.
 
     labels: (n,) the class of each sample, None where there are none; then samples are one group. flip:
@@ -120,8 +120,8 @@ class Beside:
         self.groups = torch.zeros(count, dtype=torch.int64) if labels is None else torch.from_numpy(labels)
         known = None if labels is None else np.asarray(pack.given["label"])
         self._images = [pack.images[_alike(order, known, labels, count, turn)] for turn in range(2)]
-        self._real = [features(own) for own in self._images]
-        self._spread = sum(spread(own, self.groups) for own in self._real) / 2
+        self._real = [features(images) for images in self._images]
+        self._spread = sum(spread(images, self.groups) for images in self._real) / 2
         self._coverage = coverage(self._real[0], self._real[1])
         self._drift = drift(*self._images)
         most = max(1, min(MOST, MOST_BYTES // pack.images[0].nbytes))
@@ -138,7 +138,7 @@ class Beside:
         by the nearest training image, of those asked for. noise: share of white noise in how they differ.
         """
         x = features(images)
-        found = {
+        columns = {
             "diversity": spread(x, self.groups) / self._spread if self._spread else math.nan,
             "coverage": coverage(self._real[0], x) / self._coverage,
             "noise": noise(images, self._images[0], self._factor),
@@ -147,8 +147,8 @@ class Beside:
         }
         if self._labels is not None:
             classes = nearest_class(x, self._training, self._labels)
-            found["classes"] = len(set(classes.tolist())) / len(set(self.groups.tolist()))
-        return {f"monitor/{name}": value for name, value in found.items() if not math.isnan(value)}
+            columns["classes"] = len(set(classes.tolist())) / len(set(self.groups.tolist()))
+        return {f"monitor/{name}": value for name, value in columns.items() if not math.isnan(value)}
 
 
 def reaction(images: Images, others: Images) -> float:
@@ -172,11 +172,11 @@ def _alike(
     if known is None or labels is None:
         return order[(turn * count + np.arange(count)) % len(order)]
     items = np.empty(count, np.int64)
-    for wanted in np.unique(labels):
-        places = np.flatnonzero(labels == wanted)
-        own = order[known[order] == wanted]
-        own = own if len(own) else order
-        items[places] = own[(turn * len(places) + np.arange(len(places))) % len(own)]
+    for label in np.unique(labels):
+        places = np.flatnonzero(labels == label)
+        alike = order[known[order] == label]
+        alike = alike if len(alike) else order
+        items[places] = alike[(turn * len(places) + np.arange(len(places))) % len(alike)]
     return items
 
 

@@ -94,12 +94,13 @@ def told(fields: Mapping[str, Any]) -> str:
 def _next(before: RemedyTrial, tree: Tree) -> tuple[RemedyTrial | None, Sequence[Remedy]]:
     skipped: list[Remedy] = []
     known = remedies(before.trouble.verdict, tree, before.trouble.rescue)
-    for rank, one in enumerate(known):
+    for rank, remedy in enumerate(known):
         if rank <= before.rank:
             continue
-        if not one.live:
-            skipped.append(one)
+        if not remedy.live:
+            skipped.append(remedy)
         elif before.number < MOST:
             number = before.number + 1
-            return replace(before, rank=rank, number=number, words=one.words, changes=one.changes), skipped
+            trial = replace(before, rank=rank, number=number, words=remedy.words, changes=remedy.changes)
+            return trial, skipped
     return None, skipped

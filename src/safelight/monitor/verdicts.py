@@ -151,8 +151,8 @@ def kl_collapse(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     low, high = min(v.kl_lately, default=0.0), max(v.kl_lately, default=0.0)
     still = len(v.kl_lately) == v.kl_lately.maxlen and high - low <= max(STILL * high, NATS / 10)
     if (still or holds) and (units == 0 or kl < NATS):
-        told = f", {units:.0f} active units" if not math.isnan(units) else ""
-        return Symptom(f"KL {kl:.3g} nats{told}", f"at least {NATS:g} nats, some active units")
+        active = f", {units:.0f} active units" if not math.isnan(units) else ""
+        return Symptom(f"KL {kl:.3g} nats{active}", f"at least {NATS:g} nats, some active units")
     return None
 
 

@@ -77,7 +77,7 @@ class Typical:
 def _deviations(value: float, among: list[float]) -> float:
     """How many median absolute deviations a value lies above the median of others."""
     middle = median(among)
-    deviation = max(median(abs(one - middle) for one in among), 0.1 * abs(middle))
+    deviation = max(median(abs(other - middle) for other in among), 0.1 * abs(middle))
     return (value - middle) / deviation if deviation else 0.0
 
 

@@ -37,10 +37,10 @@ KNOWN = (
 
 def like(words: str) -> Accelerator:
     """The accelerator of a name such as "A100 80GB" or "rtx4090". Raises UserError."""
-    wanted = _plain(words)
-    fitting = [one for one in KNOWN if _plain(one.name).startswith(wanted) or _plain(one.name) == wanted]
-    if not wanted or not fitting:
-        raise UserError(f"--like {words!r}: is not known{nearest(words, [one.name for one in KNOWN])}")
+    name = _plain(words)
+    fitting = [kind for kind in KNOWN if _plain(kind.name).startswith(name) or _plain(kind.name) == name]
+    if not name or not fitting:
+        raise UserError(f"--like {words!r}: is not known{nearest(words, [kind.name for kind in KNOWN])}")
     return fitting[0]
 
 

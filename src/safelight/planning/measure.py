@@ -117,10 +117,10 @@ class Bench:
         The first of a lazy phase is not among them either: kernels and memory that only it needs are made in
         it, which would count as if every one of its steps took as long.
         """
-        own = self.steps(rows, 1, WARM_UP + timed, accumulate)
+        costs = self.steps(rows, 1, WARM_UP + timed, accumulate)
         lazy = self._numbers[1:]
-        plain = [cost for step, cost in enumerate(own, start=1) if all(step % every for every in lazy)]
-        measured = {1: plain[min(WARM_UP, len(plain) - 1) :]}
+        steady = [cost for step, cost in enumerate(costs, start=1) if all(step % every for every in lazy)]
+        measured = {1: steady[min(WARM_UP, len(steady) - 1) :]}
         for every in lazy:
             made = [self.steps(rows, every - 1, every, accumulate)[-1] for _ in range(1 + max(1, timed // 2))]
             measured[every] = made[1:]
@@ -153,8 +153,8 @@ class Bench:
 
     def resident(self) -> int:
         """Bytes of the state: weights, averages, moments, memory, frozen networks."""
-        tensors = [own for group in self.state.groups().values() for own in group.values()]
-        tensors += [own for net in self.state.nets.values() for own in (*net.parameters(), *net.buffers())]
+        tensors = [tensor for group in self.state.groups().values() for tensor in group.values()]
+        tensors += [t for net in self.state.nets.values() for t in (*net.parameters(), *net.buffers())]
         return sum(storages(tensors).values())
 
     @property
@@ -164,8 +164,8 @@ class Bench:
 
     def _shared(self, measured: Mapping[int, float]) -> float:
         """A quantity of a step on average: lazy phases at their share of the steps."""
-        plain = measured[1]
-        return plain + sum((own - plain) / every for every, own in measured.items() if every > 1)
+        steady = measured[1]
+        return steady + sum((value - steady) / every for every, value in measured.items() if every > 1)
 
 
 def _held() -> int:
@@ -179,18 +179,19 @@ def _held() -> int:
 
 def storages(tensors: list[Tensor]) -> dict[int, int]:
     """Bytes of the memory behind tensors, by address: what several share counts once."""
-    return {own.untyped_storage().data_ptr(): own.untyped_storage().nbytes() for own in tensors}
+    return {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
 
 
 def _profiled(work: Callable[[], object]) -> int:
     """The peak of allocations and releases that PyTorch reports while something runs on the CPU."""
     from torch.profiler import ProfilerActivity, profile
 
-    with _unheard(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as told:
+    with _unheard(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
-    events = told.profiler.kineto_results.events()
+    events = profiler.profiler.kineto_results.events()
     now = most = 0
-    for event in sorted((one for one in events if one.name() == "[memory]"), key=lambda one: one.start_ns()):
+    moments = (event for event in events if event.name() == "[memory]")
+    for event in sorted(moments, key=lambda event: event.start_ns()):
         now += event.nbytes()
         most = max(most, now)
     return most

@@ -72,13 +72,13 @@ class Planned:
     @property
     def suggested(self) -> int | None:
         """The fewest parts of a batch that fit; None where not even single images do."""
-        parts = (one for one in range(1, self.batch_size + 1) if self.batch_size % one == 0)
-        return next((one for one in parts if self.batch_size // one <= self.fits), None)
+        parts = (number for number in range(1, self.batch_size + 1) if self.batch_size % number == 0)
+        return next((number for number in parts if self.batch_size // number <= self.fits), None)
 
     @property
     def needed(self) -> Memory:
         """At the recipe's own batch size and accumulation."""
-        return next(one for one in self.memory if one.rows == self.batch_size // self.accumulate)
+        return next(memory for memory in self.memory if memory.rows == self.batch_size // self.accumulate)
 
     def plain(self) -> dict[str, Any]:
         """In plain values."""
@@ -97,7 +97,7 @@ class Planned:
             "seconds_how": self.cost_how,
             "seconds_a_kimg": self.cost.seconds / self.batch_size * 1000,
             "hours": self.hours,
-            "memory": [asdict(one) for one in self.memory],
+            "memory": [asdict(memory) for memory in self.memory],
             "memory_needed": self.needed.bytes,
             "memory_available": self.available,
             "rows_that_fit": self.fits,
@@ -140,7 +140,7 @@ def plan(
     tell("measuring memory")
     resident = bench.resident()
     few, many = _two_sizes(rows, expected / recipe.train.batch_size)
-    peaks = {own: bench.peak(own) for own in sorted({few, many})}
+    peaks = {size: bench.peak(size) for size in sorted({few, many})}
     base = bench.base()
     available = memory(ready.device)
     if accelerator:
@@ -189,8 +189,8 @@ def _ready(recipe: Recipe, runs: Path, notes: list[str], progress: Progress | No
         pack = open_data(opened.data, progress)
     space = Space()
     if latents:
-        space, told = standin.space_of(recipe, pack, runs)
-        notes.append(f"latents are stood in for: {told}; encoding the images once is not counted")
+        space, source = standin.space_of(recipe, pack, runs)
+        notes.append(f"latents are stood in for: {source}; encoding the images once is not counted")
     stream = Stream(
         pack,
         recipe.train.seed,
@@ -247,17 +247,17 @@ def _memory(fixed: int, peaks: Mapping[int, int], rows: int, here: bool) -> list
     """
     sizes = sorted({*(2**power for power in range(int(math.log2(max(rows, 1))) + 2)), rows, *peaks})
     return [
-        Memory(one, fixed + round(peaks[one] if one in peaks else _line(peaks, one)),
-               "measured" if here and one in peaks else "estimated")
-        for one in sizes
+        Memory(size, fixed + round(peaks[size] if size in peaks else _line(peaks, size)),
+               "measured" if here and size in peaks else "estimated")
+        for size in sizes
     ]  # fmt: skip
 
 
 def _fits(fixed: int, peaks: Mapping[int, int], available: int) -> int:
     """The most images at once that fit into the memory."""
     if len(peaks) == 1:
-        ((one, peak),) = peaks.items()
-        return max(0, int((available - fixed) * one / max(peak, 1)))
+        ((rows, peak),) = peaks.items()
+        return max(0, int((available - fixed) * rows / max(peak, 1)))
     (few, low), (many, high) = sorted(peaks.items())
     slope = max((high - low) / (many - few), 1.0)
     return max(0, int((available - fixed - high) / slope) + many)
@@ -277,6 +277,6 @@ def _watching(
     nets = {**{name: bench.state.nets[name] for name in ready.method.frozen}, **bench.state.averages.networks}
     autocast = precision.autocast(ready.device, execution.precision)
     began = time.perf_counter()
-    asked = watched_conditions(recipe, bench.stream)
-    watched_images(ready.method, nets, recipe, bench.stream, autocast, asked)
+    conditions = watched_conditions(recipe, bench.stream)
+    watched_images(ready.method, nets, recipe, bench.stream, autocast, conditions)
     return (time.perf_counter() - began) / few * watch.images * sheets

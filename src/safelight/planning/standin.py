@@ -65,7 +65,7 @@ def pack_of(data: Data) -> Pack:
 
 def space_of(recipe: Recipe, pack: Pack, runs: Path) -> tuple[Space, str]:
     """A space of latents of the right shape, without an autoencoder, and what it rests on in words."""
-    channels, factor, told = _shape(recipe, pack, runs)
+    channels, factor, source = _shape(recipe, pack, runs)
 
     def encode(x: Tensor) -> tuple[Tensor, Tensor]:
         small = torch.nn.functional.avg_pool2d(x, factor).mean(1, keepdim=True).repeat(1, channels, 1, 1)
@@ -77,7 +77,7 @@ def space_of(recipe: Recipe, pack: Pack, runs: Path) -> tuple[Space, str]:
         )
 
     codec = Codec("a stand-in", "", channels, factor, encode, decode)
-    return Space(codec, (0.0,) * channels, (1.0,) * channels), told
+    return Space(codec, (0.0,) * channels, (1.0,) * channels), source
 
 
 def _shape(recipe: Recipe, pack: Pack, runs: Path) -> tuple[int, int, str]:
@@ -95,16 +95,16 @@ def _shape(recipe: Recipe, pack: Pack, runs: Path) -> tuple[int, int, str]:
         return int(config["latent_channels"]), factor, f"the shape of {reference}"
     except (OSError, ValueError, LookupError, TypeError):
         channels, factor = DIFFUSION
-        told = f"{channels} channels, {factor} times smaller, as Stable Diffusion's: {reference} is not here"
-        return channels, factor, told
+        shape = f"{channels} channels, {factor} times smaller, as Stable Diffusion's"
+        return channels, factor, f"{shape}: {reference} is not here"
 
 
 def _of_recipe(stage: Recipe, pack: Pack) -> tuple[int, int]:
-    own = pack.spec
+    spec = pack.spec
     with torch.device("meta"):
         method: Any = stage.method()
-        method.networks(DataSpec(own.shape, own.conditions))
+        method.networks(DataSpec(spec.shape, spec.conditions))
     shape: tuple[int, ...] = getattr(method, "latent_shape", ())
     if len(shape) != 3:
         raise UserError(f"{KEY}: {stage.name} has no latents with height and width")
-    return int(shape[0]), own.shape[1] // int(shape[1])
+    return int(shape[0]), spec.shape[1] // int(shape[1])

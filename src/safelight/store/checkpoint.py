@@ -118,15 +118,15 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     The bytes are the logical values, whatever the memory format or stride; tied tensors are written twice.
     """
-    plain: dict[str, Tensor] = {}
+    arrays: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         if tensor.untyped_storage().data_ptr() in storages:
             tensor = tensor.clone()
         storages.add(tensor.untyped_storage().data_ptr())
-        plain[name] = tensor
-    return plain
+        arrays[name] = tensor
+    return arrays
 
 
 def _already_there(path: Path, step: int, digest: str) -> bool:

@@ -97,12 +97,12 @@ def verify(path: Path) -> Saved:
     for file in saved.files:
         place = path / file.name
         try:
-            found = sha256_of(place) if place.lstat().st_size == file.bytes else None
+            sha256 = sha256_of(place) if place.lstat().st_size == file.bytes else None
         except OSError as error:
             raise UserError(
                 f"{place}: cannot be read ({error.strerror or error}); use another step"
             ) from error
-        if found != file.sha256:
+        if sha256 != file.sha256:
             raise damaged(place)
     return saved
 
@@ -132,8 +132,9 @@ def read_pins(run: Path) -> dict[str, Pin]:
     if not (run / FILE).exists():
         return {}
     try:
-        return {name: Pin(own["step"], str(own["why"]), dict(own["facts"]))
-                for name, own in sealed.read(run / FILE)["pins"].items() if counts(own["step"])}  # fmt: skip
+        pins = sealed.read(run / FILE)["pins"].items()
+        return {name: Pin(fields["step"], str(fields["why"]), dict(fields["facts"]))
+                for name, fields in pins if counts(fields["step"])}  # fmt: skip
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{run / FILE}: is not written as this safelight does it; delete it") from error
 
@@ -145,7 +146,7 @@ def pin(run: Path, name: str, to: Pin, writer: JournalWriter, announce: Announce
     """
     writer.append("pin", {"name": name, "step": to.step, "why": to.why})
     pins = {**read_pins(run), name: to}
-    fields = {"pins": {name: asdict(own) for name, own in pins.items()}}
+    fields = {"pins": {name: asdict(entry) for name, entry in pins.items()}}
     write_bytes(run / FILE, sealed.pretty(fields), announce, "pins")
 
 
@@ -173,8 +174,8 @@ def list_steps(run: Path) -> list[int]:
     folder = run / FOLDER
     with mendable(folder):
         names = os.listdir(folder) if folder.exists() else []
-    found = (int(name) for name in names if re.fullmatch(r"[0-9]{8,15}", name))
-    return sorted({step for step in found if f"{step:08d}" in names})
+    steps = (int(name) for name in names if re.fullmatch(r"[0-9]{8,15}", name))
+    return sorted({step for step in steps if f"{step:08d}" in names})
 
 
 def newest_good(

@@ -89,9 +89,9 @@ class RunDirectory:
     def digests(self) -> dict[int, str]:
         """What every checkpoint has to be, by its step: the journal says it, of a fork's first run.json."""
         parent = self.info().parent
-        said = {parent.step: parent.digest} if parent else {}
-        return said | {
-            one.fields["step"]: one.fields["digest"] for one in self.journal().of_kind("checkpoint")
+        digests = {parent.step: parent.digest} if parent else {}
+        return digests | {
+            entry.fields["step"]: entry.fields["digest"] for entry in self.journal().of_kind("checkpoint")
         }
 
     def journal(self) -> journal.Journal:
@@ -252,7 +252,7 @@ def _check_name(name: str) -> None:
 def _next_name(runs: Path, recipe: str) -> str:
     """ "<recipe>-n" with n above every one in use, so that a deleted run's name is not confused with it."""
     pattern = re.compile(re.escape(recipe) + r"-(\d+)")
-    numbers = [int(found[1]) for name in os.listdir(runs) if (found := pattern.fullmatch(name))]
+    numbers = [int(match[1]) for name in os.listdir(runs) if (match := pattern.fullmatch(name))]
     return f"{recipe}-{max(numbers, default=0) + 1}"
 
 

@@ -152,13 +152,13 @@ def sweep(directory: Path, *, alone: bool = False, locked: bool = False, name: s
 
 def _is_left(entry: os.DirEntry[str], locked: bool, known: bool) -> bool:
     """Whether nobody will finish a temporary file: its name says which process began it."""
-    found = re.fullmatch(r".*-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{8}", entry.name)
+    match = re.fullmatch(r".*-([0-9a-f]{8})-([0-9]{1,9})-[0-9a-f]{8}", entry.name)
     try:
-        if found is None or found[1] != _machine():
+        if match is None or match[1] != _machine():
             return not known and time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
-        if locked and int(found[2]) == os.getpid():
+        if locked and int(match[2]) == os.getpid():
             return True
-        os.kill(int(found[2]), 0)  # asks whether it lives
+        os.kill(int(match[2]), 0)  # asks whether it lives
     except ProcessLookupError:
         return True
     except OSError:  # another user's process, or gone meanwhile

@@ -137,8 +137,8 @@ class Appender:
 
 def files(run: Path, kind: Kind = TAPE) -> list[Path]:
     """The files of a run's tape or films, in the order of their sessions and steps."""
-    numbered = [(int(found[1]), int(found[2]), path) for path in (run / kind.folder).glob(f"*{kind.ending}")
-                if (found := re.fullmatch(r"(\d{1,15})-(\d{1,15})", path.stem))]  # fmt: skip
+    numbered = [(int(match[1]), int(match[2]), path) for path in (run / kind.folder).glob(f"*{kind.ending}")
+                if (match := re.fullmatch(r"(\d{1,15})-(\d{1,15})", path.stem))]  # fmt: skip
     return [path for _, _, path in sorted(numbered)]
 
 
@@ -227,23 +227,23 @@ class ReelReader:
         self.damage: list[str] = []  # a line for each file of which pictures are known to be lost
         self._places: dict[tuple[int, str], tuple[FrameLocation, int]] = {}  # and its number in the frame
         for path in files(run, REEL):
-            own = scan(path)
-            self.damage += [own.damage] if own.damage else []
-            for place in own.places:  # a later session's picture takes the place of an equal one
-                self._places |= {(place.step, str(one)): (place, at) for at, one in enumerate(own.holds)}
+            segment = scan(path)
+            self.damage += [segment.damage] if segment.damage else []
+            for place in segment.places:  # a later session's picture takes the place of an equal one
+                self._places |= {(place.step, str(id)): (place, at) for at, id in enumerate(segment.holds)}
 
     def __contains__(self, at: tuple[int, str]) -> bool:
         return at in self._places
 
-    def steps(self, one: str) -> list[int]:
+    def steps(self, id: str) -> list[int]:
         """Steps at which there is a picture of a specimen, increasing."""
-        return sorted(step for step, own in self._places if own == one)
+        return sorted(step for step, there in self._places if there == id)
 
-    def read(self, step: int, one: str) -> Picture:
+    def read(self, step: int, id: str) -> Picture:
         """The picture of a specimen at a step. Raises UserError where there is none, or it is damaged."""
-        if (step, one) not in self._places:
-            raise UserError(f"{self.run.name}: its films have no picture of {one} at step {step}")
-        place, number = self._places[step, one]
+        if (step, id) not in self._places:
+            raise UserError(f"{self.run.name}: its films have no picture of {id} at step {step}")
+        place, number = self._places[step, id]
         try:
             return _decoded(_split(read_data(place))[number])
         except (UserError, IndexError) as error:

@@ -55,7 +55,7 @@ def take(run: Path, writer: JournalWriter, warn: Callable[[str], object] = lambd
 
     A file that is no edit is renamed to <name>.bad and named in a note of the journal, and to `warn`.
     """
-    settled = {one.id for one in writer.journal.interventions}
+    settled = {edit.id for edit in writer.journal.interventions}
     edits = []
     for path in waiting(run):
         with mendable(path):
@@ -77,7 +77,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     except files.Refused:
         return None
     types = {"id": str, "changes": dict, "origin": str}
-    whole = fields is not None and all(isinstance(fields.get(name), own) for name, own in types.items())
+    whole = fields is not None and all(isinstance(fields.get(name), kind) for name, kind in types.items())
     return fields if whole else None
 
 

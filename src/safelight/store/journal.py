@@ -204,18 +204,18 @@ def parse(path: Path, data: bytes) -> Journal:
 
 def parse_line(text: bytes) -> JournalEntry | None:
     """One line as an entry; None if it is damaged."""
-    found = sealed.unseal(text)
-    if found is None:
+    fields = sealed.unseal(text)
+    if fields is None:
         return None
-    time, kind, session, edits = (found.pop(name, None) for name in RESERVED[:4])
+    time, kind, session, edits = (fields.pop(name, None) for name in RESERVED[:4])
     if not (isinstance(time, str) and isinstance(kind, str) and counts(session) and counts(edits)):
         return None
-    if kind in NEEDED and not all(_fits(name, value) for name, value in found.items()):
+    if kind in NEEDED and not all(_fits(name, value) for name, value in fields.items()):
         return None
-    if any(name not in found for name in NEEDED.get(kind, ())):
+    if any(name not in fields for name in NEEDED.get(kind, ())):
         return None
     return JournalEntry(
-        kind, time, session, edits, sealed.Fields.of(found, f"journal.jsonl: an entry {kind!r}")
+        kind, time, session, edits, sealed.Fields.of(fields, f"journal.jsonl: an entry {kind!r}")
     )
 
 
@@ -354,5 +354,5 @@ class JournalWriter:
         named = {
             line for entry in self._journal.of_kind("repair") for line in entry.fields.get("damaged", ())
         }
-        if fresh := [one.line for one in self._journal.damage if one.line not in named]:
+        if fresh := [damage.line for damage in self._journal.damage if damage.line not in named]:
             self.append("repair", {"damaged": fresh})

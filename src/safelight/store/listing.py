@@ -44,12 +44,12 @@ def ancestors(directory: RunDirectory) -> Iterator[RunDirectory]:
     Raises UserError for a run that came from itself.
     """
     seen = {directory.info().id}
-    while (found := parent_of(directory)) is not None:
-        if (id := found.info().id) in seen:
-            raise UserError(f"{directory.path}: came from itself (by {found.name}); a run.json is wrong")
+    while (parent := parent_of(directory)) is not None:
+        if (id := parent.info().id) in seen:
+            raise UserError(f"{directory.path}: came from itself (by {parent.name}); a run.json is wrong")
         seen.add(id)
-        yield found
-        directory = found
+        yield parent
+        directory = parent
 
 
 def owner_of(directory: RunDirectory, step: int) -> RunDirectory:
@@ -59,13 +59,13 @@ def owner_of(directory: RunDirectory, step: int) -> RunDirectory:
     """
     above = ancestors(directory)
     while (parent := directory.info().parent) and step < parent.step:
-        found = next(above, None)
-        if found is None:
+        owner = next(above, None)
+        if owner is None:
             raise UserError(
                 f"{directory.name}: begins at step {parent.step}, and the run it was forked from is not in "
                 f"{directory.path.parent}; put it back there to reach step {step}"
             )
-        directory = found
+        directory = owner
     return directory
 
 
@@ -73,9 +73,9 @@ def recorded(directory: RunDirectory) -> list[Line]:
     """The lines of metrics of a run; before a fork's first step, those of its parent, if it is there."""
     lines: list[Line] = []
     first = math.inf
-    for one in (directory, *ancestors(directory)):
-        own, parent = metrics.merged(one.path), one.info().parent
-        lines = [*(line for line in own if line["step"] < first), *lines]
+    for run in (directory, *ancestors(directory)):
+        rows, parent = metrics.merged(run.path), run.info().parent
+        lines = [*(line for line in rows if line["step"] < first), *lines]
         first = min(first, parent.step if parent else 0)
     return lines
 
@@ -84,12 +84,12 @@ def last_rows(directory: RunDirectory, count: int, before: float = math.inf) -> 
     """The rows of the last `count` steps before a step, likewise, by increasing step."""
     rows: list[MetricsRow] = []
     above = ancestors(directory)
-    one: RunDirectory | None = directory
-    while one is not None and len(rows) < count:
-        rows = [*metrics.last_rows(one.path, count - len(rows), before), *rows]
-        parent = one.info().parent
+    run: RunDirectory | None = directory
+    while run is not None and len(rows) < count:
+        rows = [*metrics.last_rows(run.path, count - len(rows), before), *rows]
+        parent = run.info().parent
         before = min(before, parent.step if parent else 0)
-        one = next(above, None) if parent and len(rows) < count else None
+        run = next(above, None) if parent and len(rows) < count else None
     return rows
 
 
@@ -97,12 +97,12 @@ def verdicts(directory: RunDirectory, step: float = math.inf) -> list[str]:
     """Names of the verdicts in force after so many steps, those that a fork began with among them."""
     line = [directory, *ancestors(directory)]
     limits = [step]
-    for one in line[:-1]:
-        parent = one.info().parent
+    for run in line[:-1]:
+        parent = run.info().parent
         limits.append(min(limits[-1], parent.step if parent else math.inf))
     before: list[str] = []
-    for one, limit in zip(reversed(line), reversed(limits), strict=True):
-        before = holding(one.journal(), limit, before)
+    for run, limit in zip(reversed(line), reversed(limits), strict=True):
+        before = holding(run.journal(), limit, before)
     return before
 
 
@@ -190,8 +190,8 @@ def _metric(path: Path) -> Metric | None:
     """The first metric of the last stored evaluation, else that of the best step while it trained."""
     for fields in reversed(results.read_all(path)[0]):
         try:
-            name, own = next(iter(fields["results"].items()))
-            return Metric(fields["step"], name, own["value"], own["floor"])
+            name, numbers = next(iter(fields["results"].items()))
+            return Metric(fields["step"], name, numbers["value"], numbers["floor"])
         except (AttributeError, LookupError, StopIteration, TypeError, UserError):
             continue  # of another version
     try:
@@ -226,19 +226,19 @@ def _status(last: JournalEntry | None, parent: run_directory.Parent | None) -> S
 
 def list_runs(runs: Path) -> list[Summary]:
     """The runs of a directory, the newest first. Damaged ones are among them, last."""
-    found = [summary(RunDirectory(runs / name)) for name in run_directory.names(runs)]
-    return sorted(found, key=lambda one: one.created, reverse=True)
+    summaries = [summary(RunDirectory(runs / name)) for name in run_directory.names(runs)]
+    return sorted(summaries, key=lambda run: run.created, reverse=True)
 
 
 def by_kind(run: Path) -> dict[str, int]:
     """Bytes of a run's files by kind: its folders, its metrics, and the rest. Those of 0 are left out."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for path in run.rglob("*"):
         with suppress(OSError):  # gone meanwhile
             if path.is_file() and not path.is_symlink():
                 kind = _kind(path.relative_to(run))
-                found[kind] = found.get(kind, 0) + path.stat().st_size
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+                sizes[kind] = sizes.get(kind, 0) + path.stat().st_size
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
 def _kind(path: Path) -> str:

@@ -195,8 +195,8 @@ def reached(run: Path) -> int:
 
 def _files(run: Path) -> list[Path]:
     """Metrics files in the order of their sessions."""
-    numbered = [(int(found[1]), path) for path in run.glob("metrics-*.jsonl")
-                if (found := re.fullmatch(r"metrics-(\d{1,15})\.jsonl", path.name))]  # fmt: skip
+    numbered = [(int(match[1]), path) for path in run.glob("metrics-*.jsonl")
+                if (match := re.fullmatch(r"metrics-(\d{1,15})\.jsonl", path.name))]  # fmt: skip
     return [path for _, path in sorted(numbered)]
 
 
@@ -233,8 +233,8 @@ def _is_number(value: Any) -> bool:
 
 def _parsed(text: bytes, checked: bool) -> Line | None:
     """The object of a line. A checksum that is there has to fit."""
-    found = CHECK.search(text)
-    if (checked and not found) or (found and found[1] != _checksum(text[: found.start()])):
+    match = CHECK.search(text)
+    if (checked and not match) or (match and match[1] != _checksum(text[: match.start()])):
         return None
     try:
         line = files.parse_json(text)

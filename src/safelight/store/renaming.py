@@ -18,7 +18,7 @@ from safelight.store.durable import Announce, fsync_directory, mendable, silence
 def free(runs: Path, name: str) -> str:
     """The name, or name-2, -3, ... where that is taken."""
     names = (name + (f"-{number}" if number > 1 else "") for number in count(1))
-    return next(own for own in names if not (runs / own).exists())
+    return next(candidate for candidate in names if not (runs / candidate).exists())
 
 
 def hand_over(runs: Path, name: str, to: str, aside: str, announce: Announce = silence) -> None:

@@ -27,11 +27,11 @@ def store(run: Path, name: str, fields: Mapping[str, Any]) -> Path:
 
 def read_all(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The stored evaluations by step and name, and a line for each file that is damaged."""
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     damaged: list[str] = []
     for path in sorted((run / FOLDER).glob("[0-9]*.json")):
         try:
-            found.append(sealed.read(path))
+            results.append(sealed.read(path))
         except UserError as error:
             damaged.append(str(error))
-    return found, damaged
+    return results, damaged

@@ -131,12 +131,12 @@ def held(directory: RunDirectory, section: Checkpoint) -> list[Held]:
 def plan(directory: RunDirectory, section: Checkpoint) -> Freed:
     """What `free` would let go. Raises UserError."""
     there = held(directory, section)
-    left = [one for one in there if not one.surplus]
+    left = [checkpoint for checkpoint in there if not checkpoint.surplus]
     return Freed(
-        tuple(one for one in there if one.surplus),
+        tuple(checkpoint for checkpoint in there if checkpoint.surplus),
         damaged=sum(_bytes(path) for path in _damaged(directory.path)),
-        left=sum(one.bytes for one in left),
-        bound=bound_of(directory, [one.step for one in left]),
+        left=sum(checkpoint.bytes for checkpoint in left),
+        bound=bound_of(directory, [checkpoint.step for checkpoint in left]),
     )
 
 
@@ -144,7 +144,7 @@ def free(directory: RunDirectory, section: Checkpoint) -> Freed:
     """Thin a run that nobody writes to a budget, and delete what was put aside. Raises UserError."""
     with directory.lock(), JournalWriter(directory.journal_path) as writer:
         planned = plan(directory, section)
-        doomed = [one.step for one in planned.checkpoints]
+        doomed = [checkpoint.step for checkpoint in planned.checkpoints]
         if doomed or planned.damaged:
             writer.append("note", {"text": f"thinned to {words(section.budget)}", "steps": doomed})
         checkpoint_files.prune(directory.path, set(checkpoint_files.list_steps(directory.path)) - set(doomed))
@@ -171,26 +171,26 @@ def reasons(directory: RunDirectory, newest: int) -> dict[int, tuple[str, ...]]:
     newest: how many of the latest are among them. Raises UserError for a damaged run or pins.
     """
     steps = checkpoint_files.list_steps(directory.path)
-    own = directory.info()
-    said = [(step, "newest") for step in steps[-newest:]]
-    said += [
+    info = directory.info()
+    whys = [(step, "newest") for step in steps[-newest:]]
+    whys += [
         (pin.step, f"pinned as {name}") for name, pin in checkpoint_files.read_pins(directory.path).items()
     ]
-    said += [(own.parent.step, "where it begins")] if own.parent else []
-    said += [(step, f"{name} was forked here") for name, step in _forks(directory.path.parent, own.id)]
-    return {step: tuple(why for at, why in said if at == step) for step in steps
-            if any(at == step for at, _ in said)}  # fmt: skip
+    whys += [(info.parent.step, "where it begins")] if info.parent else []
+    whys += [(step, f"{name} was forked here") for name, step in _forks(directory.path.parent, info.id)]
+    return {step: tuple(why for at, why in whys if at == step) for step in steps
+            if any(at == step for at, _ in whys)}  # fmt: skip
 
 
 def _forks(runs: Path, run: str) -> list[tuple[str, int]]:
     """Names of the runs that were forked from one, by its id, and at which step."""
-    found = []
+    forks = []
     for name in names(runs):
         with suppress(UserError):  # a damaged neighbour says nothing
             parent = RunDirectory(runs / name).info().parent
             if parent is not None and parent.run == run:
-                found.append((name, parent.step))
-    return found
+                forks.append((name, parent.step))
+    return forks
 
 
 def _damaged(run: Path) -> list[Path]:

@@ -42,8 +42,9 @@ class Fields(dict[str, Any]):
 
 def seal(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields with their checksum. Raises ValueError or TypeError for what JSON does not have."""
-    plain: dict[str, Any] = json.loads(json.dumps(fields, allow_nan=False))  # tuples and integer keys as read
-    return {**plain, "check": _checksum(plain)}
+    # Once through JSON: tuples and integer keys as they will be read.
+    parsed: dict[str, Any] = json.loads(json.dumps(fields, allow_nan=False))
+    return {**parsed, "check": _checksum(parsed)}
 
 
 def unseal(text: str | bytes) -> dict[str, Any] | None:
@@ -72,10 +73,10 @@ def read(path: Path) -> Fields:
     """The fields of a sealed file. Raises UserError if it is missing, damaged, or of a newer format."""
     with mendable(path):
         data = files.read(path, links=False)
-    if (found := unseal(data)) is None:
+    if (fields := unseal(data)) is None:
         raise UserError(f"{path}: is damaged (its checksum does not fit); restore it from a copy")
-    require_known(path, found)
-    return Fields.of(found, path)
+    require_known(path, fields)
+    return Fields.of(fields, path)
 
 
 def read_as(path: Path, form: type[T]) -> T:
@@ -103,9 +104,9 @@ def _adapter(form: type[T]) -> TypeAdapter[T]:
 
 def require_known(path: Path, fields: Mapping[str, Any]) -> None:
     """Raises UserError for a format whose major number is above that of `FORMAT`; 1.0 did not say it."""
-    said = fields.get("format", FORMAT)
-    if str(said).partition(".")[0] not in map(str, range(int(FORMAT.partition(".")[0]) + 1)):
-        raise UserError(f"{path}: has format {str(said)[:20]!r}, and this safelight reads {FORMAT}; "
+    version = fields.get("format", FORMAT)
+    if str(version).partition(".")[0] not in map(str, range(int(FORMAT.partition(".")[0]) + 1)):
+        raise UserError(f"{path}: has format {str(version)[:20]!r}, and this safelight reads {FORMAT}; "
                         "install a newer one")  # fmt: skip
 
 

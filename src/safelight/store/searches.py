@@ -51,13 +51,13 @@ class SearchDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         with lock.held(self.path):
             sweep(self.path, alone=True)
-            plain = sealed.unseal(sealed.line(settings)) or {}
+            stated = sealed.unseal(sealed.line(settings)) or {}
             if (self.path / SETTINGS).exists():
                 was = sealed.read(self.path / SETTINGS)
-                if other := [key for key in {**was, **plain} if was.get(key) != plain.get(key)]:
+                if other := [key for key in {**was, **stated} if was.get(key) != stated.get(key)]:
                     raise UserError(
                         f"search {self.name}: has another {other[0]} ({was.get(other[0])}, not "
-                        f"{plain.get(other[0])}); choose another --name"
+                        f"{stated.get(other[0])}); choose another --name"
                     )
             else:
                 write_bytes(self.path / SETTINGS, sealed.pretty(settings))
@@ -77,12 +77,12 @@ class SearchDirectory:
         path = self.path / JOURNAL
         with mendable(path):
             texts = list(files.lines(path, links=False)) if path.exists() else []
-        found = []
+        lines = []
         for text in texts:
             if (fields := sealed.unseal(text)) is None:
                 break
-            found.append(fields)
-        return found
+            lines.append(fields)
+        return lines
 
     def rewind(self, generations: int) -> None:
         """Keep the lines of so many generations. Raises UserError where some of them are lost."""
@@ -91,12 +91,12 @@ class SearchDirectory:
             raise UserError(
                 f"{self.path / JOURNAL}: generation {len(lines)} is damaged; delete the search and begin anew"
             )
-        write_bytes(self.path / JOURNAL, b"".join(sealed.line(own) for own in lines[:generations]))
+        write_bytes(self.path / JOURNAL, b"".join(sealed.line(line) for line in lines[:generations]))
 
     def save(self, arrays: Arrays) -> None:
         """Replace the state, durably."""
         write_bytes(
-            self.path / STATE, save({name: np.ascontiguousarray(own) for name, own in arrays.items()})
+            self.path / STATE, save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         )
 
     def state(self) -> dict[str, NDArray[Any]] | None:

@@ -17,13 +17,13 @@ def parse(value: Any) -> Any:
     """Bytes from "10 GB", "1.5 GiB" or "512"; anything but text as it is. Raises ValueError."""
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
-    unit = (found[2].upper() or "B") if found else ""
-    if found is None or unit not in UNITS:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+    unit = (match[2].upper() or "B") if match else ""
+    if match is None or unit not in UNITS:
         raise ValueError(
             f"{shortened(value)} is no size; write a number of bytes, or such as '10 GB', '500 MB'"
         )
-    count = float(found[1]) * UNITS[unit]
+    count = float(match[1]) * UNITS[unit]
     if count >= 2**63:
         raise ValueError(f"{shortened(value)} is too large")
     return round(count)

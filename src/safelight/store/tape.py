@@ -47,17 +47,17 @@ def unordered(integers: Bits) -> Bits:
 
 def encode(now: Bits, before: Bits | None, level: int = LEVEL) -> bytes:
     """`ordered` integers (n,) as bytes; as they are, or as their differences from the frame before."""
-    plain = _planes(now) if before is None else _nibbles(_zigzag(now - before))  # modulo 2**16: they wrap
-    return zstandard.ZstdCompressor(level=level).compress(plain)
+    unpacked = _planes(now) if before is None else _nibbles(_zigzag(now - before))  # modulo 2**16: they wrap
+    return zstandard.ZstdCompressor(level=level).compress(unpacked)
 
 
 def decode(data: bytes, count: int, before: Bits | None) -> Bits:
     """The `count` integers that `encode` was given. Raises UserError for data that are none."""
     try:
-        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=3 * count + 8)
+        unpacked = zstandard.ZstdDecompressor().decompress(data, max_output_size=3 * count + 8)
     except zstandard.ZstdError as error:
         raise UserError(f"is no zstd data ({error})") from error
-    values = _from_planes(plain) if before is None else _from_nibbles(plain, count)
+    values = _from_planes(unpacked) if before is None else _from_nibbles(unpacked, count)
     if len(values) != count:
         raise UserError(f"holds {len(values)} weights, not {count}")
     return values if before is None else before + ((values >> 1) ^ -(values & 1))
@@ -75,13 +75,13 @@ def _nibbles(values: Bits) -> bytes:
     return (small[::2] | small[1::2] << 4).tobytes() + _planes(values[values >= WIDE])
 
 
-def _from_nibbles(plain: bytes, count: int) -> Bits:
+def _from_nibbles(unpacked: bytes, count: int) -> Bits:
     """Raises UserError where there are too few nibbles, or others than the list behind them has."""
-    pairs = np.frombuffer(plain, np.uint8, min(len(plain), (count + 1) // 2))
+    pairs = np.frombuffer(unpacked, np.uint8, min(len(unpacked), (count + 1) // 2))
     values = np.empty(2 * len(pairs), np.uint16)
     values[::2], values[1::2] = pairs & 15, pairs >> 4
     values = values[:count]
-    wide, behind = values == WIDE, _from_planes(plain[len(pairs) :])
+    wide, behind = values == WIDE, _from_planes(unpacked[len(pairs) :])
     if np.count_nonzero(wide) != len(behind):
         raise UserError(f"lists {len(behind)} wide differences, not {np.count_nonzero(wide)}")
     values[wide] = behind
@@ -93,8 +93,8 @@ def _planes(values: Bits) -> bytes:
     return values.astype("<u2", copy=False).view(np.uint8).reshape(-1, 2).T.tobytes()
 
 
-def _from_planes(plain: bytes) -> Bits:
-    pairs = np.frombuffer(plain, np.uint8, len(plain) // 2 * 2).reshape(2, -1).T
+def _from_planes(unpacked: bytes) -> Bits:
+    pairs = np.frombuffer(unpacked, np.uint8, len(unpacked) // 2 * 2).reshape(2, -1).T
     return np.ascontiguousarray(pairs).view("<u2").reshape(-1).astype(np.uint16, copy=False)
 
 
@@ -170,15 +170,15 @@ class TapeReader:
         self._segments: dict[Path, Segment] = {}
         self._places: dict[int, FrameLocation] = {}
         for path in frames.files(run):
-            own = frames.scan(path)
-            if own.places and not all(map(_is_tensor, own.holds)):
-                own = Segment(
-                    path, own.step, [], [], f"{path}: its first line is damaged; its frames are lost"
+            segment = frames.scan(path)
+            if segment.places and not all(map(_is_tensor, segment.holds)):
+                segment = Segment(
+                    path, segment.step, [], [], f"{path}: its first line is damaged; its frames are lost"
                 )
-            if own.places or own.damage:  # what earlier sessions have from here on is superseded
-                self._places = {step: place for step, place in self._places.items() if step < own.step}
-            self._segments[path] = own
-            self._places |= {place.step: place for place in own.places}
+            if segment.places or segment.damage:  # what earlier sessions have from here on is superseded
+                self._places = {step: place for step, place in self._places.items() if step < segment.step}
+            self._segments[path] = segment
+            self._places |= {place.step: place for place in segment.places}
         self._at: FrameLocation | None = None
         self._integers: Bits | None = None
         self._rest = b""
@@ -194,7 +194,7 @@ class TapeReader:
     @property
     def damage(self) -> list[str]:
         """One line for each file of which frames are known to be lost."""
-        return [own.damage for own in self._segments.values() if own.damage]
+        return [segment.damage for segment in self._segments.values() if segment.damage]
 
     def networks(self, step: int) -> list[str]:
         """The networks that the frame of a step holds."""
@@ -207,21 +207,21 @@ class TapeReader:
         Raises UserError where there is no such frame, or naming the damaged one that it needs.
         """
         place = self._place(step)
-        own = self._segments[place.path]
+        segment = self._segments[place.path]
         at = self._at
         begin = at.number + 1 if at and at.path == place.path and at.number <= place.number else 0
         if begin == 0:
             self._integers = None
-        for following in own.places[begin : place.number + 1]:
+        for following in segment.places[begin : place.number + 1]:
             self._at = None  # until it is decoded
             try:
-                self._advance(following, own)
+                self._advance(following, segment)
             except UserError as error:
                 needs = "" if following == place else f", and that of step {step} needs it"
                 raise UserError(f"{error}{needs}") from None
         assert self._integers is not None
         try:
-            return _unpacked(own.holds, self._integers, self._rest)
+            return _unpacked(segment.holds, self._integers, self._rest)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{place.path}: the frame of step {step} is damaged ({error})") from error
 
@@ -230,10 +230,10 @@ class TapeReader:
             raise UserError(f"{self.run.name}: its tape has no frame of step {step}")
         return self._places[step]
 
-    def _advance(self, place: FrameLocation, own: Segment) -> None:
+    def _advance(self, place: FrameLocation, segment: Segment) -> None:
         data = frames.read_data(place)
         split = 8 + int.from_bytes(data[:8], "little")
-        count = sum(_numel(shape) for *_, dtype, shape in own.holds if _is_floating(dtype))
+        count = sum(_numel(shape) for *_, dtype, shape in segment.holds if _is_floating(dtype))
         try:
             self._integers = decode(data[8:split], count, self._integers)
         except UserError as error:

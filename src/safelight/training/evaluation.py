@@ -35,8 +35,8 @@ class Evaluator:
 
     def evaluate(self, state: State, recipe: Recipe) -> Evaluation:
         """The samples of the present averages, measured."""
-        asked = recipe.evaluate
-        changes = {"sample.steps": asked.steps} if asked.steps else {}
+        settings = recipe.evaluate
+        changes = {"sample.steps": settings.steps} if settings.steps else {}
         generator = Generator(
             self._ready.method,
             evaluated(self._ready.method, state),
@@ -47,7 +47,7 @@ class Evaluator:
             self._ready.device,
         )
         return evaluate(
-            generator, self._ready.stream, self.judge(recipe), asked.n, asked.seed, step=state.step
+            generator, self._ready.stream, self.judge(recipe), settings.n, settings.seed, step=state.step
         )
 
 

@@ -46,10 +46,8 @@ class Forecast:
     @property
     def told(self) -> str:
         """ "about 1.2 GB (checkpoints 1.1 GB, tape 80 MB)": the kinds that are more than a thousandth."""
-        kinds = {name: own for name, own in asdict(self).items() if own * 1000 > self.total}
-        return (
-            f"about {words(self.total)} ({', '.join(f'{name} {words(own)}' for name, own in kinds.items())})"
-        )
+        kinds = {name: size for name, size in asdict(self).items() if size * 1000 > self.total}
+        return f"about {words(self.total)} ({', '.join(f'{name} {words(size)}' for name, size in kinds.items())})"
 
 
 def forecast(recipe: Recipe, state: State, spec: DataSpec, steps: int) -> Forecast:
@@ -114,7 +112,7 @@ def require_memory(method: Method, spec: DataSpec, device: torch.device) -> None
     ):  # a network that reads values
         warnings.simplefilter("ignore")  # weights that would be read from files
         nets = method.networks(spec).values()
-        _require("networks take", 16 * sum(own.numel() for net in nets for own in net.parameters()), device)
+        _require("networks take", 16 * sum(p.numel() for net in nets for p in net.parameters()), device)
 
 
 def require_memory_of_images(rows: int, spec: DataSpec, device: torch.device) -> None:

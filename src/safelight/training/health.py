@@ -18,7 +18,7 @@ from safelight.loading.model import evaluated
 from safelight.loading.prepare import Prepared
 from safelight.monitor.judge import Change, HealthMonitor, watched
 from safelight.monitor.remedies import command, remedies
-from safelight.monitor.sample_statistics import Beside, reaction
+from safelight.monitor.sample_statistics import RealImages, reaction
 from safelight.monitor.vitals import Vitals
 from safelight.randomness import RowDraw
 from safelight.recipe import Recipe
@@ -65,14 +65,14 @@ class Health:
                 course.holds = name in holds
         for row in recorded:
             self.judge.add(row)
-        self._beside: Beside | None = None
+        self._real: RealImages | None = None
 
     def judged(self, rows: list[MetricsRow]) -> list[MetricsRow]:
         """Rows with a column for each verdict that holds, and for the remedy under trial.
 
         What begins or ends is journalled and told.
         """
-        told = []
+        judged = []
         for row in rows:
             for change in self.judge.add(row):
                 self._take(change)
@@ -80,13 +80,13 @@ class Health:
             columns = {f"verdict/{name}": 1.0 for name in self.judge.holding}
             if self.treatment.trial:
                 columns[f"remedy/{self.treatment.trial.words}"] = 1.0
-            told.append(replace(row, extra={**row.extra, **columns}) if columns else row)
-        return told
+            judged.append(replace(row, extra={**row.extra, **columns}) if columns else row)
+        return judged
 
     def look(
         self,
         images: Images,
-        asked: tuple[Values, Tensor],
+        conditions: tuple[Values, Tensor],
         nets: Mapping[str, nn.Module],
         recipe: Recipe,
         autocast: Autocast,
@@ -96,20 +96,22 @@ class Health:
         asked: given and present (N,), which the samples were drawn under.
         """
         method, stream = self.ready.method, self.ready.stream
-        given, present = asked
-        found: dict[str, float] = {}
+        given, present = conditions
+        columns: dict[str, float] = {}
         if images.shape[1:] == stream.pack.images.shape[1:]:  # a decoder may draw them larger
-            if self._beside is None or len(self._beside.groups) != len(images):
+            if self._real is None or len(self._real.groups) != len(images):
                 labels = given["label"].cpu().numpy() if "label" in given and bool(present.all()) else None
-                self._beside = Beside(stream.pack, len(images), labels, recipe.data.flip, stream.space.factor)
-            found = self._beside.columns(images)
+                self._real = RealImages(
+                    stream.pack, len(images), labels, recipe.data.flip, stream.space.factor
+                )
+            columns = self._real.columns(images)
         few = min(REACTING, len(images))
         if few > 1 and bool(present[:few].all()):
             others = {name: value[:few].roll(1, 0) for name, value in given.items()}
             redrawn = watch.watched_images(method, nets, recipe, stream, autocast, (others, present[:few]))
             if not math.isnan(change := reaction(images[:few], redrawn)):
-                found["monitor/condition"] = change
-        return found
+                columns["monitor/condition"] = change
+        return columns
 
     def kept(self) -> list[int]:
         """The checkpoint that a verdict which is building up would have pinned."""
@@ -137,8 +139,8 @@ class Health:
         rescue = self._healthy(change.since)
         run, path = self.directory.name, str(self.directory.path / RECIPE)
         advice = [
-            {"words": one.words, "command": command(one, run, path, rescue)}
-            for one in remedies(change.name, self.recipe_at(change.step).tree, rescue)
+            {"words": remedy.words, "command": command(remedy, run, path, rescue)}
+            for remedy in remedies(change.name, self.recipe_at(change.step).tree, rescue)
         ]
         measured = {"measured": change.finding.measured, "expected": change.finding.expected}
         self.writer.append("verdict", {**fields, **measured, "rescue": rescue, "advice": advice})
@@ -147,8 +149,8 @@ class Health:
             checkpoint_files.pin(
                 self.directory.path, pin, Pin(rescue, f"before {change.name}", {}), self.writer
             )
-        found = change.finding
-        self.tell(f"step {change.step}: {change.name}: {found.measured}; expected {found.expected}")
+        symptom = change.finding
+        self.tell(f"step {change.step}: {change.name}: {symptom.measured}; expected {symptom.expected}")
         if advice and not self.recipe_at(change.step).monitor.act:
             self.tell(f"  {advice[0]['words']}: {advice[0]['command']}")
 

@@ -41,15 +41,15 @@ class LiveFilm:
         nets = self._rounded(state)
         method = self._ready.method
         pictures = {
-            one: picture_of(
-                self._start(one, recipe),
+            id: picture_of(
+                self._start(id, recipe),
                 method,
                 nets,
                 recipe.sample,
                 self._ready.stream.space,
                 self._autocast,
             )
-            for one in ids
+            for id in ids
         }
         self._reel.append(step, pictures)
 
@@ -61,18 +61,18 @@ class LiveFilm:
         """Give the files back."""
         self._reel.close()
 
-    def _start(self, one: str, recipe: Recipe) -> Start:
-        if one not in self._starts:
+    def _start(self, id: str, recipe: Recipe) -> Start:
+        if id not in self._starts:
             ready = self._ready
-            self._starts[one] = start_of(
-                specimen(one),
+            self._starts[id] = start_of(
+                specimen(id),
                 ready.method,
                 ready.stream.spec,
                 recipe.train.seed,
                 ready.device,
                 lambda count: examples(ready.stream, count),
             )
-        return self._starts[one]
+        return self._starts[id]
 
     @torch.no_grad()
     def _rounded(self, state: State) -> dict[str, nn.Module]:

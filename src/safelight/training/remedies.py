@@ -95,8 +95,8 @@ class Treatment:
 
     def tell_skipped(self, skipped: Sequence[Remedy]) -> None:
         """Name the remedies that only a new run can have."""
-        for one in skipped:
-            self.tell(f"  {one.words}: needs a new run, so it is not tried")
+        for remedy in skipped:
+            self.tell(f"  {remedy.words}: needs a new run, so it is not tried")
 
     def _append(self, event: str, step: int, trial: RemedyTrial, **more: str) -> None:
         self.writer.append("remedy", {"event": event, "at": step, **trial.plain(), **more})
@@ -115,10 +115,10 @@ def settle(directory: RunDirectory, tell: Tell, announce: Announce = silence) ->
     assert trial is not None
     trouble, number, before = trial.trouble, trial.number, directory
     if event == "failed":
-        found = parent_of(directory)
-        if found is None:
+        parent = parent_of(directory)
+        if parent is None:
             raise UserError(f"{name}: the run that it was forked from is gone; put it back, or fork {name}")
-        before = found
+        before = parent
         trial, _ = following(trial, InForce.of(before).recipe_at(trouble.step).tree)
     with directory.lock():
         if trial is None:
@@ -196,16 +196,16 @@ def _give_up(directory: RunDirectory, trouble: Trouble, number: int) -> None:
 
 def _made(before: RunDirectory, trial: RemedyTrial) -> RunDirectory | None:
     """The fork of a trial, where a crash came between making it and giving it its name."""
-    return next((one for one in _forks(before) if _trial_of(one) == trial), None)
+    return next((run for run in _forks(before) if _trial_of(run) == trial), None)
 
 
 def _forks(of: RunDirectory) -> Iterator[RunDirectory]:
     parent = of.info().id
     for name in names(of.path.parent):
-        one = RunDirectory(of.path.parent / name)
+        run = RunDirectory(of.path.parent / name)
         try:
-            if (origin := one.info().parent) and origin.run == parent:
-                yield one
+            if (origin := run.info().parent) and origin.run == parent:
+                yield run
         except UserError:
             continue
 

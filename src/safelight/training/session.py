@@ -197,17 +197,17 @@ class Session:
             self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
             self.ledger.note(trained_on(ready, nets, recipe, self.autocast))
         weights = self.in_force.plan_at(step).weights_at(step)
-        found = gradient_shares(ready.method, self.state, self._fixed, weights, self.autocast)
-        self.ledger.note({f"share/{name}": share for name, share in found.items()})
+        shares = gradient_shares(ready.method, self.state, self._fixed, weights, self.autocast)
+        self.ledger.note({f"share/{name}": share for name, share in shares.items()})
         for folder in (self.directory.sheets, self.directory.panels):
             with mendable(folder):
                 folder.mkdir(exist_ok=True)
         if getattr(ready.method, "draws", True):
-            asked = used(recipe, ready.products)
-            wanted = watch.watched_conditions(asked, ready.stream)
-            images = watch.watched_images(ready.method, nets, asked, ready.stream, self.autocast, wanted)
+            opened = used(recipe, ready.products)
+            conditions = watch.watched_conditions(opened, ready.stream)
+            images = watch.watched_images(ready.method, nets, opened, ready.stream, self.autocast, conditions)
             if self.health:
-                self.ledger.note(self.health.look(images, wanted, nets, asked, self.autocast))
+                self.ledger.note(self.health.look(images, conditions, nets, opened, self.autocast))
             path = self.directory.sheets / f"{step:08d}.png"
             draw_sheet(images, ready.stream.spec, f"step {step}", path, prompts=recipe.watch.prompts or ())
         pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)

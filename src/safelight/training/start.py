@@ -60,7 +60,7 @@ def begin(
     ):
         show.warn(note)
     execution = choose_execution(ready, show.tell)
-    found = before_training(ready, execution, show.tell, show.warn) if checked else None
+    findings = before_training(ready, execution, show.tell, show.warn) if checked else None
     state = ready.state(execution.memory_format)
     path = None
     if world.first:
@@ -81,7 +81,7 @@ def begin(
         ).path
     directory = RunDirectory(Path(str(world.share(str(path)))))
     try:
-        left = _run(directory, ready, execution, state, show, found)
+        left = _run(directory, ready, execution, state, show, findings)
     except Exception:
         if (
             world.first
@@ -137,7 +137,7 @@ def _run(
     execution: Execution,
     state: State,
     show: Show,
-    found: Checked | None = None,
+    findings: Checked | None = None,
 ) -> bool:
     """One session, and its report; whether the run's monitor left it."""
     with ExitStack() as stack:
@@ -145,8 +145,8 @@ def _run(
         if ready.world.first:
             stack.enter_context(directory.lock())
             writer = stack.enter_context(JournalWriter(directory.journal_path))
-            if found:
-                writer.append("check", found.to_dict())
+            if findings:
+                writer.append("check", findings.to_dict())
         session = Session(directory, ready, execution, state, show, writer)
         try:
             left = session.go()
@@ -167,7 +167,7 @@ IMAGES = ("source", "path", "layout", "subset", "revision", "size", "channels", 
           "follow_links")  # fmt: skip
 
 
-OWN = ("latents", "balance", "flip", "turn")  # keys of [data] that say how images are shown, not which
+PRESENTATION = ("latents", "balance", "flip", "turn")  # keys of [data] that say how images are shown
 
 
 def train_stages(
@@ -207,16 +207,16 @@ def product(
         if ended == "stopped":
             return RunDirectory(runs / name)
     if world.local == 0:
-        found = of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
+        made = of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
     world.wait()  # the first process of each machine downloads, the others find it done
     if world.local != 0:
-        found = of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
-    return found
+        made = of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
+    return made
 
 
 def made(recipe: Recipe, runs: Path) -> dict[str, Product]:
     """What a recipe needs of other trainings, where it is there already. Raises UserError where it is not."""
-    found = {}
+    products = {}
     for key, reference in references(recipe).items():
         kind, _, name = reference.partition(":")
         if kind == "recipe":
@@ -227,10 +227,10 @@ def made(recipe: Recipe, runs: Path) -> dict[str, Product]:
                     f"{key}: {reference} is not trained yet in {runs}; safelight train {recipe.name} begins "
                     "with it"
                 )
-        found[key] = (
+        products[key] = (
             of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
         )
-    return found
+    return products
 
 
 def stage_recipe(source: str, of: Recipe) -> Recipe:
@@ -242,7 +242,7 @@ def stage_recipe(source: str, of: Recipe) -> Recipe:
     theirs = of.data.model_dump(mode="json")
     stated = stage.stated.get("data", {})
     data = {key: value for key, value in theirs.items()
-            if key in IMAGES or (key not in OWN and key not in stated and value is not None)}  # fmt: skip
+            if key in IMAGES or (key not in PRESENTATION and key not in stated and value is not None)}  # fmt: skip
     changes = {f"data.{key}": value for key, value in data.items()}
     return stage.with_changes({**changes, "train.device": of.train.device})
 
@@ -255,19 +255,19 @@ def finish(
     why: in words, told before it is trained.
     """
     directory = RunDirectory(runs / name)
-    found = world.share(_found(directory, recipe) if world.first else None)
-    if found == "finished":
+    status = world.share(_found(directory, recipe) if world.first else None)
+    if status == "finished":
         return "done before"
-    if found == "running":
+    if status == "running":
         raise UserError(f"{directory.path}: is being trained by another process; wait for it to end")
     if why:
-        show().tell(f"{'trains' if found is None else 'goes on with'} {why}")
-    if found is None:
+        show().tell(f"{'trains' if status is None else 'goes on with'} {why}")
+    if status is None:
         directory = train_stages(recipe, runs, name, world, show)
     else:
         resume(directory, world, show())
     ended = world.share(summary(directory).status if world.first else None)
-    return "stopped" if ended != "finished" else "trained" if found is None else "resumed"
+    return "stopped" if ended != "finished" else "trained" if status is None else "resumed"
 
 
 def _found(directory: RunDirectory, recipe: Recipe) -> Status | None:
@@ -275,9 +275,9 @@ def _found(directory: RunDirectory, recipe: Recipe) -> Status | None:
     renaming.settle(directory.path.parent, directory.name)
     if not (directory.path / RUN).is_file():
         return None
-    one = summary(directory)
-    if one.status == "damaged":
-        raise UserError(f"{directory.path}: {one.problem}")
+    short = summary(directory)
+    if short.status == "damaged":
+        raise UserError(f"{directory.path}: {short.problem}")
     if said(untreated(directory).recipe_tree()) != said(recipe.tree):
         raise UserError(f"{directory.path}: holds another recipe; move it away, or use another --runs")
-    return one.status
+    return short.status

@@ -33,14 +33,14 @@ def watched_conditions(recipe: Recipe, stream: Stream) -> tuple[dict[str, Tensor
     recipe: with the files of the encoders it names, see `encoders.used`. Raises UserError.
     """
     spec, count = stream.spec, recipe.watch.images
-    wanted: dict[str, Wanted] = {}
+    choices: dict[str, Wanted] = {}
     if not stream.pack.present.any():
-        wanted = dict.fromkeys(spec.conditions, "none")
+        choices = dict.fromkeys(spec.conditions, "none")
     elif (prompts := recipe.watch.prompts) and "text" in spec.conditions:
         each = max(1, count // len(prompts))
         count = each * len(prompts)
-        wanted["text"] = text_features(recipe, prompts).repeat_interleave(each, dim=0)
-    return conditions(spec, wanted, count, stream.device, lambda: examples(stream, count))
+        choices["text"] = text_features(recipe, prompts).repeat_interleave(each, dim=0)
+    return conditions(spec, choices, count, stream.device, lambda: examples(stream, count))
 
 
 def watched_images(
@@ -49,13 +49,13 @@ def watched_images(
     recipe: Recipe,
     stream: Stream,
     autocast: Autocast,
-    asked: tuple[Values, Tensor],
+    wanted: tuple[Values, Tensor],
 ) -> NDArray[np.uint8]:
     """The fixed samples of [watch]: (N, H, W, C) uint8, the same noises and conditions at every step.
 
     asked: given and present (N,), those of `watched_conditions`, or others for the same noises.
     """
-    given, present = asked
+    given, present = wanted
     x = generate(method, nets, recipe.preview, given, present, recipe.watch.seed, autocast)
     return stream.space.to_pixels(x)
 
@@ -80,31 +80,31 @@ def figures(
 ) -> dict[str, Picture]:
     """The family's own figures, on the same held-out images every time, and what it makes of their masks."""
     own_masks = mask_rows(method, nets, recipe, stream, autocast)
-    found = {"masks": own_masks} if own_masks else {}
+    pictures = {"masks": own_masks} if own_masks else {}
     if not (isinstance(method, Draws) and stream.held_out_count):
-        return found
+        return pictures
     batch = stream.held_out(8)
     draw = RowDraw(recipe.watch.seed, 0, "panels", batch.rows, stream.device)
     with autocast():
         panels = method.panels(nets, batch, draw)
-    return {**found, **{name: picture(own, stream.space) for name, own in panels.items()}}
+    return {**pictures, **{name: picture(drawn, stream.space) for name, drawn in panels.items()}}
 
 
-def picture(own: Panel, space: Space) -> Picture:
+def picture(drawn: Panel, space: Space) -> Picture:
     """A panel in pixels."""
-    rows, wide = own.images.shape[:2]
-    pixels = space.to_pixels(own.images.flatten(0, 1))
-    return Picture(pixels.reshape(rows, wide, *pixels.shape[1:]), own.rows, own.columns, own.caption)
+    rows, wide = drawn.images.shape[:2]
+    pixels = space.to_pixels(drawn.images.flatten(0, 1))
+    return Picture(pixels.reshape(rows, wide, *pixels.shape[1:]), drawn.rows, drawn.columns, drawn.caption)
 
 
 def draw_figures(pictures: Mapping[str, Picture], folder: Path, step: int) -> None:
     """Save figures as <step>-<name>.png, their words beside them."""
-    for name, own in pictures.items():
+    for name, figure in pictures.items():
         path = folder / f"{step:08d}-{name}.png"
-        words = {"rows": own.row_labels, "columns": own.column_labels, "caption": own.caption,
-                 "wide": own.images.shape[1]}  # fmt: skip
+        words = {"rows": figure.row_labels, "columns": figure.column_labels, "caption": figure.caption,
+                 "wide": figure.images.shape[1]}  # fmt: skip
         write_bytes(path.with_suffix(".json"), json.dumps(words).encode())
-        save_png(panel(own.images, own.row_labels, own.column_labels, own.caption), path)
+        save_png(panel(figure.images, figure.row_labels, figure.column_labels, figure.caption), path)
 
 
 def is_due(step: int, recipe: Recipe, images: int, steps: int) -> bool:
