@@ -115,7 +115,7 @@ def test_a_plan_of_a_recipe(tiny_plan):
     assert tiny_plan.needed.how == "measured"
     assert tiny_plan.suggested == 1
     assert tiny_plan.hours > 0
-    told = tiny_plan.plain()
+    told = tiny_plan.to_dict()
     assert told["seconds_a_kimg"] == pytest.approx(told["seconds_a_step"] / 12 * 1000)
     assert told["memory_needed"] == tiny_plan.needed.bytes
     assert told["disk"]["total"] > 0

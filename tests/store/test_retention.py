@@ -93,12 +93,12 @@ def test_the_bound_is_the_longest_replay_by_hand():
 
 
 def test_a_bound_says_from_where_on_it_holds():
-    assert bound([], {}).told == "no step recorded yet"
-    assert bound([20], {}, first=20).told == "step 20, where it begins"
-    assert bound([20, 21], {20: 0.1}, first=20).told == "every step from 20 on has a checkpoint"
-    assert bound([1, 2], {0: 0.1, 1: 0.1}).told == "every step has a checkpoint"
+    assert bound([], {}).text == "no step recorded yet"
+    assert bound([20], {}, first=20).text == "step 20, where it begins"
+    assert bound([20, 21], {20: 0.1}, first=20).text == "every step from 20 on has a checkpoint"
+    assert bound([1, 2], {0: 0.1, 1: 0.1}).text == "every step has a checkpoint"
     few = bound([], dict.fromkeys(range(18), 0.5))
-    assert few.told == "any step by recomputing at most 18 (9.00 s when they were trained)"
+    assert few.text == "any step by recomputing at most 18 (9.00 s when they were trained)"
 
 
 # --- on disk ------------------------------------------------------------------------------------------

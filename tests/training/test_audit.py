@@ -99,7 +99,7 @@ def test_an_optimiser_that_holds_other_tensors_is_found(stopped, tiny):
     state.nets["denoiser"].out.bias = torch.nn.Parameter(torch.zeros(1))
     (difference,) = audit.loaded(state, state.groups(), {})
     assert difference.code == "resume-optimiser"
-    assert re.search("other tensors", difference.told)
+    assert re.search("other tensors", difference.text)
 
 
 def test_not_a_number_is_itself():

@@ -18,7 +18,7 @@ from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.loading.recorded import recipe_of
 from safelight.monitor.remedies import remedies
-from safelight.monitor.trial import MOST, Trouble, first_trial, following, told
+from safelight.monitor.trial import MOST, Trouble, describe, first_trial, following
 from safelight.recipe import load
 from safelight.store import checkpoint_files, metrics
 from safelight.store.directory import RunDirectory, find
@@ -340,10 +340,10 @@ def test_a_fork_cannot_change_what_the_state_does_not_fit(incurable):
 def test_decisions_as_sentences():
     trial, _ = first_trial(trouble(), load(ILL).tree, 2)
     assert trial is not None
-    assert told({"event": "begun", "at": 5, **trial.plain()}) == (
+    assert describe({"event": "begun", "at": 5, **trial.to_dict()}) == (
         "Begun at step 5 to try a stronger gradient penalty against discriminator wins, which the run before "
         "had at step 13 (loss.weights.r1 = 0.5); remedy 3 of its lineage, judged from step 19 on."
     )
-    assert told({"event": "given up", "at": 13, "verdict": "KL collapse", "number": 0}) == (
+    assert describe({"event": "given up", "at": 13, "verdict": "KL collapse", "number": 0}) == (
         "Step 13: KL collapse: no remedy left that a fork could try; the run goes on unaltered."
     )

@@ -150,7 +150,7 @@ def plan(
     with bar() as (tell, progress):
         planned = sl.plan(recipe, settings, like=like, runs=runs, tell=tell, progress=progress)
     if as_json:
-        print_json(planned.plain())
+        print_json(planned.to_dict())
     else:
         print_plan(planned)
 
@@ -176,6 +176,6 @@ def print_plan(planned: Planned) -> None:
         say(f"    {row.rows:>8,}  {size.words(row.bytes):>8}  {row.how}{mark}")
     parts = f"train.accumulate={planned.suggested}" if planned.suggested else "not even one image"
     say(f"  fits          {planned.fits:,} images at once in {size.words(planned.available)}: {parts}")
-    say(f"  disk          {planned.disk.told}")
+    say(f"  disk          {planned.disk.text}")
     for note in planned.notes:
         say(f"note: {note}")

@@ -134,10 +134,10 @@ def facts_of(directory: RunDirectory) -> dict[str, Any]:
         "parent": asdict(info.parent) | {"name": parent.name if parent else ""} if info.parent else None,
         "verdicts": verdicts,
         "inherited_verdicts": [name for name in verdicts if name not in began],
-        "remedies": [trial.told(entry.fields) for entry in journal.of_kind("remedy")],
+        "remedies": [trial.describe(entry.fields) for entry in journal.of_kind("remedy")],
         "checkpoints": steps,
         "longest_replay": asdict(bound),
-        "replay": bound.told,
+        "replay": bound.text,
         "report": str(report) if report.exists() else "",
     }
 
@@ -247,7 +247,7 @@ def disk(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False)
         say(f"  {kind:20} {size.words(taken):>8}")
     say(f"checkpoints, with a budget of {size.words(section.budget)}:")
     _print_checkpoints(held)
-    say(f"replay: {bound.told}")
+    say(f"replay: {bound.text}")
     if freed := sum(checkpoint.bytes for checkpoint in held if checkpoint.surplus):
         say(f"over the budget by {size.words(freed)}; free it with: safelight prune {directory.name}")
 
@@ -290,7 +290,7 @@ def prune(
     say(f"{directory.name}: {size.words(total)} {'would be freed' if dry_run else 'freed'}")
     if freed.left > section.budget:
         say(f"  {size.words(freed.left)} stay; safelight disk {directory.name} shows why")
-    say(f"replay: {freed.bound.told}")
+    say(f"replay: {freed.bound.text}")
 
 
 def _print_checkpoints(held: Sequence[Held]) -> None:

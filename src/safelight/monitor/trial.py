@@ -35,19 +35,19 @@ class RemedyTrial:
     words: str
     changes: Mapping[str, Any]  # by dotted key of the recipe
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As the journals of both runs keep it."""
         return {**asdict(self.trouble), "rank": self.rank, "number": self.number, "words": self.words,
                 "changes": dict(self.changes)}  # fmt: skip
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> RemedyTrial:
-        """What `plain` wrote, whatever else is beside it."""
+        """What `to_dict` gave, whatever else is beside it."""
         trouble = Trouble(**{name: fields[name] for name in Trouble.__dataclass_fields__})
         return cls(trouble, **{name: fields[name] for name in ("rank", "number", "words", "changes")})
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """ "a stronger gradient penalty against discriminator wins"."""
         return f"{self.words} against {self.trouble.verdict}"
 
@@ -71,7 +71,7 @@ def given_up(verdict: str, tried: int) -> str:
     return f"{verdict}: no remedy left {why}; the run goes on unaltered"
 
 
-def told(fields: Mapping[str, Any]) -> str:
+def describe(fields: Mapping[str, Any]) -> str:
     """A decision of the journal as a sentence."""
     event, at = fields["event"], f"Step {fields['at']:,}"
     if event == "given up":
@@ -79,10 +79,10 @@ def told(fields: Mapping[str, Any]) -> str:
     trial = RemedyTrial.of(fields)
     trouble, changes = trial.trouble, ", ".join(f"{key} = {value}" for key, value in trial.changes.items())
     if event == "tried":
-        return f"{at}: left for a fork from step {trouble.rescue:,} that tries {trial.told} ({changes})."
+        return f"{at}: left for a fork from step {trouble.rescue:,} that tries {trial.text} ({changes})."
     if event == "begun":
         return (
-            f"Begun at step {trouble.rescue:,} to try {trial.told}, which the run before had at step "
+            f"Begun at step {trouble.rescue:,} to try {trial.text}, which the run before had at step "
             f"{trouble.step:,} ({changes}); remedy {trial.number} of its lineage, judged from step "
             f"{trouble.until:,} on."
         )

@@ -80,7 +80,7 @@ class Planned:
         """At the recipe's own batch size and accumulation."""
         return next(memory for memory in self.memory if memory.rows == self.batch_size // self.accumulate)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """In plain values."""
         return {
             "recipe": self.recipe,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from safelight.functional import elbo
-from safelight.monitor.trial import told as describe_remedy
+from safelight.monitor.trial import describe as describe_remedy
 from safelight.recipe import Recipe
 from safelight.render.figures import LearningRate
 from safelight.render.trends import Curve, Event, History

@@ -98,7 +98,7 @@ def reproduce(directory: RunDirectory) -> Reproduce:
         commands=tuple(_commands(directory)),
         digest=checkpoint_files.digest_of(newest) if newest else "",
         step=steps[-1] if steps else None,
-        replay=retention.bound_of(directory).told,
+        replay=retention.bound_of(directory).text,
     )
 
 

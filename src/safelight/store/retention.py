@@ -45,7 +45,7 @@ class Bound:
     newest: int = 0  # step recorded or saved last
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """ "any step by recomputing at most 499 (12 s when they were trained)"."""
         whose = f" from {self.first:,} on" if self.first else ""
         if self.newest <= self.first:

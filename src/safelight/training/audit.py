@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class TensorDifference:
     """Something that is not as it should be. code: its page in docs/checks/."""
 
     code: str
-    told: str
+    text: str
 
 
 def trainable(nets: Mapping[str, nn.Module]) -> dict[str, int]:
@@ -139,10 +139,10 @@ def _refuse(step: int, differences: Sequence[TensorDifference], writer: JournalW
     if not differences:
         return
     if writer:
-        plain = [asdict(one) for one in differences]
-        writer.append("audit", {"step": step, "differences": plain})
-    told = "; ".join(f"{one.code}: {one.told}" for one in differences)
+        entries = [{"code": difference.code, "told": difference.text} for difference in differences]
+        writer.append("audit", {"step": step, "differences": entries})
+    text = "; ".join(f"{difference.code}: {difference.text}" for difference in differences)
     raise UserError(
-        f"resumed at step {step}, and not as it was ({told}); nothing is trained on it. Look for code that "
+        f"resumed at step {step}, and not as it was ({text}); nothing is trained on it. Look for code that "
         "builds or loads networks and optimisers otherwise than the run began, then resume again"
     )

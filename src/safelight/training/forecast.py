@@ -44,10 +44,11 @@ class Forecast:
         return sum(asdict(self).values())
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """ "about 1.2 GB (checkpoints 1.1 GB, tape 80 MB)": the kinds that are more than a thousandth."""
         kinds = {name: size for name, size in asdict(self).items() if size * 1000 > self.total}
-        return f"about {words(self.total)} ({', '.join(f'{name} {words(size)}' for name, size in kinds.items())})"
+        listed = ", ".join(f"{name} {words(size)}" for name, size in kinds.items())
+        return f"about {words(self.total)} ({listed})"
 
 
 def forecast(recipe: Recipe, state: State, spec: DataSpec, steps: int) -> Forecast:
@@ -82,7 +83,7 @@ def require_room(ahead: Forecast, place: Path, taken: int = 0) -> None:
     free = shutil.disk_usage(there).free
     if ahead.total > free + taken:
         raise UserError(
-            f"{place}: the run needs {ahead.told}, and {words(free)} are free; "
+            f"{place}: the run needs {ahead.text}, and {words(free)} are free; "
             "free some, lower checkpoint.budget, raise tape.every, or choose another place with --runs"
         )
 

@@ -119,11 +119,11 @@ def _cell(recipe: Recipe, swept: Mapping[str, Any]) -> Combination:
 
 def digest(recipe: Recipe) -> str:
     """Six hexadecimal digits of what a resolved recipe says."""
-    words = json.dumps(said(recipe.tree), sort_keys=True)
+    words = json.dumps(without_about(recipe.tree), sort_keys=True)
     return hashlib.blake2b(words.encode(), digest_size=3).hexdigest()
 
 
-def said(tree: Tree) -> Tree:
+def without_about(tree: Tree) -> Tree:
     """A resolved recipe without its words about itself."""
     return {name: section for name, section in tree.items() if name != "about"}
 

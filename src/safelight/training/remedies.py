@@ -89,7 +89,7 @@ class Treatment:
             give_up(self.writer, name, step, tried)
             self.tell(given_up(name, tried))
             return
-        self.leaves = f"{trial.told}, in a fork from step {trouble.rescue}"
+        self.leaves = f"{trial.text}, in a fork from step {trouble.rescue}"
         self._append("tried", step, trial, name=self.directory.name)
         self.tell(f"step {step}: tries {self.leaves}")
 
@@ -99,7 +99,7 @@ class Treatment:
             self.tell(f"  {remedy.words}: needs a new run, so it is not tried")
 
     def _append(self, event: str, step: int, trial: RemedyTrial, **more: str) -> None:
-        self.writer.append("remedy", {"event": event, "at": step, **trial.plain(), **more})
+        self.writer.append("remedy", {"event": event, "at": step, **trial.to_dict(), **more})
 
 
 def settle(directory: RunDirectory, tell: Tell, announce: Announce = silence) -> RunDirectory | None:
@@ -135,16 +135,16 @@ def settle(directory: RunDirectory, tell: Tell, announce: Announce = silence) ->
                 runs,
                 renaming.free(runs, f"{name}-from-{trouble.rescue}"),
                 tell,
-                {"event": "begun", "at": trouble.rescue, **trial.plain()},
+                {"event": "begun", "at": trouble.rescue, **trial.to_dict()},
             )
             announce("remedy.made")
             aside = renaming.free(runs, f"{name}-before-{trouble.rescue}" if event == "tried" else
                                 f"{name}-tried-{number}")  # fmt: skip
             with JournalWriter(directory.journal_path) as writer:
                 fields = {"step": trouble.rescue, "run": goes_on.info().id, "renamed": aside}
-                writer.append("fork", {"text": f"tries {trial.told}", **fields})
+                writer.append("fork", {"text": f"tries {trial.text}", **fields})
             if event == "failed":
-                tell(f"tries {trial.told}, in a fork from step {trouble.rescue}")
+                tell(f"tries {trial.text}, in a fork from step {trouble.rescue}")
         renaming.hand_over(runs, name, goes_on.name, aside, announce)
     return RunDirectory(runs / aside)
 

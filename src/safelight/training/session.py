@@ -114,7 +114,7 @@ class Session:
         plan = self.in_force.plan_at(start)
         how = f"{self.ready.device}, {self.execution.precision} {self.execution.memory_format}"
         self.show.tell(f"{self.directory.name}: trains step {start:,} to {plan.steps:,} on {how}")
-        self.show.tell(f"disk: {ahead(self.ready, self.state).told}")
+        self.show.tell(f"disk: {ahead(self.ready, self.state).text}")
         self.show.begin(start, plan.steps, self.ready.recipe.train.batch_size)
         try:
             with interrupts(self.signals, alone=world.size == 1):

@@ -32,7 +32,7 @@ from safelight.store.journal import JournalWriter
 from safelight.store.listing import Status, summary
 from safelight.training.check import before_training
 from safelight.training.forecast import require_memory, require_room
-from safelight.training.grid import digest, said
+from safelight.training.grid import digest, without_about
 from safelight.training.progress import Show
 from safelight.training.remedies import settle, untreated
 from safelight.training.session import Session, ahead
@@ -167,7 +167,7 @@ IMAGES = ("source", "path", "layout", "subset", "revision", "size", "channels", 
           "follow_links")  # fmt: skip
 
 
-PRESENTATION = ("latents", "balance", "flip", "turn")  # keys of [data] that say how images are shown
+SHOWN = ("latents", "balance", "flip", "turn")  # keys of [data] that say how images are shown
 
 
 def train_stages(
@@ -242,7 +242,7 @@ def stage_recipe(source: str, of: Recipe) -> Recipe:
     theirs = of.data.model_dump(mode="json")
     stated = stage.stated.get("data", {})
     data = {key: value for key, value in theirs.items()
-            if key in IMAGES or (key not in PRESENTATION and key not in stated and value is not None)}  # fmt: skip
+            if key in IMAGES or (key not in SHOWN and key not in stated and value is not None)}  # fmt: skip
     changes = {f"data.{key}": value for key, value in data.items()}
     return stage.with_changes({**changes, "train.device": of.train.device})
 
@@ -278,6 +278,6 @@ def _found(directory: RunDirectory, recipe: Recipe) -> Status | None:
     short = summary(directory)
     if short.status == "damaged":
         raise UserError(f"{directory.path}: {short.problem}")
-    if said(untreated(directory).recipe_tree()) != said(recipe.tree):
+    if without_about(untreated(directory).recipe_tree()) != without_about(recipe.tree):
         raise UserError(f"{directory.path}: holds another recipe; move it away, or use another --runs")
     return short.status
