@@ -12,8 +12,6 @@ from pydantic import Field, model_validator
 
 from safelight.config import Section
 
-# --- Numbers that change with the step: pure functions, so that any step can be reached again ---
-
 LARGE = 0.05  # learning rate of Adam: no recipe has one near it
 
 

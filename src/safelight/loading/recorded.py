@@ -79,9 +79,6 @@ def data_facts(pack: Pack, space: Space) -> dict[str, Any]:
     return facts
 
 
-# --- Which code a session runs ---
-
-
 def code_facts(recipe: Recipe) -> dict[str, str]:
     """The version, a digest of the package's source, and the code from outside that the recipe runs."""
     outside = {one.origin: one.version for one in recipe.outside.values()}

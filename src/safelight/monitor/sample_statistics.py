@@ -1,4 +1,8 @@
-"""Watched samples judged beside real images, which are looked at once."""
+"""Watched samples judged by their pixels, without an extractor, beside real images that are looked at once.
+
+Pixels are averaged to at most SIDE a side first, so that distances see shapes and not grain. Features are
+(n, d) in [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,6 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 from safelight.data.pack import Pack
 from safelight.evaluate.distances import NEIGHBOURS, blocks, prdc
 from safelight.randomness import permutation
-
-# --- What watched samples tell without an extractor: their pixels beside those of real images ---
-# Pixels are averaged to at most SIDE a side first, so that distances see shapes and not grain. Features are
-# (n, d) in [0, 1].
 
 Images = NDArray[np.uint8]  # (n, H, W, C)
 SIDE = 16

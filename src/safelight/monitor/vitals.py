@@ -21,8 +21,6 @@ from statistics import median
 
 from safelight.store.metrics import MetricsRow
 
-# --- Running statistics of what steps leave: folds over rows, so that they can be had again from a record ---
-
 LATEST = 10  # values
 
 

@@ -28,8 +28,6 @@ from safelight.training.start import made
 from safelight.training.watch import watched_conditions, watched_images
 from safelight.types import Tell
 
-# --- The plan of a recipe: what was measured or estimated, and what follows from it ---
-
 How = Literal["measured", "estimated"]
 
 

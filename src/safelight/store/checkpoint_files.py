@@ -1,4 +1,9 @@
-"""The checkpoints of a run: which are there, which is the newest good one, which are kept."""
+"""The checkpoints of a run: which are there, which is the newest good one, which have a name.
+
+manifest.json of a checkpoint lists its files with sizes and hashes, and one digest of them all: it is good
+when its manifest is whole and every file hashes to what the manifest says. pins.json of a run names steps
+that are never let go; "best" is the one that an evaluation rated best.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +34,9 @@ from safelight.store.durable import (
 from safelight.store.journal import JournalWriter, counts
 from safelight.store.size import UNITS, Bytes
 
-# manifest.json of a checkpoint: which files it has, their sizes and hashes, and one digest of them all
-# A checkpoint is good when its manifest is whole and every file hashes to what the manifest says.
-
-NAME = "manifest.json"
+FOLDER = "checkpoints"
+NAME, FILE = "manifest.json", "pins.json"
+BEST = "best"
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,6 @@ def damaged(path: Path) -> UserError:
     return UserError(f"{path}: is damaged (its SHA-256 is not the manifest's); use another step")
 
 
-# pins.json: checkpoints with a name, which are never let go: "best" is the one an evaluation found best
-
-FILE = "pins.json"
-BEST = "best"
-
-
 @dataclass(frozen=True)
 class Pin:
     """Why a checkpoint is kept."""
@@ -148,9 +146,6 @@ def pin(run: Path, name: str, to: Pin, writer: JournalWriter, announce: Announce
     pins = {**read_pins(run), name: to}
     fields = {"pins": {name: asdict(entry) for name, entry in pins.items()}}
     write_bytes(run / FILE, sealed.pretty(fields), announce, "pins")
-
-
-FOLDER = "checkpoints"
 
 
 class Checkpoint(Section):

@@ -4,6 +4,9 @@ A first line, sealed JSON, names what a frame holds. Then frames are appended: a
 (magic, step, length, checksum of the data, checksum of the head) and the data. The heads are the index, so
 that there is none to be lost. A frame that a crash tore off at the end of a file was never there; later
 sessions write files of their own, and their frames take the place of those from their first step on.
+
+A reel holds pictures of the watched specimens, each a lossless WebP (measured on 64x64 skylines: see
+docs/log.md). Writing frames changes no weight.
 """
 
 from __future__ import annotations
@@ -187,10 +190,6 @@ def read_data(place: FrameLocation) -> bytes:
         raise UserError(f"{place.path}: the frame of step {place.step} is damaged")
     return data
 
-
-# --- A reel: pictures of the watched specimens, taken every few steps while a run trains ---
-# Each picture is a lossless WebP, alone (measured on 64x64 skylines: see docs/log.md); files and their heads
-# are those of `segment`. Writing one changes no weight.
 
 Picture = NDArray[np.uint8]  # (H, W, C)
 

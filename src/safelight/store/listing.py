@@ -1,4 +1,7 @@
-"""What a list of runs shows of each, read from the ends of its files: quick for a thousand runs."""
+"""Runs side by side: which came from which, and what a list shows of each, quick for a thousand runs.
+
+A fork's steps before its first one are those of the run it came from.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,6 @@ from safelight.store.directory import RunDirectory, names
 from safelight.store.durable import mendable
 from safelight.store.journal import JournalEntry, holding
 from safelight.store.metrics import Line, MetricsRow
-
-# --- Which run came from which: a fork's steps before its first one are those of the run it came from ---
 
 
 def parent_of(directory: RunDirectory) -> RunDirectory | None:

@@ -1,6 +1,12 @@
 """A tape: the averaged weights of a run in bfloat16 at every so many steps, for films of any sample.
 
-Writing one changes no weight. See `frame` for how a frame is coded, `segment` for the files.
+Writing one changes no weight; `frames` has the files. A frame is what has changed since the one before:
+
+    bits -> integers in the order of their values -> difference modulo 2**16 -> zigzag -> nibbles -> zstd
+
+Averaged weights move by a few steps of bfloat16 between two frames, most of them by none: a difference below
+15 is a nibble, so that two of them are one symbol to zstd. The others are listed behind, in byte planes. (A
+fifth fewer bytes than planes alone; benchmarks/tape.py.) Every stage can be undone exactly.
 """
 
 from __future__ import annotations
@@ -21,14 +27,6 @@ from safelight.store import frames
 from safelight.store.durable import Announce, silence
 from safelight.store.frames import FrameLocation, Segment
 from safelight.store.journal import counts
-
-# --- How one frame of a tape is coded: bfloat16 weights, as what has changed since the frame before ---
-#     bits -> integers in the order of their values -> difference modulo 2**16 -> zigzag -> nibbles -> zstd
-#
-# Averaged weights move by a few steps of bfloat16 between two frames, most of them by none: a difference
-# below
-# 15 is a nibble, so that two of them are one symbol to zstd. The others are listed behind, in byte planes. (A
-# fifth fewer bytes than planes alone; benchmarks/tape.py.) Every stage can be undone exactly.
 
 Bits = NDArray[np.uint16]
 LEVEL = 1  # of zstd; benchmarks/tape.py has what others cost and bring
@@ -243,7 +241,7 @@ class TapeReader:
 
 @torch.no_grad()
 def _packed(tensors: list[Tensor]) -> tuple[Bits, bytes]:
-    """Floating-point tensors as `frame.ordered` integers, in one row; the bytes of the others."""
+    """Floating-point tensors as `ordered` integers, in one row; the bytes of the others."""
     floating = [tensor.reshape(-1) for tensor in tensors if tensor.is_floating_point()]
     others = [tensor.cpu().contiguous() for tensor in tensors if not tensor.is_floating_point()]
     row = torch.cat([tensor.to(torch.bfloat16) for tensor in floating]) if floating else torch.empty(0)

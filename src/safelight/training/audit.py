@@ -1,4 +1,9 @@
-"""The audit of a resumed session: what it found is journalled, and a difference ends the run at once."""
+"""The audit of a resumed session: does all that trains agree with checkpoint, recipe and journal?
+
+Two looks. Once the checkpoint is loaded: weights, moments and memory bit for bit, what can be trained, and
+that each optimiser holds the parameters of its network. After the first step: the settings that every
+optimiser group has used, against those in force. A difference is journalled and ends the run at once.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +19,6 @@ from safelight.engine.plan import Plan, Rate
 from safelight.engine.state import State
 from safelight.store.journal import JournalWriter
 from safelight.types import Phase
-
-# --- After a resume: is everything that trains what the checkpoint, the recipe and the journal say? ---
-# Two looks. Once the checkpoint is loaded: weights, moments and memory bit for bit, what can be trained, and
-# that each optimiser holds the parameters of its network. After the first step: the settings that every
-# optimiser group has used, against those in force. Neither changes anything.
 
 NAMED = 3
 

@@ -93,10 +93,6 @@ def _require_fit(parent: RunDirectory, recipe: Recipe, groups: Groups, at: int, 
         raise UserError(f"{key}: a fork cannot change it ({error}); train a new run") from error
 
 
-# A run goes on from an earlier step, under its name; what came after that step keeps existing under another
-# So rolling back is a fork, and the run it was forked from is renamed. Ids stay, and with them the lineage.
-
-
 def rollback(
     directory: RunDirectory,
     to: int,
@@ -106,6 +102,7 @@ def rollback(
 ) -> tuple[RunDirectory, RunDirectory]:
     """The run of this name as it was after `to` steps, keys of its recipe changed; and the run that it was.
 
+    A fork takes the name, and the run it was forked from is renamed: ids stay, and with them the lineage.
     A crash on the way leaves the run as it was, beside a fork of it, or both as they should be. Raises
     UserError: for a run that is being trained, and where `fork` does.
     """

@@ -1,6 +1,6 @@
 """The health of a run while it trains: rows judged as they are written, verdicts journalled and told.
 
-Only the first process has it. Nothing here changes a weight; see treatment.py for what may follow.
+Only the first process has it. Nothing here changes a weight; see remedies.py for what may follow.
 """
 
 from __future__ import annotations

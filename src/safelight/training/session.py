@@ -69,12 +69,13 @@ class Session:
         self.metrics: MetricsWriter | None = None
         self.tape: TapeWriter | None = None
         self.film: LiveFilm | None = None
+        self.records: list[MetricsWriter | TapeWriter | LiveFilm] = []  # what a checkpoint makes final
         self.health: Health | None = None
 
     def go(self) -> bool:
         """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand.
 
-        Returns whether a monitor ended it: another run goes on under this one's name (see treatment.py).
+        Returns whether a monitor ended it: another run goes on under this one's name (see remedies.py).
         """
         world, start = self.ready.world, self.state.step
         if world.share(self.writer is not None and self._is_finished()):
@@ -97,6 +98,7 @@ class Session:
             )
             self._tape(start, self.in_force.recipe_at(start), last=False)
             self.film = LiveFilm(self.directory.path, session, self.ready, self.autocast)
+            self.records = [self.metrics, self.tape, self.film]
             self.film.take(start, self.state, self.in_force.recipe_at(start))
         self.ledger = Ledger(self._write_rows, self.ready.recipe.train.batch_size)
         job = Job(
@@ -233,10 +235,8 @@ class Session:
         """A checkpoint, then the journal, then the older ones are let go."""
         assert self.writer is not None
         self.ledger.flush()
-        if self.metrics and self.tape and self.film:
-            self.metrics.sync()
-            self.tape.sync()
-            self.film.sync()
+        for record in self.records:
+            record.sync()
         saved = checkpoint.save(
             self.directory.path,
             step,
@@ -309,11 +309,10 @@ class Session:
 
     def _end(self, status: End, message: str = "") -> None:
         step = self.state.step
-        if self.writer and self.metrics and self.tape and self.film:
+        if self.writer and self.records:
             self.ledger.flush()
-            self.metrics.close()
-            self.tape.close()
-            self.film.close()
+            for record in self.records:
+                record.close()
             self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
 
 

@@ -1,4 +1,8 @@
-"""A run is begun or resumed, trained to its end or to Ctrl-C, and reported."""
+"""A run is begun or resumed, trained to its end or to Ctrl-C, and reported; what it needs comes first.
+
+A value "recipe:NAME" of a recipe is another training, done first, into the same runs directory, under a name
+that is a function of its settings: what is finished is used as it is, what was begun is resumed.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,7 @@ def begin(
 ) -> RunDirectory:
     """Train a new run, until it is finished or Ctrl-C stops it. Raises UserError.
 
-    products: of the trainings that came before it; see stages.py, which also makes them. checked: look for
+    products: of the trainings that came before it; `train_stages` makes them. checked: look for
     faults first, and refuse to begin with one.
     """
     for line in too_large(recipe.optim):
@@ -157,10 +161,6 @@ def _run(
         show.tell(f"report: {report}")
     return left
 
-
-# --- Trainings that come before a training: a recipe may need what another one makes ---
-# A value "recipe:NAME" is trained first, into the same runs directory, under a name that is a function of its
-# settings: what is finished is taken as it is, what was begun is resumed.
 
 Ended = Literal["trained", "resumed", "done before", "stopped"]
 IMAGES = ("source", "path", "layout", "subset", "revision", "size", "channels", "held_out", "skip_bad",

@@ -30,7 +30,7 @@ from safelight.types import Autocast, Draws, Measures, Method, Panel, Values
 def watched_conditions(recipe: Recipe, stream: Stream) -> tuple[dict[str, Tensor], Tensor]:
     """What the fixed samples of [watch] are asked to be: given, and present (N,).
 
-    recipe: with the files of the encoders it names, see `encoders.used`. Raises UserError.
+    recipe: with the files of the encoders it names, see `dependencies.used`. Raises UserError.
     """
     spec, count = stream.spec, recipe.watch.images
     choices: dict[str, Wanted] = {}
