@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from safelight.engine.precision import candidates
 from safelight.evaluate import classifier
 from safelight.recipe import load
 
@@ -68,7 +69,7 @@ def test_formats_runs_every_combination(monkeypatch, capsys):
     module.main()
     ((title, *rates),) = rows(capsys.readouterr().out)
     assert title == "small"
-    assert len(rates) == 4
+    assert len(rates) == len(candidates(torch.device("cpu"), "auto", "auto"))
     assert rates[0].endswith("(1.00x)")
 
 
@@ -122,7 +123,9 @@ def test_tape_tells_every_way_of_keeping_a_step(monkeypatch, capsys):
     assert sizes == sorted(sizes, reverse=True)
     assert float(models[2]) == 1
     assert (models[-1], sparse[-1]) == ("0.000 / 0", every[-1])
-    assert int(every[-1].split("/ ")[1]) <= 2
+    assert (
+        int(every[-1].split("/ ")[1]) <= 5
+    )  # of 255: first weights of He let rounded ones show more than weights near 0
 
 
 def test_search_takes_means_over_prompts_and_spreads_over_seeds(monkeypatch, capsys):
