@@ -14,7 +14,8 @@ from safelight.data import open_data
 from safelight.engine.distributed import World
 from safelight.evaluate import classifier
 from safelight.evaluate.evaluation import Evaluation, Result
-from safelight.evaluate.judge import average_told, condition_items, open_judge
+from safelight.evaluate.judge import condition_items, open_judge
+from safelight.loading.model import average_words
 from safelight.recipe import load
 from safelight.report.history import history_of
 from safelight.report.run_report import read_run
@@ -149,7 +150,7 @@ def test_data_trained_on_without_its_classes_is_measured_with_them(monkeypatch):
     recipe = load("digits-time", {})
     pack = open_data(recipe.data)
     assert pack.spec.classes == 0
-    judge = open_judge(None, 100, recipe, pack, torch.device("cpu"), lambda line: None)
+    judge = open_judge(None, 100, recipe.data, pack, torch.device("cpu"), lambda line: None)
     assert judge.extractor.name == "classifier"
     assert judge.pack.spec.classes == 10
     np.testing.assert_array_equal(judge.pack.train, pack.train)
@@ -188,6 +189,6 @@ def test_samples_are_asked_for_in_the_shares_of_the_data():
 
 def test_which_weights_were_used_is_told():
     recipe = load("digits-class", TINY)
-    assert average_told(recipe, recipe.method()) == "average with decay 0.9"
-    assert average_told(recipe, recipe.method(), 0.08) == "average of relative length 0.08"
-    assert average_told(load("digits-class", {}), recipe.method()) == "as trained"
+    assert average_words(recipe, recipe.method()) == "average with decay 0.9"
+    assert average_words(recipe, recipe.method(), 0.08) == "average of relative length 0.08"
+    assert average_words(load("digits-class", {}), recipe.method()) == "as trained"

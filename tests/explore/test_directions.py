@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from models import model_of
 from safelight.config import UserError
-from safelight.explore import directions, traverse
+from safelight.explore import directions
+from safelight.loading.model import Model
 from safelight.methods.gan import Gan, GanConfig, GanSampling
 from safelight.methods.textgan import TextGan, TextGanConfig, TextGanSampling
 from safelight.networks import style_discriminator, style_generator
@@ -53,12 +55,12 @@ class Build:
         return Linear()
 
 
-def linear() -> traverse.Model:
+def linear() -> Model:
     method = Gan(GanConfig(), {"generator": Build(), "discriminator": Build()})
-    return traverse.Model(method, method.networks(SPEC), GanSampling(), SPEC)
+    return model_of(method, method.networks(SPEC), GanSampling(), SPEC)
 
 
-def styled() -> traverse.Model:
+def styled() -> Model:
     torch.manual_seed(0)
     spec = DataSpec((3, 8, 8))
     networks = {
@@ -66,7 +68,7 @@ def styled() -> traverse.Model:
         "discriminator": style_discriminator.StyleDiscriminatorConfig(base=32, largest=8),
     }
     method = TextGan(TextGanConfig(), networks)
-    return traverse.Model(method, method.networks(spec), TextGanSampling(), spec)
+    return model_of(method, method.networks(spec), TextGanSampling(), spec)
 
 
 def conditions(rows: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -129,7 +131,7 @@ def test_zero_is_the_sample_and_one_direction_is_moved():
     wanted = directions.read("sefa:1=-2..2")
     made = directions.along(model, [wanted], 5, given, present, draw).images.flatten(2)
     z = model.method.latent(draw)
-    torch.testing.assert_close(made[:, 2], model.images(z, given, present, draw).flatten(1))
+    torch.testing.assert_close(made[:, 2], model.sample(z, given, present, draw).flatten(1))
     step = directions.suggested(model, "sefa", given, present).steps[0].float()
     torch.testing.assert_close(made[:, 4] - made[:, 2], (2 * matrix() @ step).expand(2, 6))
 
@@ -139,12 +141,12 @@ def test_several_directions_move_one_latent_and_styles_move_in_all_layers():
     draw = RowDraw(5, 0, "sample", range(1))
     wanted = [directions.read(text) for text in ("sefa:2", "pca:1")]
     made = directions.along(model, wanted, 3, {}, present, draw)
-    sample = model.images(model.method.latent(draw), {}, present, draw)[0]
+    sample = model.sample(model.method.latent(draw), {}, present, draw)[0]
     torch.testing.assert_close(made.images[:, 1], sample.expand(2, 3, 8, 8))
     assert made.rows[0].startswith("sefa:2: ")
     w = model.method.style(model.nets, model.method.latent(draw), model.how)
     moved = w + 3 * directions.suggested(model, "pca", {}, present).steps[0].float()
-    torch.testing.assert_close(made.images[1, 2], model.images(moved, {}, present, draw)[0])
+    torch.testing.assert_close(made.images[1, 2], model.sample(moved, {}, present, draw)[0])
 
 
 @pytest.mark.parametrize("text", ["pca", "pca:x", "ica:1", "pca:1=2", "pca:1=a..b", "pca:1=0..inf", "pca:-1"])

@@ -12,7 +12,8 @@ import torch
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.engine.precision import Execution
-from safelight.loading.replay import MATCHES, Replay, replay
+from safelight.loading.model import MATCHES
+from safelight.loading.replay import Replay, replay
 from safelight.recipe import load
 from safelight.store import checkpoint, checkpoint_files, inbox, journal, metrics
 from safelight.store.directory import RunDirectory, names

@@ -12,12 +12,13 @@ from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.engine.loop import Signals
 from safelight.explore import shooting
-from safelight.explore.camera import Camera, FilmSubject
 from safelight.explore.collection import collection, contact_sheet, keep_specimens
 from safelight.explore.film import Making, through_training, walk
+from safelight.explore.path import FilmSubject, take
 from safelight.explore.shooting import Shot, pictures_of
 from safelight.explore.specimens import Specimen
-from safelight.loading.replay import MATCHES, UNDAMAGED
+from safelight.loading.model import MATCHES, UNDAMAGED
+from safelight.loading.replay import Replay
 from safelight.recipe import load
 from safelight.store import frames as segment
 from safelight.store import metrics
@@ -70,19 +71,19 @@ def test_filming_changes_no_weight(run, taped):
 def test_a_live_picture_is_the_one_taken_later(run, taped):
     """Pixel for pixel: from checkpoints and by replay, and from another run's tape."""
     reel = ReelReader(run.path)
-    camera, other = Camera(run), Camera(taped)
+    replay, other = Replay(run), Replay(taped)
     sources = set()
     for step in (0, 2, 6, 8, 12):
-        reached = camera.at(step)
-        sources.add(reached.source)
+        model = replay.rounded(step)
+        sources.add(model.source)
         for one in WATCHED:
-            np.testing.assert_array_equal(camera.take(reached, FilmSubject(one)), reel.read(step, str(one)))
+            np.testing.assert_array_equal(take(model, FilmSubject(one)), reel.read(step, str(one)))
     assert sources == {"checkpoint", "replay"}
     for step in (0, 6, 12):
-        reached = other.at(step)
-        assert reached.source == "tape"
+        model = other.rounded(step)
+        assert model.source == "tape"
         for one in WATCHED:
-            np.testing.assert_array_equal(other.take(reached, FilmSubject(one)), reel.read(step, str(one)))
+            np.testing.assert_array_equal(take(model, FilmSubject(one)), reel.read(step, str(one)))
 
 
 def test_a_run_that_is_cut_off_films_every_step_once_and_equally(run, tmp_path, monkeypatch):
@@ -109,16 +110,15 @@ def test_a_run_that_is_cut_off_films_every_step_once_and_equally(run, tmp_path, 
 
 def test_a_film_that_is_cut_off_and_restarted_has_every_frame_once(run, tmp_path, monkeypatch):
     taken: list[int] = []
-    once = Camera.take
 
-    def take(self: Camera, reached, subject):
+    def take_until(model, subject):
         if len(taken) == 5 and not restarted:
             raise KeyboardInterrupt
-        taken.append(reached.step)
-        return once(self, reached, subject)
+        taken.append(model.step)
+        return take(model, subject)
 
     restarted: list[bool] = []
-    monkeypatch.setattr(Camera, "take", take)
+    monkeypatch.setattr(shooting, "take", take_until)
     making = Making(tmp_path / "film")
     with pytest.raises(KeyboardInterrupt):
         through_training(run, ["4.4"], making, 1, 11, 1)
@@ -187,10 +187,9 @@ def test_a_walk_meets_its_stops(run, tmp_path, monkeypatch):
     kept: list[np.ndarray] = []
     monkeypatch.setattr("safelight.explore.film.save_film", lambda frames, out, fps: kept.extend(frames))
     walk(run, ["6.1", "6.2", "6.3"], Making(tmp_path / "walk"), frames=5, step=6)
-    camera = Camera(run)
-    reached = camera.at(6)
+    model = Replay(run).rounded(6)
     for number, draw in ((0, 1), (2, 2), (4, 3)):
-        picture = camera.take(reached, FilmSubject(Specimen(6, draw)))
+        picture = take(model, FilmSubject(Specimen(6, draw)))
         frame = np.asarray(kept[number])
         scale = len(frame) // len(picture)
         found = frame[: len(picture) * scale : scale, : len(picture) * scale : scale, :1]

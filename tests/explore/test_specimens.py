@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models import model_of
 from safelight.config import UserError
 from safelight.explore.specimens import Specimen, develop, specimen, start_of
 from safelight.types import Batch, Condition, DataSpec
 from toys import SPEC, NoSettings, ToyGan
-
-CPU = torch.device("cpu")
 
 
 def no_examples(count: int) -> Batch:
@@ -18,7 +17,8 @@ def no_examples(count: int) -> Batch:
 
 
 def start(text: str, seed: int = 0, spec: DataSpec = SPEC, examples=no_examples):
-    return start_of(specimen(text), ToyGan(), spec, seed, CPU, examples)
+    model = model_of(ToyGan(), {}, NoSettings(), spec, seed=seed, examples=examples)
+    return start_of(specimen(text), model)
 
 
 def test_an_id_is_a_step_and_a_draw():
@@ -88,7 +88,7 @@ def test_where_no_item_has_conditions_that_is_told():
 def test_a_specimen_is_developed_alone():
     method = ToyGan()
     nets = {name: net.eval() for name, net in method.networks(SPEC).items()}
-    image = develop(start("5.5"), method, nets, NoSettings())
+    image = develop(start("5.5"), model_of(method, nets, NoSettings(), SPEC))
     assert image.shape == (1, *SPEC.shape)
     assert torch.equal(image, nets["generator"](start("5.5").latent))
     assert not image.requires_grad

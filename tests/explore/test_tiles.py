@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from models import model_of
 from safelight.config import UserError
 from safelight.data.space import Codec, Space
 from safelight.explore.tiles import Tiled, blended, canvas_specs, paint, starts, tiled_space
@@ -84,9 +85,10 @@ def test_a_canvas_of_the_trained_size_is_a_sample_in_one_tile(tiny):
     nothing = torch.zeros(2, dtype=torch.bool)
 
     small, wide = DataSpec((1, 28, 28)), DataSpec((1, 28, 56))
-    large = paint(method, nets, recipe.sample, {}, nothing, 3, small, wide, Space(), torch.no_grad)
+    model = model_of(method, nets, recipe.sample, small)
+    large = paint(model, {}, nothing, 3, wide)
     assert large.shape == (2, 28, 56, 1)
-    one = paint(method, nets, recipe.sample, {}, nothing, 3, small, small, Space(), torch.no_grad)
+    one = paint(model, {}, nothing, 3, small)
     plain = generate(method, nets, recipe.sample, {}, nothing, 3)
     assert np.abs(one.astype(int) - Space().to_pixels(plain)).max() <= 1
 
@@ -101,4 +103,4 @@ def test_what_cannot_be_painted_is_told():
         canvas_specs(spec, space, (64, 130))
     gan = load("fashion-gan").method()
     with pytest.raises(UserError, match="only diffusion models"):
-        paint(gan, {}, None, {}, torch.zeros(1, dtype=torch.bool), 0, spec, spec, space, torch.no_grad)
+        paint(model_of(gan, {}, None, spec, space=space), {}, torch.zeros(1, dtype=torch.bool), 0, spec)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from models import model_of
 from safelight.config import UserError
 from safelight.explore import traverse
 from safelight.functional import sliders
+from safelight.loading.model import Model
 from safelight.methods.vae import Vae, VaeConfig, VaeSampling
 from safelight.randomness import RowDraw
 from safelight.types import Batch, Condition, DataSpec
@@ -33,9 +35,9 @@ class Build:
         return Shows()
 
 
-def model() -> traverse.Model:
+def model() -> Model:
     method = Vae(VaeConfig(), {"encoder": Build(), "decoder": Build()})
-    return traverse.Model(method, method.networks(SPEC), VaeSampling(), SPEC)
+    return model_of(method, method.networks(SPEC), VaeSampling(), SPEC)
 
 
 def given(rows: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

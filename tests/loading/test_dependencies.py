@@ -17,6 +17,7 @@ from safelight.evaluate import scenes
 from safelight.language import open_encoder
 from safelight.loading.dependencies import folder, products_of
 from safelight.loading.prepare import prepare
+from safelight.loading.replay import Replay
 from safelight.randomness import RowDraw
 from safelight.recipe import load
 from safelight.run import Run
@@ -73,15 +74,17 @@ def test_frozen_weights_are_those_of_the_encoders_averages_and_are_not_saved(run
     stage = Run(products_of(run.directory)["network.encoder.path"].directory)
     x = torch.rand(2, 3, 32, 32) * 2 - 1
     with torch.no_grad():
-        expected = F.normalize(stage.nets["image"](x), dim=1)
-        assert torch.equal(run.nets["encoder"](x), expected)
-    assert not run.nets["encoder"].training
-    assert not any(own.requires_grad for own in run.nets["encoder"].parameters())
-    assert not any(key.startswith("encoder.") for key in run.state.groups()["networks"])
+        expected = F.normalize(stage.model.nets["image"](x), dim=1)
+        assert torch.equal(run.model.nets["encoder"](x), expected)
+    assert not run.model.nets["encoder"].training
+    assert not any(own.requires_grad for own in run.model.nets["encoder"].parameters())
+    assert not any(key.startswith("encoder.") for key in Replay(run.directory).state.groups()["networks"])
     texts = ["a red circle"]
     told = open_encoder(folder(products_of(run.directory)["data.text_encoder"])).encode(texts)
     with torch.no_grad():
-        own = F.normalize(stage.nets["text"](torch.from_numpy(open_encoder("words").encode(texts))), dim=1)
+        own = F.normalize(
+            stage.model.nets["text"](torch.from_numpy(open_encoder("words").encode(texts))), dim=1
+        )
     np.testing.assert_allclose(told, own.numpy(), atol=1e-6)
 
 

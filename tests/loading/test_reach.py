@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from safelight.config import UserError
-from safelight.data.space import Space
 from safelight.engine.distributed import World
-from safelight.loading.replay import MATCHES, Reach
+from safelight.loading.model import MATCHES
+from safelight.loading.replay import Replay
 from safelight.recipe import load
 from safelight.run import Run
-from safelight.samplers.generate import conditions, generate
+from safelight.samplers.generate import conditions
 from safelight.store import checkpoint_files, frames, metrics
 from safelight.store.directory import RunDirectory
 from safelight.store.tape import TapeReader
@@ -45,12 +45,10 @@ def untaped(run, runs):
     return RunDirectory(path)
 
 
-def picture(reach: Reach, step: int) -> np.ndarray:
+def picture(replay: Replay, step: int) -> np.ndarray:
     """Ten samples at a step, (10, H, W, C) uint8."""
-    at = reach.at(step)
-    given, present = conditions(at.spec, {}, 10, at.device)
-    x = generate(at.method, at.nets, at.recipe.sample, given, present, 0, at.autocast)
-    return Space().to_pixels(x)
+    model = replay.rounded(step)
+    return model.generate(*conditions(model.spec, {}, 10, model.device), 0)
 
 
 def test_a_tape_changes_no_weight(run, finished):
@@ -62,10 +60,10 @@ def test_a_tape_changes_no_weight(run, finished):
 
 def test_a_frame_of_the_tape_is_pixel_for_pixel_the_replayed_one(run, untaped):
     told: list[str] = []
-    tape, replayed = Reach(run), Reach(untaped, told.append)
+    tape, replayed = Replay(run), Replay(untaped, told.append)
     for step in (0, 5, 10, 15, 25, 30):
-        assert tape.at(step).source == "tape"
-        there = replayed.at(step)
+        assert tape.rounded(step).source == "tape"
+        there = replayed.rounded(step)
         assert there.source == ("checkpoint" if step in (0, 10, 30) else "replay")
         assert there.verdict.verdict == {0: "initial weights", 10: MATCHES, 30: MATCHES}.get(step, "exact")
         assert (picture(tape, step) == picture(replayed, step)).all()
@@ -73,11 +71,11 @@ def test_a_frame_of_the_tape_is_pixel_for_pixel_the_replayed_one(run, untaped):
 
 
 def test_between_two_frames_it_is_recomputed(run):
-    reach = Reach(run)
+    replay = Replay(run)
     for step in (12, 13, 12):
-        reached = reach.at(step)
+        reached = replay.rounded(step)
         assert (reached.source, reached.verdict.verdict, reached.verdict.start) == ("replay", "exact", 10)
-        exact = Run(run, step, recompute=True).nets["denoiser"].state_dict()
+        exact = Run(run, step, recompute=True).model.nets["denoiser"].state_dict()
         for name, weights in reached.nets["denoiser"].state_dict().items():
             assert torch.equal(weights, exact[name].to(torch.bfloat16).to(exact[name].dtype))
 
@@ -89,12 +87,12 @@ def test_a_damaged_frame_is_told_and_recomputed(run, untaped, runs):
     data[place.offset + 30] ^= 1
     place.path.write_bytes(data)
     told: list[str] = []
-    reach = Reach(RunDirectory(path), told.append)
-    sources = {step: reach.at(step).source for step in (0, 5, 10, 15)}
+    replay = Replay(RunDirectory(path), told.append)
+    sources = {step: replay.rounded(step).source for step in (0, 5, 10, 15)}
     assert sources == {0: "tape", 5: "replay", 10: "checkpoint", 15: "tape"}
     assert told[0].endswith("the frame of step 5 is damaged")
     assert "that of step 10 needs it" in told[2]
-    assert (picture(reach, 5) == picture(Reach(untaped), 5)).all()
+    assert (picture(replay, 5) == picture(Replay(untaped), 5)).all()
 
 
 def test_a_crash_between_checkpoints_leaves_the_tape_as_without_it(run, runs):
@@ -120,17 +118,17 @@ def test_a_crash_between_checkpoints_leaves_the_tape_as_without_it(run, runs):
 
 def test_a_fork_reaches_the_steps_before_it_through_its_parent(run, runs):
     child = resume(fork(run, 14, {"optim.lr": 1e-4}, runs, "child"), World(), Show())
-    reach = Reach(child)
+    replay = Replay(child)
     assert TapeReader(child.path).steps == [15, 20, 25, 30]
-    assert (picture(reach, 5) == picture(Reach(run), 5)).all()
-    assert reach.at(5).source == "tape"
-    assert (picture(reach, 30) != picture(Reach(run), 30)).any()
-    assert reach.at(14).source == "checkpoint"
+    assert (picture(replay, 5) == picture(Replay(run), 5)).all()
+    assert replay.rounded(5).source == "tape"
+    assert (picture(replay, 30) != picture(Replay(run), 30)).any()
+    assert replay.rounded(14).source == "checkpoint"
     before = Run(child).at(12)
     assert (before.name, before.verdict.verdict) == ("city", "exact")
     orphan = RunDirectory(shutil.copytree(child.path, runs / "elsewhere" / "orphan"))
     with pytest.raises(UserError, match="the run it was forked from is not in"):
-        Reach(orphan).at(5)
+        Replay(orphan).rounded(5)
 
 
 def test_a_run_at_any_step_draws_what_a_checkpoint_there_would(run, runs):
@@ -152,4 +150,4 @@ def test_what_the_tape_does_not_keep_is_said(run):
     with pytest.raises(UserError, match="'unet' has no averaged weights"):
         load("digits-class", {**TINY, "tape.networks": ["unet"]})
     with pytest.raises(UserError, match="samples need other"):
-        Reach(run).at(5).nets["other"]
+        Replay(run).rounded(5).nets["other"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from models import model_of
 from safelight import methods, recipes
 from safelight.discovery import modules
 from safelight.engine.loop import Job, Stop, train
@@ -170,10 +171,11 @@ def test_a_specimen_is_its_id(name):
         pytest.skip("an encoder draws no images")
     train(made)
     nets = {name: net.eval() for name, net in {**made.state.nets, **made.state.averages.networks}.items()}
-    starts = [start_of(Specimen(4, draw), made.method, spec, 0, CPU, lambda count: batch(0, range(8), spec))
-              for draw in (5, 5, 6)]  # fmt: skip
+    examples = lambda count: batch(0, range(8), spec)  # noqa: E731
+    model = model_of(made.method, nets, recipe.sample, spec, examples=examples)
+    starts = [start_of(Specimen(4, draw), model) for draw in (5, 5, 6)]
     ways = [between(starts[0], starts[2], share, spec.conditions) for share in (0.0, 0.5, 1.0)]
-    images = [develop(start, made.method, nets, recipe.sample) for start in (*starts, *ways)]
+    images = [develop(start, model) for start in (*starts, *ways)]
     assert all(image.shape == (1, *SPEC.shape) for image in images)
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])

@@ -11,6 +11,7 @@ import torch
 from test_contract import job, shrunk, spec_of
 
 from accelerator import DEVICE, Accelerator, Float64
+from models import model_of
 from safelight import methods
 from safelight.checks.bench.probes import NotApplicable, OutOfTime
 from safelight.checks.bench.runner import discovered
@@ -25,7 +26,7 @@ from safelight.engine.state import State
 from safelight.explore.directions import closed_form, principal, transferred
 from safelight.explore.path import between
 from safelight.explore.specimens import Specimen, develop, start_of
-from safelight.explore.traverse import Model, along_components, components, encoded
+from safelight.explore.traverse import along_components, components, encoded
 from safelight.loading.prepare import Prepared
 from safelight.randomness import RowDraw
 from safelight.recipe import Recipe
@@ -118,10 +119,10 @@ def test_a_method_trains_measures_and_samples_on_a_device_without_float64(name):
                 method.encode(nets, batch, draw)
             if getattr(method, "draws", True):
                 generate(method, nets, recipe.sample, batch.given, batch.present, 0)
-                spec = own.stream.spec
-                a, b = (start_of(Specimen(4, place), method, spec, 0, DEVICE, own.stream.held_out)
-                        for place in (5, 6))  # fmt: skip
-                develop(between(a, b, 0.5, spec.conditions), method, nets, recipe.sample)
+                spec, examples = own.stream.spec, own.stream.held_out
+                model = model_of(method, nets, recipe.sample, spec, DEVICE, examples=examples)
+                a, b = (start_of(Specimen(4, place), model) for place in (5, 6))
+                develop(between(a, b, 0.5, spec.conditions), model)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -152,7 +153,7 @@ def test_a_traversal_along_components_runs_on_a_device_without_float64():
     with Accelerator():
         own = ready(recipe)
         nets = {key: net.eval() for key, net in own.state("contiguous").nets.items()}
-        model = Model(own.method, nets, recipe.sample, own.stream.spec)
+        model = model_of(own.method, nets, recipe.sample, own.stream.spec, DEVICE)
         batch = own.stream.held_out(8)
         axes = components(encoded(model, batch, 0))
         assert along_components(model, axes, [1], 3, batch.given, batch.present, 0).images.device == DEVICE

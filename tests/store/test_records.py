@@ -15,7 +15,8 @@ from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.engine.state import State
 from safelight.loading.dependencies import of_run
-from safelight.loading.replay import MATCHES, Replay, replay
+from safelight.loading.model import MATCHES
+from safelight.loading.replay import Replay, replay
 from safelight.recipe import load
 from safelight.report.run_report import write_report
 from safelight.run import Run

@@ -288,9 +288,9 @@ def test_an_average_of_another_length_is_made_from_the_kept_tracks(whole):
     averages = checkpoint.load(checkpoint_files.directory(whole.path, 30))["averages"]
     (track,) = tracks_of(averages).values()
     run = Run(whole, ema_length=0.1)
-    for name, parameter in run.nets["denoiser"].named_parameters():
+    for name, parameter in run.model.nets["denoiser"].named_parameters():
         torch.testing.assert_close(parameter, track[f"denoiser.{name}"], rtol=1e-4, atol=1e-5)
-    usual = dict(Run(whole).nets["denoiser"].named_parameters())
+    usual = dict(Run(whole).model.nets["denoiser"].named_parameters())
     assert torch.equal(usual["out.weight"], averages["ema.denoiser.out.weight"])
     assert not torch.equal(usual["out.weight"], track["denoiser.out.weight"])
     with pytest.raises(UserError, match="must lie between"):

@@ -58,7 +58,7 @@ def test_a_run_goes_on_from_anywhere(run: Run, tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_run_knows_its_conditions_and_draws_its_sheets(run: Run) -> None:
-    assert {name: condition.size for name, condition in run.spec.conditions.items()} == {
+    assert {name: condition.size for name, condition in run.model.spec.conditions.items()} == {
         "label": 2, "attributes": 1, "mask": 2
     }  # fmt: skip
     assert sorted(path.name for path in run.directory.sheets.glob("*.png")) == [
@@ -77,7 +77,7 @@ def test_samples_take_conditions_of_every_kind(run: Run, folder: Path, tmp_path:
     assert samples.present.all()
     with np.load(samples.save(tmp_path / "s.npz")) as arrays:
         assert arrays["mask"].shape == (5, 2, 8, 8)
-    other = run.sample(5, asked={"label": "left", "grey": 0.9, "mask": str(folder / "masks" / "01.png")})
+    other = run.sample(5, conditions={"label": "left", "grey": 0.9, "mask": str(folder / "masks" / "01.png")})
     assert other.given["attributes"].tolist() == [[np.float32(0.9)]] * 5
     assert not run.sample(3, mask="none").present.any()
 

@@ -138,7 +138,7 @@ def test_estimates_of_latents_may_not_be_clipped(place):
 
 def codecs(run: RunDirectory, place: Path) -> dict[str, Codec]:
     """An autoencoder trained here, one of diffusers, and one that loses nothing."""
-    own = Run(run).space.codec
+    own = Run(run).model.space.codec
     assert own is not None
     lossless = Codec("lossless", "", 12, 2, lambda x: (F.pixel_unshuffle(x, 2),) * 2,
                      lambda z: F.pixel_shuffle(z, 2))  # fmt: skip
@@ -189,9 +189,9 @@ def test_a_diffusers_autoencoder_by_path_is_another_route(place):
     with torch.no_grad():
         posterior = vae.eval().encode(x).latent_dist
         decoded = vae.decode(posterior.mean).sample
-    torch.testing.assert_close(opened.space.from_pixels(pixels), posterior.mean * 0.18215)
+    torch.testing.assert_close(opened.model.space.from_pixels(pixels), posterior.mean * 0.18215)
     levels = ((decoded + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
-    assert np.abs(opened.space.to_pixels(opened.space.from_pixels(pixels)) - levels).max() <= 1
+    assert np.abs(opened.model.space.to_pixels(opened.model.space.from_pixels(pixels)) - levels).max() <= 1
     (place / "pretrained" / "diffusion_pytorch_model.safetensors").write_bytes(b"other")
     with pytest.raises(UserError, match="has other weights than the run began with"):
         products_of(trained)
@@ -208,7 +208,7 @@ def test_diffusers_opens_the_autoencoder_and_gives_equal_outputs(run, tmp_path):
     own.export("diffusers", tmp_path / "vae")
     theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path / "vae")
     z, x = torch.randn(2, 4, 8, 8), torch.rand(2, 3, 16, 16) * 2 - 1
-    codec = opened.space.codec
+    codec = opened.model.space.codec
     with torch.no_grad():
         torch.testing.assert_close(theirs.decode(z).sample, codec.decode(z), rtol=1e-5, atol=1e-5)
         posterior = theirs.encode(x).latent_dist
@@ -235,9 +235,9 @@ def test_safetensors_are_opened_by_their_plain_loader(run, tmp_path, monkeypatch
     loader: dict[str, object] = {"__file__": str(tmp_path / "plain" / "load.py"), "__name__": "load"}
     exec((tmp_path / "plain" / "load.py").read_text(), loader)
     nets, facts = loader["load"]()
-    mine = opened.nets["denoiser"].state_dict()
+    mine = opened.model.nets["denoiser"].state_dict()
     assert all(torch.equal(mine[name], value) for name, value in nets["denoiser"].state_dict().items())
-    assert facts["scale"] == list(opened.space.scale)
+    assert facts["scale"] == list(opened.model.space.scale)
     with pytest.raises(UserError, match="is there already"):
         opened.export("safetensors", tmp_path / "plain")
 

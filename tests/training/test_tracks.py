@@ -49,7 +49,7 @@ def told(run: RunDirectory, length: float) -> float:
     )
     assert found
     error = float(found[1]) / 100
-    assert opened.average.endswith(f", off by {error:.0%}") == (error >= 0.005)
+    assert opened.model.average.endswith(f", off by {error:.0%}") == (error >= 0.005)
     return error
 
 
@@ -84,7 +84,7 @@ def test_what_the_history_makes_is_the_average_as_if_it_had_been_kept(run, tmp_p
         return sum(float((weights[name] - value).square().sum()) for name, value in truth.items()) ** 0.5
 
     def made(directory):
-        nets = Run(directory, ema_length=0.15).nets
+        nets = Run(directory, ema_length=0.15).model.nets
         return {f"denoiser.{name}": own for name, own in nets["denoiser"].named_parameters()}
 
     assert off(made(run)) < off(made(old)) / 3

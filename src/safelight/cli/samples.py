@@ -120,7 +120,7 @@ def sample(
     )
     if not opened.verdict.sure:
         warn(f"step {opened.step}: {'; '.join([opened.verdict.verdict, *opened.verdict.why])}")
-    samples = opened.sample(count, seed=seed, asked=conditions, how=overrides, canvas=size)
+    samples = opened.sample(count, seed=seed, conditions=conditions, how=overrides, canvas=size)
     path = samples.save(place)
     if as_json:
         print_json({"out": str(path), "n": count, "step": opened.step, "verdict": opened.verdict.verdict,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel
 from torch import Tensor
 
 from safelight.data import open_data
+from safelight.data.config import Data
 from safelight.data.pack import Pack
 from safelight.data.source import NOT_MASKED, Progress
 from safelight.data.stream import Stream
@@ -24,27 +24,14 @@ from safelight.evaluate.regressor import Regressor, open_regressor
 from safelight.evaluate.scores import diversity
 from safelight.evaluate.segmenter import Segmenter, open_segmenter
 from safelight.randomness import permutation
-from safelight.recipe import Recipe
-from safelight.samplers.generate import chunks, generate_rows
-from safelight.types import Autocast, Batch, Method, Nets, Tell
+from safelight.samplers.generate import chunks
+from safelight.types import Batch, Tell
 
 READ = 1000  # samples that are read, of trained texts and of held-out ones
 
 
-TOLD, EACH = 16, 8  # texts of which the samples' diversity is measured, and samples of each
-
-
-@dataclass(frozen=True)
-class Generator:
-    """What samples are drawn with: a method, its networks in evaluation mode, and how."""
-
-    method: Method
-    nets: Nets
-    how: BaseModel
-    average: str  # in words, which weights these are
-    autocast: Autocast
-    arithmetic: str  # "fp32"
-    device: torch.device
+Sampler = Callable[[Batch], NDArray[np.uint8]]  # images (b, H, W, C) under a batch's conditions, by its rows
+TEXTS, EACH = 16, 8  # texts of which the samples' diversity is measured, and samples of each
 
 
 @dataclass(frozen=True)
@@ -59,18 +46,19 @@ class SampleJudge:
 
 
 def open_judge(
-    features: str | None, reference: int, recipe: Recipe, pack: Pack, device: torch.device, tell: Tell,
+    features: str | None, reference: int, data: Data, pack: Pack, device: torch.device, tell: Tell,
     progress: Progress | None = None,
 ) -> SampleJudge:  # fmt: skip
     """The extractor of a name or path, and the data it looks at. Raises UserError.
 
+    data: as the recipe has it, with the files of the encoders it names.
     A recipe that trains without classes is still measured by a classifier where its data has them.
     Samples that follow masks are judged by a segmenter, too, and a regressor reads the attributes of those
     that were asked for some. features: by default the classifier where there are classes, the segmenter where
     there are masks, a reader of texts where there are captions, efficientnet otherwise, random without that.
     """
     if features in (None, "classifier") and not pack.spec.classes:
-        pack = open_data(recipe.data.model_copy(update={"labels": True}), progress)
+        pack = open_data(data.model_copy(update={"labels": True}), progress)
     if features is None:
         text = "text" in pack.spec.conditions and any(pack.texts)
         if pack.spec.classes:
@@ -83,11 +71,11 @@ def open_judge(
 
 
 def evaluate(
-    generator: Generator,
+    sample: Sampler,
+    sampling: Mapping[str, str],
     stream: Stream,
     judge: SampleJudge,
     n: int,
-    seed: int,
     *,
     step: int,
     weights: str = "",
@@ -96,18 +84,11 @@ def evaluate(
     """Every metric of n samples under the conditions of training images, drawn and measured in chunks.
 
     Where samples are told texts, they are also read, those of trained texts and of held-out ones.
-    stream: of the data the generator trained on. weights: digest of the checkpoint.
+    sampling: how samples are drawn, in words. stream: of the data the generator trained on.
+    weights: digest of the checkpoint.
     """
-    settings = ", ".join(f"{name} {value}" for name, value in generator.how.model_dump().items())
-    sampling = {
-        "sampling": settings or "one evaluation",
-        "conditions": "of training images in a keyed order" if stream.pack.spec.conditions else "none",
-        "seed": str(seed),
-        "weights": generator.average,
-        "arithmetic": generator.arithmetic,
-    }
     found = measure(
-        _drawn(generator, stream, n, seed, progress),
+        _drawn(sample, stream, n, progress),
         judge.pack,
         judge.extractor,
         judge.reference,
@@ -118,11 +99,11 @@ def evaluate(
         regressor=judge.regressor,
         progress=progress,
     )
-    return read(found, generator, stream, min(n, READ), seed, progress)
+    return read(found, sample, stream, min(n, READ), progress)
 
 
 def read(
-    evaluation: Evaluation, generator: Generator, stream: Stream, n: int, seed: int, progress: Progress | None
+    evaluation: Evaluation, sample: Sampler, stream: Stream, n: int, progress: Progress | None
 ) -> Evaluation:
     """An evaluation with how well samples show their texts, beside real images with theirs.
 
@@ -131,7 +112,7 @@ def read(
     pack = stream.pack
     if "text" not in pack.spec.conditions or not any(pack.texts):
         return evaluation
-    reader = open_reader(pack, generator.device, lambda line: None, progress)
+    reader = open_reader(pack, stream.device, lambda line: None, progress)
     results = dict(evaluation.results)
     told = []
     for side, every in ((" unseen", pack.held_out), ("", reference_items(pack, len(pack.train)))):
@@ -139,15 +120,15 @@ def read(
         if len(items) < 2:
             continue
         texts = [pack.texts[int(item)][0] for item in items]
-        asked = (
+        batches = (
             replace(stream.pick(items[rows.start : rows.stop]), rows=rows) for rows in chunks(len(items))
         )
-        images = (_images(generator, stream, one, seed) for one in asked)
+        images = (sample(batch) for batch in batches)
         samples = reader.scores(extract(reader.extractor, images).values, texts)
         real = reader.scores(real_features(reader.extractor, pack, items).values, texts)
         if not side:
             real = {}  # the reader has learned these images: how well it reads is known from the others
-            results["diversity of one text"] = _varied(generator, stream, reader.extractor, items, seed)
+            results["diversity of one text"] = _varied(sample, stream, reader.extractor, items)
         for name, own in samples.items():
             floor = real[name].value if name in real else None
             results[f"{name}{side}"] = Result(own.value, own.spread, floor)
@@ -156,47 +137,27 @@ def read(
     return replace(evaluation, results=results, basis={**evaluation.basis, "texts": words})
 
 
-def _varied(
-    generator: Generator, stream: Stream, extractor: Extractor, items: NDArray[np.int64], seed: int
-) -> Result:
+def _varied(sample: Sampler, stream: Stream, extractor: Extractor, items: NDArray[np.int64]) -> Result:
     """How far apart samples of one text lie, of a few items; beside images of items that share their text."""
     pack = stream.pack
-    told = np.repeat(items[:TOLD], EACH)
-    asked = (replace(stream.pick(told[rows.start : rows.stop]), rows=rows) for rows in chunks(len(told)))
-    samples = extract(extractor, (_images(generator, stream, one, seed) for one in asked)).values
+    shown = np.repeat(items[:TEXTS], EACH)
+    batches = (replace(stream.pick(shown[rows.start : rows.stop]), rows=rows) for rows in chunks(len(shown)))
+    samples = extract(extractor, (sample(batch) for batch in batches)).values
     texts = [pack.texts[int(item)][0] for item in items]
     number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     alike = torch.tensor([number[text] for text in texts])
     real = diversity(real_features(extractor, pack, items).values, alike)
-    of_text = torch.arange(len(told)).div(EACH, rounding_mode="floor")
+    of_text = torch.arange(len(shown)).div(EACH, rounding_mode="floor")
     return Result(diversity(samples, of_text), None, None if math.isnan(real) else real)
 
 
-def _drawn(
-    generator: Generator, stream: Stream, n: int, seed: int, progress: Progress | None
-) -> Iterator[Drawn]:
+def _drawn(sample: Sampler, stream: Stream, n: int, progress: Progress | None) -> Iterator[Drawn]:
     for rows in chunks(n):
         items = condition_items(stream.pack, rows)
-        asked = replace(stream.pick(items), rows=rows)
-        images = _images(generator, stream, asked, seed)
-        yield Drawn(images, _wanted(asked), _masks(stream.pack, items), _attributes(asked))
+        batch = replace(stream.pick(items), rows=rows)
+        yield Drawn(sample(batch), _labels(batch), _masks(stream.pack, items), _attributes(batch))
         if progress:
             progress("samples", rows.stop, n)
-
-
-def _images(generator: Generator, stream: Stream, asked: Batch, seed: int) -> NDArray[np.uint8]:
-    """Samples under a batch's conditions: (b, H, W, C)."""
-    x = generate_rows(
-        generator.method,
-        generator.nets,
-        generator.how,
-        asked.rows,
-        asked.given,
-        asked.present,
-        seed,
-        generator.autocast,
-    )
-    return stream.space.to_pixels(x)
 
 
 def condition_items(pack: Pack, rows: range) -> NDArray[np.int64]:
@@ -220,28 +181,15 @@ def _masks(pack: Pack, items: NDArray[np.int64]) -> NDArray[np.uint8] | None:
     return np.where(present, np.asarray(pack.given["mask"][items]), NOT_MASKED).astype(np.uint8)
 
 
-def _attributes(asked: Batch) -> NDArray[np.float32] | None:
+def _attributes(batch: Batch) -> NDArray[np.float32] | None:
     """The attributes samples were asked for, (b, A), not-a-number where they were withheld."""
-    if "attributes" not in asked.given:
+    if "attributes" not in batch.given:
         return None
-    values = torch.where(asked.present[:, None], asked.given["attributes"].float(), torch.nan)
+    values = torch.where(batch.present[:, None], batch.given["attributes"].float(), torch.nan)
     return np.asarray(values.cpu().numpy(), np.float32)
 
 
-def _wanted(asked: Batch) -> Tensor:
-    if "label" not in asked.given:
-        return torch.full((len(asked.present),), -1)
-    return torch.where(asked.present, asked.given["label"], -1).cpu()
-
-
-def average_told(recipe: Recipe, method: Method, length: float | None = None, error: float = 0.0) -> str:
-    """Which weights samples are drawn with, in words.
-
-    length: of a power-function average, relative; error: what its profile is off by.
-    """
-    if not method.ema or (length is None and not recipe.train.ema):
-        return "as trained"
-    if length is not None:
-        off = f", off by {error:.0%}" if error >= 0.005 else ""
-        return f"average of relative length {length:g}{off}"
-    return f"average with decay {recipe.train.ema:g}"
+def _labels(batch: Batch) -> Tensor:
+    if "label" not in batch.given:
+        return torch.full((len(batch.present),), -1)
+    return torch.where(batch.present, batch.given["label"], -1).cpu()

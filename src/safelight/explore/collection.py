@@ -11,10 +11,9 @@ import numpy as np
 from PIL import Image
 
 from safelight.config import UserError
-from safelight.explore import specimens as found
-from safelight.explore.camera import Camera, FilmSubject
-from safelight.explore.specimens import Specimen, specimen
-from safelight.loading.replay import Reached
+from safelight.explore.specimens import FOLDER, Specimen, origin, picture_of, specimen, start_of
+from safelight.loading.model import Model
+from safelight.loading.replay import Replay
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
 from safelight.store import checkpoint_files, sealed
@@ -44,15 +43,14 @@ def contact_sheet(
     first: int = 0,
     how: Mapping[str, Any] | None = None,
     tell: Tell = lambda line: None,
-) -> tuple[list[str], Reached]:
+) -> tuple[list[str], Model]:
     """Draw specimens of a step, from draw `first` on, each over its id. Raises UserError."""
-    camera = Camera(directory, tell, how)
-    reached = camera.at(step)
-    specimens = [Specimen(reached.step, first + number) for number in range(count)]
-    images = np.stack([camera.take(reached, FilmSubject(one)) for one in specimens])
+    model = Replay(directory, tell).rounded(step).changed(how)
+    specimens = [Specimen(step, first + number) for number in range(count)]
+    images = np.stack([picture_of(start_of(one, model), model) for one in specimens])
     ids = [str(one) for one in specimens]
-    save_png(sheet(images, frames=ids, caption=f"{directory.name}, step {reached.step:,}"), out)
-    return ids, reached
+    save_png(sheet(images, frames=ids, caption=f"{directory.name}, step {step:,}"), out)
+    return ids, model
 
 
 def keep_specimens(directory: RunDirectory, ids: Sequence[str], tell: Tell = lambda line: None) -> list[Kept]:
@@ -60,32 +58,30 @@ def keep_specimens(directory: RunDirectory, ids: Sequence[str], tell: Tell = lam
 
     A file each: a run that trains meanwhile is not disturbed.
     """
-    camera = Camera(directory, tell)
-    kept = []
+    replay, folder, kept = Replay(directory, tell), directory.path / FOLDER, []
     for one in sorted(map(specimen, ids)):
-        reached = camera.at(one.step)
-        sample = reached.recipe.sample.model_dump(mode="json")
-        how = found.told(directory, one) if one.name else {}
-        own = Kept(str(one), utc_now(), reached.source, reached.verdict.verdict, sample, how)
-        pixels = camera.take(reached, FilmSubject(one))
-        folder = directory.path / found.FOLDER
+        model = replay.rounded(one.step)
+        sample = model.how.model_dump(mode="json")
+        found = origin(directory, one) if one.name else {}
+        entry = Kept(str(one), utc_now(), model.source, model.verdict.verdict, sample, found)
+        pixels = picture_of(start_of(one, model), model)
         save_png(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), folder / f"{one}.png")
-        write_bytes(folder / f"{one}.json", sealed.pretty(asdict(own)))
-        kept.append(own)
+        write_bytes(folder / f"{one}.json", sealed.pretty(asdict(entry)))
+        kept.append(entry)
     return kept
 
 
 def collection(directory: RunDirectory) -> list[Kept]:
     """The specimens that were kept, by step and draw. Raises UserError where one is damaged."""
-    folder = directory.path / found.FOLDER
+    folder = directory.path / FOLDER
     with mendable(folder):
         paths = list(folder.glob("[0-9]*.json")) if folder.exists() else []
-    return sorted((sealed.read_as(path, Kept) for path in paths), key=lambda own: specimen(own.id))
+    return sorted((sealed.read_as(path, Kept) for path in paths), key=lambda kept: specimen(kept.id))
 
 
 def picture(directory: RunDirectory, id: str) -> Path:
     """Where the picture of a kept specimen is."""
-    return directory.path / found.FOLDER / f"{id}.png"
+    return directory.path / FOLDER / f"{id}.png"
 
 
 def newest(directory: RunDirectory) -> int:

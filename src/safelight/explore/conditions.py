@@ -1,8 +1,8 @@
-"""Conditions as the command line says them: in words, or by the file that they name."""
+"""The conditions of samples as a user states them: in words, or by a file of masks or text features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,9 @@ from safelight.data.stream import one_hot
 from safelight.data.text_features import check_features
 from safelight.data.tree import SUFFIXES
 from safelight.loading.dependencies import text_features
-from safelight.recipe import Recipe
-from safelight.samplers.generate import Wanted
+from safelight.loading.model import Model
+from safelight.samplers.generate import Wanted, conditions
 from safelight.types import DataSpec
-
-# --- Conditions for sampling that come from files: a mask, text features ---
 
 
 def from_file(name: str, path: str, spec: DataSpec, factor: int = 1) -> Tensor:
@@ -62,17 +60,26 @@ def _mask(where: str, path: str, classes: int, size: tuple[int, int], factor: in
     return one_hot(torch.from_numpy(np.array(ids))[None], classes, factor)
 
 
-def wanted_of(
-    name: str, value: str, spec: DataSpec, pixels: DataSpec, factor: int, recipe: Callable[[], Recipe]
-) -> Wanted:
-    """What a condition is asked to be, for `generate.conditions`. Raises UserError.
+def conditions_of(
+    model: Model,
+    stated: Mapping[str, str | float],
+    count: int,
+    canvas: tuple[DataSpec, DataSpec] | None = None,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The conditions of `count` samples, see `generate.conditions`: given, and present (count,).
 
-    spec: of the run. pixels: of the images, at the size they are made in. factor: pixels a side that become
-    one. recipe: with the files of the encoders it names, asked for where words are to be read.
+    stated: by name; a mask is a file or folder, text is words or a file of features. canvas: the data as
+    pixels and as the networks see them, for images of another size. Raises UserError.
     """
-    condition = spec.conditions.get(name)
+    pixels, spec = canvas or (model.data.pixels, model.spec)
+    values = {name: _value(model, name, str(value), pixels) for name, value in stated.items()}
+    return conditions(spec, values, count, model.device, lambda: model.data.examples(count))
+
+
+def _value(model: Model, name: str, value: str, pixels: DataSpec) -> Wanted:
+    condition = model.spec.conditions.get(name)
     if condition is None or condition.kind not in ("mask", "text") or value == "none":
         return value
     if condition.kind == "text" and not value.endswith((".npy", ".npz")):
-        return text_features(recipe(), [value])
-    return from_file(name, value, pixels, factor)
+        return text_features(model.data.recipe, [value])
+    return from_file(name, value, pixels, model.space.factor)

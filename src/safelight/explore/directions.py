@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from safelight.config import UserError
 from safelight.explore.latents import Repeated
-from safelight.explore.traverse import CHUNK, Model, components
+from safelight.explore.traverse import CHUNK, components
+from safelight.loading.model import Model
 from safelight.networks.style_generator import Modulated
 from safelight.randomness import RowDraw
 from safelight.types import Draw, Panel, Styled, Values
@@ -212,7 +213,7 @@ def along(
     steps = torch.stack([kinds[one.kind].steps[one.number - 1] for one in wanted]).to(base)
     steps = steps[:, None] if base.ndim == 3 else steps
     places = torch.linspace(wanted[0].low, wanted[0].high, columns).tolist()
-    made = [model.images(base + place * steps, given, present, draw) for place in places]
+    made = [model.sample(base + place * steps, given, present, draw) for place in places]
     names = [f"{one}: {float(kinds[one.kind].shares[one.number - 1]):.0%}" for one in wanted]
     return Panel(
         torch.stack(made, dim=1),

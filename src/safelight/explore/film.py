@@ -12,8 +12,7 @@ from typing import Any
 from PIL import Image
 
 from safelight.config import UserError
-from safelight.explore.camera import FilmSubject
-from safelight.explore.path import eased, places
+from safelight.explore.path import FilmSubject, eased, places
 from safelight.explore.shooting import Progress, Shot, Sources, pictures_of, shoot
 from safelight.explore.specimens import Specimen, specimen
 from safelight.loading.recorded import recipe_of

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from safelight.config import UserError
-from safelight.data.stream import Stream, examples
-from safelight.explore import directions, specimens, traverse
-from safelight.explore.specimens import Start, specimen, start_of
+from safelight.explore import directions, traverse
+from safelight.explore.specimens import specimen, start_of
 from safelight.functional import sliders
+from safelight.loading.model import Model
 from safelight.randomness import RowDraw
-from safelight.store.directory import RunDirectory
-from safelight.types import Batch, Panel
+from safelight.types import Panel
 
 ENCODED = 1000  # real images whose latents have components
 
@@ -32,7 +31,7 @@ class GridRequest:
     specimen: str | None = None  # whose latent a direction starts from
 
 
-def travelled(model: traverse.Model, stream: Stream, directory: RunDirectory, asked: GridRequest) -> Panel:
+def travelled(model: Model, asked: GridRequest) -> Panel:
     """The figure. Raises UserError for a slider, a component, a direction, a specimen that is not there."""
     if sum(map(bool, (asked.attributes, asked.components, asked.directions))) != 1:
         raise UserError(
@@ -44,13 +43,13 @@ def travelled(model: traverse.Model, stream: Stream, directory: RunDirectory, as
     moved = [sliders.read(text, model.spec) for text in asked.attributes]
     wanted = [directions.read(text) for text in asked.directions]
     if asked.specimen:
-        start = _start(model, stream, directory, asked.specimen)
+        start = start_of(specimen(asked.specimen), model)
         return directions.along(
             model, wanted, asked.columns, start.given, start.present, start.draw, start.latent
         )
-    real = examples(stream, max(asked.rows, ENCODED if asked.components else 0))
+    real = model.data.examples(max(asked.rows, ENCODED if asked.components else 0))
     if not len(real.x):  # of data without conditions, every item will do
-        real = stream.held_out(ENCODED)
+        real = model.data.stream().held_out(ENCODED)
     rows = 1 if len(wanted) > 1 else asked.rows
     which = torch.arange(rows, device=real.present.device) % len(real.x)
     given, present = {name: value[which] for name, value in real.given.items()}, real.present[which]
@@ -61,15 +60,3 @@ def travelled(model: traverse.Model, stream: Stream, directory: RunDirectory, as
         return directions.along(model, wanted, asked.columns, given, present, draw)
     axes = traverse.components(traverse.encoded(model, real, asked.seed))
     return traverse.along_components(model, axes, asked.components, asked.columns, given, present, asked.seed)
-
-
-def _start(model: traverse.Model, stream: Stream, directory: RunDirectory, id: str) -> Start:
-    """What a specimen is made from, drawn or found."""
-    one, device = specimen(id), stream.device
-    if one.name:
-        return specimens.read(directory, one, model.spec, device)
-
-    def real(count: int) -> Batch:
-        return examples(stream, count)
-
-    return start_of(one, model.method, model.spec, stream.seed, device, real)

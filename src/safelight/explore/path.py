@@ -8,13 +8,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from safelight.explore.specimens import Start
-from safelight.types import Condition, Draw
+from safelight.explore.specimens import Specimen, Start, picture_of, start_of
+from safelight.loading.model import Model
+from safelight.types import Condition, Draw, Styled
+
+
+@dataclass(frozen=True)
+class FilmSubject:
+    """What a picture is taken of: a specimen, or a place on the way from it to another one."""
+
+    specimen: Specimen
+    other: Specimen | None = None
+    share: float = 0.0  # of the way
+
+
+def take(model: Model, subject: FilmSubject) -> NDArray[np.uint8]:
+    """The picture of a subject, (H, W, C). Raises UserError."""
+    start = start_of(subject.specimen, model)
+    if subject.other is not None and subject.share > 0:
+        other = start_of(subject.other, model)
+        if start.styled != other.styled:
+            start, other = styled(start, model), styled(other, model)
+        start = between(start, other, subject.share, model.spec.conditions)
+    return picture_of(start, model)
+
+
+@torch.no_grad()
+def styled(start: Start, model: Model) -> Start:
+    """A start as a style, where it is a latent of a method that has styles."""
+    if start.styled or not isinstance(model.method, Styled):
+        return start
+    return replace(start, latent=model.method.style(model.nets, start.latent, model.how), styled=True)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from safelight.config import UserError
 from safelight.data.source import Progress
 from safelight.explore import specimens
 from safelight.explore.collection import keep_specimens, newest
-from safelight.explore.latent_model import Studio
+from safelight.explore.latent_model import LatentModel
 from safelight.explore.latents import Styles
 from safelight.explore.specimens import Specimen
 from safelight.functional.contrast import distance
@@ -162,27 +162,27 @@ def projected(
     if not asked.image.is_file():
         raise UserError(f"{asked.image}: there is no such file")
     step = newest(directory) if asked.step is None else asked.step
-    studio = Studio(directory, step, asked.conditions, asked.sample, None, tell, progress)
-    if studio.camera.space.codec is not None:
+    generator = LatentModel(directory, step, asked.conditions, asked.sample, None, tell, progress)
+    if generator.model.space.codec is not None:
         raise UserError(f"{directory.name}: draws latents of an autoencoder, which are not projected to")
-    if studio.method.latent(RowDraw(0, 0, "shape", range(1), studio.device)).ndim != 2:
+    if generator.model.method.latent(RowDraw(0, 0, "shape", range(1), generator.model.device)).ndim != 2:
         raise UserError(f"{directory.name}: its latents are pictures, not vectors as of a GAN or a VAE")
-    for network in studio.nets.values():
+    for network in generator.model.nets.values():
         network.requires_grad_(False)
-    target = studio.read_image(asked.image) * 2 - 1
-    candidates, latents, inside = _room(studio, target)
+    target = generator.read_image(asked.image) * 2 - 1
+    candidates, latents, inside = _room(generator, target)
     made = project(
-        lambda x: studio.make(latents(x)).x, candidates, target, _features(studio), asked.steps, inside,
+        lambda x: generator.make(latents(x)).x, candidates, target, _features(generator), asked.steps, inside,
         progress,
     )  # fmt: skip
-    one = Specimen(studio.reached.step, 0, name_of(asked))
+    one = Specimen(generator.model.step, 0, name_of(asked))
     told = _told(asked, made)
-    specimens.write(directory, one, studio.start(latents(made.x)), None, {"projection": told})
+    specimens.write(directory, one, generator.start(latents(made.x)), None, {"projection": told})
     keep_specimens(directory, [str(one)], tell)
-    wanted = studio.camera.space.to_pixels(target)[0]
-    images = [wanted, *(studio.picture(latents(x)) for x in (made.first, made.x))]
+    wanted = generator.model.space.to_pixels(target)[0]
+    images = [wanted, *(generator.picture(latents(x)) for x in (made.first, made.x))]
     save_png(sheet(np.stack(images), 3, frames=("image", "begun from", "projection")), out)
-    return {"specimen": str(one), "step": studio.reached.step, "out": str(out), **told}
+    return {"specimen": str(one), "step": generator.model.step, "out": str(out), **told}
 
 
 def name_of(asked: ProjectionSettings) -> str:
@@ -203,39 +203,41 @@ def _told(asked: ProjectionSettings, made: Projected) -> dict[str, Any]:
 
 
 def _room(
-    studio: Studio, target: Tensor
+    generator: LatentModel, target: Tensor
 ) -> tuple[Tensor, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Points to begin from (n, d), the latents of points, the nearest allowed points.
 
     Styles are moved layer by layer (Abdal 2019), in deviations from their mean, which is the first point; an
     encoder gives the only point.
     """
-    draw, space = RowDraw(0, 0, "projection", range(FIRST), studio.device), studio.space
+    draw, space = RowDraw(0, 0, "projection", range(FIRST), generator.model.device), generator.space
     if isinstance(space, Styles):
         mean, spread, layers = space.mean, space.spread, space.layers
-        points = (studio.styles(draw) - mean) / spread
+        points = (generator.styles(draw) - mean) / spread
         points = torch.cat([torch.zeros_like(points[:1]), points]).repeat(1, layers)
         return points, lambda x: mean + spread * x.unflatten(1, (layers, -1)), lambda x: x
-    if isinstance(studio.method, Encodes):
-        batch = Batch(target, studio.given, studio.present, range(1), 1)
-        with torch.no_grad(), studio.reached.autocast():
-            own = studio.method.encode(studio.nets, batch, RowDraw(0, 0, "encode", range(1), studio.device))
+    if isinstance(generator.model.method, Encodes):
+        batch = Batch(target, generator.given, generator.present, range(1), 1)
+        with torch.no_grad(), generator.model.autocast():
+            own = generator.model.method.encode(
+                generator.model.nets, batch, RowDraw(0, 0, "encode", range(1), generator.model.device)
+            )
         return own.float(), lambda x: x, ball
-    return studio.method.latent(draw), lambda x: x, ball
+    return generator.model.method.latent(draw), lambda x: x, ball
 
 
-def _features(studio: Studio) -> Features:
+def _features(generator: LatentModel) -> Features:
     """Of the run's own discriminator or encoder; of a run with neither, pixels at two scales."""
-    if isinstance(studio.method, Encodes):
-        network: nn.Module | None = studio.nets["encoder"]
+    if isinstance(generator.model.method, Encodes):
+        network: nn.Module | None = generator.model.nets["encoder"]
     else:
-        network = studio.network("discriminator") if "discriminator" in studio.method.roles else None
+        network = (
+            generator.network("discriminator") if "discriminator" in generator.model.method.roles else None
+        )
     if network is None:
         return halves
 
     def look(x: Tensor) -> object:
-        rows = len(x)
-        given = {name: value.expand(rows, *value.shape[1:]) for name, value in studio.given.items()}
-        return network(x, given, studio.present.expand(rows))
+        return network(x, *generator.conditions(len(x)))
 
     return seen_by(look, network)

@@ -22,8 +22,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from safelight.config import UserError
-from safelight.explore.camera import Camera, FilmSubject, Picture
-from safelight.loading.replay import MATCHES, SURE, UNDAMAGED
+from safelight.explore.path import FilmSubject, take
+from safelight.loading.model import MATCHES, SURE, UNDAMAGED
+from safelight.loading.replay import Replay
 from safelight.render.sheet_file import open_picture
 from safelight.store import checkpoint_files, sealed
 from safelight.store.directory import RunDirectory
@@ -134,32 +135,32 @@ def _work(
     directory, reel = RunDirectory(path), ReelReader(path)
     for damage in reel.damage:
         say(damage)
-    camera: Camera | None = None
+    replay: Replay | None = None
     for number, shot in enumerate(shots):
         pictures = None if how else _live(reel, shot, say)
         source, verdict = "live", UNDAMAGED
         if pictures is None:
-            camera = camera or Camera(directory, say, how)
-            reached = camera.at(shot.step)
-            pictures = [camera.take(reached, one) for one in shot.subjects]
-            source, verdict = reached.source, reached.verdict.verdict
+            replay = replay or Replay(directory, say)
+            model = replay.rounded(shot.step).changed(how)
+            pictures = [take(model, subject) for subject in shot.subjects]
+            source, verdict = model.source, model.verdict.verdict
         write_bytes(folder / shot.file, _encoded(pictures, source, verdict))
         progress(number + 1)
     return list(dict.fromkeys(told))
 
 
-def _live(reel: ReelReader, shot: Shot, tell: Tell) -> list[Picture] | None:
+def _live(reel: ReelReader, shot: Shot, tell: Tell) -> list[NDArray[np.uint8]] | None:
     """The pictures of a shot as they were filmed live; None unless all were, and none is damaged."""
-    if any(one.other is not None or (shot.step, str(one.one)) not in reel for one in shot.subjects):
+    if any(subject.other or (shot.step, str(subject.specimen)) not in reel for subject in shot.subjects):
         return None
     try:
-        return [reel.read(shot.step, str(one.one)) for one in shot.subjects]
+        return [reel.read(shot.step, str(subject.specimen)) for subject in shot.subjects]
     except UserError as damage:
         tell(str(damage))
         return None
 
 
-def _encoded(pictures: Sequence[Picture], source: str, verdict: str) -> bytes:
+def _encoded(pictures: Sequence[NDArray[np.uint8]], source: str, verdict: str) -> bytes:
     pixels = np.concatenate(pictures)
     text = PngInfo()
     text.add_text("source", source)

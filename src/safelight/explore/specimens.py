@@ -1,36 +1,36 @@
-"""Specimens: samples that can be named. "16500.28" is draw 28 of step 16500; "16500.red-apple-1" was found
-
-by a search or a projection at that step, and its latent is kept with the run.
+"""Specimens: samples that can be named. "16500.28" is draw 28 of step 16500; the latent of
+"16500.red-apple-1" was found by a search or a projection at that step, and is kept with the run.
 
 The id and the seed of the run decide latent, conditions and whatever noise sampling takes, on any machine
-and at any later time: all are keyed. Which weights a specimen is drawn with is another matter: those of its
-own step make the specimen, those of other steps its film.
+and at any later time: all are keyed. The weights of its own step make the specimen, those of other steps its
+film. specimens/<id>.safetensors is all that the picture of a found one is made from besides the networks.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import safetensors
 import torch
-from pydantic import BaseModel
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
 from safelight.config import UserError
+from safelight.loading.model import Model
 from safelight.randomness import RowDraw
 from safelight.store.directory import RunDirectory
 from safelight.store.durable import mendable, write_bytes
-from safelight.types import Batch, DataSpec, Draw, Method, Nets, Values
+from safelight.types import DataSpec, Draw, Values
 
+FOLDER = "specimens"
 PHASE = "specimen"  # of the keyed draws
-
-
+SEARCH_PHASE = "search"  # of the keyed draws of a found one's sampler
 EXAMPLES = 256  # real items of which one lends its conditions
 
 
@@ -65,59 +65,40 @@ class Start:
     styled: bool = False  # the latent is a style, see types.Styled: ways between are straight
 
 
-def start_of(
-    one: Specimen,
-    method: Method,
-    spec: DataSpec,
-    seed: int,
-    device: torch.device,
-    examples: Callable[[int], Batch],
-) -> Start:
+def start_of(one: Specimen, model: Model) -> Start:
     """What a specimen is made from.
 
-    method: that has built its networks. seed: of the run. examples: as many real items as there are, up to a
-    number; called only where the data have other conditions than classes. Raises UserError where there are
-    none.
+    Only data with other conditions than classes are opened for it: a real item lends its conditions. Raises
+    UserError where there is none.
     """
-    draw = RowDraw(seed, one.step, PHASE, range(one.draw, one.draw + 1), device)
-    latent = method.latent(draw)
-    given: dict[str, Tensor] = {}
-    if set(spec.conditions) == {"label"}:
-        given = {"label": draw.integers("label", spec.classes)}
-    elif spec.conditions:
-        real = examples(EXAMPLES)
+    if one.name:
+        return read(model.directory, one, model.spec, model.device)
+    draw = RowDraw(model.recipe.train.seed, one.step, PHASE, range(one.draw, one.draw + 1), model.device)
+    latent = model.method.latent(draw)
+    conditions, given = model.spec.conditions, dict[str, Tensor]()
+    if set(conditions) == {"label"}:
+        given = {"label": draw.integers("label", model.spec.classes)}
+    elif conditions:
+        real = model.data.examples(EXAMPLES)
         if not len(real.present):
             raise UserError(f"specimen {one}: no real item lends it its conditions")
         row = draw.integers("item", len(real.present))
-        given = {name: real.given[name][row] for name in spec.conditions}
-    return Start(latent, given, torch.full((1,), bool(given), device=device), draw)
+        given = {name: real.given[name][row] for name in conditions}
+    return Start(latent, given, torch.full((1,), bool(given), device=model.device), draw)
 
 
-@torch.no_grad()
-def develop(
-    start: Start,
-    method: Method,
-    nets: Nets,
-    how: BaseModel,
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> Tensor:
+def develop(start: Start, model: Model) -> Tensor:
     """The image of a start, (1, C, H, W) in model space.
 
     Alone: in a batch the last bits of an image depend on its company, and a name should mean one picture.
     """
-    with autocast():
-        return method.sample(nets, start.latent, start.given, start.present, start.draw, how).float()
+    return model.sample(start.latent, start.given, start.present, start.draw)
 
 
-# Latents that were found and not drawn: by a search, by projecting an image. specimens/<id>.safetensors
-# Such a file is all that a picture is made from besides the networks, so that the specimen is filmed,
-# walked to
-# and traversed like any other.
-
-FOLDER = "specimens"
-
-
-SEARCH_PHASE = "search"  # of the keyed draws of a sampler
+def picture_of(start: Start, model: Model) -> NDArray[np.uint8]:
+    """The picture of a start, (H, W, C)."""
+    pixels: NDArray[np.uint8] = model.space.to_pixels(develop(start, model))[0]
+    return pixels
 
 
 @dataclass(frozen=True)
@@ -146,13 +127,13 @@ def noise(seed: int | None, device: torch.device) -> RowDraw | Still:
 
 
 def write(
-    directory: RunDirectory, one: Specimen, start: Start, seed: int | None, told: Mapping[str, Any]
+    directory: RunDirectory, one: Specimen, start: Start, seed: int | None, found: Mapping[str, Any]
 ) -> None:
-    """Keep what a specimen is made from. seed: of `noise`. told: by what it was found. Raises UserError."""
+    """Keep what a specimen is made from. seed: of `noise`. found: by what. Raises UserError."""
     tensors = {"latent": start.latent, "present": start.present}
     tensors |= {f"given.{name}": value for name, value in start.given.items()}
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    words = json.dumps({"seed": seed, "styled": start.styled, "found": dict(told)}, sort_keys=True)
+    words = json.dumps({"seed": seed, "styled": start.styled, "found": dict(found)}, sort_keys=True)
     path = directory.path / FOLDER / f"{one}.safetensors"
     with mendable(path.parent):
         path.parent.mkdir(exist_ok=True)
@@ -169,7 +150,7 @@ def read(directory: RunDirectory, one: Specimen, spec: DataSpec, device: torch.d
     return Start(latent, given, present, noise(words["seed"], device), bool(words["styled"]))
 
 
-def told(directory: RunDirectory, one: Specimen) -> dict[str, Any]:
+def origin(directory: RunDirectory, one: Specimen) -> dict[str, Any]:
     """By what a specimen was found."""
     found: dict[str, Any] = _opened(directory, one)[1]["found"]
     return found

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel
 from torch import Tensor, nn
 
 from safelight.config import UserError
 from safelight.data.space import Codec, Space
+from safelight.loading.model import Model
 from safelight.methods.diffusion import Diffusion
 from safelight.randomness import RowDraw
-from safelight.types import Autocast, DataSpec, Method, Nets, Values
+from safelight.types import DataSpec, Values
 
 OVERLAP = 4  # a quarter of a tile's side, at least, is shared with the next one
 
@@ -39,36 +39,22 @@ def canvas_specs(pixels: DataSpec, space: Space, size: tuple[int, int]) -> tuple
 
 
 @torch.no_grad()
-def paint(
-    method: Method,
-    nets: Nets,
-    how: BaseModel,
-    given: Values,
-    present: Tensor,
-    seed: int,
-    trained: DataSpec,
-    canvas: DataSpec,
-    space: Space,
-    autocast: Autocast,
-) -> NDArray[np.uint8]:
+def paint(model: Model, given: Values, present: Tensor, seed: int, canvas: DataSpec) -> NDArray[np.uint8]:
     """Samples (n, H, W, C) uint8 as large as a canvas, one after the other.
 
-    trained, canvas: the data as methods see them, as trained on and as large as the canvas. Raises UserError
-    for a method that is no diffusion.
+    canvas: the data as methods see them, as large as the canvas. Raises UserError for a method that is no
+    diffusion.
     """
-    tile = trained.shape[1], trained.shape[2]
-    if not issubclass(type(method), Diffusion):
+    tile = model.spec.shape[1], model.spec.shape[2]
+    if not issubclass(type(model.method), Diffusion):
         raise UserError("canvas: only diffusion models paint canvases larger than the images trained on")
-    tiled_nets = {name: Tiled(net, tile) for name, net in nets.items()}
-    images = []
+    tiled = replace(model, nets={name: Tiled(net, tile) for name, net in model.nets.items()})
+    space, images = tiled_space(model.space, tile), []
     for row in range(len(present)):
         draw = RowDraw(seed, 0, "sample", range(row, row + 1), present.device)
-        own = {name: value[row : row + 1] for name, value in given.items()}
-        with autocast():
-            x = method.sample(
-                tiled_nets, draw.normal("latent", *canvas.shape), own, present[row : row + 1], draw, how
-            )
-        images.append(tiled_space(space, tile).to_pixels(x.float()))
+        conditions = {name: value[row : row + 1] for name, value in given.items()}
+        x = tiled.sample(draw.normal("latent", *canvas.shape), conditions, present[row : row + 1], draw)
+        images.append(space.to_pixels(x))
     return np.concatenate(images)
 
 

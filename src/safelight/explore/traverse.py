@@ -6,41 +6,21 @@ from image to image comes first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from safelight.config import UserError
 from safelight.functional import sliders
 from safelight.functional.sliders import Slider
+from safelight.loading.model import Model
 from safelight.randomness import RowDraw
-from safelight.types import Batch, DataSpec, Draw, Encodes, Method, Nets, Panel, Values
+from safelight.types import Batch, Encodes, Panel, Values
 
 REACH = 2.5  # standard deviations to either side of a principal direction
 CHUNK = 100  # images at once
-
-Autocast = Callable[[], AbstractContextManager[object]]
-
-
-@dataclass(frozen=True)
-class Model:
-    """What images are made with: a method, its networks in evaluation mode, [sample]."""
-
-    method: Method
-    nets: Nets
-    how: BaseModel
-    spec: DataSpec
-    autocast: Autocast = nullcontext
-
-    @torch.no_grad()
-    def images(self, latents: Tensor, given: Values, present: Tensor, draw: Draw) -> Tensor:
-        """(b, C, H, W) in model space."""
-        with self.autocast():
-            return self.method.sample(self.nets, latents, given, present, draw, self.how).float()
 
 
 def along_conditions(
@@ -54,7 +34,7 @@ def along_conditions(
     latents = model.method.latent(rows)
     columns = sliders.places(moved, steps if len(moved) > 1 else moved[0].steps(steps))
     made = [
-        model.images(latents, sliders.moved(given, model.spec, place), present, rows) for place in columns
+        model.sample(latents, sliders.moved(given, model.spec, place), present, rows) for place in columns
     ]
     return Panel(torch.stack(made, dim=1), columns=sliders.labels(moved, columns, model.spec))
 
@@ -90,21 +70,16 @@ def encoded(model: Model, batch: Batch, seed: int) -> Tensor:
     """Latents of real images (n, ...). Raises UserError for a method that encodes none."""
     if not isinstance(model.method, Encodes):
         raise UserError("principal components need a method that encodes images, such as vae")
-    found = []
-    for start in range(0, len(batch.x), CHUNK):
-        part = slice(start, start + CHUNK)
-        rows = range(start, min(start + CHUNK, len(batch.x)))
-        own = Batch(
-            batch.x[part],
-            {name: value[part] for name, value in batch.given.items()},
-            batch.present[part],
-            rows,
-            len(batch.x),
-        )
+    latents, total = [], len(batch.x)
+    for start in range(0, total, CHUNK):
+        rows = range(start, min(start + CHUNK, total))
+        part = slice(rows.start, rows.stop)
+        given = {name: value[part] for name, value in batch.given.items()}
+        images = Batch(batch.x[part], given, batch.present[part], rows, total)
         with model.autocast():
-            latent = model.method.encode(model.nets, own, RowDraw(seed, 0, "encode", rows, batch.x.device))
-        found.append(latent.float())
-    return torch.cat(found)
+            latent = model.method.encode(model.nets, images, RowDraw(seed, 0, "encode", rows, batch.x.device))
+        latents.append(latent.float())
+    return torch.cat(latents)
 
 
 def along_components(
@@ -140,7 +115,7 @@ def along_components(
     level = base - (centred * direction).sum(1, keepdim=True) * direction  # at the mean along the direction
     places = torch.linspace(-REACH, REACH, steps).tolist()
     made = [
-        model.images(moved.float().unflatten(1, axes.shape).to(present.device), given, present, draw)
+        model.sample(moved.float().unflatten(1, axes.shape).to(present.device), given, present, draw)
         for moved in (level + place * deviation * direction for place in places)
     ]
     shares = axes.shares[index].tolist()

@@ -13,14 +13,14 @@ from safelight.config import UserError
 from safelight.export.diffusers import write_diffusers
 from safelight.export.onnx import write_onnx
 from safelight.export.shipped import copy_shipped
-from safelight.loading.model import Trained
+from safelight.loading.model import Model
 from safelight.store.durable import mendable, publish, sweep, temporary_beside
 
 FORMS = ("diffusers", "safetensors", "onnx")
 
 
-def export_networks(trained: Trained, form: str, out: Path) -> list[str]:
-    """Write the networks into a new folder, whole or not at all. Returns what was found out, a line each.
+def export_networks(model: Model, form: str, out: Path) -> list[str]:
+    """Write the networks into a new folder, whole or not at all. Returns a line about each file.
 
     Raises UserError.
     """
@@ -31,13 +31,13 @@ def export_networks(trained: Trained, form: str, out: Path) -> list[str]:
         work = temporary_beside(place / out.name)
         work.mkdir()
         try:
-            told = WRITERS[form](trained, work)
+            lines = WRITERS[form](model, work)
             out.parent.mkdir(parents=True, exist_ok=True)
             publish(work, out)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
-    return [line.replace(str(work), str(out)) for line in told]
+    return [line.replace(str(work), str(out)) for line in lines]
 
 
 def require_new(form: str, out: Path) -> None:
@@ -49,23 +49,23 @@ def require_new(form: str, out: Path) -> None:
             raise UserError(f"{out}: is there already; choose a new folder")
 
 
-def _write_safetensors(trained: Trained, out: Path) -> list[str]:
-    for name, net in trained.nets.items():
+def _write_safetensors(model: Model, out: Path) -> list[str]:
+    for name, net in model.nets.items():
         state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
         save_file(state, out / f"{name}.safetensors")
     facts = {
-        "run": trained.name,
-        "step": trained.step,
-        "networks": list(trained.nets),
-        "shape": trained.spec.shape,
-        "conditions": trained.conditions,
-        "shift": trained.space.shift,
-        "scale": trained.space.scale,
-        "recipe": trained.recipe.tree,
+        "run": model.directory.name,
+        "step": model.step,
+        "networks": list(model.nets),
+        "shape": model.spec.shape,
+        "conditions": model.conditions,
+        "shift": model.space.shift,
+        "scale": model.space.scale,
+        "recipe": model.recipe.tree,
     }
     (out / "config.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
     copy_shipped("load.py", out)
-    return [f"{', '.join(trained.nets)}: open with load.py"]
+    return [f"{', '.join(model.nets)}: open with load.py"]
 
 
 WRITERS = {"diffusers": write_diffusers, "safetensors": _write_safetensors, "onnx": write_onnx}

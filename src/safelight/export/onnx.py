@@ -14,17 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from safelight.config import UserError, install
-from safelight.loading.model import Trained
+from safelight.loading.model import Model
 from safelight.randomness import RowDraw
-from safelight.types import Condition, DataSpec
 
 TRACED, CHECKED = 2, 3  # batch sizes of the example, and of the check
-
-
 CLOSE = 1e-3  # largest difference from torch, relative to the largest output
 
 
-def write_onnx(trained: Trained, out: Path) -> list[str]:
+def write_onnx(model: Model, out: Path) -> list[str]:
     """<network>.onnx for each network that samples use. Raises UserError where one cannot be written.
 
     Inputs: x, t (of a denoiser), present, and the conditions by name; latent for generators and decoders.
@@ -35,17 +32,17 @@ def write_onnx(trained: Trained, out: Path) -> list[str]:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(f"ONNX is an extra: {install('onnx')}") from error
-    told = []
-    for name, net in trained.nets.items():
+    lines = []
+    for name, net in model.nets.items():
         path = out / f"{name}.onnx"
-        flat = Flat(net.cpu().float().eval(), name, list(trained.spec.conditions))
+        flat = Flat(net.cpu().float().eval(), name, list(model.spec.conditions))
         names = flat.inputs
         batch = torch.export.Dim("batch", min=1)
         try:
             with _quiet(), torch.no_grad():
                 torch.onnx.export(
                     flat,
-                    tuple(_example(trained, own, TRACED) for own in names),
+                    tuple(_example(model, input_name, TRACED) for input_name in names),
                     path,
                     input_names=names,
                     dynamic_shapes={"inputs": tuple({0: batch} for _ in names)},
@@ -57,19 +54,19 @@ def write_onnx(trained: Trained, out: Path) -> list[str]:
             reason = str(error).strip().partition("\n")[0]
             raise UserError(f"{name}: cannot be written as ONNX ({reason}); use --to safetensors") from error
         session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        inputs = {own: _example(trained, own, CHECKED) for own in names}
-        wanted = [session_input.name for session_input in session.get_inputs()]  # unused ones are dropped
-        found = session.run(None, {own: inputs[own].numpy() for own in wanted})
+        inputs = {key: _example(model, key, CHECKED) for key in names}
+        used = [session_input.name for session_input in session.get_inputs()]  # unused ones are dropped
+        outputs = session.run(None, {key: inputs[key].numpy() for key in used})
         with torch.no_grad():
             expected = flat(*inputs.values())
         off = max(float((torch.from_numpy(a) - b).abs().max() / b.abs().max().clamp(min=1e-12))
-                  for a, b in zip(found, expected, strict=True))  # fmt: skip
+                  for a, b in zip(outputs, expected, strict=True))  # fmt: skip
         if off > CLOSE:
             raise UserError(
                 f"{name}: its ONNX differs from torch by {off:.1e} of the output; use --to safetensors"
             )
-        told.append(f"{path.name}: inputs {', '.join(wanted)}; differs from torch by {off:.1e} of the output")
-    return told
+        lines.append(f"{path.name}: inputs {', '.join(used)}; differs from torch by {off:.1e} of the output")
+    return lines
 
 
 @contextmanager
@@ -105,20 +102,19 @@ class Flat(nn.Module):
         return made if isinstance(made, tuple) else (made,)
 
 
-def _example(trained: Trained, name: str, count: int) -> Tensor:
+def _example(model: Model, name: str, count: int) -> Tensor:
     """Some input of a name, different for each count."""
     draw = RowDraw(0, count, "onnx", range(count))
-    spec: DataSpec = trained.spec
     if name == "x":
-        return draw.normal("x", *spec.shape)
+        return draw.normal("x", *model.spec.shape)
     if name == "t":
         return draw.uniform("t")
     if name == "latent":
-        return trained.method.latent(draw)
+        return model.method.latent(draw)
     if name == "present":
         return torch.arange(count) % 2 == 0
-    condition: Condition = spec.conditions[name]
+    condition = model.spec.conditions[name]
     if condition.kind == "label":
         return draw.integers(name, condition.size)
-    size = spec.shape[1:] if condition.kind == "mask" else ()
+    size = model.spec.shape[1:] if condition.kind == "mask" else ()
     return draw.uniform(name, condition.size, *size)

@@ -1,6 +1,7 @@
 """What a recipe takes from other trainings: finished runs, or pretrained weights, each known by its digest.
 
-A run records which they were, so that a resumed or replayed one notices that an encoder has changed.
+A run records which they were, so that a resumed or replayed one notices that an encoder has changed. An
+encoder is written as files that data and networks read; the autoencoder of latents is opened as a codec.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,13 @@ import torch
 from filelock import FileLock
 from pydantic import BaseModel
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from safelight.config import Reference, UserError, install
 from safelight.data.cache import cache_dir
 from safelight.data.space import Codec, Space
-from safelight.engine.state import State
 from safelight.language import open_encoder
-from safelight.loading.model import Product, evaluated
+from safelight.loading.model import Model, RunData, evaluated, state_of
 from safelight.loading.recorded import pixel_spec_of, recipe_of, spec_of
 from safelight.methods.joint import Joint
 from safelight.methods.vae import Vae
@@ -37,6 +37,36 @@ from safelight.store.listing import summary
 from safelight.types import Batch, DataSpec
 
 WEIGHTS = (".safetensors", ".json")  # files of a folder of pretrained weights; nothing is unpickled
+TEXT = "data.text_encoder"
+KEY = "data.latents.autoencoder"  # a run of the family "vae", or a diffusers AutoencoderKL
+
+
+@dataclass(frozen=True)
+class Product:
+    """Weights that a recipe takes from elsewhere."""
+
+    reference: str  # as the recipe states it
+    run: str | None  # name of the run they come from; None where they are pretrained
+    path: str  # of the run, or of the file or folder of pretrained weights
+    step: int | None  # of the run's checkpoint
+    digest: str  # of the checkpoint, or of the files
+
+    @property
+    def directory(self) -> RunDirectory:
+        """The run they come from."""
+        assert self.run is not None
+        return RunDirectory(Path(self.path))
+
+    def model(self, recipe: Recipe, spec: DataSpec, device: torch.device) -> Model:
+        """The run at that step, frozen. recipe: of the run, as it is opened. Raises UserError."""
+        assert self.step is not None
+        directory, method = self.directory, recipe.method()
+        state = state_of(directory, recipe, method, spec, device)
+        state.load(checkpoint.load(checkpoint_files.directory(directory.path, self.step)), self.step)
+        nets = evaluated(method, state)
+        for net in nets.values():
+            net.requires_grad_(False)
+        return Model(method, nets, recipe.sample, spec, recipe, RunData(directory, recipe, device), self.step)
 
 
 Products = Mapping[str, Product]  # by the dotted key of the recipe that names one
@@ -143,11 +173,6 @@ def plain(products: Products) -> dict[str, dict[str, Any]]:
     return {key: asdict(own) for key, own in products.items()}
 
 
-# Encoders that a recipe names by the training they come from, as the files that data and networks read
-
-TEXT = "data.text_encoder"
-
-
 def used(recipe: Recipe, products: Products) -> Recipe:
     """The recipe as it is opened, and not recorded: with a path in the place of every encoder it names."""
     places = (TEXT, *(f"network.{role}.path" for role in recipe.networks))
@@ -171,23 +196,19 @@ def _write(product: Product, path: Path) -> None:
     named = recipe_of(directory)
     if named.method_class is not Joint:
         raise UserError(f"{product.reference}: {product.run} is no encoder; name a run of the method joint")
-    recipe, spec = used(named, products_of(directory)), spec_of(directory)
+    recipe = used(named, products_of(directory))
     image, text = recipe.networks["image"], recipe.networks["text"]
     if not isinstance(image, towers.ImageTowerConfig) or not isinstance(text, towers.TextTowerConfig):
         raise UserError(f"{product.reference}: only an image_tower with a text_tower can be used elsewhere")
-    method = recipe.method()
-    images = int(directory.info().facts.data["train"])
-    state = State(method, spec, recipe.plan(images), torch.device("cpu"), "contiguous")
-    assert product.step is not None
-    state.load(checkpoint.load(checkpoint_files.directory(directory.path, product.step)), product.step)
+    model = product.model(recipe, spec_of(directory), torch.device("cpu"))
     path.mkdir(exist_ok=True)
-    weights = {f"{role}.{name}": value.contiguous() for role, net in state.averages.networks.items()
+    weights = {f"{role}.{name}": value.contiguous() for role, net in model.nets.items()
                for name, value in net.state_dict().items()}  # fmt: skip
     save_file(weights, path / "encoder.safetensors")
     facts = {
         "name": product.run,
         "base": recipe.data.text_encoder,
-        "channels": spec.shape[0],
+        "channels": model.spec.shape[0],
         "features": image.features,
         "image": image.model_dump(),
         "text": text.model_dump(),
@@ -206,11 +227,6 @@ def text_features(recipe: Recipe, texts: Sequence[str]) -> Tensor:
     return torch.from_numpy(open_encoder(recipe.data.text_encoder).encode(texts))
 
 
-# --- The autoencoder behind latents: a run of the family "vae", or a diffusers AutoencoderKL ---
-
-KEY = "data.latents.autoencoder"
-
-
 def open_codec(product: Product, channels: int, device: torch.device) -> Codec:
     """The autoencoder of a product, in evaluation mode, in float32.
 
@@ -225,39 +241,27 @@ def open_codec(product: Product, channels: int, device: torch.device) -> Codec:
     return codec
 
 
-def open_space(directory: RunDirectory, device: torch.device) -> Space:
+def open_space(directory: RunDirectory, products: Products, device: torch.device) -> Space:
     """Between the pixels of a run's samples and what its networks see; opens the autoencoder of latents."""
     latents = directory.info().facts.data.get("latents")
     if latents is None:
         return Space()
-    codec = open_codec(products_of(directory)[KEY], pixel_spec_of(directory).shape[0], device)
+    codec = open_codec(products[KEY], pixel_spec_of(directory).shape[0], device)
     return Space(codec, tuple(latents["shift"]), tuple(latents["scale"]))
 
 
-def vae_of(product: Product, device: torch.device) -> tuple[Recipe, Vae, DataSpec, dict[str, nn.Module]]:
-    """A VAE trained here, its averaged weights in evaluation mode: recipe, method, data, networks.
-
-    Raises UserError for a run of another method.
-    """
-    directory = product.directory
-    recipe, spec = recipe_of(directory), pixel_spec_of(directory)
-    method = recipe.method()
-    vae: Any = method
-    if not isinstance(vae, Vae):
+def vae_of(product: Product, device: torch.device) -> Model:
+    """A VAE trained here. Raises UserError for a run of another method."""
+    recipe = recipe_of(product.directory)
+    if not issubclass(recipe.method_class, Vae):
         raise UserError(f"{KEY}: {product.run} is no autoencoder; name a run of the method vae")
-    facts = directory.info().facts
-    state = State(method, spec, recipe.plan(int(facts.data["train"])), device, "contiguous")
-    assert product.step is not None
-    state.load(checkpoint.load(checkpoint_files.directory(directory.path, product.step)), product.step)
-    nets = evaluated(method, state)
-    for net in nets.values():
-        net.requires_grad_(False)
-    return recipe, vae, spec, nets
+    return product.model(recipe, pixel_spec_of(product.directory), device)
 
 
 def _of_run(product: Product, device: torch.device) -> tuple[Codec, int]:
     """The codec of a VAE trained here. Conditions are withheld from it."""
-    _, vae, spec, nets = vae_of(product, device)
+    model = vae_of(product, device)
+    vae: Any = model.method
     if len(vae.latent_shape) != 3:
         raise UserError(
             f"{KEY}: the latents of {product.run} are vectors; train it with a spatial latent, "
@@ -265,16 +269,17 @@ def _of_run(product: Product, device: torch.device) -> tuple[Codec, int]:
         )
 
     def encode(x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, logvar = vae.posterior(nets, Batch(x, *_nothing(spec, len(x), x.device), range(0), 0))
+        batch = Batch(x, *_nothing(model.spec, len(x), x.device), range(0), 0)
+        mean, logvar = vae.posterior(model.nets, batch)
         return mean, (logvar / 2).exp()
 
     def decode(z: Tensor) -> Tensor:
-        image: Tensor = vae.decode(nets, z, *_nothing(spec, len(z), z.device))
+        image: Tensor = vae.decode(model.nets, z, *_nothing(model.spec, len(z), z.device))
         return image
 
     channels, height, _ = vae.latent_shape
-    codec = Codec(str(product.run), product.digest, channels, spec.shape[1] // height, encode, decode)
-    return codec, spec.shape[0]
+    factor = model.spec.shape[1] // height
+    return Codec(str(product.run), product.digest, channels, factor, encode, decode), model.spec.shape[0]
 
 
 def _nothing(spec: DataSpec, count: int, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:

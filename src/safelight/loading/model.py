@@ -1,37 +1,174 @@
-"""What an export begins with: a run's networks and all that is known of them."""
+"""A trained model at a step, with which samples, films, searches, evaluations and exports are made."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any, Final, Literal
 
-from torch import nn
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from torch import Tensor, nn
 
+from safelight.config import UserError
+from safelight.data.source import Progress
 from safelight.data.space import Space
+from safelight.data.stream import Stream, examples
 from safelight.engine.state import State
+from safelight.loading.recorded import data_of, pixel_spec_of
 from safelight.recipe import Recipe
+from safelight.samplers.generate import generate, generate_rows
 from safelight.store.directory import RunDirectory
-from safelight.types import DataSpec, Method, Nets
+from safelight.types import Autocast, Batch, DataSpec, Draw, Method, Nets, Values
+
+Source = Literal["tape", "checkpoint", "replay"]
+MATCHES: Final = "checkpoint matches the journal"
+UNDAMAGED: Final = "recorded checksum matches"
+SURE = ("exact", MATCHES, UNDAMAGED, "initial weights")
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a run has learnt, ready to be exported."""
+class ReplayVerdict:
+    """How sure it is that weights are those the run had.
 
-    name: str
-    step: int
-    recipe: Recipe
-    method: Method
+    exact: every recomputed step has the recorded fingerprint, and the environment is the recorded one.
+    checkpoint matches the journal: nothing was recomputed; the state has the digest that was journalled.
+    recorded checksum matches: read from a tape or a film, whose frame is as it was written; no more is known.
+    initial weights: nothing was recomputed; they are what the recipe makes here.
+    not recorded: the fingerprint of the last step is lost, from `step` on nothing is proved.
+    diverged: `step` is the first whose weights differ.
+    environment differs: in `why`; equal bits would be luck.
+    """
+
+    verdict: Literal[
+        "exact", "checkpoint matches the journal", "recorded checksum matches", "initial weights",
+        "not recorded", "diverged", "environment differs",
+    ]  # fmt: skip
+    to: int  # steps behind the state that was reached
+    start: int  # of the checkpoint it started from; 0 for none
+    checked: int  # steps whose fingerprints agreed
+    step: int | None = None
+    why: tuple[str, ...] = ()
+
+    @property
+    def agreed(self) -> bool:
+        """Whether every recomputed step has its recorded fingerprint, in whatever environment."""
+        return self.checked == self.to - self.start
+
+    @property
+    def sure(self) -> bool:
+        """Whether the state is known to be the one that the run had."""
+        return self.verdict in SURE
+
+
+@dataclass(eq=False)
+class RunData:
+    """The data of a run, opened when they are first needed, and the space between them and its networks."""
+
+    directory: RunDirectory
+    recipe: Recipe  # with the files of the encoders it names, see `dependencies.used`
+    device: torch.device
+    space: Space = field(default_factory=Space)
+    opened: Stream | None = None
+    _examples: dict[int, Batch] = field(default_factory=dict)
+
+    def stream(self, progress: Progress | None = None) -> Stream:
+        """Batches of the data. Raises UserError where they are not what the run was trained on."""
+        if self.opened is None:
+            pack, seed = data_of(self.directory, self.recipe, progress), self.recipe.train.seed
+            self.opened = Stream(pack, seed, 1, device=self.device, space=self.space)
+        return self.opened
+
+    def examples(self, count: int) -> Batch:
+        """As many real items with conditions as there are, up to a number. Raises UserError as `stream`."""
+        if count not in self._examples:
+            self._examples[count] = examples(self.stream(), count)
+        return self._examples[count]
+
+    @cached_property
+    def pixels(self) -> DataSpec:
+        """The images and conditions of the data, whatever space the networks see them in."""
+        return pixel_spec_of(self.directory)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A run's networks at a step, and all that they are used with. Nothing here changes a weight."""
+
+    method: Method  # which built these networks
     nets: Nets  # those that samples use, in evaluation mode
-    spec: DataSpec  # as the networks see the data
-    space: Space
-    product: Product | None  # the autoencoder of its latents
+    how: BaseModel  # [sample]
+    spec: DataSpec  # the data as the networks see them
+    recipe: Recipe  # in force at the step
+    data: RunData
+    step: int = 0
+    autocast: Autocast = nullcontext
+    precision: str = "fp32"
+    average: str = "as trained"  # which weights these are, in words
+    source: Source = "checkpoint"
+    verdict: ReplayVerdict = ReplayVerdict(MATCHES, 0, 0, 0)
+
+    @property
+    def directory(self) -> RunDirectory:
+        """The run."""
+        return self.data.directory
+
+    @property
+    def space(self) -> Space:
+        """Between the pixels of images and what the networks see."""
+        return self.data.space
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.data.device
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """As JSON says them."""
-        return {name: asdict(own) for name, own in self.spec.conditions.items()}
+        """The conditions of the data as plain values."""
+        return {name: asdict(condition) for name, condition in self.spec.conditions.items()}
+
+    def changed(self, how: Mapping[str, Any] | None) -> Model:
+        """The model with keys of [sample] changed: {"sample.guidance": 3}. Raises UserError."""
+        return replace(self, how=self.recipe.with_changes(how).sample) if how else self
+
+    def require_images(self) -> None:
+        """Raises UserError for an encoder."""
+        if not getattr(self.method, "draws", True):
+            raise UserError(f"{self.directory.name}: encoder runs cannot generate images")
+
+    @torch.no_grad()
+    def sample(self, latents: Tensor, given: Values, present: Tensor, draw: Draw) -> Tensor:
+        """Images (b, C, H, W) of latents, in the space of the networks."""
+        with self.autocast():
+            return self.method.sample(self.nets, latents, given, present, draw, self.how).float()
+
+    def generate(self, given: Values, present: Tensor, seed: int) -> NDArray[np.uint8]:
+        """Images (n, H, W, C) under conditions of n rows."""
+        x = generate(self.method, self.nets, self.how, given, present, seed, self.autocast)
+        return self.space.to_pixels(x)
+
+    def generate_like(self, batch: Batch, seed: int) -> NDArray[np.uint8]:
+        """Images (b, H, W, C) under a batch's conditions: its rows of the endless set of a seed."""
+        x = generate_rows(
+            self.method, self.nets, self.how, batch.rows, batch.given, batch.present, seed, self.autocast
+        )
+        return self.space.to_pixels(x)
+
+    def sampling(self, seed: int) -> dict[str, str]:
+        """How an evaluation draws its samples, in words."""
+        settings = ", ".join(f"{name} {value}" for name, value in self.how.model_dump().items())
+        return {
+            "sampling": settings or "one evaluation",
+            "conditions": "of training images in a keyed order" if self.spec.conditions else "none",
+            "seed": str(seed),
+            "weights": self.average,
+            "arithmetic": self.precision,
+        }
 
 
 def evaluated(method: Method, state: State) -> dict[str, nn.Module]:
@@ -39,18 +176,21 @@ def evaluated(method: Method, state: State) -> dict[str, nn.Module]:
     return {**{name: state.nets[name] for name in method.frozen}, **state.averages.networks}
 
 
-@dataclass(frozen=True)
-class Product:
-    """Weights that a recipe takes from elsewhere."""
+def average_words(recipe: Recipe, method: Method, length: float | None = None, error: float = 0.0) -> str:
+    """Which weights samples are drawn with.
 
-    reference: str  # as the recipe states it
-    run: str | None  # name of the run they come from; None where they are pretrained
-    path: str  # of the run, or of the file or folder of pretrained weights
-    step: int | None  # of the run's checkpoint
-    digest: str  # of the checkpoint, or of the files
+    length: of a power-function average, relative; error: what its profile is off by.
+    """
+    if not method.ema or (length is None and not recipe.train.ema):
+        return "as trained"
+    if length is not None:
+        off = f", off by {error:.0%}" if error >= 0.005 else ""
+        return f"average of relative length {length:g}{off}"
+    return f"average with decay {recipe.train.ema:g}"
 
-    @property
-    def directory(self) -> RunDirectory:
-        """The run they come from."""
-        assert self.run is not None
-        return RunDirectory(Path(self.path))
+
+def state_of(directory: RunDirectory, recipe: Recipe, method: Method, spec: DataSpec, device: torch.device,
+             memory_format: str = "contiguous") -> State:  # fmt: skip
+    """The state that a run begins with, into which a checkpoint of it is loaded."""
+    plan = recipe.plan(int(directory.info().facts.data["train"]))
+    return State(method, spec, plan, device, memory_format)

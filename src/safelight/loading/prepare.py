@@ -24,15 +24,17 @@ from safelight.engine import precision
 from safelight.engine.distributed import World
 from safelight.engine.fingerprint import environment
 from safelight.engine.loop import Job, train
+from safelight.engine.memory import require_memory_of_images
 from safelight.engine.plan import Plan
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
 from safelight.loading.dependencies import KEY as CODEC
 from safelight.loading.dependencies import Products, open_codec, references, used
+from safelight.loading.model import Model, RunData, average_words
 from safelight.recipe import Recipe
+from safelight.store.directory import RunDirectory
 from safelight.terminal import paced
-from safelight.training.forecast import require_memory_of_images
-from safelight.types import Method, Tell, UsesImageFeatures
+from safelight.types import Method, Nets, Tell, UsesImageFeatures
 
 FEW = 2  # images of the first step of a probe
 
@@ -60,6 +62,22 @@ class Prepared:
     def state(self, memory_format: str, plan: Plan | None = None) -> State:
         """The state of training at step 0. plan: the recipe's by default."""
         return State(self.method, self.stream.spec, plan or self.plan, self.device, memory_format)
+
+    def model(self, directory: RunDirectory, recipe: Recipe, nets: Nets, step: int, arithmetic: str) -> Model:
+        """Networks of a run that trains, as its samples are drawn. recipe: in force. arithmetic: "fp32"."""
+        data = RunData(directory, used(recipe, self.products), self.device, self.stream.space, self.stream)
+        return Model(
+            self.method,
+            nets,
+            recipe.sample,
+            self.stream.spec,
+            recipe,
+            data,
+            step,
+            precision.autocast(self.device, arithmetic),
+            arithmetic,
+            average_words(recipe, self.method),
+        )
 
 
 def prepare(

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
-from typing import Final, Literal
 
-import torch
 from torch import nn
 
 from safelight.config import UserError
@@ -21,80 +19,138 @@ from safelight.engine.fingerprint import differences
 from safelight.engine.loop import Job, Signals, StepRecord, Stop, train
 from safelight.engine.precision import Execution
 from safelight.engine.state import Groups, State, built
-from safelight.loading.dependencies import products_of, used
+from safelight.loading.dependencies import open_space, products_of, used
 from safelight.loading.in_force import InForce
+from safelight.loading.model import (
+    MATCHES,
+    UNDAMAGED,
+    Model,
+    ReplayVerdict,
+    RunData,
+    Source,
+    average_words,
+    evaluated,
+    state_of,
+)
 from safelight.loading.prepare import Prepared, open_device, prepare
 from safelight.loading.recorded import code_facts, recipe_of, require_data, spec_of
-from safelight.recipe import Recipe
 from safelight.store import checkpoint, checkpoint_files, metrics
 from safelight.store.checkpoint_files import Another
 from safelight.store.directory import RunDirectory
 from safelight.store.listing import owner_of
 from safelight.store.tape import TapeReader, Weights, rounded
-from safelight.types import Autocast, DataSpec, Method, Tell
-
-MATCHES: Final = "checkpoint matches the journal"
-UNDAMAGED: Final = "recorded checksum matches"
-SURE = ("exact", MATCHES, UNDAMAGED, "initial weights")
+from safelight.types import Nets, Tell
 
 
-@dataclass(frozen=True)
-class ReplayVerdict:
-    """What a replay proved.
+class Networks(dict[str, nn.Module]):
+    """Networks by name. Asking for one that the tape does not keep raises UserError."""
 
-    exact: every recomputed step has the recorded fingerprint, and the environment is the recorded one.
-    checkpoint matches the journal: nothing was recomputed; the state has the digest that was journalled.
-    recorded checksum matches: read from a tape or a film, whose frame is as it was written; no more is known.
-    initial weights: nothing was recomputed; they are what the recipe makes here.
-    not recorded: the fingerprint of the last step is lost, from `step` on nothing is proved.
-    diverged: `step` is the first whose weights differ.
-    environment differs: in `why`; equal bits would be luck.
-    """
-
-    verdict: Literal[
-        "exact", "checkpoint matches the journal", "recorded checksum matches", "initial weights",
-        "not recorded", "diverged", "environment differs",
-    ]  # fmt: skip
-    to: int  # steps behind the state that was reached
-    start: int  # of the checkpoint it started from; 0 for none
-    checked: int  # steps whose fingerprints agreed
-    step: int | None = None
-    why: tuple[str, ...] = ()
-
-    @property
-    def agreed(self) -> bool:
-        """Whether every recomputed step has its recorded fingerprint, in whatever environment."""
-        return self.checked == self.to - self.start
-
-    @property
-    def sure(self) -> bool:
-        """Whether the state is known to be the one that the run had."""
-        return self.verdict in SURE
+    def __missing__(self, name: str) -> nn.Module:
+        raise UserError(f"tape.networks: samples need {name}, which this run's tape does not keep")
 
 
 class Replay:
-    """A run in memory, at whichever of its steps one goes to. Nothing on disk changes."""
+    """A run at whichever of its steps one goes to; quickest in their order. Nothing on disk changes."""
 
     def __init__(self, directory: RunDirectory, tell: Tell = lambda line: None) -> None:
-        """Raises UserError for a damaged run."""
+        """tell: takes a line about what is recomputed, or damaged. Raises UserError for a damaged run."""
         self.directory, self.tell = directory, tell
         self.info = directory.info()
         self.recipe = recipe_of(directory)
         self.first = self.info.parent.step if self.info.parent else 0  # of its own steps
         self.recorded = {int(line["step"]): line["fingerprint"] for line in metrics.merged(directory.path)}
-        journal = directory.journal()
-        self.images = int(self.info.facts.data["train"])
-        self.in_force = InForce(self.recipe, self.images, journal.interventions)
-        self._sessions = journal.of_kind("session")
+        self.in_force = InForce.of(directory)
+        self._sessions = directory.journal().of_kind("session")
         self.device = open_device(self.recipe.train.device)
         self.execution = Execution(**self.info.facts.execution)
-        self.method = used(self.recipe, products_of(directory)).method()
+        self.products = products_of(directory)
+        self.opened = used(self.recipe, self.products)
+        self.method = self.opened.method()
         self.spec = spec_of(directory)
-        self.autocast = precision.autocast(self.device, self.execution.precision)
         self._state: State | None = None
         self._saved = False  # whether it began as a checkpoint
         self._start = 0  # where the steps that were recomputed begin
         self._agreed: list[bool | None] = []  # one for each of them; None where no fingerprint is recorded
+
+    def exact(self, step: int) -> Model:
+        """The run at a step, its averages as they were trained. Raises UserError as `go_to`."""
+        verdict = self.go_to(step)
+        return self._model(step, evaluated(self.method, self.state), verdict, _source(verdict))
+
+    def rounded(self, step: int) -> Model:
+        """The run at a step, for pictures: its averages from the tape, a checkpoint, or recomputed.
+
+        They are rounded to bfloat16, as a tape holds them, so that a picture is the same wherever its weights
+        come from. A step before a fork's first one is that of the run it came from. Going on to another step
+        changes the networks. Raises UserError for a step that cannot be reached.
+        """
+        if step < self.first:
+            return replace(self._before.rounded(step), data=self.data)
+        source: Source = "tape"
+        weights, verdict = self._taped(step), ReplayVerdict(UNDAMAGED, step, step, 0)
+        if weights is None:
+            verdict = self.go_to(step)
+            weights = {name: {key: rounded(value) for key, value in net.state_dict().items()}
+                       for name, net in self.state.averages.networks.items()}  # fmt: skip
+            source = _source(verdict)
+        nets = Networks({name: self._networks[name] for name in self.method.frozen})
+        for name, values in weights.items():
+            self._networks[name].load_state_dict(values)
+            nets[name] = self._networks[name]
+        return self._model(step, nets, verdict, source)
+
+    def _model(self, step: int, nets: Nets, verdict: ReplayVerdict, source: Source) -> Model:
+        recipe = self.in_force.recipe_at(step)
+        return Model(
+            self.method,
+            nets,
+            recipe.sample,
+            self.spec,
+            recipe,
+            self.data,
+            step,
+            precision.autocast(self.device, self.execution.precision),
+            self.execution.precision,
+            average_words(recipe, self.method),
+            source,
+            verdict,
+        )
+
+    def _taped(self, step: int) -> Weights | None:
+        """The averages of a frame of the tape; None without it, and where it is damaged."""
+        if step not in self._tape:
+            return None
+        try:
+            return self._tape.read(step)
+        except UserError as damage:
+            self.tell(str(damage))
+            return None
+
+    @cached_property
+    def _tape(self) -> TapeReader:
+        tape = TapeReader(self.directory.path)
+        for damage in tape.damage:
+            self.tell(damage)
+        return tape
+
+    @cached_property
+    def data(self) -> RunData:
+        """The run's data, opened when they are needed."""
+        space = open_space(self.directory, self.products, self.device)
+        return RunData(self.directory, self.opened, self.device, space)
+
+    @cached_property
+    def _before(self) -> Replay:
+        """The run that this one was forked from."""
+        return Replay(owner_of(self.directory, self.first - 1), self.tell)
+
+    @cached_property
+    def _networks(self) -> dict[str, nn.Module]:
+        """Networks that are not trained, for the weights of tapes."""
+        seed, layout = self.recipe.train.seed, self.execution.memory_format
+        nets = built(self.method, self.spec, seed, self.device, layout)
+        names: Sequence[str] = (*self.method.frozen, *self.method.ema)
+        return {name: nets[name].eval().requires_grad_(False) for name in names}
 
     def go_to(self, to: int) -> ReplayVerdict:
         """Bring the state to `to` steps, from where it is or from a checkpoint. Raises UserError.
@@ -131,8 +187,8 @@ class Replay:
         return self._state
 
     def _beginning(self) -> State:
-        plan = self.recipe.plan(self.images)
-        return State(self.method, self.spec, plan, self.device, self.execution.memory_format)
+        layout = self.execution.memory_format
+        return state_of(self.directory, self.recipe, self.method, self.spec, self.device, layout)
 
     def _load_before(self, to: int) -> None:
         """Load the nearest good checkpoint up to a step, unless the state is nearer already."""
@@ -173,7 +229,7 @@ class Replay:
             self.in_force.plan_at,
             record,
             boundary,
-            autocast=self.autocast,
+            autocast=precision.autocast(self.device, self.execution.precision),
             device=self.device,
         )
         with suppress(Stop):
@@ -182,7 +238,7 @@ class Replay:
     @cached_property
     def _ready(self) -> Prepared:
         """The data, which only recomputing needs."""
-        ready = prepare(self.recipe, World(), self.tell, products_of(self.directory))
+        ready = prepare(self.recipe, World(), self.tell, self.products)
         require_data(self.directory, ready.pack)
         return ready
 
@@ -204,6 +260,10 @@ class Replay:
                 was = {**session.fields.get("environment", {}), **session.fields.get("code", {})}
                 phrases += differences(was, self._now)
         return list(dict.fromkeys(phrases))
+
+
+def _source(verdict: ReplayVerdict) -> Source:
+    return "replay" if verdict.start < verdict.to else "checkpoint"
 
 
 def replay(directory: RunDirectory, to: int, tell: Tell = lambda line: None) -> tuple[State, ReplayVerdict]:
@@ -233,89 +293,3 @@ def good_before(
             except UserError as error:  # damaged, or just let go by its writer
                 tell(f"checkpoint {step} is not used: {error}")
     return None
-
-
-# --- The networks of a run at any of its steps, for pictures: from the tape, a checkpoint, or recomputed ---
-# Always rounded to bfloat16, as a tape holds them, so that a picture does not tell where its weights came
-# from.
-# Steps before a fork's first one are those of the run it came from.
-
-Source = Literal["tape", "checkpoint", "replay"]
-
-
-class Networks(dict[str, nn.Module]):
-    """Networks by name. Asking for one that the tape does not keep raises UserError."""
-
-    def __missing__(self, name: str) -> nn.Module:
-        raise UserError(f"tape.networks: samples need {name}, which this run's tape does not keep")
-
-
-@dataclass(frozen=True)
-class Reached:
-    """A run at a step, ready to sample from. Going on to another step changes its networks."""
-
-    step: int
-    nets: Networks  # averaged and frozen ones, in evaluation mode, rounded
-    source: Source
-    verdict: ReplayVerdict
-    method: Method  # which built these networks
-    recipe: Recipe  # in force at the step
-    spec: DataSpec
-    device: torch.device
-    autocast: Autocast
-
-
-class Reach:
-    """A run through its steps. Quickest in their order: tapes and replays go on from where they are."""
-
-    def __init__(self, directory: RunDirectory, tell: Tell = lambda line: None) -> None:
-        """Raises UserError for a damaged run. tell: takes a line about what is recomputed, or damaged."""
-        self.directory, self.tell = directory, tell
-        self.tape = TapeReader(directory.path)
-        for damage in self.tape.damage:
-            tell(damage)
-
-    def at(self, step: int) -> Reached:
-        """The networks after `step` steps. Raises UserError for a step that cannot be reached."""
-        if step < self.replay.first:
-            return self._before.at(step)
-        if step in self.tape:
-            try:
-                weights = self.tape.read(step)
-            except UserError as damage:
-                self.tell(str(damage))
-            else:
-                return self._reached(step, weights, "tape", ReplayVerdict(UNDAMAGED, step, step, 0))
-        verdict = self.replay.go_to(step)
-        averages = self.replay.state.averages.networks
-        weights = {name: {key: rounded(value) for key, value in net.state_dict().items()}
-                   for name, net in averages.items()}  # fmt: skip
-        return self._reached(step, weights, "replay" if verdict.start < step else "checkpoint", verdict)
-
-    @cached_property
-    def replay(self) -> Replay:
-        """The run itself, recomputed where that is needed."""
-        return Replay(self.directory, self.tell)
-
-    @cached_property
-    def _before(self) -> Reach:
-        """The run that this one was forked from."""
-        return Reach(owner_of(self.directory, self.replay.first - 1), self.tell)
-
-    @cached_property
-    def _networks(self) -> dict[str, nn.Module]:
-        replay = self.replay
-        seed, layout = replay.recipe.train.seed, replay.execution.memory_format
-        nets = built(replay.method, replay.spec, seed, replay.device, layout)
-        names: Sequence[str] = (*replay.method.frozen, *replay.method.ema)
-        return {name: nets[name].eval().requires_grad_(False) for name in names}
-
-    @torch.no_grad()
-    def _reached(self, step: int, weights: Weights, source: Source, verdict: ReplayVerdict) -> Reached:
-        own = self.replay
-        nets = Networks({name: self._networks[name] for name in own.method.frozen})
-        for name, state in weights.items():
-            self._networks[name].load_state_dict(state)
-            nets[name] = self._networks[name]
-        recipe = own.in_force.recipe_at(step)
-        return Reached(step, nets, source, verdict, own.method, recipe, own.spec, own.device, own.autocast)

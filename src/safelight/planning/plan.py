@@ -16,6 +16,7 @@ from safelight.data.stream import Stream
 from safelight.data.views import views_of
 from safelight.engine import precision
 from safelight.engine.distributed import World
+from safelight.engine.memory import KEPT_FREE, memory
 from safelight.engine.precision import Execution
 from safelight.loading.dependencies import references, used
 from safelight.loading.prepare import Prepared, choose_execution, open_device
@@ -23,7 +24,7 @@ from safelight.planning import devices, standin
 from safelight.planning.devices import Accelerator
 from safelight.planning.measure import Bench, Cost
 from safelight.recipe import Recipe
-from safelight.training.forecast import KEPT_FREE, Forecast, forecast, memory
+from safelight.training.forecast import Forecast, forecast
 from safelight.training.start import made
 from safelight.training.watch import watched_conditions, watched_images
 from safelight.types import Tell

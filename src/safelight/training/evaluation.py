@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from safelight.engine.state import State
 from safelight.evaluate.evaluation import Evaluation
-from safelight.evaluate.judge import Generator, SampleJudge, average_told, evaluate, open_judge
+from safelight.evaluate.judge import SampleJudge, evaluate, open_judge
 from safelight.loading.dependencies import used
 from safelight.loading.model import evaluated
 from safelight.loading.prepare import Prepared
 from safelight.recipe import Recipe
 from safelight.store import checkpoint_files
 from safelight.store.checkpoint_files import BEST, Pin
+from safelight.store.directory import RunDirectory
 from safelight.store.journal import JournalWriter
-from safelight.types import Autocast, Tell
+from safelight.types import Tell
 
 
 class Evaluator:
     """Evaluations by the [evaluate] section of a run that trains."""
 
-    def __init__(self, ready: Prepared, autocast: Autocast, arithmetic: str, tell: Tell) -> None:
-        self._ready, self._autocast, self._arithmetic, self._tell = ready, autocast, arithmetic, tell
+    def __init__(self, directory: RunDirectory, ready: Prepared, arithmetic: str, tell: Tell) -> None:
+        self._directory, self._ready, self._arithmetic, self._tell = directory, ready, arithmetic, tell
         self._judges: dict[tuple[str, int], SampleJudge] = {}
 
     def judge(self, recipe: Recipe) -> SampleJudge:
@@ -29,26 +31,22 @@ class Evaluator:
         name = (recipe.evaluate.features, recipe.evaluate.reference)
         if name not in self._judges:
             self._judges[name] = open_judge(
-                *name, used(recipe, self._ready.products), self._ready.pack, self._ready.device, self._tell
+                *name,
+                used(recipe, self._ready.products).data,
+                self._ready.pack,
+                self._ready.device,
+                self._tell,
             )
         return self._judges[name]
 
     def evaluate(self, state: State, recipe: Recipe) -> Evaluation:
         """The samples of the present averages, measured."""
-        settings = recipe.evaluate
-        changes = {"sample.steps": settings.steps} if settings.steps else {}
-        generator = Generator(
-            self._ready.method,
-            evaluated(self._ready.method, state),
-            recipe.with_changes(changes).sample,
-            average_told(recipe, self._ready.method),
-            self._autocast,
-            self._arithmetic,
-            self._ready.device,
-        )
-        return evaluate(
-            generator, self._ready.stream, self.judge(recipe), settings.n, settings.seed, step=state.step
-        )
+        settings, ready = recipe.evaluate, self._ready
+        nets = evaluated(ready.method, state)
+        model = ready.model(self._directory, recipe, nets, state.step, self._arithmetic)
+        model = model.changed({"sample.steps": settings.steps} if settings.steps else {})
+        sample, words = partial(model.generate_like, seed=settings.seed), model.sampling(settings.seed)
+        return evaluate(sample, words, ready.stream, self.judge(recipe), settings.n, step=state.step)
 
 
 def columns(evaluation: Evaluation) -> dict[str, float]:

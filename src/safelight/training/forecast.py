@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import os
 import shutil
-import warnings
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from safelight.config import UserError
@@ -19,9 +14,8 @@ from safelight.engine.state import State
 from safelight.recipe import Recipe
 from safelight.store import tracks
 from safelight.store.size import words
-from safelight.types import DataSpec, Method
+from safelight.types import DataSpec
 
-KEPT_FREE = 0.92  # of a GPU's memory that tensors can use; the rest is the driver's, and fragments
 NAME = 88  # bytes with which a safetensors file tells one tensor
 LINE = 500  # bytes of metrics a step
 STILL, MOVED = 1.5, 0.5  # bytes of a tape for each weight: in a frame that stands alone, in another
@@ -85,47 +79,6 @@ def require_room(ahead: Forecast, place: Path, taken: int = 0) -> None:
         raise UserError(
             f"{place}: the run needs {ahead.text}, and {words(free)} are free; "
             "free some, lower checkpoint.budget, raise tape.every, or choose another place with --runs"
-        )
-
-
-def memory(device: torch.device) -> int:
-    """Bytes of memory that a training can have on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * KEPT_FREE)
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-
-
-def require_memory(method: Method, spec: DataSpec, device: torch.device) -> None:
-    """Raises UserError where the device cannot hold the networks, their gradients and the moments of Adam.
-
-    They are counted without being built.
-    """
-    with (
-        torch.device("meta"),
-        warnings.catch_warnings(),
-        suppress(RuntimeError),
-    ):  # a network that reads values
-        warnings.simplefilter("ignore")  # weights that would be read from files
-        nets = method.networks(spec).values()
-        _require("networks take", 16 * sum(p.numel() for net in nets for p in net.parameters()), device)
-
-
-def require_memory_of_images(rows: int, spec: DataSpec, device: torch.device) -> None:
-    """Raises UserError where the device cannot hold `rows` images, b of (b, C, H, W), in fp32."""
-    _require("images of a step take", 4 * rows * math.prod(spec.shape), device)
-
-
-def _require(what: str, needed: int, device: torch.device) -> None:
-    if needed > (free := memory(device)) > 0:
-        raise UserError(
-            f"the {what} at least {words(needed)} of memory, and {words(free)} are free; make network "
-            "smaller, lower train.batch_size, or raise train.accumulate"
         )
 
 

@@ -7,29 +7,26 @@ pixel, the one that is taken later from the tape or by replay. Nothing here chan
 from __future__ import annotations
 
 from copy import deepcopy
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from safelight.data.stream import examples
 from safelight.engine.state import State
-from safelight.explore.camera import picture_of
-from safelight.explore.specimens import Start, specimen, start_of
+from safelight.explore.specimens import Start, picture_of, specimen, start_of
 from safelight.loading.model import evaluated
 from safelight.loading.prepare import Prepared
 from safelight.recipe import Recipe
+from safelight.store.directory import RunDirectory
 from safelight.store.frames import ReelWriter
 from safelight.store.tape import rounded
-from safelight.types import Autocast
 
 
 class LiveFilm:
     """Takes the pictures of one session. Close it."""
 
-    def __init__(self, run: Path, session: int, ready: Prepared, autocast: Autocast) -> None:
-        self._reel = ReelWriter(run, session)
-        self._ready, self._autocast = ready, autocast
+    def __init__(self, directory: RunDirectory, session: int, ready: Prepared, arithmetic: str) -> None:
+        self._reel = ReelWriter(directory.path, session)
+        self._directory, self._ready, self._arithmetic = directory, ready, arithmetic
         self._starts: dict[str, Start] = {}
         self._nets: dict[str, nn.Module] = {}  # a copy, rounded for every frame
 
@@ -38,20 +35,11 @@ class LiveFilm:
         ids, every = recipe.watch.film, recipe.watch.film_every
         if not ids or (step % every and not last):
             return
-        nets = self._rounded(state)
-        method = self._ready.method
-        pictures = {
-            id: picture_of(
-                self._start(id, recipe),
-                method,
-                nets,
-                recipe.sample,
-                self._ready.stream.space,
-                self._autocast,
-            )
-            for id in ids
-        }
-        self._reel.append(step, pictures)
+        model = self._ready.model(self._directory, recipe, self._rounded(state), step, self._arithmetic)
+        for one in ids:
+            if one not in self._starts:
+                self._starts[one] = start_of(specimen(one), model)
+        self._reel.append(step, {one: picture_of(self._starts[one], model) for one in ids})
 
     def sync(self) -> None:
         """Make the pictures so far durable."""
@@ -60,19 +48,6 @@ class LiveFilm:
     def close(self) -> None:
         """Give the files back."""
         self._reel.close()
-
-    def _start(self, id: str, recipe: Recipe) -> Start:
-        if id not in self._starts:
-            ready = self._ready
-            self._starts[id] = start_of(
-                specimen(id),
-                ready.method,
-                ready.stream.spec,
-                recipe.train.seed,
-                ready.device,
-                lambda count: examples(ready.stream, count),
-            )
-        return self._starts[id]
 
     @torch.no_grad()
     def _rounded(self, state: State) -> dict[str, nn.Module]:

@@ -64,7 +64,7 @@ class Session:
         self.audit: Audit | None = None
         self._load_newest()
         self._take_edits(max(self.state.step, metrics.reached(directory.path)))
-        self.evaluator = Evaluator(ready, self.autocast, execution.precision, show.tell)
+        self.evaluator = Evaluator(directory, ready, execution.precision, show.tell)
         self.signals = Signals()
         self.metrics: MetricsWriter | None = None
         self.tape: TapeWriter | None = None
@@ -97,7 +97,7 @@ class Session:
                 self.show.warn,
             )
             self._tape(start, self.in_force.recipe_at(start), last=False)
-            self.film = LiveFilm(self.directory.path, session, self.ready, self.autocast)
+            self.film = LiveFilm(self.directory, session, self.ready, self.execution.precision)
             self.records = [self.metrics, self.tape, self.film]
             self.film.take(start, self.state, self.in_force.recipe_at(start))
         self.ledger = Ledger(self._write_rows, self.ready.recipe.train.batch_size)

@@ -19,11 +19,19 @@ from safelight.checks.bench.finding import Checked
 from safelight.config import Reference, UserError
 from safelight.data import check_named
 from safelight.engine.distributed import World
+from safelight.engine.memory import require_memory
 from safelight.engine.plan import too_large
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
-from safelight.loading.dependencies import Products, of_run, plain, pretrained, products_of, references
-from safelight.loading.model import Product
+from safelight.loading.dependencies import (
+    Product,
+    Products,
+    of_run,
+    plain,
+    pretrained,
+    products_of,
+    references,
+)
 from safelight.loading.prepare import Prepared, choose_execution, environment_of, prepare
 from safelight.loading.recorded import code_facts, data_facts, recipe_of, require_data
 from safelight.recipe import Recipe, load
@@ -35,7 +43,7 @@ from safelight.store.info import Facts
 from safelight.store.journal import JournalWriter
 from safelight.store.listing import Status, summary
 from safelight.training.check import before_training
-from safelight.training.forecast import require_memory, require_room
+from safelight.training.forecast import require_room
 from safelight.training.grid import digest, without_about
 from safelight.training.progress import Show
 from safelight.training.remedies import settle, untreated

@@ -22,8 +22,7 @@ from safelight.evaluate.features import READER
 from safelight.evaluate.retrieval import open_towers, told
 from safelight.evaluate.training import weights_hash
 from safelight.language import open_encoder
-from safelight.loading.dependencies import folder, of_run, pretrained, products_of
-from safelight.loading.model import Product
+from safelight.loading.dependencies import Product, folder, of_run, pretrained, products_of
 from safelight.networks.towers import JointEncoderConfig
 from safelight.store.directory import RunDirectory
 from safelight.types import DataSpec, Tell

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from safelight.config import UserError
 from safelight.data.source import Progress
-from safelight.explore.latent_model import Studio
+from safelight.explore.latent_model import LatentModel
 from safelight.explore.search.objectives import Objective, differentiable
 from safelight.explore.search.optimisers import WAYS, Candidates, Optimiser, Way, optimiser
 from safelight.explore.search.record import SearchRecord, Standard, generation
@@ -38,7 +38,7 @@ SAVED = 2.0  # seconds between two savings of the state
 class Scorer:
     """Points to scores, in chunks, with gradients where they are asked for."""
 
-    def __init__(self, studio: Studio, objectives: Sequence[Objective]) -> None:
+    def __init__(self, studio: LatentModel, objectives: Sequence[Objective]) -> None:
         self.studio, self.objectives = studio, objectives
 
     def __call__(self, x: Tensor, gradients: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -51,7 +51,7 @@ class Scorer:
         return scores, torch.cat([part[1] for part in parts]) if gradients else None
 
     def _chunk(self, x: Tensor, gradients: bool) -> tuple[Tensor, Tensor]:
-        x = x.to(self.studio.device).requires_grad_(gradients)
+        x = x.to(self.studio.model.device).requires_grad_(gradients)
         with torch.set_grad_enabled(gradients):
             made = self.studio.make(self.studio.space.latents(x))
             scores = torch.stack([one.score(made) for one in self.objectives], dim=1)
@@ -76,7 +76,7 @@ class Outcome:
         return np.maximum.accumulate(self.totals)
 
 
-def way_of(asked: Search, studio: Studio, own: Sequence[Objective]) -> Way:
+def way_of(asked: Search, studio: LatentModel, own: Sequence[Objective]) -> Way:
     """The way to search: as asked, or the one that wins for the objectives at hand.
 
     auto: gradient for one that is differentiable, ga for several at once, cma for others. Raises UserError.
@@ -92,9 +92,9 @@ def way_of(asked: Search, studio: Studio, own: Sequence[Objective]) -> Way:
     return "gradient" if smooth else "cma"
 
 
-def usual(studio: Studio, scorer: Scorer) -> Tensor:
+def usual(studio: LatentModel, scorer: Scorer) -> Tensor:
     """Scores (USUAL, k) of samples of the generator under the same conditions."""
-    x = studio.space.first(RowDraw(0, 0, "usual", range(USUAL), studio.device))
+    x = studio.space.first(RowDraw(0, 0, "usual", range(USUAL), studio.model.device))
     return scorer(x.cpu())[0]
 
 

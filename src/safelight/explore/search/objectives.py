@@ -24,7 +24,7 @@ from torch import Tensor
 
 from safelight.config import UserError, nearest
 from safelight.evaluate.measure import reference_items
-from safelight.explore.latent_model import Made, Studio
+from safelight.explore.latent_model import LatentModel, Made
 from safelight.explore.search.judges import ImageEncoder, open_eye
 
 NAMES = ("text", "realism", "reference=IMAGE", "FILE.py:FUNCTION", "pick")
@@ -70,7 +70,7 @@ def check(names: Sequence[str], prompt: str | None) -> None:
 
 
 def objectives(
-    names: Sequence[str], studio: Studio, prompt: str | None, encoder: str | None
+    names: Sequence[str], studio: LatentModel, prompt: str | None, encoder: str | None
 ) -> list[Objective]:
     """Those of some words, which `check` has passed. Raises UserError."""
     eyes: dict[bool, ImageEncoder] = {}
@@ -96,9 +96,9 @@ def objectives(
     return found
 
 
-def differentiable(own: Sequence[Objective], studio: Studio) -> bool:
+def differentiable(own: Sequence[Objective], studio: LatentModel) -> bool:
     """Whether gradients of all of them reach the latents."""
-    x = torch.zeros(1, studio.space.size, device=studio.device).add_(0.1).requires_grad_()
+    x = torch.zeros(1, studio.space.size, device=studio.model.device).add_(0.1).requires_grad_()
     with torch.enable_grad():
         made = studio.make(studio.space.latents(x))
         return all(one.score(made).requires_grad for one in own)
@@ -115,7 +115,7 @@ def _text(prompt: str, eye: ImageEncoder) -> Objective:
     return Objective("text", f"cosine with the prompt, by {eye.told}", eye.digest, score)
 
 
-def _realism(studio: Studio, eye: Callable[[], ImageEncoder]) -> Objective:
+def _realism(studio: LatentModel, eye: Callable[[], ImageEncoder]) -> Objective:
     discriminator = studio.network("discriminator")
     if discriminator is not None:
         given, present = dict(studio.given), studio.present
@@ -134,7 +134,9 @@ def _realism(studio: Studio, eye: Callable[[], ImageEncoder]) -> Objective:
         real = torch.cat(
             [
                 sees.see(
-                    torch.from_numpy(np.asarray(pack.images[part])).permute(0, 3, 1, 2).to(studio.device)
+                    torch.from_numpy(np.asarray(pack.images[part]))
+                    .permute(0, 3, 1, 2)
+                    .to(studio.model.device)
                     / 255
                 )
                 for part in np.array_split(
@@ -151,7 +153,7 @@ def _realism(studio: Studio, eye: Callable[[], ImageEncoder]) -> Objective:
     return Objective("realism", told, f"{sees.digest} {pack.fingerprint}", near)
 
 
-def _reference(path: Path, studio: Studio, eye: ImageEncoder) -> Objective:
+def _reference(path: Path, studio: LatentModel, eye: ImageEncoder) -> Objective:
     pixels = studio.read_image(path)
     with torch.no_grad():
         feature = eye.see(pixels)[0]

@@ -18,11 +18,11 @@ from PIL import Image
 
 from safelight.config import UserError
 from safelight.data.source import Progress
-from safelight.explore.latent_model import Studio
+from safelight.explore.latent_model import LatentModel
 from safelight.explore.search.objectives import PICK, check
 from safelight.explore.search.optimisers import Candidates
 from safelight.explore.search.result import keep
-from safelight.explore.search.run import open_studio
+from safelight.explore.search.run import open_latent_model
 from safelight.explore.search.settings import Wish, name_of, settings_of
 from safelight.explore.search.taste import Taste
 from safelight.explore.specimens import FOLDER, Specimen
@@ -59,7 +59,7 @@ def pick(
         )
     asked = replace(wish, population=wish.population or SHEET, generations=1).search()
     check(asked.objectives, asked.prompt)
-    studio = open_studio(directory, wish, asked, tell, progress)
+    studio = open_latent_model(directory, wish, asked, tell, progress)
     settings = settings_of(asked, PICK, studio, [])
     place = searches.directory(directory.path, wish.name or name_of(asked, settings))
     with place.begun(settings):
@@ -119,28 +119,28 @@ def _specimens(place: SearchDirectory, step: int, number: int, rows: Sequence[in
     return [Specimen(step, 0, f"{place.name}-{number}-{row + 1}") for row in rows]
 
 
-def _keep(place: SearchDirectory, studio: Studio, taste: Taste, rows: Sequence[int]) -> None:
-    names = _specimens(place, studio.reached.step, taste.sheet, rows)
+def _keep(place: SearchDirectory, studio: LatentModel, taste: Taste, rows: Sequence[int]) -> None:
+    names = _specimens(place, studio.model.step, taste.sheet, rows)
     told = [{"search": place.name, "picked": one} for one in ids(taste.sheet, rows)]
     keep(studio, taste.points[list(rows)], names, told)
 
 
 def _result(
     place: SearchDirectory,
-    studio: Studio,
+    studio: LatentModel,
     taste: Taste,
     before: Sequence[list[int]],
     prompt: str | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    step = studio.reached.step
+    step = studio.model.step
     kept = [str(one) for number, rows in enumerate(before, 1)
             for one in _specimens(place, step, number, rows)]  # fmt: skip
     named = [one for number, rows in enumerate(before, 1) for one in ids(number, rows)]
     files = {"sheet": _sheet(place, studio, taste, prompt, progress)}
     if kept:
         files["picked"] = place.path / "picked.png"
-        pictures = [_pixels(studio.directory.path / FOLDER / f"{one}.png") for one in kept[-SHOWN:]]
+        pictures = [_pixels(studio.model.directory.path / FOLDER / f"{one}.png") for one in kept[-SHOWN:]]
         caption = "picked, sheet by sheet" + (f": {prompt}" if prompt else "")
         save_png(sheet(np.stack(pictures), frames=named[-SHOWN:], caption=caption), files["picked"])
     return {
@@ -155,13 +155,13 @@ def _result(
 
 
 def _sheet(
-    place: SearchDirectory, studio: Studio, taste: Taste, prompt: str | None, progress: Progress | None
+    place: SearchDirectory, studio: LatentModel, taste: Taste, prompt: str | None, progress: Progress | None
 ) -> Path:
     """The newest sheet, drawn unless it was."""
     path = place.path / f"sheet-{taste.sheet}.png"
     if not path.exists():
         images = []
-        for done, x in enumerate(taste.points.to(studio.device), 1):
+        for done, x in enumerate(taste.points.to(studio.model.device), 1):
             images.append(studio.picture(studio.space.latents(x[None])))
             if progress:
                 progress("candidates", done, len(taste.points))

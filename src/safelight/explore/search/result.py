@@ -12,7 +12,7 @@ from torch import Tensor
 
 from safelight.explore import specimens
 from safelight.explore.collection import keep_specimens
-from safelight.explore.latent_model import Studio
+from safelight.explore.latent_model import LatentModel
 from safelight.explore.search.loop import Outcome
 from safelight.explore.search.objectives import Objective
 from safelight.explore.search.optimisers import order
@@ -32,7 +32,7 @@ PLACES = 12  # of the sheet of the best through the search
 def conclude(
     directory: SearchDirectory,
     asked: Search,
-    studio: Studio,
+    studio: LatentModel,
     own: Sequence[Objective],
     usual: Tensor,
     outcome: Outcome,
@@ -46,7 +46,7 @@ def conclude(
     best = record.best
     if len(own) > 1:  # the front first: the best of each trade
         best = record.front.at_rows(order(record.front.scores)[: asked.keep])
-    names = [Specimen(studio.reached.step, 0, f"{directory.name}-{place + 1}") for place in range(len(best))]
+    names = [Specimen(studio.model.step, 0, f"{directory.name}-{place + 1}") for place in range(len(best))]
     told = [{"search": directory.name, "scores": dict(zip((one.name for one in own), scores, strict=True))}
             for scores in best.scores.tolist()]  # fmt: skip
     ids = keep(studio, best.x, names, told)
@@ -86,15 +86,15 @@ def conclude(
 
 
 def keep(
-    studio: Studio, points: Tensor, names: Sequence[Specimen], told: Sequence[Mapping[str, Any]]
+    studio: LatentModel, points: Tensor, names: Sequence[Specimen], told: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """Keep points (n, d) as specimens of the run. told: by what each was found. Returns their ids."""
-    sampled = studio.how.model_dump(mode="json")
-    for x, one, words in zip(points.to(studio.device), names, told, strict=True):
+    sampled = studio.model.how.model_dump(mode="json")
+    for x, one, words in zip(points.to(studio.model.device), names, told, strict=True):
         start = studio.start(studio.space.latents(x[None]))
-        specimens.write(studio.directory, one, start, studio.seed, {**words, "sample": sampled})
+        specimens.write(studio.model.directory, one, start, studio.seed, {**words, "sample": sampled})
     ids = [str(one) for one in names]
-    keep_specimens(studio.directory, ids, studio.tell)
+    keep_specimens(studio.model.directory, ids, studio.tell)
     return ids
 
 
@@ -110,21 +110,23 @@ def record_words(points: Points, own: Sequence[Objective]) -> list[str]:
 
 def _sheet(
     directory: SearchDirectory,
-    studio: Studio,
+    studio: LatentModel,
     points: Points,
     names: Sequence[str],
     words: Sequence[str],
     file: str,
     prompt: str | None,
 ) -> Path:
-    images = np.stack([studio.picture(studio.space.latents(x[None].to(studio.device))) for x in points.x])
+    images = np.stack(
+        [studio.picture(studio.space.latents(x[None].to(studio.model.device))) for x in points.x]
+    )
     caption = ": ".join(part for part in ("the best", prompt) if part)
     path = directory.path / file
     save_png(sheet(images, min(len(images), 8), frames=words, caption=caption), path)
     return path
 
 
-def _through(directory: SearchDirectory, studio: Studio, outcome: Outcome, prompt: str | None) -> Path:
+def _through(directory: SearchDirectory, studio: LatentModel, outcome: Outcome, prompt: str | None) -> Path:
     """The best after some numbers of evaluations, geometrically apart."""
     trail = outcome.record.trail
     shown: list[tuple[int, int]] = []
@@ -139,7 +141,10 @@ def _through(directory: SearchDirectory, studio: Studio, outcome: Outcome, promp
     totals = outcome.record.standard.total(trail.scores[rows]).tolist()
     words = [f"{int(trail.at[row]):,}: {total:.3g}" for row, total in zip(rows.tolist(), totals, strict=True)]
     images = np.stack(
-        [studio.picture(studio.space.latents(trail.x[row][None].to(studio.device))) for row in rows.tolist()]
+        [
+            studio.picture(studio.space.latents(trail.x[row][None].to(studio.model.device)))
+            for row in rows.tolist()
+        ]
     )
     caption = "evaluation: the best so far" + (f" of: {prompt}" if prompt else "")
     path = directory.path / "through.png"

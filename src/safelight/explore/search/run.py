@@ -6,7 +6,7 @@ from typing import Any
 
 from safelight.data.source import Progress
 from safelight.explore.collection import newest
-from safelight.explore.latent_model import Studio
+from safelight.explore.latent_model import LatentModel
 from safelight.explore.search.loop import Scorer, search, usual, way_of
 from safelight.explore.search.objectives import check, objectives
 from safelight.explore.search.optimisers import Candidates
@@ -18,15 +18,15 @@ from safelight.store.directory import RunDirectory
 from safelight.types import Tell
 
 
-def open_studio(
+def open_latent_model(
     directory: RunDirectory, wish: Wish, asked: Search, tell: Tell, progress: Progress | None
-) -> Studio:
+) -> LatentModel:
     """The run, told what it is to show. Raises UserError."""
     wanted = dict(asked.conditions)
     if asked.prompt and "text" in directory.info().facts.data["conditions"]:
         wanted.setdefault("text", asked.prompt)
     step = newest(directory) if wish.step is None else wish.step
-    return Studio(directory, step, wanted, asked.sample, asked.seed, tell, progress)
+    return LatentModel(directory, step, wanted, asked.sample, asked.seed, tell, progress)
 
 
 def run_search(
@@ -35,7 +35,7 @@ def run_search(
     """Search, or go on, and draw what was found. Returns what result.json says. Raises UserError."""
     asked = wish.search()
     check(asked.objectives, asked.prompt)
-    studio = open_studio(directory, wish, asked, tell, progress)
+    studio = open_latent_model(directory, wish, asked, tell, progress)
     own = objectives(asked.objectives, studio, asked.prompt, asked.encoder)
     way = way_of(asked, studio, own)
     settings = settings_of(asked, way, studio, own)

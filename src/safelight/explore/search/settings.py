@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 from safelight.config import UserError, nearest
-from safelight.explore.latent_model import Studio
+from safelight.explore.latent_model import LatentModel
 from safelight.explore.search.objectives import Objective
 from safelight.explore.search.optimisers import WAYS
 from safelight.language import SILENT
@@ -86,12 +86,12 @@ class Wish:
         ).checked()  # fmt: skip
 
 
-def settings_of(asked: Search, way: str, studio: Studio, own: Sequence[Objective]) -> dict[str, Any]:
+def settings_of(asked: Search, way: str, studio: LatentModel, own: Sequence[Objective]) -> dict[str, Any]:
     """All that decides what a search finds, for search.json."""
     stated = {**asdict(asked), "method": way, "encoder": None}
     return {
-        "run": studio.directory.info().id,
-        "step": studio.reached.step,
+        "run": studio.model.directory.info().id,
+        "step": studio.model.step,
         **stated,
         "judges": [f"{one.name}: {one.told}" for one in own],
         "digests": [one.digest for one in own],
