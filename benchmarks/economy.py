@@ -27,6 +27,7 @@ from safelight.explore.samples import draw_sheet
 from safelight.loading.model import evaluated
 from safelight.loading.prepare import choose_execution, prepare
 from safelight.recipe import Recipe, load
+from safelight.store.directory import RunDirectory
 from safelight.store.listing import by_kind
 from safelight.training.progress import Show
 from safelight.training.start import begin
@@ -71,9 +72,9 @@ def saving_all(recipe: Recipe, folder: Path) -> Cost:
         for path, net in zip(files, state.nets.values(), strict=True):
             torch.save(net.state_dict(), path)
         sheet = folder / f"{state.step}.png"
-        images = watched_images(
-            ready.method, evaluated(ready.method, state), recipe, ready.stream, autocast, asked
-        )
+        nets = evaluated(ready.method, state)
+        model = ready.model(RunDirectory(folder), recipe, nets, state.step, execution.precision)
+        images = watched_images(model, asked)
         draw_sheet(images, ready.stream.spec, f"step {state.step}", sheet)
         taken["models"] += sum(path.stat().st_size for path in files)
         taken["sheets"] += sheet.stat().st_size

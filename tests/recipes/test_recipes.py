@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
-from types import SimpleNamespace
 
 import pytest
 import torch
 
+from models import model_of
 from safelight import language, methods, recipes
 from safelight.config import UserError
 from safelight.discovery import modules, network_configs
 from safelight.engine.fingerprint import count
 from safelight.keys import meanings
+from safelight.loading.model import Model
 from safelight.recipe import Recipe, load, resolve
 from safelight.training import watch
 from safelight.types import Condition, DataSpec, Method
@@ -191,9 +193,9 @@ def test_sheets_may_have_a_sampler_and_steps_of_their_own(monkeypatch):
     assert load("digits").preview == load("digits").sample  # old recipes keep meaning what they did
     assert "sampler" not in load("digits").tree["watch"]
     drawn = []
-    monkeypatch.setattr(watch, "generate", lambda method, nets, how, *others: drawn.append(how))
-    stream = SimpleNamespace(space=SimpleNamespace(to_pixels=lambda x: x))
-    watch.watched_images(None, {}, skin, stream, None, ({}, None))
+    monkeypatch.setattr(Model, "generate", lambda model, *others: drawn.append(model.how))
+    model = replace(model_of(None, {}, skin.sample, None), recipe=skin)
+    watch.watched_images(model, ({}, None))
     assert drawn == [skin.preview]
 
 

@@ -121,6 +121,10 @@ class LatentModel:
         """The picture of one latent (1, ...), (H, W, C), as a specimen of it has it."""
         return picture_of(self.start(latent), self.model)
 
+    def picture_at(self, point: Tensor) -> NDArray[np.uint8]:
+        """The picture of a point (d,) of the search space, (H, W, C)."""
+        return self.picture(self.space.latents(point[None].to(self.model.device)))
+
     def read_image(self, path: Path) -> Tensor:
         """An image file at the size of the run's images: (1, C, H, W) in [0, 1]. Raises UserError."""
         channels, height, width = self.model.data.pixels.shape

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from safelight.config import UserError
-from safelight.data.stream import Stream
-from safelight.recipe import Recipe
+from safelight.loading.model import Model
 from safelight.render.sheet import Images, Picture, coloured, sheet
 from safelight.render.sheet_file import encode_png, save_png
-from safelight.samplers.generate import generate
 from safelight.store.durable import sweep, write_bytes
-from safelight.types import Autocast, DataSpec, Method
+from safelight.types import DataSpec
 
 
 @dataclass(frozen=True)
@@ -115,18 +112,17 @@ def draw_sheet(
     save_png(contact_sheet(images, spec, caption, labels, prompts), path)
 
 
-def mask_rows(
-    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
-) -> Picture | None:
+def mask_rows(model: Model) -> Picture | None:
     """Held-out images, their masks, and samples that follow those, in three rows; None without masks."""
+    stream = model.data.stream()
     pack = stream.pack
     items = pack.held_out[pack.present[pack.held_out]][:MASKS]
-    if "mask" not in pack.given or not len(items) or not getattr(method, "draws", True):
+    if "mask" not in pack.given or not len(items) or not getattr(model.method, "draws", True):
         return None
-    real = stream.pick(items)
-    x = generate(method, nets, recipe.preview, real.given, real.present, recipe.watch.seed, autocast)
-    samples, images = stream.space.to_pixels(x), np.asarray(pack.images[items])
+    real, images = stream.pick(items), np.asarray(pack.images[items])
+    preview = replace(model, how=model.recipe.preview)
+    samples = preview.generate(real.given, real.present, model.recipe.watch.seed)
     masks = coloured(np.asarray(pack.given["mask"][items]), pack.described["mask"][1])
-    rows = [np.broadcast_to(own, masks.shape) for own in (images, masks, samples)]
+    rows = [np.broadcast_to(row, masks.shape) for row in (images, masks, samples)]
     caption = "Held-out images, their masks, and what those are made into."
     return Picture(np.stack(rows), ("image", "mask", "sample"), (), caption)

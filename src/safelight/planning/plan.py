@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,6 @@ from safelight.data.source import Progress
 from safelight.data.space import Space
 from safelight.data.stream import Stream
 from safelight.data.views import views_of
-from safelight.engine import precision
 from safelight.engine.distributed import World
 from safelight.engine.memory import KEPT_FREE, memory
 from safelight.engine.precision import Execution
@@ -24,6 +23,7 @@ from safelight.planning import devices, standin
 from safelight.planning.devices import Accelerator
 from safelight.planning.measure import Bench, Cost
 from safelight.recipe import Recipe
+from safelight.store.directory import RunDirectory
 from safelight.training.forecast import Forecast, forecast
 from safelight.training.start import made
 from safelight.training.watch import watched_conditions, watched_images
@@ -274,8 +274,9 @@ def _watching(
         return 0.0
     recipe = ready.recipe.with_changes({"watch.images": few})
     nets = {**{name: bench.state.nets[name] for name in ready.method.frozen}, **bench.state.averages.networks}
-    autocast = precision.autocast(ready.device, execution.precision)
+    model = replace(ready, stream=bench.stream).model(
+        RunDirectory(Path()), recipe, nets, 0, execution.precision
+    )
     began = time.perf_counter()
-    conditions = watched_conditions(recipe, bench.stream)
-    watched_images(ready.method, nets, recipe, bench.stream, autocast, conditions)
+    watched_images(model, watched_conditions(recipe, bench.stream))
     return (time.perf_counter() - began) / few * watch.images * sheets

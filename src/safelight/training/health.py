@@ -6,21 +6,19 @@ Only the first process has it. Nothing here changes a weight; see remedies.py fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from safelight.engine.state import State
-from safelight.loading.model import evaluated
+from safelight.loading.model import Model, evaluated
 from safelight.loading.prepare import Prepared
 from safelight.monitor.judge import Change, HealthMonitor, watched
 from safelight.monitor.remedies import command, remedies
 from safelight.monitor.sample_statistics import RealImages, reaction
 from safelight.monitor.vitals import Vitals
-from safelight.randomness import RowDraw
 from safelight.recipe import Recipe
 from safelight.render.sheet import Images
 from safelight.store import checkpoint_files
@@ -31,7 +29,7 @@ from safelight.store.listing import last_rows, owner_of, verdicts
 from safelight.store.metrics import MetricsRow
 from safelight.training import watch
 from safelight.training.remedies import Treatment
-from safelight.types import Autocast, Balances, Measures, Method, Tell, Values
+from safelight.types import Balances, Method, Tell, Values
 
 TAIL = 5000  # recorded steps that a resumed session judges again, to know what it would have known
 REACTING = 16  # samples drawn once more, under other conditions
@@ -83,32 +81,24 @@ class Health:
             judged.append(replace(row, extra={**row.extra, **columns}) if columns else row)
         return judged
 
-    def look(
-        self,
-        images: Images,
-        conditions: tuple[Values, Tensor],
-        nets: Mapping[str, nn.Module],
-        recipe: Recipe,
-        autocast: Autocast,
-    ) -> dict[str, float]:
+    def look(self, images: Images, conditions: tuple[Values, Tensor], model: Model) -> dict[str, float]:
         """Columns of watched samples (N, H, W, C): beside real images, and under other conditions.
 
-        asked: given and present (N,), which the samples were drawn under.
+        conditions: given and present (N,), which the samples were drawn under.
         """
-        method, stream = self.ready.method, self.ready.stream
+        stream = self.ready.stream
         given, present = conditions
         columns: dict[str, float] = {}
         if images.shape[1:] == stream.pack.images.shape[1:]:  # a decoder may draw them larger
             if self._real is None or len(self._real.groups) != len(images):
                 labels = given["label"].cpu().numpy() if "label" in given and bool(present.all()) else None
-                self._real = RealImages(
-                    stream.pack, len(images), labels, recipe.data.flip, stream.space.factor
-                )
+                flip = model.recipe.data.flip
+                self._real = RealImages(stream.pack, len(images), labels, flip, stream.space.factor)
             columns = self._real.columns(images)
         few = min(REACTING, len(images))
         if few > 1 and bool(present[:few].all()):
             others = {name: value[:few].roll(1, 0) for name, value in given.items()}
-            redrawn = watch.watched_images(method, nets, recipe, stream, autocast, (others, present[:few]))
+            redrawn = watch.watched_images(model, (others, present[:few]))
             if not math.isnan(change := reaction(images[:few], redrawn)):
                 columns["monitor/condition"] = change
         return columns
@@ -170,18 +160,3 @@ def every_network(method: Method, state: State) -> Iterator[dict[str, nn.Module]
     yield {**state.nets, **nets}
     for net in others:
         net.train()
-
-
-@torch.no_grad()
-def trained_on(
-    ready: Prepared, nets: Mapping[str, nn.Module], recipe: Recipe, autocast: Autocast
-) -> dict[str, float]:
-    """Of networks that work against each other, what is held out measured on as many training images."""
-    method, count = ready.method, recipe.watch.held_out
-    if not (isinstance(method, Balances) and isinstance(method, Measures) and count):
-        return {}
-    batch = ready.stream.pick(ready.pack.train[:count])
-    draw = RowDraw(recipe.watch.seed, 0, "held out", batch.rows, ready.device)
-    with autocast():
-        values = method.measure(nets, batch, draw)
-    return {f"trained/{name}": float(value.mean()) for name, value in values.items()}

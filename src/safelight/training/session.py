@@ -18,7 +18,6 @@ from safelight.engine.precision import Execution
 from safelight.engine.shares import gradient_shares
 from safelight.engine.state import State
 from safelight.explore.samples import draw_sheet
-from safelight.loading.dependencies import used
 from safelight.loading.in_force import InForce, shared_interventions, take_edits
 from safelight.loading.prepare import Prepared, environment_of
 from safelight.loading.recorded import code_facts
@@ -34,7 +33,7 @@ from safelight.training import watch
 from safelight.training.audit import Audit, trainable
 from safelight.training.evaluation import Evaluator, columns, pin_if_best
 from safelight.training.forecast import Forecast, forecast
-from safelight.training.health import Health, every_network, trained_on
+from safelight.training.health import Health, every_network
 from safelight.training.live_film import LiveFilm
 from safelight.training.progress import Show
 from safelight.types import Batch
@@ -196,8 +195,9 @@ class Session:
     def _watch(self, step: int, recipe: Recipe) -> None:
         ready = self.ready
         with every_network(ready.method, self.state) as nets:
-            self.ledger.note(watch.held_out_losses(ready.method, nets, recipe, ready.stream, self.autocast))
-            self.ledger.note(trained_on(ready, nets, recipe, self.autocast))
+            model = ready.model(self.directory, recipe, nets, step, self.execution.precision)
+            self.ledger.note(watch.held_out_losses(model))
+            self.ledger.note(watch.trained_losses(model))
         weights = self.in_force.plan_at(step).weights_at(step)
         shares = gradient_shares(ready.method, self.state, self._fixed, weights, self.autocast)
         self.ledger.note({f"share/{name}": share for name, share in shares.items()})
@@ -205,15 +205,13 @@ class Session:
             with mendable(folder):
                 folder.mkdir(exist_ok=True)
         if getattr(ready.method, "draws", True):
-            opened = used(recipe, ready.products)
-            conditions = watch.watched_conditions(opened, ready.stream)
-            images = watch.watched_images(ready.method, nets, opened, ready.stream, self.autocast, conditions)
+            conditions = watch.watched_conditions(model.data.recipe, ready.stream)
+            images = watch.watched_images(model, conditions)
             if self.health:
-                self.ledger.note(self.health.look(images, conditions, nets, opened, self.autocast))
+                self.ledger.note(self.health.look(images, conditions, model))
             path = self.directory.sheets / f"{step:08d}.png"
             draw_sheet(images, ready.stream.spec, f"step {step}", path, prompts=recipe.watch.prompts or ())
-        pictures = watch.figures(ready.method, nets, recipe, ready.stream, self.autocast)
-        watch.draw_figures(pictures, self.directory.panels, step)
+        watch.draw_figures(watch.figures(model), self.directory.panels, step)
 
     @cached_property
     def _fixed(self) -> Batch:

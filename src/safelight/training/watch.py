@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from safelight.data.space import Space
 from safelight.data.stream import Stream, examples
 from safelight.explore.samples import mask_rows
 from safelight.loading.dependencies import text_features
+from safelight.loading.model import Model
 from safelight.randomness import RowDraw
 from safelight.recipe import Recipe
-from safelight.render.sheet import Picture, panel
+from safelight.render.sheet import Picture
+from safelight.render.sheet import panel as draw_panel
 from safelight.render.sheet_file import save_png
-from safelight.samplers.generate import Wanted, conditions, generate
+from safelight.samplers.generate import Wanted, conditions
 from safelight.store.durable import write_bytes
-from safelight.types import Autocast, Draws, Measures, Method, Panel, Values
+from safelight.types import Balances, Batch, Draws, Measures, Panel, Values
 
 
 def watched_conditions(recipe: Recipe, stream: Stream) -> tuple[dict[str, Tensor], Tensor]:
@@ -43,58 +46,61 @@ def watched_conditions(recipe: Recipe, stream: Stream) -> tuple[dict[str, Tensor
     return conditions(spec, choices, count, stream.device, lambda: examples(stream, count))
 
 
-def watched_images(
-    method: Method,
-    nets: Mapping[str, nn.Module],
-    recipe: Recipe,
-    stream: Stream,
-    autocast: Autocast,
-    wanted: tuple[Values, Tensor],
-) -> NDArray[np.uint8]:
+def watched_images(model: Model, conditions: tuple[Values, Tensor]) -> NDArray[np.uint8]:
     """The fixed samples of [watch]: (N, H, W, C) uint8, the same noises and conditions at every step.
 
-    asked: given and present (N,), those of `watched_conditions`, or others for the same noises.
+    conditions: given and present (N,), those of `watched_conditions`, or others for the same noises.
     """
-    given, present = wanted
-    x = generate(method, nets, recipe.preview, given, present, recipe.watch.seed, autocast)
-    return stream.space.to_pixels(x)
+    return replace(model, how=model.recipe.preview).generate(*conditions, model.recipe.watch.seed)
 
 
 @torch.no_grad()
-def held_out_losses(
-    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
-) -> dict[str, float]:
+def held_out_losses(model: Model) -> dict[str, float]:
     """Mean held-out values by column name of the metrics, such as "held_out/t 0.0-0.2"."""
-    if not (isinstance(method, Measures) and recipe.watch.held_out and stream.held_out_count):
+    watch, stream = model.recipe.watch, model.data.stream()
+    if not (isinstance(model.method, Measures) and watch.held_out and stream.held_out_count):
         return {}
-    batch = stream.held_out(recipe.watch.held_out)
-    draw = RowDraw(recipe.watch.seed, 0, "held out", batch.rows, stream.device)
-    with autocast():
-        values = method.measure(nets, batch, draw)
+    values = measured(model, stream.held_out(watch.held_out))
     return {f"held_out/{name}": float(value.float().mean()) for name, value in values.items()}
 
 
 @torch.no_grad()
-def figures(
-    method: Method, nets: Mapping[str, nn.Module], recipe: Recipe, stream: Stream, autocast: Autocast
-) -> dict[str, Picture]:
-    """The family's own figures, on the same held-out images every time, and what it makes of their masks."""
-    own_masks = mask_rows(method, nets, recipe, stream, autocast)
-    pictures = {"masks": own_masks} if own_masks else {}
-    if not (isinstance(method, Draws) and stream.held_out_count):
+def trained_losses(model: Model) -> dict[str, float]:
+    """Of networks that work against each other, what is held out measured on as many training images."""
+    method, count, stream = model.method, model.recipe.watch.held_out, model.data.stream()
+    if not (isinstance(method, Balances) and isinstance(method, Measures) and count):
+        return {}
+    values = measured(model, stream.pick(stream.pack.train[:count]))
+    return {f"trained/{name}": float(value.mean()) for name, value in values.items()}
+
+
+def measured(model: Model, batch: Batch) -> Values:
+    """What a method measures on a batch."""
+    assert isinstance(model.method, Measures)
+    draw = RowDraw(model.recipe.watch.seed, 0, "held out", batch.rows, model.device)
+    with model.autocast():
+        return model.method.measure(model.nets, batch, draw)
+
+
+@torch.no_grad()
+def figures(model: Model) -> dict[str, Picture]:
+    """The family's figures, on the same held-out images every time, and what it makes of their masks."""
+    masks, stream = mask_rows(model), model.data.stream()
+    pictures = {"masks": masks} if masks else {}
+    if not (isinstance(model.method, Draws) and stream.held_out_count):
         return pictures
     batch = stream.held_out(8)
-    draw = RowDraw(recipe.watch.seed, 0, "panels", batch.rows, stream.device)
-    with autocast():
-        panels = method.panels(nets, batch, draw)
-    return {**pictures, **{name: picture(drawn, stream.space) for name, drawn in panels.items()}}
+    draw = RowDraw(model.recipe.watch.seed, 0, "panels", batch.rows, model.device)
+    with model.autocast():
+        panels = model.method.panels(model.nets, batch, draw)
+    return {**pictures, **{name: picture(panel, model.space) for name, panel in panels.items()}}
 
 
-def picture(drawn: Panel, space: Space) -> Picture:
+def picture(panel: Panel, space: Space) -> Picture:
     """A panel in pixels."""
-    rows, wide = drawn.images.shape[:2]
-    pixels = space.to_pixels(drawn.images.flatten(0, 1))
-    return Picture(pixels.reshape(rows, wide, *pixels.shape[1:]), drawn.rows, drawn.columns, drawn.caption)
+    rows, wide = panel.images.shape[:2]
+    pixels = space.to_pixels(panel.images.flatten(0, 1))
+    return Picture(pixels.reshape(rows, wide, *pixels.shape[1:]), panel.rows, panel.columns, panel.caption)
 
 
 def draw_figures(pictures: Mapping[str, Picture], folder: Path, step: int) -> None:
@@ -104,7 +110,7 @@ def draw_figures(pictures: Mapping[str, Picture], folder: Path, step: int) -> No
         words = {"rows": figure.row_labels, "columns": figure.column_labels, "caption": figure.caption,
                  "wide": figure.images.shape[1]}  # fmt: skip
         write_bytes(path.with_suffix(".json"), json.dumps(words).encode())
-        save_png(panel(figure.images, figure.row_labels, figure.column_labels, figure.caption), path)
+        save_png(draw_panel(figure.images, figure.row_labels, figure.column_labels, figure.caption), path)
 
 
 def is_due(step: int, recipe: Recipe, images: int, steps: int) -> bool:

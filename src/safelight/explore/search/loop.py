@@ -38,8 +38,8 @@ SAVED = 2.0  # seconds between two savings of the state
 class Scorer:
     """Points to scores, in chunks, with gradients where they are asked for."""
 
-    def __init__(self, studio: LatentModel, objectives: Sequence[Objective]) -> None:
-        self.studio, self.objectives = studio, objectives
+    def __init__(self, generator: LatentModel, objectives: Sequence[Objective]) -> None:
+        self.generator, self.objectives = generator, objectives
 
     def __call__(self, x: Tensor, gradients: bool = False) -> tuple[Tensor, Tensor | None]:
         """Scores (n, k) of points (n, d), and (n, k, d). Raises UserError where one is not finite."""
@@ -51,9 +51,9 @@ class Scorer:
         return scores, torch.cat([part[1] for part in parts]) if gradients else None
 
     def _chunk(self, x: Tensor, gradients: bool) -> tuple[Tensor, Tensor]:
-        x = x.to(self.studio.model.device).requires_grad_(gradients)
+        x = x.to(self.generator.model.device).requires_grad_(gradients)
         with torch.set_grad_enabled(gradients):
-            made = self.studio.make(self.studio.space.latents(x))
+            made = self.generator.make(self.generator.space.latents(x))
             scores = torch.stack([one.score(made) for one in self.objectives], dim=1)
             found = [
                 torch.autograd.grad(column.sum(), x, retain_graph=True)[0] for column in scores.T if gradients
@@ -76,12 +76,12 @@ class Outcome:
         return np.maximum.accumulate(self.totals)
 
 
-def way_of(asked: Search, studio: LatentModel, own: Sequence[Objective]) -> Way:
+def way_of(asked: Search, generator: LatentModel, own: Sequence[Objective]) -> Way:
     """The way to search: as asked, or the one that wins for the objectives at hand.
 
     auto: gradient for one that is differentiable, ga for several at once, cma for others. Raises UserError.
     """
-    smooth = asked.method in ("auto", "gradient") and differentiable(own, studio)
+    smooth = asked.method in ("auto", "gradient") and differentiable(own, generator)
     if asked.method == "gradient" and not smooth:
         names = ", ".join(one.name for one in own)
         raise UserError(f"--method gradient: no gradient of {names} reaches the latents; use cma")
@@ -92,9 +92,9 @@ def way_of(asked: Search, studio: LatentModel, own: Sequence[Objective]) -> Way:
     return "gradient" if smooth else "cma"
 
 
-def usual(studio: LatentModel, scorer: Scorer) -> Tensor:
+def usual(generator: LatentModel, scorer: Scorer) -> Tensor:
     """Scores (USUAL, k) of samples of the generator under the same conditions."""
-    x = studio.space.first(RowDraw(0, 0, "usual", range(USUAL), studio.model.device))
+    x = generator.space.first(RowDraw(0, 0, "usual", range(USUAL), generator.model.device))
     return scorer(x.cpu())[0]
 
 

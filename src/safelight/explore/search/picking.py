@@ -59,20 +59,20 @@ def pick(
         )
     asked = replace(wish, population=wish.population or SHEET, generations=1).search()
     check(asked.objectives, asked.prompt)
-    studio = open_latent_model(directory, wish, asked, tell, progress)
-    settings = settings_of(asked, PICK, studio, [])
+    generator = open_latent_model(directory, wish, asked, tell, progress)
+    settings = settings_of(asked, PICK, generator, [])
     place = searches.directory(directory.path, wish.name or name_of(asked, settings))
     with place.begun(settings):
-        taste = Taste(Candidates(studio.space, asked.population, 1, asked.seed))
+        taste = Taste(Candidates(generator.space, asked.population, 1, asked.seed))
         before = [line["picked"] for line in place.lines()]
         for rows in before:
             taste.pick(rows)
         if picked is not None and (rows := _new(picked, before, asked.population)) is not None:
-            _keep(place, studio, taste, rows)
+            _keep(place, generator, taste, rows)
             place.append({"picked": rows})
             before.append(rows)
             taste.pick(rows)
-        result = _result(place, studio, taste, before, asked.prompt, progress)
+        result = _result(place, generator, taste, before, asked.prompt, progress)
         place.end(result)
     return {**result, "folder": str(place.path)}
 
@@ -119,28 +119,28 @@ def _specimens(place: SearchDirectory, step: int, number: int, rows: Sequence[in
     return [Specimen(step, 0, f"{place.name}-{number}-{row + 1}") for row in rows]
 
 
-def _keep(place: SearchDirectory, studio: LatentModel, taste: Taste, rows: Sequence[int]) -> None:
-    names = _specimens(place, studio.model.step, taste.sheet, rows)
+def _keep(place: SearchDirectory, generator: LatentModel, taste: Taste, rows: Sequence[int]) -> None:
+    names = _specimens(place, generator.model.step, taste.sheet, rows)
     told = [{"search": place.name, "picked": one} for one in ids(taste.sheet, rows)]
-    keep(studio, taste.points[list(rows)], names, told)
+    keep(generator, taste.points[list(rows)], names, told)
 
 
 def _result(
     place: SearchDirectory,
-    studio: LatentModel,
+    generator: LatentModel,
     taste: Taste,
     before: Sequence[list[int]],
     prompt: str | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    step = studio.model.step
+    step = generator.model.step
     kept = [str(one) for number, rows in enumerate(before, 1)
             for one in _specimens(place, step, number, rows)]  # fmt: skip
     named = [one for number, rows in enumerate(before, 1) for one in ids(number, rows)]
-    files = {"sheet": _sheet(place, studio, taste, prompt, progress)}
+    files = {"sheet": _sheet(place, generator, taste, prompt, progress)}
     if kept:
         files["picked"] = place.path / "picked.png"
-        pictures = [_pixels(studio.model.directory.path / FOLDER / f"{one}.png") for one in kept[-SHOWN:]]
+        pictures = [_pixels(generator.model.directory.path / FOLDER / f"{one}.png") for one in kept[-SHOWN:]]
         caption = "picked, sheet by sheet" + (f": {prompt}" if prompt else "")
         save_png(sheet(np.stack(pictures), frames=named[-SHOWN:], caption=caption), files["picked"])
     return {
@@ -155,14 +155,18 @@ def _result(
 
 
 def _sheet(
-    place: SearchDirectory, studio: LatentModel, taste: Taste, prompt: str | None, progress: Progress | None
+    place: SearchDirectory,
+    generator: LatentModel,
+    taste: Taste,
+    prompt: str | None,
+    progress: Progress | None,
 ) -> Path:
     """The newest sheet, drawn unless it was."""
     path = place.path / f"sheet-{taste.sheet}.png"
     if not path.exists():
         images = []
-        for done, x in enumerate(taste.points.to(studio.model.device), 1):
-            images.append(studio.picture(studio.space.latents(x[None])))
+        for done, x in enumerate(taste.points, 1):
+            images.append(generator.picture_at(x))
             if progress:
                 progress("candidates", done, len(taste.points))
         caption = f"sheet {taste.sheet}" + (f": {prompt}" if prompt else "")

@@ -32,7 +32,7 @@ PLACES = 12  # of the sheet of the best through the search
 def conclude(
     directory: SearchDirectory,
     asked: Search,
-    studio: LatentModel,
+    generator: LatentModel,
     own: Sequence[Objective],
     usual: Tensor,
     outcome: Outcome,
@@ -46,13 +46,13 @@ def conclude(
     best = record.best
     if len(own) > 1:  # the front first: the best of each trade
         best = record.front.at_rows(order(record.front.scores)[: asked.keep])
-    names = [Specimen(studio.model.step, 0, f"{directory.name}-{place + 1}") for place in range(len(best))]
+    names = [Specimen(generator.model.step, 0, f"{directory.name}-{place + 1}") for place in range(len(best))]
     told = [{"search": directory.name, "scores": dict(zip((one.name for one in own), scores, strict=True))}
             for scores in best.scores.tolist()]  # fmt: skip
-    ids = keep(studio, best.x, names, told)
+    ids = keep(generator, best.x, names, told)
     files = {
-        "best": _sheet(directory, studio, best, ids, record_words(best, own), "best.png", asked.prompt),
-        "through": _through(directory, studio, outcome, asked.prompt),
+        "best": _sheet(directory, generator, best, record_words(best, own), asked.prompt),
+        "through": _through(directory, generator, outcome, asked.prompt),
         **_curves(directory, own, usual, outcome, way),
     }
     standard = record.standard.total(usual)
@@ -86,15 +86,15 @@ def conclude(
 
 
 def keep(
-    studio: LatentModel, points: Tensor, names: Sequence[Specimen], told: Sequence[Mapping[str, Any]]
+    generator: LatentModel, points: Tensor, names: Sequence[Specimen], told: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """Keep points (n, d) as specimens of the run. told: by what each was found. Returns their ids."""
-    sampled = studio.model.how.model_dump(mode="json")
-    for x, one, words in zip(points.to(studio.model.device), names, told, strict=True):
-        start = studio.start(studio.space.latents(x[None]))
-        specimens.write(studio.model.directory, one, start, studio.seed, {**words, "sample": sampled})
+    sampled = generator.model.how.model_dump(mode="json")
+    for x, one, words in zip(points.to(generator.model.device), names, told, strict=True):
+        start = generator.start(generator.space.latents(x[None]))
+        specimens.write(generator.model.directory, one, start, generator.seed, {**words, "sample": sampled})
     ids = [str(one) for one in names]
-    keep_specimens(studio.model.directory, ids, studio.tell)
+    keep_specimens(generator.model.directory, ids, generator.tell)
     return ids
 
 
@@ -110,23 +110,21 @@ def record_words(points: Points, own: Sequence[Objective]) -> list[str]:
 
 def _sheet(
     directory: SearchDirectory,
-    studio: LatentModel,
+    generator: LatentModel,
     points: Points,
-    names: Sequence[str],
     words: Sequence[str],
-    file: str,
     prompt: str | None,
 ) -> Path:
-    images = np.stack(
-        [studio.picture(studio.space.latents(x[None].to(studio.model.device))) for x in points.x]
-    )
+    images = np.stack([generator.picture_at(x) for x in points.x])
     caption = ": ".join(part for part in ("the best", prompt) if part)
-    path = directory.path / file
+    path = directory.path / "best.png"
     save_png(sheet(images, min(len(images), 8), frames=words, caption=caption), path)
     return path
 
 
-def _through(directory: SearchDirectory, studio: LatentModel, outcome: Outcome, prompt: str | None) -> Path:
+def _through(
+    directory: SearchDirectory, generator: LatentModel, outcome: Outcome, prompt: str | None
+) -> Path:
     """The best after some numbers of evaluations, geometrically apart."""
     trail = outcome.record.trail
     shown: list[tuple[int, int]] = []
@@ -140,12 +138,7 @@ def _through(directory: SearchDirectory, studio: LatentModel, outcome: Outcome, 
     rows = torch.tensor([row for _, row in shown])
     totals = outcome.record.standard.total(trail.scores[rows]).tolist()
     words = [f"{int(trail.at[row]):,}: {total:.3g}" for row, total in zip(rows.tolist(), totals, strict=True)]
-    images = np.stack(
-        [
-            studio.picture(studio.space.latents(trail.x[row][None].to(studio.model.device)))
-            for row in rows.tolist()
-        ]
-    )
+    images = np.stack([generator.picture_at(trail.x[row]) for row in rows.tolist()])
     caption = "evaluation: the best so far" + (f" of: {prompt}" if prompt else "")
     path = directory.path / "through.png"
     save_png(sheet(images, min(len(images), 6), frames=words, caption=caption), path)

@@ -35,15 +35,15 @@ def run_search(
     """Search, or go on, and draw what was found. Returns what result.json says. Raises UserError."""
     asked = wish.search()
     check(asked.objectives, asked.prompt)
-    studio = open_latent_model(directory, wish, asked, tell, progress)
-    own = objectives(asked.objectives, studio, asked.prompt, asked.encoder)
-    way = way_of(asked, studio, own)
-    settings = settings_of(asked, way, studio, own)
+    generator = open_latent_model(directory, wish, asked, tell, progress)
+    own = objectives(asked.objectives, generator, asked.prompt, asked.encoder)
+    way = way_of(asked, generator, own)
+    settings = settings_of(asked, way, generator, own)
     place = searches.directory(directory.path, wish.name or name_of(asked, settings))
-    scorer = Scorer(studio, own)
+    scorer = Scorer(generator, own)
     with place.begun(settings):
-        scores = usual(studio, scorer)
-        points = Candidates(studio.space, asked.population, asked.generations, asked.seed)
+        scores = usual(generator, scorer)
+        points = Candidates(generator.space, asked.population, asked.generations, asked.seed)
         outcome = search(place, points, way, scorer, Standard.of(scores), asked.keep, progress)
-        result = conclude(place, asked, studio, own, scores, outcome, way)
+        result = conclude(place, asked, generator, own, scores, outcome, way)
     return {**result, "folder": str(place.path), "seconds": round(outcome.seconds, 2)}

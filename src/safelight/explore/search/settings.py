@@ -86,12 +86,12 @@ class Wish:
         ).checked()  # fmt: skip
 
 
-def settings_of(asked: Search, way: str, studio: LatentModel, own: Sequence[Objective]) -> dict[str, Any]:
+def settings_of(asked: Search, way: str, generator: LatentModel, own: Sequence[Objective]) -> dict[str, Any]:
     """All that decides what a search finds, for search.json."""
     stated = {**asdict(asked), "method": way, "encoder": None}
     return {
-        "run": studio.model.directory.info().id,
-        "step": studio.model.step,
+        "run": generator.model.directory.info().id,
+        "step": generator.model.step,
         **stated,
         "judges": [f"{one.name}: {one.told}" for one in own],
         "digests": [one.digest for one in own],
