@@ -84,7 +84,7 @@ def test_samples_take_conditions_of_every_kind(run: Run, folder: Path, tmp_path:
 
 def test_what_is_not_mentioned_comes_from_held_out_items(run: Run) -> None:
     samples = run.sample(4)
-    pack = run._data()
+    pack = run.model.data.stream().pack
     items = [item for item in pack.held_out if pack.present[item]]
     want = np.resize(items, 4)
     np.testing.assert_array_equal(samples.given["label"], pack.given["label"][want])
