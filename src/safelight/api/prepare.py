@@ -13,6 +13,7 @@ from safelight.api import folder_of, silent
 from safelight.checks.bench.finding import Checked
 from safelight.data.source import Progress
 from safelight.engine.distributed import World
+from safelight.engine.memory import require_memory
 from safelight.engine.plan import too_large
 from safelight.loading.prepare import choose_execution
 from safelight.loading.prepare import prepare as prepare_recipe
@@ -22,7 +23,6 @@ from safelight.planning.plan import plan as measure_plan
 from safelight.recipe import load
 from safelight.training import check as checking
 from safelight.training import start
-from safelight.training.forecast import require_memory
 from safelight.types import Tell
 
 

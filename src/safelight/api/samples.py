@@ -82,9 +82,9 @@ def specimens(
         raise UserError(f"{out}: a sheet of specimens is a .png")
     step = collection.newest(directory) if step is None else step
     path = Path(out or f"{directory.name}-{step}.png")
-    ids, reached = collection.contact_sheet(directory, path, step, count, first, changes, tell)
-    return {"out": str(path), "step": reached.step, "ids": ids, "source": reached.source,
-            "verdict": reached.verdict.verdict}  # fmt: skip
+    ids, model = collection.contact_sheet(directory, path, step, count, first, changes, tell)
+    return {"out": str(path), "step": model.step, "ids": ids, "source": model.source,
+            "verdict": model.verdict.verdict}  # fmt: skip
 
 
 def keep(

@@ -15,7 +15,7 @@ from safelight.engine.distributed import World, together
 from safelight.files import MOST
 from safelight.loading import replay as replaying
 from safelight.loading.in_force import InForce, doubts, live_only
-from safelight.loading.replay import ReplayVerdict
+from safelight.loading.model import ReplayVerdict
 from safelight.recipe import load
 from safelight.report.comparison_page import Written, write_comparison
 from safelight.run import Run
