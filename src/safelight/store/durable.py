@@ -21,13 +21,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from safelight import files
 from safelight.config import UserError
 
 Announce = Callable[[str], None]
-T = TypeVar("T")
 TEMPORARY = ".tmp-"  # what unfinished files and directories begin with; readers pass them over
 DAY = 24 * 60 * 60.0  # seconds
 MENDS = {

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -87,7 +87,8 @@ def read_as(path: Path, form: type[T]) -> T:
 def conform(path: Path, form: type[T], fields: Mapping[str, Any]) -> T:
     """Fields of the file at `path` as a dataclass or typed dictionary. Raises UserError."""
     try:
-        return _adapter(form).validate_python(fields)
+        conformed: T = _adapter(cast(Any, form)).validate_python(fields)
+        return conformed
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
@@ -98,7 +99,7 @@ def conform(path: Path, form: type[T], fields: Mapping[str, Any]) -> T:
 
 
 @cache
-def _adapter(form: type[T]) -> TypeAdapter[T]:
+def _adapter(form: Any) -> TypeAdapter[Any]:
     return TypeAdapter(form)
 
 
