@@ -44,6 +44,11 @@ def open_run(
     return Run.open(run, folder_of(runs), step, ema_length)
 
 
+def report(run: Named, *, runs: str | Path | None = None) -> Path:
+    """`Run.report`, without reading networks: writes report.md and report.html; returns the latter's path."""
+    return write_report(directory_of(run, runs))
+
+
 def require_samples(
     directory: RunDirectory, out: Path, changes: Mapping[str, Any], conditions: Mapping[str, str]
 ) -> None:

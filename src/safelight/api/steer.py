@@ -74,10 +74,10 @@ def train_directory(
 
 def resume(run: Named, *, runs: str | Path | None = None) -> Run:
     """Continue a run from its newest good checkpoint, and open it."""
-    return Run(resumedirectory_of(run, runs))
+    return Run(resume_directory(run, runs))
 
 
-def resumedirectory_of(run: Named, runs: str | Path | None) -> RunDirectory:
+def resume_directory(run: Named, runs: str | Path | None) -> RunDirectory:
     """`resume`, returning the run's folder."""
     with together() as world:
         directory = directory_of(run, runs, write=True)

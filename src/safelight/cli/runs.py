@@ -165,7 +165,7 @@ def _words(fields: Mapping[str, Any]) -> str:
 @app.command()
 def report(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Write report.md and report.html of a run."""
-    path = api.samples.write_report(find(run, runs_directory(runs)))
+    path = api.samples.report(run, runs=runs)
     if as_json:
         print_json({"html": str(path), "markdown": str(path.with_suffix(".md"))})
     else:
