@@ -119,7 +119,7 @@ class Made:
         if evaluated is not None:
             results = {key: Result(value, floor=0.5) for key, value in evaluated.items()}
             own = Evaluation(done, "w", "classifier", results, basis, "two halves")
-            evaluations.store(directory.path, own.name, own.plain())
+            evaluations.store(directory.path, own.name, own.to_dict())
         return directory
 
     def read(self, name: str, changes: Mapping[str, Any] | None = None, **how: Any) -> RunFacts:

@@ -156,7 +156,7 @@ class Plain(nn.Module):
 
 
 def test_programs_that_give_no_features_are_refused(tmp_path, digits):
-    with pytest.raises(UserError, match=r"should turn images \(b, 3, H, W\) into features \(b, d\)"):
+    with pytest.raises(UserError, match=r"does not turn images \(b, 3, H, W\) into features \(b, d\)"):
         extract(open_program(save(Plain(), tmp_path / "plain.pt"), "plain", CPU, quiet), [digits.images[:2]])
     broken = tmp_path / "weights.pt"
     broken.write_bytes(b"not a program")

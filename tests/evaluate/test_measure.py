@@ -105,7 +105,7 @@ def test_real_images_in_the_place_of_samples_give_the_floor(classifier, digits):
         classes_of(digits, images),
     )
     lowest = floor(classifier, digits, 400, 10_000, by_class=True)
-    assert lowest.told == f"{told}, the Fréchet distance brought to 400 against 1,624"
+    assert lowest.images == f"{told}, the Fréchet distance scaled to 400 against 1,624"
     for name in found:
         if name == "FD-classifier":
             every = real_features(classifier, digits, reference_items(digits, 10_000)).values
@@ -138,7 +138,7 @@ def test_an_evaluation_says_everything_a_number_needs(classifier, digits):
     for name, result in own.results.items():
         assert result.floor is not None
         assert (result.spread is not None) == (name == "KID-classifier")
-    assert Evaluation.of(json.loads(json.dumps(own.plain()))) == own
+    assert Evaluation.from_dict(json.loads(json.dumps(own.to_dict()))) == own
     assert own.name.startswith("00000007-classifier-")
 
 

@@ -59,7 +59,7 @@ def test_errors_of_samples_stand_beside_those_of_real_images():
     assert found["error of hair"].value == pytest.approx(0.1)
     assert found["error of eyes"].value == pytest.approx(0.3)
     assert (found["error of hair"].floor, found["error of eyes"].floor) == (0.02, 0.03)
-    assert "saying the mean every time makes hair 0.250, eyes 0.250" in judge.told
+    assert "always predicting the mean makes hair 0.250, eyes 0.250" in judge.description
 
 
 def test_data_without_attributes_have_none(digits):

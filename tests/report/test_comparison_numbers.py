@@ -197,7 +197,7 @@ def test_a_later_evaluation_takes_the_place_of_an_earlier_one(made):
     from safelight.store import results
 
     later = Evaluation(100, "w", "classifier", {"FD": Result(3.0)}, BASIS, "")
-    results.store(directory.path, later.name, later.plain())
+    results.store(directory.path, later.name, later.to_dict())
     (row,) = metrics(gather(directory))
     assert (row.numbers["FD"].value, row.images) == (3.0, 1000)
     assert math.isnan(row.numbers["FD"].floor)

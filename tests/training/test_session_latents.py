@@ -123,7 +123,7 @@ def test_an_evaluation_tells_how_masks_are_obeyed(run, monkeypatch):
     assert {"FD-segmenter", "mask IoU", "IoU of 0", "IoU of 2"} <= measured.results.keys()
     assert 0 <= measured.results["mask IoU"].value <= 1
     assert measured.results["mask IoU"].floor is not None
-    results.store(run.path, measured.name, measured.plain())
+    results.store(run.path, measured.name, measured.to_dict())
 
 
 def test_estimates_of_latents_may_not_be_clipped(place):

@@ -60,7 +60,7 @@ def require_samples(
 
 def store_evaluation(run: Run, evaluation: Evaluation) -> Path:
     """Store an evaluation with its run; the report is rewritten, unless the run trains and will do it."""
-    path = results.store(run.directory.path, evaluation.name, evaluation.plain())
+    path = results.store(run.directory.path, evaluation.name, evaluation.to_dict())
     if not run.directory.is_locked():
         write_report(run.directory)
     return path

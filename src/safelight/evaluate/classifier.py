@@ -1,4 +1,4 @@
-"""Features of a small classifier, trained on the data's own labels once for each data set.
+"""Features of a small classifier, trained once on the labels of each data set.
 
 Its features know the data at hand, which ImageNet's do not, and its classes measure class accuracy.
 """
@@ -19,7 +19,6 @@ from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.evaluate.features import Extractor, pixels_of
 from safelight.evaluate.training import (
-    TrainingLength,
     averaged_down,
     chunks,
     fit,
@@ -50,7 +49,7 @@ def open_classifier(
             f"features 'classifier': {pack.name} has no classes to learn; "
             "use features efficientnet or random, or data.labels = true"
         )
-    items, held_out = (own[pack.present[own]] for own in (pack.train, pack.held_out))
+    items, held_out = (side[pack.present[side]] for side in (pack.train, pack.held_out))
     network = build(pack.spec.shape[0], pack.spec.classes)
 
     def train() -> float:
@@ -71,7 +70,6 @@ def open_classifier(
 
 def build(channels: int, classes: int) -> nn.Sequential:
     """(b, C, H, W) in [-1, 1] -> class logits (b, classes); all but the last layer give the features."""
-
     network = initialised("classifier", lambda: nn.Sequential(*body(channels), nn.Linear(FEATURES, classes)))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -101,7 +99,7 @@ def prepared(pixels: Tensor) -> Tensor:
 
 
 def learn(network: nn.Sequential, pack: Pack, items: NDArray[np.int64], progress: Progress | None) -> None:
-    """Train on labelled items by their cross-entropy, images that come often are shifted."""
+    """Train on labelled items by cross-entropy; images that come often are shifted."""
     device = next(network.parameters()).device
     images = min(MOST, max(FEWEST, EPOCHS * len(items)))
     batch = max(32, min(256, images // 400))
@@ -110,15 +108,15 @@ def learn(network: nn.Sequential, pack: Pack, items: NDArray[np.int64], progress
     shift = SHIFT if images / len(items) > AUGMENTED else 0
 
     def loss(step: int) -> Tensor:
-        own = order[step * batch : (step + 1) * batch]
-        pixels = pixels_of(pack.images[own])
-        labels = torch.from_numpy(pack.given["label"][own]).to(device)
+        rows = order[step * batch : (step + 1) * batch]
+        pixels = pixels_of(pack.images[rows])
+        labels = torch.from_numpy(pack.given["label"][rows]).to(device)
         if shift:
             pixels = shifted(pixels, RowDraw(0, step, "classifier", range(batch)), shift)
         return F.cross_entropy(network(prepared(pixels.to(device))), labels)
 
-    course = TrainingLength(steps, batch, LR * math.sqrt(batch / 256), WEIGHT_DECAY, warm_up=0.15 * steps)
-    fit(network, course, loss, "classifier", progress)
+    settings = {"lr": LR * math.sqrt(batch / 256), "weight_decay": WEIGHT_DECAY, "warm_up": 0.15 * steps}
+    fit(network, loss, "classifier", progress, steps=steps, batch=batch, **settings)
 
 
 @torch.inference_mode()

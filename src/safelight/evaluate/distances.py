@@ -1,4 +1,8 @@
-"""Distances between all pairs of two sets of features, a block at a time."""
+"""Distances between two sets of features.
+
+Fréchet distance of fitted Gaussians (Heusel et al. 2017), kernel distance (Bińkowski et al. 2018), precision
+and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,10 @@ from torch import Tensor
 from safelight.randomness import permutation
 
 BLOCK = 2**24  # distances in memory at once: 64 MB
+CHUNK = 4096  # features at once in float64
+TIMES = 32  # a distance of few features is measured: its chance is of a fifth of it
+SUBSETS, SUBSET_SIZE = 100, 1000
+NEIGHBOURS = 5
 
 
 def blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -36,18 +44,6 @@ def blocks_within(a: Tensor, itself: float) -> Iterator[tuple[slice, Tensor]]:
         yield part, block
 
 
-# --- Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017) ---
-#     d² = |μ₁ - μ₂|² + tr(Σ₁) + tr(Σ₂) - 2 tr((Σ₁ Σ₂)^½)
-#
-# With R = Σ₁^½, the eigenvalues of Σ₁ Σ₂ are those of R Σ₂ R, which is symmetric: its trace of the square
-# root is the sum of the roots of its eigenvalues, and no square root of a general matrix is needed.
-
-CHUNK = 4096  # features at once in float64
-
-
-TIMES = 32  # a distance of few features is measured: its chance is of a fifth of it
-
-
 @dataclass(frozen=True)
 class Moments:
     """A Gaussian fitted to features."""
@@ -65,16 +61,15 @@ def moments(chunks: Iterable[Tensor]) -> Moments:
     """
     count, mean, scatter = 0, None, None
     for chunk in chunks:
-        own = chunk.double()
-        own_mean = own.mean(0)
-        centred = own - own_mean
+        features = chunk.double()
+        centred = features - features.mean(0)
         if mean is None or scatter is None:
-            count, mean, scatter = len(own), own_mean, centred.T @ centred
+            count, mean, scatter = len(features), features.mean(0), centred.T @ centred
             continue
-        shift = own_mean - mean
-        total = count + len(own)
-        scatter.addmm_(centred.T, centred).addr_(shift, shift, alpha=count * len(own) / total)
-        mean = mean + shift * (len(own) / total)
+        shift = features.mean(0) - mean
+        total = count + len(features)
+        scatter.addmm_(centred.T, centred).addr_(shift, shift, alpha=count * len(features) / total)
+        mean = mean + shift * (len(features) / total)
         count = total
     if mean is None or scatter is None or count < 2:
         raise ValueError(f"a covariance needs two features, not {count}")
@@ -82,7 +77,13 @@ def moments(chunks: Iterable[Tensor]) -> Moments:
 
 
 def frechet(a: Moments, b: Moments) -> float:
-    """The squared Fréchet distance, which is what is reported as FID; 0 for equal moments."""
+    """The squared Fréchet distance, which is what is reported as FID; 0 for equal moments.
+
+        d² = |μ₁ - μ₂|² + tr(Σ₁) + tr(Σ₂) - 2 tr((Σ₁ Σ₂)^½)
+
+    With R = Σ₁^½, the eigenvalues of Σ₁ Σ₂ are those of R Σ₂ R, which is symmetric: the last trace is the sum
+    of their roots, and no square root of a general matrix is needed.
+    """
     values, vectors = torch.linalg.eigh(a.covariance)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     product = root @ b.covariance @ root
@@ -118,20 +119,12 @@ def fitted(features: Tensor) -> Moments:
     return moments(torch.split(features, CHUNK))
 
 
-# --- Kernel distance (Bińkowski et al. 2018): the maximum mean discrepancy under k(x, y) = (x·y / d + 1)³ ---
-# Unbiased at any number of images, which the Fréchet distance is not: the number to lead with under 5,000.
-
-SUBSETS = 100
-
-
-SUBSET_SIZE = 1000
-
-
 def kid(a: Tensor, b: Tensor, *, subsets: int = SUBSETS, size: int = SUBSET_SIZE) -> tuple[float, float]:
     """Mean and standard deviation of unbiased MMD² between keyed subsets of features (n, d) and (m, d).
 
-    Of small sets subsets are halves, so that they still differ and the spread still means something.
-    Raises ValueError for fewer than four features on either side.
+    Unbiased at any number of images, which the Fréchet distance is not: trust it more under 5,000. Subsets of
+    small sets are halves, so that they still differ and the spread still means something. Raises ValueError
+    for fewer than four features on either side.
     """
     size = min(size, len(a) // 2, len(b) // 2)
     if size < 2:
@@ -157,20 +150,17 @@ def unbiased_mmd2(x: Tensor, y: Tensor) -> Tensor:
 
 
 def kernel(x: Tensor, y: Tensor) -> Tensor:
-    """(n, m) values of the polynomial kernel of degree 3."""
+    """(n, m) values of the kernel (x·y / d + 1)³."""
     return (x @ y.T / x.shape[1] + 1) ** 3
-
-
-# --- Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020) ---
-# Around every feature lies a ball that reaches to its k-th nearest neighbour in its own set; the balls of a
-# set stand for the part of feature space it fills.
-
-NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
 class Prdc:
-    """All four are shares, except density, which may exceed 1."""
+    """Precision, recall and coverage are shares; density may exceed 1.
+
+    Around every feature lies a ball that reaches to its k-th nearest neighbour in its set; the balls of a set
+    stand for the part of feature space it fills.
+    """
 
     precision: float  # generated features inside some real ball
     recall: float  # real features inside some generated ball

@@ -1,4 +1,4 @@
-"""What an evaluation says, in plain values: each metric with its spread and floor, and what it rests on."""
+"""An evaluation in plain values: each metric with its spread and floor, and all the numbers depend on."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Result:
 class Evaluation:
     """Metrics of the samples of a run at a step.
 
-    basis: every fact the numbers depend on besides the weights, in words. Only numbers of equal bases may
-    stand in one column.
+    basis: every fact the numbers depend on besides the weights, in words. Only numbers of equal bases are
+    comparable.
     """
 
     step: int
@@ -40,17 +40,17 @@ class Evaluation:
         return f"{self.step:08d}-{self.extractor}-{blake2b(words, digest_size=4).hexdigest()}"
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The basis and the floor in one line."""
         facts = [f"{name} {words}" for name, words in self.basis.items()]
         return "; ".join([*facts, f"floor {self.floor}"])
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON says it."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
         return asdict(self)
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any]) -> Evaluation:
-        """From what `plain` gave. Raises KeyError or TypeError for anything else."""
-        results = {name: Result(**own) for name, own in plain["results"].items()}
-        return cls(**{**plain, "results": results})
+    def from_dict(cls, fields: Mapping[str, Any]) -> Evaluation:
+        """The inverse of `to_dict`. Raises KeyError or TypeError for anything else."""
+        results = {name: Result(**result) for name, result in fields["results"].items()}
+        return cls(**{**fields, "results": results})

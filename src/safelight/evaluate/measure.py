@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,15 @@ from safelight.evaluate.distances import floor as frechet_floor
 from safelight.evaluate.evaluation import Evaluation, Result
 from safelight.evaluate.features import BATCH, Extractor, Features, extract
 from safelight.evaluate.regressor import Regressor
-from safelight.evaluate.scores import Score, scores
+from safelight.evaluate.scores import scores
 from safelight.evaluate.segmenter import Confusion, Segmenter
 from safelight.randomness import permutation
 from safelight.store.durable import publish
 
-# --- Features of real images, computed once: cached by the data's content and the extractor's hash ---
+BLOCK = 1000  # items a file of features: a larger reference reuses those of a smaller one
+VERSION = 3  # of the metrics: another number measures every floor anew
 
-BLOCK = 1000  # items a file: a larger reference reuses the smaller one's, an interrupted one goes on
+Items = NDArray[np.int64]
 
 
 def reference_items(pack: Pack, count: int) -> NDArray[np.int64]:
@@ -44,18 +45,18 @@ def reference_items(pack: Pack, count: int) -> NDArray[np.int64]:
 def real_features(
     extractor: Extractor, pack: Pack, items: NDArray[np.int64], progress: Progress | None = None
 ) -> Features:
-    """Features of items of a pack, in their order."""
+    """Features of items of a pack, in their order; cached by the data's content and the extractor's hash."""
     folder = cache_dir("features", key(pack.fingerprint, extractor.hash, extractor.rule)[:24])
     done: list[Features] = []
     for start in range(0, len(items), BLOCK):
         block = items[start : start + BLOCK]
         name = blake2b(np.ascontiguousarray(block).tobytes(), digest_size=12).hexdigest()
         path = folder / f"{name}.safetensors"
-        own = _load(path)
-        if own is None:
-            own = extract(extractor, (pack.images[block[i : i + BATCH]] for i in range(0, len(block), BATCH)))
-            _save(path, own)
-        done.append(Features(own.values.to(extractor.home), own.classes))
+        features = _load(path)
+        if features is None:
+            parts = (pack.images[block[i : i + BATCH]] for i in range(0, len(block), BATCH))
+            _save(path, features := extract(extractor, parts))
+        done.append(Features(features.values.to(extractor.home), features.classes))
         if progress:
             progress("features of real images", start + len(block), len(items))
     return joined(done)
@@ -84,25 +85,18 @@ def _save(path: Path, features: Features) -> None:
     publish(partial, path)
 
 
-# --- The floor of every metric: real images in the place of the generated ones ---
-# No generator is expected to do better, and one that does has learned its reference by heart. The floor of n
-# samples is n held-out images against the very reference of the samples. Where fewer than n are held out,
-# it is
-# n of the training images, half of them at most, against others of them. The Fréchet distance grows as images
-# get fewer: where there are too few, its floor is brought to the numbers of the samples and their reference.
-
-VERSION = 3  # of the metrics: another number measures every floor anew
-
-
-Items = NDArray[np.int64]
-
-
 @dataclass(frozen=True)
 class Floor:
-    """Metrics of real images against real images, by name, and which images those were."""
+    """Metrics of real images in the place of generated ones, by name, and which images those were.
 
-    scores: dict[str, Score]
-    told: str
+    A generator that does better has memorised its reference. The floor of n samples is n held-out images
+    against the reference of the samples. Where fewer than n are held out, it is n of the training images,
+    half of them at most, against others of them. The Fréchet distance grows as images get fewer: where there
+    are too few, its floor is scaled to the numbers of the samples and their reference.
+    """
+
+    scores: dict[str, Result]
+    images: str
 
 
 def floor(
@@ -110,21 +104,21 @@ def floor(
 ) -> Floor:
     """The floor of n samples measured against `reference` training images; cached by the data's content.
 
-    by_class: whether samples are asked to be of classes, so that diversity is that within a class.
+    by_class: whether samples have classes, so that diversity is that within a class.
     """
     split = [blake2b(part.tobytes(), digest_size=16).hexdigest() for part in (pack.train, pack.held_out)]
     facts = (VERSION, pack.fingerprint, *split, extractor.hash, extractor.rule, n, reference, by_class)
     path = cache_dir("floors") / f"{key(*facts)[:24]}.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return Floor({name: Score(**own) for name, own in stored["scores"].items()}, stored["told"])
+        return Floor({name: Result(**score) for name, score in stored["scores"].items()}, stored["images"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or not ours: measure
-    found = _measured(extractor, pack, n, reference, by_class, progress)
+        pass  # not there, or of another version: measure
+    measured = _measured(extractor, pack, n, reference, by_class, progress)
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    partial.write_text(json.dumps(asdict(measured)), encoding="utf-8")
     publish(partial, path)
-    return found
+    return measured
 
 
 def sides(pack: Pack, n: int, reference: int) -> tuple[Items, Items, str]:
@@ -143,23 +137,19 @@ def sides(pack: Pack, n: int, reference: int) -> tuple[Items, Items, str]:
 def _measured(
     extractor: Extractor, pack: Pack, n: int, reference: int, by_class: bool, progress: Progress | None
 ) -> Floor:
-    images, against, told = sides(pack, n, reference)
-    wanted = classes_of(pack, images) if by_class else torch.full((len(images),), -1)
-    found = scores(
-        extractor,
-        real_features(extractor, pack, against, progress),
-        real_features(extractor, pack, images, progress),
-        wanted,
-    )
+    images, against, words = sides(pack, n, reference)
+    classes = classes_of(pack, images) if by_class else torch.full((len(images),), -1)
+    real, others = (real_features(extractor, pack, side, progress) for side in (against, images))
+    results = scores(extractor, real, others, classes)
     m = min(reference, len(pack.train))
     if (len(images), len(against)) != (n, m):
         training = real_features(extractor, pack, reference_items(pack, len(pack.train)), progress)
-        found[extractor.frechet] = Score(frechet_floor(training.values, n, m))
-        told += f", the Fréchet distance brought to {n:,} against {m:,}"
-    if "class accuracy" in found and extractor.accuracy is not None and not math.isnan(extractor.accuracy):
-        # The classifier has learned its training images: how often it is right is known from the others.
-        found["class accuracy"] = Score(extractor.accuracy)
-    return Floor(found, told)
+        results[extractor.frechet] = Result(frechet_floor(training.values, n, m))
+        words += f", the Fréchet distance scaled to {n:,} against {m:,}"
+    if "class accuracy" in results and extractor.accuracy is not None and not math.isnan(extractor.accuracy):
+        # The classifier has learned its training images: its accuracy is that on held-out ones.
+        results["class accuracy"] = Result(extractor.accuracy)
+    return Floor(results, words)
 
 
 def classes_of(pack: Pack, items: Sequence[int] | Items) -> Tensor:
@@ -172,12 +162,12 @@ def classes_of(pack: Pack, items: Sequence[int] | Items) -> Tensor:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Some samples: images, and the classes they were asked to be of."""
+    """Some samples, and the conditions they should show."""
 
     images: NDArray[np.uint8]  # (b, H, W, C)
-    wanted: Tensor  # (b,) int64 on the CPU, -1 for none
-    masks: NDArray[np.uint8] | None = None  # (b, H, W) class numbers; of no class throughout where not asked
-    attributes: NDArray[np.float32] | None = None  # (b, A) asked for, not-a-number where they were withheld
+    classes: Tensor  # (b,) int64 on the CPU, -1 for none
+    masks: NDArray[np.uint8] | None = None  # (b, H, W) class numbers; of no class throughout where withheld
+    attributes: NDArray[np.float32] | None = None  # (b, A), not-a-number where withheld
 
 
 def measure(
@@ -196,61 +186,59 @@ def measure(
     """Every metric of samples that come in parts; keeps their features, not the images.
 
     reference: training images compared with, at most. sampling: what the samples depend on besides the
-    weights, in words: conditions, sampler, guidance, seed, average. segmenter: sees whether samples follow
-    their masks. regressor: reads their attributes. Raises UserError for too few images.
+    weights, in words: conditions, sampler, guidance, seed, average. segmenter: measures whether samples
+    follow their masks. regressor: measures their attributes. Raises UserError for too few images.
     """
-    wanted: list[Tensor] = []
-    obeyed: list[Confusion] = []
+    parts: list[Tensor] = []
+    confusions: list[Confusion] = []
     errors: list[NDArray[np.float32]] = []
 
     def images() -> Iterable[NDArray[Any]]:
         for part in samples:
-            wanted.append(part.wanted)
+            parts.append(part.classes)
             if segmenter and part.masks is not None:
-                obeyed.append(segmenter.judge(part.images, part.masks))
+                confusions.append(segmenter.judge(part.images, part.masks))
             if regressor and part.attributes is not None:
-                asked_for = np.isfinite(part.attributes).all(1)
-                errors.append(regressor.judge(part.images[asked_for], part.attributes[asked_for]))
+                rows = np.isfinite(part.attributes).all(1)
+                errors.append(regressor.judge(part.images[rows], part.attributes[rows]))
             yield part.images
 
     generated = extract(extractor, images())
-    asked = torch.cat(wanted)
+    classes = torch.cat(parts)
     items = reference_items(pack, reference)
-    found = scores(extractor, real_features(extractor, pack, items, progress), generated, asked)
-    lowest = floor(extractor, pack, len(generated), reference, bool((asked >= 0).any()), progress)
+    measured = scores(extractor, real_features(extractor, pack, items, progress), generated, classes)
+    lowest = floor(extractor, pack, len(generated), reference, bool((classes >= 0).any()), progress)
     results = {
-        name: Result(own.value, own.spread, lowest.scores[name].value if name in lowest.scores else None)
-        for name, own in found.items()
-        if not math.isnan(own.value)
+        name: replace(result, floor=lowest.scores[name].value if name in lowest.scores else None)
+        for name, result in measured.items()
+        if not math.isnan(result.value)
     }
-    if segmenter and obeyed:
-        results |= mask_results(sum(obeyed[1:], obeyed[0]), segmenter)
+    if segmenter and confusions:
+        results |= mask_results(sum(confusions[1:], confusions[0]), segmenter)
     if regressor and any(map(len, errors)):
         results |= regressor.results(errors)
     basis = {
-        "extractor": _told(extractor),
+        "extractor": _named(extractor),
         "images": extractor.rule,
         "n": f"{len(generated):,}",
         "reference": f"{len(items):,} of {len(pack.train):,} training images, data {pack.fingerprint[:12]}",
         "metrics": _metrics(generated, len(items)),
         **({"masks": f"segmenter {segmenter.hash}"} if segmenter else {}),
-        **({"attributes": regressor.told} if regressor else {}),
+        **({"attributes": regressor.description} if regressor else {}),
         **sampling,
     }
-    return Evaluation(step, weights, extractor.name, results, basis, lowest.told)
+    return Evaluation(step, weights, extractor.name, results, basis, lowest.images)
 
 
-def mask_results(obeyed: Confusion, segmenter: Segmenter) -> dict[str, Result]:
-    """Intersection over union of samples with their masks, its mean and by class; the floor is that of real
-    held-out images.
-    """
-    found = {"mask IoU": Result(obeyed.mean_iou, None, segmenter.known.mean_iou)}
-    for name, value, real in zip(segmenter.classes, obeyed.iou, segmenter.known.iou, strict=True):
-        found[f"IoU of {name}"] = Result(float(value), None, float(real))
-    return {name: own for name, own in found.items() if not math.isnan(own.value)}
+def mask_results(samples: Confusion, segmenter: Segmenter) -> dict[str, Result]:
+    """Intersection over union of samples with their masks, mean and by class; floors: held-out images."""
+    results = {"mask IoU": Result(samples.mean_iou, None, segmenter.known.mean_iou)}
+    for name, value, real in zip(segmenter.classes, samples.iou, segmenter.known.iou, strict=True):
+        results[f"IoU of {name}"] = Result(float(value), None, float(real))
+    return {name: result for name, result in results.items() if not math.isnan(result.value)}
 
 
-def _told(extractor: Extractor) -> str:
+def _named(extractor: Extractor) -> str:
     right = extractor.accuracy
     known = "" if right is None or math.isnan(right) else f", right on {right:.1%} of held-out images"
     return f"{extractor.name} {extractor.hash}{known}"

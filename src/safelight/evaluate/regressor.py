@@ -1,4 +1,4 @@
-"""A small regressor of attributes, trained on the real images once for each data set: what samples obey."""
+"""A small regressor of attributes, trained once on each data set: do samples have those they should?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from safelight.evaluate.classifier import build, prepared
 from safelight.evaluate.evaluation import Result
 from safelight.evaluate.features import pixels_of
 from safelight.evaluate.training import (
-    TrainingLength,
     chunks,
     fit,
     shifted,
@@ -41,27 +40,27 @@ class Regressor:
     hash: str  # of its weights
     names: tuple[str, ...]
     known: tuple[float, ...]  # mean absolute error by attribute, on held-out real images
-    guess: tuple[float, ...]  # of one who says the mean of the data every time
+    guess: tuple[float, ...]  # the error of always predicting the mean of the data
     predict: Callable[[NDArray[np.uint8]], Values]  # (b, H, W, C) -> (b, A)
 
-    def judge(self, images: NDArray[np.uint8], wanted: Values) -> Values:
-        """Absolute errors (b, A) of images against the attributes they were asked for."""
-        errors: Values = np.abs(self.predict(images) - wanted)
+    def judge(self, images: NDArray[np.uint8], attributes: Values) -> Values:
+        """Absolute errors (b, A) of images against the attributes they should have."""
+        errors: Values = np.abs(self.predict(images) - attributes)
         return errors
 
     def results(self, errors: Sequence[Values]) -> dict[str, Result]:
         """The mean error of samples by attribute, beside that of real images."""
         means = np.concatenate(errors).mean(0).tolist()
         return {
-            f"error of {name}": Result(own, None, real)
-            for name, own, real in zip(self.names, means, self.known, strict=True)
+            f"error of {name}": Result(error, None, real)
+            for name, error, real in zip(self.names, means, self.known, strict=True)
         }
 
     @property
-    def told(self) -> str:
-        """What the errors rest on, and what a guess would make of them."""
-        guesses = ", ".join(f"{name} {own:.3f}" for name, own in zip(self.names, self.guess, strict=True))
-        return f"regressor {self.hash}, mean absolute errors; saying the mean every time makes {guesses}"
+    def description(self) -> str:
+        """What the errors are, and those of a guess."""
+        guesses = ", ".join(f"{name} {error:.3f}" for name, error in zip(self.names, self.guess, strict=True))
+        return f"regressor {self.hash}, mean absolute errors; always predicting the mean makes {guesses}"
 
 
 def open_regressor(
@@ -71,7 +70,7 @@ def open_regressor(
     condition = pack.conditions.get("attributes")
     if condition is None:
         return None
-    items, held_out = (own[pack.covered["attributes"][own]] for own in (pack.train, pack.held_out))
+    items, held_out = (side[pack.covered["attributes"][side]] for side in (pack.train, pack.held_out))
     if not (len(items) and len(held_out)):
         return None
     values = np.asarray(pack.given["attributes"], np.float32)
@@ -79,8 +78,8 @@ def open_regressor(
     network = build(pack.images.shape[3], condition.size)
 
     def read(images: NDArray[np.uint8], items: NDArray[np.int64]) -> Values:
-        found: Values = _read(network, images, items, device) * deviation + mean
-        return found
+        values: Values = _read(network, images, items, device) * deviation + mean
+        return values
 
     def predict(images: NDArray[np.uint8]) -> Values:
         return read(images, np.arange(len(images)))
@@ -106,23 +105,19 @@ def learn(
     order = shuffled(items, steps * SIZE, "regressor", whole=SIZE)
 
     def loss(step: int) -> Tensor:
-        own = order[step * SIZE : (step + 1) * SIZE]
-        pixels = shifted(pixels_of(pack.images[own]), RowDraw(0, step, "regressor", range(SIZE)), SHIFT)
-        return F.mse_loss(network(prepared(pixels.to(device))), torch.from_numpy(targets[own]).to(device))
+        rows = order[step * SIZE : (step + 1) * SIZE]
+        pixels = shifted(pixels_of(pack.images[rows]), RowDraw(0, step, "regressor", range(SIZE)), SHIFT)
+        return F.mse_loss(network(prepared(pixels.to(device))), torch.from_numpy(targets[rows]).to(device))
 
-    fit(
-        network,
-        TrainingLength(steps, SIZE, LR, WEIGHT_DECAY, warm_up=0.1 * steps),
-        loss,
-        "regressor",
-        progress,
-    )
+    settings = {"lr": LR, "weight_decay": WEIGHT_DECAY, "warm_up": 0.1 * steps}
+    fit(network, loss, "regressor", progress, steps=steps, batch=SIZE, **settings)
 
 
 @torch.inference_mode()
 def _read(
     network: nn.Sequential, images: NDArray[np.uint8], items: NDArray[np.int64], device: torch.device
 ) -> Values:
-    read = [network(prepared(x)).float().cpu() for x in chunks(images, items, device)]
-    found: Values = torch.cat(read).numpy()
-    return found
+    values: Values = torch.cat(
+        [network(prepared(x)).float().cpu() for x in chunks(images, items, device)]
+    ).numpy()
+    return values

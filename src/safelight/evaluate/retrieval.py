@@ -1,4 +1,4 @@
-"""Ranking texts by how well they fit an image: the second encoder, which no generator is trained by.
+"""Ranking texts by how well they fit an image: a second encoder, which trains no generator.
 
 A small network learns images beside their captions' bags of word runs (language.py), contrastively,
 from the training images of the data at hand.
@@ -20,11 +20,10 @@ from safelight.config import UserError
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.evaluate import classifier
+from safelight.evaluate.evaluation import Result
 from safelight.evaluate.features import READER, Extractor, pixels_of
 from safelight.evaluate.reader import ConditionReader
-from safelight.evaluate.scores import Score
 from safelight.evaluate.training import (
-    TrainingLength,
     fit,
     initialised,
     shifted,
@@ -38,7 +37,7 @@ VERSION = 2  # of the network and its training: another number trains anew
 FEATURES = 128
 BATCH, FEWEST, MOST, EPOCHS = 128, 30_000, 200_000, 12  # images a step, and shown in all
 TEMPERATURE, LR, WEIGHT_DECAY = 0.07, 3e-3, 0.05
-AMONG = 32  # texts of which the right one is to be found
+AMONG = 32  # texts of which the right one is ranked
 
 
 def open_retrieval(
@@ -51,15 +50,15 @@ def open_retrieval(
     def see(pixels: Tensor) -> tuple[Tensor, None]:
         return F.normalize(image(classifier.prepared(pixels)), dim=1), None
 
-    def scores(features: Tensor, texts: Sequence[str]) -> dict[str, Score]:
-        return ranked(features.cpu() @ told(text, texts).T, texts)
+    def scores(features: Tensor, texts: Sequence[str]) -> dict[str, Result]:
+        return ranked(features.cpu() @ text_features(text, texts).T, texts)
 
     extractor = Extractor(READER, weights_hash(network), classifier.RULE, see, device)
-    what = f"share of other texts that fit worse, chance 0.5; how often the own one of {AMONG} fits best"
+    what = f"share of other texts that fit worse, chance 0.5; how often the right one of {AMONG} fits best"
     return ConditionReader(extractor, scores, what)
 
 
-def told(text: nn.Module, texts: Sequence[str]) -> Tensor:
+def text_features(text: nn.Module, texts: Sequence[str]) -> Tensor:
     """Features (n, FEATURES) of unit length of texts, by the text side."""
     return F.normalize(text.cpu()(torch.from_numpy(language.encode(texts))), dim=1)
 
@@ -68,7 +67,7 @@ def open_towers(
     pack: Pack, device: torch.device, tell: Callable[[str], None], progress: Progress | None = None
 ) -> nn.Sequential:
     """Image and text side, see `build`: those in the cache, or trained now, frozen. Raises UserError."""
-    captioned = np.array([bool(own) for own in pack.texts] or [False])
+    captioned = np.array([bool(captions) for captions in pack.texts] or [False])
     if not captioned.any():
         raise UserError(
             f"features {READER!r}: {pack.name} has no captions to read; use features efficientnet"
@@ -105,38 +104,37 @@ def learn(network: nn.Sequential, pack: Pack, items: NDArray[np.int64], progress
     pairs = torch.arange(batch, device=device)
 
     def loss(step: int) -> Tensor:
-        own = order[step * batch : (step + 1) * batch]
+        rows = order[step * batch : (step + 1) * batch]
         draw = RowDraw(0, step, "reader", range(batch))
-        pixels = shifted(pixels_of(pack.images[own]), draw, classifier.SHIFT).to(device)
-        captions = [features[int(item)] for item in own]
+        pixels = shifted(pixels_of(pack.images[rows]), draw, classifier.SHIFT).to(device)
+        captions = [features[int(item)] for item in rows]
         which = draw.uniform("caption")
-        said = torch.stack([each[int(u * len(each))] for each, u in zip(captions, which, strict=True)])
+        words = torch.stack([each[int(u * len(each))] for each, u in zip(captions, which, strict=True)])
         seen = F.normalize(image(classifier.prepared(pixels)), dim=1)
-        logits = seen @ F.normalize(text(said.to(device)), dim=1).T / TEMPERATURE
+        logits = seen @ F.normalize(text(words.to(device)), dim=1).T / TEMPERATURE
         return F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)
 
-    fit(
-        network, TrainingLength(steps, batch, LR, WEIGHT_DECAY, warm_up=0.1 * steps), loss, "reader", progress
-    )
+    settings = {"lr": LR, "weight_decay": WEIGHT_DECAY, "warm_up": 0.1 * steps}
+    fit(network, loss, "reader", progress, steps=steps, batch=batch, **settings)
 
 
-def ranked(fits: Tensor, texts: Sequence[str]) -> dict[str, Score]:
-    """Scores of how well image i fits text j (n, n), its own text being i; spreads are standard errors.
+def ranked(fits: Tensor, texts: Sequence[str]) -> dict[str, Result]:
+    """Scores of how well image i fits text j (n, n), text i being right; spreads are standard errors.
 
-    Texts that are the same as the own one are no others.
+    Texts equal to the right one are left out.
     """
     number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     which = torch.tensor([number[text] for text in texts])
     other = which[:, None] != which[None]
-    own = fits.diagonal()[:, None]
-    worse = ((fits < own).double() + 0.5 * (fits == own).double()) * other
+    right = fits.diagonal()[:, None]
+    worse = ((fits < right).double() + 0.5 * (fits == right).double()) * other
     rank = worse.sum(1) / other.sum(1).clamp(min=1)
     rank = rank[other.any(1)]
     if len(rank) < 2:
         return {}
     best = rank ** (AMONG - 1)  # that each of so many others, drawn at random, fits worse
 
-    def mean(values: Tensor) -> Score:
-        return Score(float(values.mean()), float(values.std() / math.sqrt(len(values))))
+    def mean(values: Tensor) -> Result:
+        return Result(float(values.mean()), float(values.std() / math.sqrt(len(values))))
 
     return {"retrieval rank": mean(rank), f"retrieval of {AMONG}": mean(best)}

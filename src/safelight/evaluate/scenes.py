@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from torch.nn import functional as F
 
 from safelight.data.source import Progress
 from safelight.data.synthetic.shapes import COLOURS, RELATIONS, SHAPES, Scene, draw, read, scene
+from safelight.evaluate.evaluation import Result
 from safelight.evaluate.features import READER, Extractor, pixels_of
 from safelight.evaluate.reader import ConditionReader
-from safelight.evaluate.scores import Score
-from safelight.evaluate.training import TrainingLength, fit, initialised, trained_once, weights_hash
+from safelight.evaluate.training import fit, initialised, trained_once, weights_hash
 from safelight.randomness import RowDraw
 
 VERSION = 2  # of the network and its training: another number trains anew
@@ -46,13 +47,14 @@ def open_scene_reader(
     def see(pixels: Tensor) -> tuple[Tensor, None]:
         return body(prepared(pixels)), None
 
-    def scores(features: Tensor, texts: Sequence[str]) -> dict[str, Score]:
+    def scores(features: Tensor, texts: Sequence[str]) -> dict[str, Result]:
         answers = answered(head.cpu()(features.cpu()))
         return read_right(answers, [read(text) for text in texts])
 
     extractor = Extractor(READER, weights_hash(network), f"averaged to {SIDE} pixels", see, device, accuracy)
-    told = "share of images whose relation, colours and shapes are all those of the text"
-    return ConditionReader(extractor, scores, told)
+    return ConditionReader(
+        extractor, scores, "share of images whose relation, colours and shapes are all those of the text"
+    )
 
 
 def build() -> nn.Sequential:
@@ -91,10 +93,11 @@ def learn(network: nn.Sequential, progress: Progress | None) -> float:
         pixels, truth = drawn(range(FIRST + step * SIZE, FIRST + (step + 1) * SIZE))
         noise = RowDraw(0, step, "scenes", range(SIZE)).normal("noise", *pixels.shape[1:])
         answers = network((prepared(pixels) + 0.1 * noise).to(device)).split(QUESTIONS, dim=1)
-        own = truth.to(device)
-        return torch.stack([F.cross_entropy(one, own[:, i]) for i, one in enumerate(answers)]).sum()
+        right = truth.to(device)
+        return torch.stack([F.cross_entropy(part, right[:, i]) for i, part in enumerate(answers)]).sum()
 
-    fit(network, TrainingLength(STEPS, SIZE, LR, WEIGHT_DECAY, WARM_UP), loss, "reader", progress)
+    settings = {"lr": LR, "weight_decay": WEIGHT_DECAY, "warm_up": WARM_UP}
+    fit(network, loss, "reader", progress, steps=STEPS, batch=SIZE, **settings)
     pixels, truth = drawn(range(FIRST + STEPS * SIZE, FIRST + STEPS * SIZE + 500))
     with torch.inference_mode():
         answers = answered(network(prepared(pixels).to(device)).cpu())
@@ -104,40 +107,34 @@ def learn(network: nn.Sequential, progress: Progress | None) -> float:
 def drawn(indices: range) -> tuple[Tensor, Tensor]:
     """Scenes by number: pixels uint8 (b, 3, SIDE, SIDE), and their answers (b, 5)."""
     scenes = [scene(index) for index in indices]
-    images = np.stack([draw(own, index, SIDE) for own, index in zip(scenes, indices, strict=True)])
-    return pixels_of(images), torch.tensor([answers_of(own) for own in scenes])
+    images = np.stack([draw(each, index, SIDE) for each, index in zip(scenes, indices, strict=True)])
+    return pixels_of(images), torch.tensor([answers_of(each) for each in scenes])
 
 
-def answers_of(own: Scene) -> tuple[int, int, int, int, int]:
+def answers_of(scene: Scene) -> tuple[int, ...]:
     """The true answer to each question."""
-    (colour, shape), (other_colour, other_shape) = own.first, own.second
-    return (
-        RELATIONS.index(own.relation),
-        COLOUR.index(colour),
-        SHAPE.index(shape),
-        COLOUR.index(other_colour),
-        SHAPE.index(other_shape),
-    )
+    named = ((COLOUR.index(colour), SHAPE.index(shape)) for colour, shape in (scene.first, scene.second))
+    return (RELATIONS.index(scene.relation), *chain(*named))
 
 
 def answered(logits: Tensor) -> Tensor:
     """The answer to each question (b, 5)."""
-    return torch.stack([one.argmax(1) for one in torch.split(logits, [*QUESTIONS], dim=1)], dim=1)
+    return torch.stack([part.argmax(1) for part in torch.split(logits, [*QUESTIONS], dim=1)], dim=1)
 
 
-def read_right(answers: Tensor, scenes: Sequence[Scene | None]) -> dict[str, Score]:
+def read_right(answers: Tensor, scenes: Sequence[Scene | None]) -> dict[str, Result]:
     """Shares of images (n, 5) read as their scenes: wholly, their colours, their shapes, their relation.
 
     Images of no scene are left out; spreads are standard errors.
     """
-    kept = [row for row, own in enumerate(scenes) if own is not None]
-    if not kept:
+    known = {row: answers_of(scene) for row, scene in enumerate(scenes) if scene is not None}
+    if not known:
         return {}
-    right = answers[kept] == torch.tensor([answers_of(own) for own in scenes if own is not None])
+    right = answers[[*known]] == torch.tensor([*known.values()])
 
-    def share(*questions: int) -> Score:
+    def share(*questions: int) -> Result:
         value = float(right[:, questions].all(1).double().mean())
-        return Score(value, math.sqrt(value * (1 - value) / len(kept)))
+        return Result(value, math.sqrt(value * (1 - value) / len(known)))
 
     return {
         "alignment": share(0, 1, 2, 3, 4),

@@ -1,26 +1,24 @@
-"""Every metric of one set of features against another: what is told of samples, and of real images."""
+"""Every metric of a set of features against another, for samples and for real images alike."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from safelight.config import UserError
 from safelight.evaluate.distances import NEIGHBOURS, blocks_within, fitted, frechet, kid, prdc
+from safelight.evaluate.evaluation import Result
 from safelight.evaluate.features import Extractor, Features
 
-# Whether images are of the classes they were asked to be, by a network that did not train the generator
+FEWEST = 2 * (NEIGHBOURS + 1)  # images on either side
 
 
-def class_accuracy(predicted: Tensor, wanted: Tensor) -> float:
-    """Share of images whose predicted class (n,) is the wanted one (n,); NaN of no images."""
-    return float((predicted == wanted).double().mean()) if len(wanted) else math.nan
-
-
-# --- Diversity: how far apart images of one condition lie in feature space ---
+def class_accuracy(predicted: Tensor, classes: Tensor) -> float:
+    """Share of images whose predicted class (n,) is the right one (n,); NaN of no images."""
+    return float((predicted == classes).double().mean()) if len(classes) else math.nan
 
 
 def diversity(features: Tensor, groups: Tensor) -> float:
@@ -30,29 +28,18 @@ def diversity(features: Tensor, groups: Tensor) -> float:
     """
     means = []
     for group in torch.unique(groups).tolist():
-        own = features[groups == group]
-        if len(own) > 1:
-            centred = own - own.mean(0)
+        members = features[groups == group]
+        if len(members) > 1:
+            centred = members - members.mean(0)
             total = sum(float(block.sqrt().sum()) for _, block in blocks_within(centred, 0.0))
-            means.append(total / (len(own) * (len(own) - 1)))
-    return sum(means) / len(means) if means else float("nan")
+            means.append(total / (len(members) * (len(members) - 1)))
+    return sum(means) / len(means) if means else math.nan
 
 
-FEWEST = 2 * (NEIGHBOURS + 1)  # images on either side
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric's value; its spread where it has one."""
-
-    value: float
-    spread: float | None = None
-
-
-def scores(extractor: Extractor, real: Features, images: Features, wanted: Tensor) -> dict[str, Score]:
+def scores(extractor: Extractor, real: Features, images: Features, classes: Tensor) -> dict[str, Result]:
     """All metrics of `images` (n, d) with `real` (m, d) as the reference, by name.
 
-    wanted: (n,) the class each image should be of, -1 for none: diversity is that within a class, class
+    classes: (n,) the class each image should be of, -1 for none: diversity is that within a class, class
     accuracy the share of the others that are of theirs. The Fréchet distance uses all features; precision,
     recall, density and coverage the first of both that make equal numbers. Raises UserError for fewer than
     FEWEST images.
@@ -61,15 +48,12 @@ def scores(extractor: Extractor, real: Features, images: Features, wanted: Tenso
         raise UserError(f"an evaluation needs {FEWEST} images or more on either side, not {fewer}")
     distance, spread = kid(real.values, images.values)
     shares = prdc(real.values[:fewer], images.values[:fewer])
-    found = {
-        extractor.frechet: Score(frechet(fitted(real.values), fitted(images.values))),
-        extractor.kernel: Score(distance, spread),
-        "precision": Score(shares.precision),
-        "recall": Score(shares.recall),
-        "density": Score(shares.density),
-        "coverage": Score(shares.coverage),
-        "diversity": Score(diversity(images.values, wanted.to(images.values.device))),
+    results = {
+        extractor.frechet: Result(frechet(fitted(real.values), fitted(images.values))),
+        extractor.kernel: Result(distance, spread),
+        **{name: Result(value) for name, value in asdict(shares).items()},
+        "diversity": Result(diversity(images.values, classes.to(images.values.device))),
     }
-    if images.classes is not None and bool((asked := wanted >= 0).any()):
-        found["class accuracy"] = Score(class_accuracy(images.classes[asked], wanted[asked]))
-    return found
+    if images.classes is not None and bool((labelled := classes >= 0).any()):
+        results["class accuracy"] = Result(class_accuracy(images.classes[labelled], classes[labelled]))
+    return results

@@ -1,4 +1,4 @@
-"""A small segmenter, trained on the data's own masks once for each data set: what a mask's samples obey.
+"""A small segmenter, trained once on the masks of each data set: do samples follow their masks?
 
 Its pooled features measure distances.
 """
@@ -20,7 +20,6 @@ from safelight.data.pack import Pack
 from safelight.data.source import NOT_MASKED, Progress
 from safelight.evaluate.features import BATCH, Extractor, pixels_of
 from safelight.evaluate.training import (
-    TrainingLength,
     averaged_down,
     chunks,
     fit,
@@ -41,7 +40,7 @@ RULE = f"as it is, averaged down to {LARGEST} pixels where larger"
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """A network that says of every pixel which class it is of."""
+    """A network that classifies every pixel."""
 
     hash: str  # of its weights
     classes: tuple[str, ...]
@@ -62,10 +61,10 @@ class Confusion:
     pixels: NDArray[np.int64]
 
     @classmethod
-    def of(cls, predicted: NDArray[np.uint8], wanted: NDArray[np.uint8], classes: int) -> Confusion:
+    def of(cls, predicted: NDArray[np.uint8], target: NDArray[np.uint8], classes: int) -> Confusion:
         """Pixels of no class are left out."""
-        told = wanted < classes
-        place = wanted[told].astype(np.int64) * classes + predicted[told]
+        known = target < classes
+        place = target[known].astype(np.int64) * classes + predicted[known]
         return cls(np.bincount(place, minlength=classes**2).reshape(classes, classes))
 
     def __add__(self, other: Confusion) -> Confusion:
@@ -83,8 +82,8 @@ class Confusion:
     @property
     def mean_iou(self) -> float:
         """The mean over the classes that should be somewhere."""
-        asked = self.pixels.sum(1) > 0
-        return float(self.iou[asked].mean()) if asked.any() else math.nan
+        there = self.pixels.sum(1) > 0
+        return float(self.iou[there].mean()) if there.any() else math.nan
 
 
 def open_segmenter(
@@ -93,7 +92,7 @@ def open_segmenter(
     """The segmenter of a pack: the one in the cache, or trained now. Raises UserError without masks."""
     if "mask" not in pack.described:
         raise UserError(f"features 'segmenter': {pack.name} has no masks to learn; use efficientnet")
-    items, held_out = (own[pack.covered["mask"][own]] for own in (pack.train, pack.held_out))
+    items, held_out = (side[pack.covered["mask"][side]] for side in (pack.train, pack.held_out))
     _, count, names = pack.described["mask"]
     classes = tuple(names) or tuple(map(str, range(count)))
     network = build(pack.images.shape[3], len(classes))
@@ -142,7 +141,7 @@ class Network(nn.Module):
         """What it sees at its two coarser sizes: mean over the pixels, and spread, (b, 4 * 96)."""
         _, _, middle, coarse = self._down(x)
         parts = [part.flatten(2) for part in (middle, coarse)]
-        return torch.cat([one for part in parts for one in (part.mean(2), part.std(2))], 1)
+        return torch.cat([statistic for part in parts for statistic in (part.mean(2), part.std(2))], 1)
 
     def _down(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         first = self.enter(x)
@@ -191,22 +190,17 @@ def learn(network: Network, pack: Pack, items: NDArray[np.int64], progress: Prog
     weight = torch.tensor((counts / counts.sum()).clip(1e-3) ** -0.5, dtype=torch.float32, device=device)
 
     def loss(step: int) -> Tensor:
-        own = order[step * SIZE : (step + 1) * SIZE]
-        x = shown(pixels_of(pack.images[own]).to(device))
-        masks = resized(np.asarray(pack.given["mask"][own]), tuple(x.shape[2:]))
+        rows = order[step * SIZE : (step + 1) * SIZE]
+        x = shown(pixels_of(pack.images[rows]).to(device))
+        masks = resized(np.asarray(pack.given["mask"][rows]), tuple(x.shape[2:]))
         ids = torch.from_numpy(np.ascontiguousarray(masks)).long().to(device)
         if RowDraw(0, step, "segmenter", range(1)).uniform("mirrored") < 0.5:
             x, ids = x.flip(3), ids.flip(2)
         target = torch.where(ids < classes, ids, NOT_MASKED)
         return F.cross_entropy(network(x), target, weight, ignore_index=NOT_MASKED)
 
-    fit(
-        network,
-        TrainingLength(steps, SIZE, LR, WEIGHT_DECAY, warm_up=0.1 * steps),
-        loss,
-        "segmenter",
-        progress,
-    )
+    settings = {"lr": LR, "weight_decay": WEIGHT_DECAY, "warm_up": 0.1 * steps}
+    fit(network, loss, "segmenter", progress, steps=steps, batch=SIZE, **settings)
 
 
 @torch.inference_mode()

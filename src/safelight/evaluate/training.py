@@ -1,4 +1,4 @@
-"""How the small networks that measure are trained: once for each data set, then kept in the cache.
+"""Training of the small networks that measure: once for each data set, then kept in the cache.
 
 None of them is ever the training signal of a generator. Each is a pure function of its data (and of the
 machine's arithmetic): weights, order and views are drawn by name, under the name of the network.
@@ -10,7 +10,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,9 +35,9 @@ Network = TypeVar("Network", bound=nn.Module)
 def trained_once(
     who: str, facts: tuple[object, ...], network: nn.Module, device: torch.device, train: Callable[[], object]
 ) -> Any:
-    """What is known of the network that was trained on these facts, as `train` returned it: plain JSON.
+    """What `train` returned for the network trained on these facts: plain JSON.
 
-    The weights are those in the cache, or `train` makes them now. Leaves the network frozen, on the device.
+    The weights come from the cache, or `train` makes them now. Leaves the network frozen, on the device.
     facts: all that the weights follow from, a version of network and training among them.
     """
     path = cache_dir("extractors") / f"{who}-{key(who, *facts)[:16]}.safetensors"
@@ -72,45 +71,25 @@ def initialised(who: str, make: Callable[[], Network], layer: str = "layer {}") 
     return network
 
 
-@dataclass(frozen=True)
-class TrainingLength:
-    """How long a network learns, and how fast."""
-
-    steps: int
-    batch: int  # images a step
-    lr: float  # AdamW's, at its highest
-    weight_decay: float
-    warm_up: float  # steps
-
-
 def fit(
-    network: nn.Module,
-    course: TrainingLength,
-    loss: Callable[[int], Tensor],
-    what: str,
-    progress: Progress | None,
-) -> None:
-    """AdamW on loss(step), a scalar; lr rises in the warm-up and falls as a cosine.
+    network: nn.Module, loss: Callable[[int], Tensor], what: str, progress: Progress | None,
+    *, steps: int, batch: int, lr: float, weight_decay: float, warm_up: float,
+) -> None:  # fmt: skip
+    """AdamW on loss(step), a scalar; lr rises for `warm_up` steps and falls as a cosine.
 
-    what: names the network on the progress bar, which counts images. Ends in evaluation mode.
+    what: names the network on the progress bar, which counts images, `batch` a step. Ends in evaluation mode.
     """
-    steps = course.steps
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=course.weight_decay, fused=True)
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=weight_decay, fused=True)
     network.train()
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = course.lr * min(1.0, (step + 1) / course.warm_up) * cosine(step / steps)
+            group["lr"] = lr * min(1.0, (step + 1) / warm_up) * (1 + math.cos(math.pi * step / steps)) / 2
         optimiser.zero_grad()
         loss(step).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if progress and (step % 10 == 0 or step == steps - 1):
-            progress(f"training the {what}", (step + 1) * course.batch, steps * course.batch)
+            progress(f"training the {what}", (step + 1) * batch, steps * batch)
     network.eval()
-
-
-def cosine(share: float) -> float:
-    """From 1 to 0 as the share of the steps that are done goes from 0 to 1."""
-    return (1 + math.cos(math.pi * share)) / 2
 
 
 def shuffled(items: NDArray[np.int64], count: int, who: str, whole: int = 1) -> NDArray[np.int64]:

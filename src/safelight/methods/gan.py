@@ -111,12 +111,12 @@ class Gan:
         return losses, self.signs(real, fake)
 
     def real(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
-        """d1 = BCE(D(x), 1), a step of its own."""
+        """d1 = BCE(D(x), 1), a separate step."""
         real = self.judge(nets, batch, moment, batch.x, "real")
         return {"d1": softplus(-real)}, self.signs(real=real)
 
     def fake(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
-        """d2 = BCE(D(G(z)), 0), a step of its own."""
+        """d2 = BCE(D(G(z)), 0), a separate step."""
         fake = self.judge(nets, batch, moment, self.make(nets, batch, moment).detach(), "fake")
         return {"d2": softplus(fake)}, self.signs(fake=fake)
 

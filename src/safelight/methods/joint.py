@@ -79,14 +79,14 @@ class Joint:
         text = nets["text"](batch.given["text"]).float()
         with moment.fp32():
             a, b = moment.gather(F.normalize(image, dim=1)), moment.gather(F.normalize(text, dim=1))
-            told = moment.gather(F.normalize(batch.given["text"].float(), dim=1))
+            texts = moment.gather(F.normalize(batch.given["text"].float(), dim=1))
             there = moment.gather(batch.present.float()) > 0
             scale = nets["text"].log_scale.exp().clamp(max=STEEPEST)  # type: ignore[operator]
             fits = a @ b.T * scale
-            contrasted = there[None] & (told @ told.T < 0.9999)
+            contrasted = there[None] & (texts @ texts.T < 0.9999)
             losses = {
-                name: torch.where(there, infonce(one, contrasted), 0)
-                for name, one in (("image_text", fits), ("text_image", fits.T))
+                name: torch.where(there, infonce(cosines, contrasted), 0)
+                for name, cosines in (("image_text", fits), ("text_image", fits.T))
             }
         return losses, {"scale": scale.detach().expand(len(batch.rows))}
 
@@ -103,11 +103,11 @@ class Joint:
     # --- what a report shows ----------------------------------------------------------------------
 
     def measure(self, nets: Nets, batch: Batch, draw: Draw) -> Values:
-        """Held-out: the share of the other texts that fit an image worse than its own, chance 0.5 (b,)."""
+        """Held-out: share of other texts that fit an image worse than the right one (b,); chance 0.5."""
         fits = self.fits(nets, batch)
-        own = fits.diagonal()[:, None]
+        right = fits.diagonal()[:, None]
         others = max(len(fits) - 1, 1)
-        rank = ((fits < own).float().sum(1) + 0.5 * ((fits == own).float().sum(1) - 1)) / others
+        rank = ((fits < right).float().sum(1) + 0.5 * ((fits == right).float().sum(1) - 1)) / others
         return {
             "retrieval rank": torch.where(batch.present, rank, 0.5),
             "retrieval first": (rank == 1).float(),

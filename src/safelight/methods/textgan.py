@@ -140,7 +140,7 @@ class TextGan:
 
     def discriminator(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
         """d, and what the discriminator learns of text."""
-        given, present = self.told(nets, batch, moment)
+        given, present = self.conditions(nets, batch, moment)
         fake = self.make(nets, given, present, moment.draw).detach()
         real_logit, real_feature = self.look(nets, batch.x, moment, "real")
         fake_logit, fake_feature = self.look(nets, fake, moment, "fake")
@@ -169,7 +169,7 @@ class TextGan:
     def generator(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[Values, Values]:
         """g, and what draws the image to its text and to the image of that text."""
         weights = moment.weights
-        given, present = self.told(nets, batch, moment)
+        given, present = self.conditions(nets, batch, moment)
         fake = self.make(nets, given, present, moment.draw)
         logit, feature = self.look(nets, fake, moment, "fake")
         losses = {"g": softplus(-judged(logit, feature, given, present))}
@@ -206,7 +206,7 @@ class TextGan:
         if not moment.weights["r1"]:
             return {}, {}
         with moment.fp32():
-            given, present = self.told(nets, batch, moment)
+            given, present = self.conditions(nets, batch, moment)
             x = batch.x.detach().float().requires_grad_()
             logits = judged(*self.look(nets, x, moment, "real"), given, present)
             (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
@@ -217,7 +217,7 @@ class TextGan:
         if not moment.weights["path"]:
             return {}, {}
         with moment.fp32():
-            given, present = self.told(nets, batch, moment)
+            given, present = self.conditions(nets, batch, moment)
             w = self.styles(nets, moment.draw)
             images = nets["generator"].synthesis(w, given, present, self.noise(moment.draw))  # type: ignore[operator]
             length = styles.path_length(images, w, moment.draw)
@@ -225,7 +225,7 @@ class TextGan:
 
     # --- their parts ------------------------------------------------------------------------------
 
-    def told(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
+    def conditions(self, nets: Nets, batch: Batch, moment: Moment) -> tuple[dict[str, Tensor], Tensor]:
         """The conditions of training, and (b,) present: the text feature h with noise, or the image's."""
         given, present = dict(batch.given), batch.present
         if "text" not in given:
@@ -233,15 +233,15 @@ class TextGan:
         h = perturbed(F.normalize(given["text"].float(), dim=1), self.config.perturb, moment.draw)
         if self.config.language_free:
             free = moment.draw.uniform("language free") < self.config.language_free
-            own = perturbed(self.seen(nets, batch), self.config.language_free_perturb, moment.draw)
-            h, present = torch.where(free[:, None], own, h), present | free
+            seen = perturbed(self.seen(nets, batch), self.config.language_free_perturb, moment.draw)
+            h, present = torch.where(free[:, None], seen, h), present | free
         given["text"] = h
         return given, present
 
     def looks_with(self, weights: Mapping[str, Any]) -> str | None:
-        """The encoder, where its features of real images are compared with or told."""
-        asked = self.config.language_free or weights.get("image_encoder")
-        return "encoder" if asked and "encoder" in self.configs else None
+        """The encoder, where the losses use its features of real images."""
+        used = self.config.language_free or weights.get("image_encoder")
+        return "encoder" if used and "encoder" in self.configs else None
 
     def seen(self, nets: Nets, batch: Batch) -> Tensor:
         """What the encoder makes of the real images (b, T): kept, or computed now."""

@@ -241,7 +241,7 @@ class Vae:
             self.decode(nets, draw.normal(f"prior {row}", *self.latent_shape), batch.given, batch.present)
             for row in range(ROWS)
         ]
-        found = {
+        panels = {
             "reconstructions": Panel(
                 torch.stack([batch.x, x̂]),
                 rows=("image", "decoded"),
@@ -253,8 +253,8 @@ class Vae:
             ),
         }
         if batch.present.all() and (grid := self.grid(nets, batch, draw)):
-            found["conditions"] = grid
-        return found
+            panels["conditions"] = grid
+        return panels
 
     def grid(self, nets: Nets, batch: Batch, draw: Draw) -> Panel | None:
         """One z and one held-out image's conditions a row; a column moves one of those. None without any."""

@@ -102,13 +102,13 @@ def sizes(spec: DataSpec, halvings: int, role: str) -> list[tuple[int, int]]:
     Raises UserError where it does not.
     """
     _, height, width = spec.shape
-    found = [(height >> level, width >> level) for level in range(halvings + 1)]
-    if min(found[-1]) < 4:
+    sizes = [(height >> level, width >> level) for level in range(halvings + 1)]
+    if min(sizes[-1]) < 4:
         raise UserError(
             f"network.{role}.widths: {height}x{width} images are smaller than 4x4 when halved {halvings} "
             "times; make widths of encoder and decoder shorter or change data.size"
         )
-    return found
+    return sizes
 
 
 class ConvDecoderConfig(Section):

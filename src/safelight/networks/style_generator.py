@@ -1,4 +1,4 @@
-"""A generator whose every layer is modulated by a style, after StyleGAN2 (Karras 2020), told a text feature.
+"""A text-conditioned generator whose every layer is modulated by a style, after StyleGAN2 (Karras 2020).
 
     w = f(z)                          mapping; z normalised first
     s = A w + b  [+ A' FC FC h]       the style of a layer; h the text feature, as in LAFITE (Zhou 2022)
@@ -48,10 +48,10 @@ class StyleGeneratorConfig(Section):
 
 def sizes(height: int, width: int) -> list[tuple[int, int]]:
     """From the smallest picture to the whole one, each twice the one before: halved as far as 4."""
-    found = [(height, width)]
-    while all(side % 2 == 0 and side > 4 for side in found[0]):
-        found.insert(0, (found[0][0] // 2, found[0][1] // 2))
-    return found
+    sizes = [(height, width)]
+    while all(side % 2 == 0 and side > 4 for side in sizes[0]):
+        sizes.insert(0, (sizes[0][0] // 2, sizes[0][1] // 2))
+    return sizes
 
 
 def channels_at(height: int, base: int, largest: int) -> int:
@@ -125,8 +125,8 @@ class Synthesis(nn.Module):
             if number:
                 x = self.second[number - 1](x, w[:, style], h, grain[1])
                 style += 1
-            own = self.pictures[number](x, w[:, style], h)
-            picture = own if picture is None else smoothly_doubled(picture) + own
+            part = self.pictures[number](x, w[:, style], h)
+            picture = part if picture is None else smoothly_doubled(picture) + part
         assert picture is not None
         return picture
 

@@ -135,8 +135,9 @@ def _trained_here(folder: Path, spec: DataSpec) -> nn.Module:
         )
     tower = ImageTowerConfig(**facts["image"]).build(spec)
     weights = load_file(folder / "encoder.safetensors")
-    own = {name.removeprefix("image."): value for name, value in weights.items() if name.startswith("image.")}
-    tower.load_state_dict(own, assign=True)
+    start = "image."
+    image = {name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}
+    tower.load_state_dict(image, assign=True)
     return UnitLength(tower)
 
 

@@ -270,12 +270,13 @@ def read_measured(run: Path) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
     measured: list[Measured] = []
     for fields in stored:
         try:
-            made = Evaluation.of(fields)
+            made = Evaluation.from_dict(fields)
             for name, result in made.results.items():
                 floor, spread = (
                     math.nan if value is None else value for value in (result.floor, result.spread)
                 )
-                measured.append(Measured(name, result.value, made.step, made.basis, floor, spread, made.told))
+                words = made.description
+                measured.append(Measured(name, result.value, made.step, made.basis, floor, spread, words))
         except (AttributeError, LookupError, TypeError, UserError) as error:
             problems.append(
                 f"{run / results.FOLDER}: an evaluation is not of this version ({error!r}); evaluate again"

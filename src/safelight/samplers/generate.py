@@ -22,25 +22,25 @@ CHUNK = 250  # images generated at once
 
 def conditions(
     spec: DataSpec,
-    wanted: Mapping[str, Wanted],
+    requested: Mapping[str, Wanted],
     count: int,
     device: torch.device,
     examples: Callable[[], Batch] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The conditions of `count` samples: given, and present (count,).
 
-    wanted: by condition. label: "3" or "Sneaker" for every sample, or "each" for the classes in turn, as
+    requested: by condition. label: "3" or "Sneaker" for every sample, or "each" for the classes in turn, as
     where data have labels alone and nothing is said. attributes: "0.1,0.9", or one by its own name:
     {"hair": "0.5"}. mask, text: a tensor (n, ...), its rows in turn. "none" for any of them makes the samples
     unconditional, as a sample has all its conditions or none. What is not mentioned is that of real items.
     examples: gives those, when they are needed; items without conditions are left out. Raises UserError.
     """
-    require_known(spec, wanted)
-    if any(isinstance(value, str) and value == "none" for value in wanted.values()):
+    require_known(spec, requested)
+    if any(isinstance(value, str) and value == "none" for value in requested.values()):
         nothing = {name: _nothing(condition, spec, count) for name, condition in spec.conditions.items()}
         return _on(device, nothing), torch.zeros(count, dtype=torch.bool, device=device)
     if set(spec.conditions) == {"label"}:
-        wanted = {"label": "each", **wanted}
+        requested = {"label": "each", **requested}
     real: Batch | None = None
 
     def example(name: str) -> Tensor:
@@ -55,13 +55,13 @@ def conditions(
             )
         return rows[torch.arange(count) % len(rows)]
 
-    given = {name: _asked(condition, name, wanted, count, example)
+    given = {name: _condition_rows(condition, name, requested, count, example)
              for name, condition in spec.conditions.items()}  # fmt: skip
     return _on(device, given), torch.full((count,), bool(given), device=device)
 
 
 def require_known(
-    spec: DataSpec, wanted: Mapping[str, Wanted], limits: tuple[float, float] | None = None
+    spec: DataSpec, requested: Mapping[str, Wanted], limits: tuple[float, float] | None = None
 ) -> None:
     """Raises UserError for a condition that the data does not have, and for values that it does not have.
 
@@ -70,7 +70,7 @@ def require_known(
     attributes = spec.conditions["attributes"].names if "attributes" in spec.conditions else ()
     known = (*spec.conditions, *attributes)
     low, high = limits or (-math.inf, math.inf)
-    for name, value in wanted.items():
+    for name, value in requested.items():
         if name not in known:
             raise UserError(f"condition {name}: the data has no such condition{nearest(name, known)}")
         if not isinstance(value, str) or value == "none":
@@ -84,27 +84,27 @@ def require_known(
                 raise UserError(f"condition {name}={value}: attributes lie between {low:g} and {high:g}")
 
 
-def _asked(
+def _condition_rows(
     condition: Condition,
     name: str,
-    wanted: Mapping[str, Wanted],
+    requested: Mapping[str, Wanted],
     count: int,
     example: Callable[[str], Tensor],
 ) -> Tensor:
     """One condition of `count` samples, (count, ...)."""
-    value = wanted.get(name)
+    value = requested.get(name)
     if isinstance(value, Tensor):
         return value[torch.arange(count) % len(value)]
     if condition.kind == "label":
         return example(name) if value is None else _labels(condition, name, value, count)
     if condition.kind == "attributes":
-        own = {place: own for place, own in enumerate(condition.names) if own in wanted}
+        titles = {place: title for place, title in enumerate(condition.names) if title in requested}
         if value is not None:
             rows = _numbers(condition, name, value).repeat(count, 1)
         else:
-            rows = torch.zeros(count, len(own)) if len(own) == condition.size else example(name).clone()
-        for place, title in own.items():
-            rows[:, place] = _number(title, str(wanted[title]))
+            rows = torch.zeros(count, len(titles)) if len(titles) == condition.size else example(name).clone()
+        for place, title in titles.items():
+            rows[:, place] = _number(title, str(requested[title]))
         return rows
     if value is None:
         return example(name)
@@ -176,13 +176,13 @@ def generate(
 ) -> Tensor:
     """Samples (n, C, H, W) in model space, n the number of conditions given.
 
-    nets: in evaluation mode. progress: told the number of images after each chunk.
+    nets: in evaluation mode. progress: takes the number of images after each chunk.
     """
     images = []
     for rows in chunks(len(present)):
         part = slice(rows.start, rows.stop)
-        own = {name: value[part] for name, value in given.items()}
-        images.append(generate_rows(method, nets, how, rows, own, present[part], seed, autocast))
+        conditions = {name: value[part] for name, value in given.items()}
+        images.append(generate_rows(method, nets, how, rows, conditions, present[part], seed, autocast))
         progress(len(rows))
     return torch.cat(images)
 

@@ -19,7 +19,7 @@ from safelight.data.source import Progress
 from safelight.evaluate.classifier import prepared
 from safelight.evaluate.extractors import of_images_alone, open_extractor
 from safelight.evaluate.features import READER
-from safelight.evaluate.retrieval import open_towers, told
+from safelight.evaluate.retrieval import open_towers, text_features
 from safelight.evaluate.training import weights_hash
 from safelight.language import open_encoder
 from safelight.loading.dependencies import Product, folder, of_run, pretrained, products_of
@@ -130,7 +130,7 @@ def _reader(sight: Sight) -> ImageEncoder:
         return F.normalize(image(prepared(255 * images)), dim=1)
 
     def read(texts: Sequence[str]) -> Tensor:
-        features = told(text, texts).to(sight.device)
+        features = text_features(text, texts).to(sight.device)
         if bool((features.abs().sum(1) == 0).any()):
             raise UserError("--prompt: holds no word that the reader knows")
         return features
