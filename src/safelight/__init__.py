@@ -65,7 +65,7 @@ MODULES = {  # the others are in api.samples
     **dict.fromkeys(("check", "plan"), "api.prepare"),
     **dict.fromkeys(("fork", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"),
 }
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

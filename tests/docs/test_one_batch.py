@@ -1,4 +1,4 @@
-"""The code in docs/one-batch.md is code: the family it adds trains and samples."""
+"""The code in docs/one-*.md is code: a family that trains and samples, quotations of what is there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
 import torch
 
 from safelight.engine.loop import Job, StepRecord, train
@@ -15,7 +16,9 @@ from safelight.networks.unet import UNetConfig as UNet
 from safelight.randomness import RowDraw
 from safelight.types import Batch, DataSpec
 
-PAGE = Path(__file__).parents[2] / "docs" / "one-batch.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "one-batch.md"
+PAGES = [PAGE, DOCS / "one-sample.md", DOCS / "one-edit.md"]
 SPEC = DataSpec((1, 8, 8))
 
 
@@ -58,24 +61,26 @@ def test_the_family_of_the_page_trains_and_samples(tmp_path):
     assert 4 < int((halves[0] > 0).sum()) < 28  # and both kinds are made
 
 
-def test_the_page_names_what_there_is():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_page_names_what_there_is(page):
     """Every `file.py` and every `file.py: name` of the page exists."""
     root = PAGE.parents[1] / "src" / "safelight"
-    text = PAGE.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     for path, name in re.findall(r"`((?:\w+/)?\w+\.py)(?:: ([\w.]+))?", text):
         source = (root / path).read_text(encoding="utf-8")
         if name:
             assert re.search(rf"(def|class) {name.split('.')[-1]}\b", source), f"{path}: {name}"
 
 
-def test_the_code_it_quotes_is_the_code():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_it_quotes_is_the_code(page):
     """The lines of a quotation stand in one source file, in this order; "..." leaves some out."""
     root = PAGE.parents[1] / "src" / "safelight"
     sources = [[line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
                for path in root.rglob("*.py")]  # fmt: skip
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     quoted = [block for block in blocks if "class Plain:" not in block]
-    assert len(quoted) >= 5
+    assert len(quoted) >= (5 if page == PAGE else 2)
     for block in quoted:
         lines = [line.strip() for line in block.splitlines() if line.strip() not in ("", "...")]
         assert any(in_order(lines, source) for source in sources), block
