@@ -1,7 +1,7 @@
-"""Optimisers of a score over points x (n, d): asked for points, told how good those are. All maximise.
+"""Optimisers of a score over points x (n, d): `ask` gives points, `tell` takes their scores. All maximise.
 
-What one does next follows from its seed and its state, which `state` gives and `load` takes: a search that
-is cut off goes on with the same bits. No global generator is read, or left changed.
+The next step follows from seed and state, which `state` gives and `load` takes: an interrupted search goes on
+bit-identically. No global generator is read, or left changed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from safelight.randomness import RowDraw, key
 from safelight.types import Draw
 
 Way = Literal["random", "cma", "ga", "gradient"]
-
-
 WAYS: tuple[Way, ...] = ("random", "cma", "ga", "gradient")
+
+FIRST, LAST = 0.4, 0.05  # sines of the angle of a child's turn, from the first generation to the last
+STEP = 0.5  # deviations that a coordinate moves at first, about; less finds less (docs/search.md)
+MEAN, SQUARE = 0.9, 0.99  # decays of the running means
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Scores:
 
 
 class Optimiser(Protocol):
-    """A way to search. Every generation is asked for once, then told."""
+    """A way to search: for every generation `ask` once, then `tell`."""
 
     needs_gradient: bool
 
@@ -45,7 +47,7 @@ class Optimiser(Protocol):
         """The points of this generation, (n, d) float32."""
         ...
 
-    def tell(self, told: Scores) -> None:
+    def tell(self, scores: Scores) -> None:
         """Their scores: the next generation begins."""
         ...
 
@@ -72,61 +74,59 @@ class Candidates:
         return RowDraw(self.seed, generation, "search", range(rows or self.population))
 
 
-def optimiser(way: Way, asked: Candidates) -> Optimiser:
+def optimiser(way: Way, candidates: Candidates) -> Optimiser:
     """The optimiser of a name. Raises UserError where its package is missing."""
     match way:
         case "random":
-            return Chance(asked)
+            return Chance(candidates)
         case "cma":
-            return Evolution(asked)
+            return Evolution(candidates)
         case "ga":
-            return Breeding(asked)
+            return Breeding(candidates)
         case "gradient":
-            return Ascent(asked)
-
-
-# --- CMA-ES with a diagonal covariance (Hansen & Ostermeier 2001; Ros & Hansen 2008), of the package cma ---
-# Measured in 512 dimensions: 0.1 s of overhead for 3,200 evaluations, where the full covariance takes 36
-# s and
-# finds less.
+            return Ascent(candidates)
 
 
 class Evolution:
-    """The distribution is a function of the seed and of all scores so far: these are its state."""
+    """CMA-ES with a diagonal covariance (Hansen & Ostermeier 2001; Ros & Hansen 2008), of the package cma.
+
+    The distribution is a function of the seed and of all scores so far: these are its state. In 512
+    dimensions 3,200 evaluations take 0.1 s of overhead; the full covariance takes 36 s and finds less.
+    """
 
     needs_gradient = False
 
-    def __init__(self, asked: Candidates) -> None:
-        if asked.population < 2:
+    def __init__(self, candidates: Candidates) -> None:
+        if candidates.population < 2:
             raise UserError("population 1: method cma compares two points or more of a generation")
-        self.asked = asked
+        self.candidates = candidates
         self.scores: list[Tensor] = []  # of every generation (n,)
         self.strategy = self._begun()
-        self.points: list[Any] | None = None  # that were asked for and not told yet
+        self.points: list[Any] | None = None  # of `ask`, until `tell`
 
     def ask(self) -> Tensor:
         if self.points is None:
-            with generator_of(self.asked.seed, len(self.scores)):
+            with generator_of(self.candidates.seed, len(self.scores)):
                 self.points = self.strategy.ask()
         return torch.from_numpy(np.stack(self.points).astype(np.float32))
 
-    def tell(self, told: Scores) -> None:
-        self._told(told.total.double())
+    def tell(self, scores: Scores) -> None:
+        self._take(scores.total.double())
 
     def state(self) -> dict[str, Tensor]:
-        none = torch.zeros(0, self.asked.population, dtype=torch.float64)
+        none = torch.zeros(0, self.candidates.population, dtype=torch.float64)
         return {"scores": torch.stack(self.scores) if self.scores else none}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Asks and tells anew all that there was: nothing is drawn or scored by the generator for it."""
+        """Replays all asks and tells; the generator draws and scores nothing for it."""
         self.scores, self.strategy, self.points = [], self._begun(), None
         for scores in state["scores"]:
             self.ask()
-            self._told(scores)
+            self._take(scores)
 
-    def _told(self, scores: Tensor) -> None:
+    def _take(self, scores: Tensor) -> None:
         assert self.points is not None
-        with generator_of(self.asked.seed, -1 - len(self.scores)):
+        with generator_of(self.candidates.seed, -1 - len(self.scores)):
             self.strategy.tell(self.points, (-scores).tolist())  # it minimises
         self.scores.append(scores)
         self.points = None
@@ -136,15 +136,15 @@ class Evolution:
             from cma import CMAEvolutionStrategy
         except ImportError as error:
             raise UserError(f"method cma: its package is missing; run: {install('search')}") from error
-        space = self.asked.space
+        space = self.candidates.space
         options = {
-            "popsize": self.asked.population,
+            "popsize": self.candidates.population,
             "CMA_diagonal": True,
-            "seed": float("nan"),  # else it seeds NumPy's global generator
+            "seed": float("nan"),  # a number would seed NumPy's global generator
             "verbose": -9,
             "verb_log": 0,
         }
-        with generator_of(self.asked.seed, 0):
+        with generator_of(self.candidates.seed, 0):
             return CMAEvolutionStrategy(np.zeros(space.size), space.deviation, options)
 
 
@@ -160,20 +160,18 @@ def generator_of(*parts: object) -> Iterator[None]:
         np.random.set_state(before)
 
 
-# --- Several objectives at once: points that none beats in all of them, and how far apart those stand ---
-
-
 def fronts(scores: Tensor) -> list[Tensor]:
-    """Row numbers of scores (n, k), higher is better, by front: no row of the first is beaten by another,
+    """Row numbers of scores (n, k), higher is better, by front.
 
-    being as good in all objectives and better in one; none of the second but by the first; and so on.
+    No row dominates one of the first front, being as good in all objectives and better in one; only rows of
+    the first dominate the second; and so on.
     """
     try:
         from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
     except ImportError as error:
         raise UserError(f"several objectives: a package is missing; run: {install('search')}") from error
-    found = NonDominatedSorting().do(-scores.double().numpy())
-    return [torch.from_numpy(np.sort(np.asarray(rows, np.int64))) for rows in found]
+    sorted_rows = NonDominatedSorting().do(-scores.double().numpy())
+    return [torch.from_numpy(np.sort(np.asarray(rows, np.int64))) for rows in sorted_rows]
 
 
 def front(scores: Tensor) -> Tensor:
@@ -203,41 +201,36 @@ def order(scores: Tensor) -> Tensor:
     )
 
 
-# A genetic algorithm that keeps the best of parents and children; of several objectives NSGA-II (Deb 2002)
-# Points that none beats in all objectives come first, among those the ones that stand apart; with one
-# objective
-# the order is the score's. Parents are the better of two drawn. A child takes each coordinate from one of two
-# parents, and all of it is turned a little towards a fresh sample, which keeps its length.
-
-FIRST, LAST = 0.4, 0.05  # sines of the angle of a child's turn, from the first generation to the last
-
-
 class Breeding:
-    """The population, the best first."""
+    """A genetic algorithm that keeps the best of parents and children; NSGA-II for several objectives (Deb 2002).
+
+    Parents are the better of two drawn. A child takes each coordinate from one of two parents, and all of it
+    is turned a little towards a fresh sample, which keeps its length. The population is sorted, best first.
+    """
 
     needs_gradient = False
 
-    def __init__(self, asked: Candidates) -> None:
-        self.asked, self.generation = asked, 0
-        self.parents = torch.zeros(0, asked.space.size)
+    def __init__(self, candidates: Candidates) -> None:
+        self.candidates, self.generation = candidates, 0
+        self.parents = torch.zeros(0, candidates.space.size)
         self.scores = torch.zeros(0, 1)  # of the parents, (n, k)
 
     def ask(self) -> Tensor:
-        draw = self.asked.draw(self.generation)
-        fresh = self.asked.space.first(draw)
+        draw = self.candidates.draw(self.generation)
+        fresh = self.candidates.space.first(draw)
         if not len(self.parents):
             return fresh
         drawn = draw.integers("parents", len(self.parents), 4)
         mother = self.parents[drawn[:, :2].min(1).values]  # the better of two: the best come first
         father = self.parents[drawn[:, 2:].min(1).values]
-        sine = turn(self.generation, self.asked.generations)
-        return self.asked.space.inside(children(draw, mother, father, fresh, sine))
+        sine = turn(self.generation, self.candidates.generations)
+        return self.candidates.space.inside(children(draw, mother, father, fresh, sine))
 
-    def tell(self, told: Scores) -> None:
+    def tell(self, scores: Scores) -> None:
         points = torch.cat([self.parents, self.ask()])
-        scores = torch.cat([self.scores, told.scores]) if len(self.parents) else told.scores
-        kept = order(scores)[: self.asked.population]
-        self.parents, self.scores = points[kept], scores[kept]
+        joined = torch.cat([self.scores, scores.scores]) if len(self.parents) else scores.scores
+        kept = order(joined)[: self.candidates.population]
+        self.parents, self.scores = points[kept], joined[kept]
         self.generation += 1
 
     def state(self) -> dict[str, Tensor]:
@@ -263,39 +256,31 @@ def turn(generation: int, generations: int) -> float:
     return float(FIRST * (LAST / FIRST) ** (generation / max(generations - 1, 1)))
 
 
-# --- Gradient ascent on many chains at once: Adam (Kingma 2015), its step falling along half a cosine ---
-
-STEP = 0.5  # deviations that a coordinate moves at first, about; less finds less (docs/search.md)
-
-
-MEAN, SQUARE = 0.9, 0.99  # decays of the running means
-
-
 class Ascent:
-    """Where the chains are, and the running means of their gradients."""
+    """Gradient ascent on many chains at once: Adam (Kingma 2015), its step falling along half a cosine."""
 
     needs_gradient = True
 
-    def __init__(self, asked: Candidates) -> None:
-        self.asked, self.generation = asked, 0
-        self.points = asked.space.first(asked.draw(0))
+    def __init__(self, candidates: Candidates) -> None:
+        self.candidates, self.generation = candidates, 0
+        self.points = candidates.space.first(candidates.draw(0))
         self.mean = torch.zeros_like(self.points)
         self.square = torch.zeros_like(self.points)
 
     def ask(self) -> Tensor:
         return self.points
 
-    def tell(self, told: Scores) -> None:
-        assert told.gradient is not None
+    def tell(self, scores: Scores) -> None:
+        assert scores.gradient is not None
         self.generation += 1
-        gradient = told.gradient
+        gradient = scores.gradient
         self.mean = MEAN * self.mean + (1 - MEAN) * gradient
         self.square = SQUARE * self.square + (1 - SQUARE) * gradient.square()
         first = self.mean / (1 - MEAN**self.generation)
         second = self.square / (1 - SQUARE**self.generation)
-        share = min(self.generation / max(self.asked.generations, 1), 1.0)
+        share = min(self.generation / max(self.candidates.generations, 1), 1.0)
         step = STEP * (1 + math.cos(math.pi * share)) / 2
-        self.points = self.asked.space.inside(self.points + step * first / (second.sqrt() + 1e-12))
+        self.points = self.candidates.space.inside(self.points + step * first / (second.sqrt() + 1e-12))
 
     def state(self) -> dict[str, Tensor]:
         return {
@@ -310,21 +295,18 @@ class Ascent:
         self.points, self.mean, self.square = state["points"], state["mean"], state["square"]
 
 
-# --- Random search: what the others have to beat ---
-
-
 class Chance:
-    """Fresh samples of the generator, every generation."""
+    """Random search, the baseline: fresh samples of the generator, every generation."""
 
     needs_gradient = False
 
-    def __init__(self, asked: Candidates) -> None:
-        self.asked, self.generation = asked, 0
+    def __init__(self, candidates: Candidates) -> None:
+        self.candidates, self.generation = candidates, 0
 
     def ask(self) -> Tensor:
-        return self.asked.space.first(self.asked.draw(self.generation))
+        return self.candidates.space.first(self.candidates.draw(self.generation))
 
-    def tell(self, told: Scores) -> None:
+    def tell(self, scores: Scores) -> None:
         self.generation += 1
 
     def state(self) -> dict[str, Tensor]:
