@@ -202,7 +202,7 @@ def order(scores: Tensor) -> Tensor:
 
 
 class Breeding:
-    """A genetic algorithm that keeps the best of parents and children; NSGA-II for several objectives (Deb 2002).
+    """Genetic: keeps the best of parents and children; for several objectives NSGA-II (Deb 2002).
 
     Parents are the better of two drawn. A child takes each coordinate from one of two parents, and all of it
     is turned a little towards a fresh sample, which keeps its length. The population is sorted, best first.
