@@ -60,9 +60,7 @@ def check(names: Sequence[str], prompt: str | None) -> None:
         elif name == PICK and len(names) > 1:
             raise UserError("--objective pick: a person judges alone; leave out the others")
         elif name not in ("text", "realism", PICK):
-            raise UserError(
-                f"--objective {name}: is not a valid choice; use {', '.join(NAMES)}{nearest(name, NAMES)}"
-            )
+            raise UserError(f"--objective {name}: is not a valid choice{nearest(name, NAMES)}")
     if "text" in names and not prompt:
         raise UserError('--objective text: needs --prompt "WORDS"')
     if len(set(names)) < len(names):

@@ -46,8 +46,7 @@ class Search:
             raise UserError("search: --population and --generations must be 1 or more")
         if self.method not in ("auto", *WAYS):
             raise UserError(
-                f"--method {self.method}: is not a valid choice; use auto, {', '.join(WAYS)}"
-                f"{nearest(self.method, WAYS)}"
+                f"--method {self.method}: is not a valid choice{nearest(self.method, ['auto', *WAYS])}"
             )
         return self
 
