@@ -77,14 +77,12 @@ def _copies(pack: Pack) -> Iterator[Finding]:
     train = digests[pack.train]
     copies = len(train) - len(np.unique(train))
     if copies:
-        severity = None if copies > COPIES * len(train) else "note"
         words = f"{copies:,} of {len(train):,} training images are copies of others"
-        yield COPIED.finding(words, "none", severity)
+        yield COPIED.finding(words, "none", None if copies > COPIES * len(train) else "note")
     leaked = int(np.isin(digests[pack.held_out], train).sum())
     if leaked:
-        severity = None if leaked > LEAKED * len(pack.held_out) else "note"
         words = f"{leaked:,} of {len(pack.held_out):,} held-out images are also trained on"
-        yield LEAKED_CODE.finding(words, "none", severity)
+        yield LEAKED_CODE.finding(words, "none", None if leaked > LEAKED * len(pack.held_out) else "note")
 
 
 def _digests(pack: Pack) -> NDArray[np.uint64] | None:

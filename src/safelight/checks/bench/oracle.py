@@ -185,7 +185,7 @@ def _world(subject: Subject) -> OneImageWorld:
         answers.append(_fit(goal.targets, noise, levels[-1][:, 0], image))
         subject.clock.afford(0, "noise levels")
     time, level, answer = torch.cat(times), torch.cat(levels), torch.cat(answers)
-    if len(times) > 1 and all(len(part.unique()) == 1 for part in times) and len(time.unique()) > 1:
+    if len(times) > 1 and all(len(torch.unique(part)) == 1 for part in times) and len(torch.unique(time)) > 1:
         raise NotApplicable("all rows of a batch have one noise level")
     order = time.argsort()
     order = order[torch.isfinite(answer[order]).all(1)]
