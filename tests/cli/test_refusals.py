@@ -152,7 +152,7 @@ def test_unlabelled_data_need_no_extra(unlabelled, monkeypatch, capsys, tmp_path
     measured = json.loads(out)
     assert measured["extractor"] == "random"
     assert measured["results"]["FD-random"]["value"] > 0
-    assert "efficientnet does: " in err
+    assert "using random features, which ignore content; for better ones run: " in err
     words = ["--objective", "reference=photos/0.png", "--method", "random", "--population", "4"]
     code, out, err = run(monkeypatch, capsys, "search", "run", *words, "--generations", "2", *where)
     assert code == 0, err

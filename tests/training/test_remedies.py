@@ -184,7 +184,7 @@ def test_killed_anywhere_between_the_steps_nothing_is_lost_or_tried_twice(incura
     while run is None:
         try:
             if (tmp_path / "city").exists() or (tmp_path / ".renaming-city.json").exists():
-                run = resume(find("city", tmp_path), World(), Show())
+                run = resume(find("city", tmp_path, write=True), World(), Show())
             else:
                 run = trained(tmp_path)
         except Killed:

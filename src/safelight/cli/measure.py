@@ -66,7 +66,7 @@ def evaluate(
         )
     path = api.samples.store_evaluation(opened, measured)
     if as_json:
-        print_json({"run": opened.name, "stored": str(path), **measured.plain()})
+        print_json({"run": opened.name, "stored": str(path), **measured.to_dict()})
     else:
         print_evaluation(opened.name, measured)
         say(f"stored: {path}")
