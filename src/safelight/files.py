@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,27 @@ def read(path: str | Path, limit: int = SMALL, links: bool = True) -> bytes:
         return data
 
 
+def _end(file: BufferedReader) -> int:
+    """Where the data of a file end: at its first hole, which no writer of lines leaves, or at its size."""
+    size = file.seek(0, 2)
+    if size > LONGEST and hasattr(os, "SEEK_HOLE"):
+        with suppress(OSError):  # of a file system that knows of none
+            return os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+    return size
+
+
 def lines(path: str | Path, links: bool = True) -> Iterator[bytes]:
-    """The lines of a regular file, without their newlines; empty in place of one that is too long."""
+    """The lines of a regular file, without their newlines; empty in place of one that is too long.
+
+    A file made longer than its data, of which the rest is a hole, ends where its data do.
+    """
     with opened(path, links) as file:
-        while text := file.readline(LONGEST):
+        end = _end(file)
+        file.seek(0)
+        while file.tell() < end and (text := file.readline(LONGEST)):
             whole = len(text) < LONGEST or text.endswith(b"\n")
             yield text.removesuffix(b"\n") if whole else b""
-            while len(text) == LONGEST and not text.endswith(b"\n"):
+            while file.tell() < end and len(text) == LONGEST and not text.endswith(b"\n"):
                 text = file.readline(LONGEST)
 
 
@@ -77,7 +92,7 @@ def last_lines(path: Path) -> Iterator[bytes]:
     Reads only as much as the caller takes. Raises OSError.
     """
     with opened(path, links=False) as file:
-        position = file.seek(0, 2)
+        position = _end(file)
         rest = b""
         while position > 0:
             begin = max(position - BLOCK, 0)

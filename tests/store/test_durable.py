@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from safelight import files
 from safelight.config import UserError
 from safelight.files import BLOCK, last_lines
 from safelight.store import durable, sealed
@@ -210,3 +211,15 @@ def test_last_lines_reverses_a_file_whatever_its_line_lengths(tmp_path: Path, le
     assert list(last_lines(path)) == lines[::-1]
     path.write_bytes(b"\n".join(lines))
     assert list(last_lines(path)) == lines[::-1]
+
+
+def test_a_hole_behind_the_lines_of_a_file_is_not_read(tmp_path: Path) -> None:
+    """64 GB that no disk holds: the lines before them are all there is, at once, from either end."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"first\nsecond\n")
+    os.truncate(path, 1 << 36)
+    forwards, backwards = list(files.lines(path)), list(last_lines(path))
+    assert forwards[:2] == [b"first", b"second"]
+    assert backwards[-2:] == [b"second", b"first"]
+    assert len(forwards) <= 3
+    assert len(backwards) <= 3
