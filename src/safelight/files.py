@@ -55,10 +55,10 @@ def opened(path: str | Path, links: bool = True) -> BufferedReader:
 def read(path: str | Path, limit: int = SMALL, links: bool = True) -> bytes:
     """All bytes of a regular file. Raises OSError: `Refused` where there are more than `limit`."""
     with opened(path, links) as file:
-        data = b"" if os.fstat(file.fileno()).st_size > limit else file.read(limit + 1)
-        if len(data) > limit or (not data and os.fstat(file.fileno()).st_size > limit):
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
             raise Refused(f"is larger than the {limit:,} bytes that such a file may have")
-        return data
+        return file.read(size)  # makes a buffer of that length at once; what a writer adds meanwhile is left
 
 
 def _end(file: BufferedReader) -> int:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,16 @@ def test_a_hole_behind_the_lines_of_a_file_is_not_read(tmp_path: Path) -> None:
     assert backwards[-2:] == [b"second", b"first"]
     assert len(forwards) <= 3
     assert len(backwards) <= 3
+
+
+def test_a_small_file_takes_little_memory_however_much_it_may_have(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(b"small")
+    tracemalloc.start()
+    try:
+        assert files.read(path, 1 << 40) == b"small"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(files.Refused, match="larger than the 4 bytes"):
+        files.read(path, 4)
