@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -73,9 +73,8 @@ def no_file(random: Random, run: Path) -> str:
     if what == "fifo":
         os.mkfifo(place)
     elif what == "socket":
-        with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(f"{short}/s")
-            shutil.move(f"{short}/s", place)
+        with contextlib.chdir(place.parent), socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(place.name)  # a whole path may be too long for a socket
     elif what == "zero" and hasattr(os, "geteuid") and os.geteuid() == 0:
         with suppress(OSError):
             os.mknod(place, 0o20666, os.makedev(1, 5))
