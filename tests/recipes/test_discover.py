@@ -15,7 +15,7 @@ from safelight.config import UserError
 from safelight.discovery import Outside
 from safelight.loading.recorded import code_facts
 
-SOURCE = Path(recipe.__file__).parents[1]
+SOURCE = Path(recipe.__file__).parent
 
 NETWORK = """
 from __future__ import annotations
