@@ -13,6 +13,7 @@ from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.config import Data
 from safelight.data.pack import Pack
+from safelight.data.tree import open_tree
 
 ORIENTATION = 0x0112
 
@@ -285,3 +286,8 @@ def test_every_choice_of_the_recipe_has_its_own_pack(tmp_path: Path) -> None:
     assert [pack.spec.shape for pack in made] == [(3, 8, 8), (3, 4, 4), (1, 8, 8), (3, 8, 8), (3, 8, 8)]
     assert [pack.spec.classes for pack in made] == [2, 2, 2, 0, 2]
     assert made[-1].folder == made[0].folder
+
+
+def test_the_whole_disk_is_no_data():
+    with pytest.raises(UserError, match=r"^data\.path: / is the whole disk; give the folder"):
+        open_tree("/", follow_links=False)

@@ -195,7 +195,10 @@ class ZipTree:
 def open_tree(path: str, follow_links: bool) -> FolderTree | ZipTree:
     """The folder or archive at a path. Raises UserError where it is neither."""
     if Path(path).is_dir():
-        return FolderTree(os.path.realpath(path), follow_links)
+        root = os.path.realpath(path)
+        if root == os.path.dirname(root):
+            raise UserError(f"data.path: {path} is the whole disk; give the folder that holds the images")
+        return FolderTree(root, follow_links)
     if not Path(path).exists():
         raise UserError(f"data.path: {path} does not exist; give the folder or archive that holds the images")
     if zipfile.is_zipfile(path) or path.lower().endswith(".zip"):
