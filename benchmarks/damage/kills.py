@@ -131,7 +131,8 @@ def recover(trial: Trial, run: Path, words: tuple[str, ...], expected: dict[str,
     """Go on as a person would: the same command, then `resume`. Bits as if nothing had happened."""
     if not (words[0] in ("train", "resume") and (run / "run.json").exists()):
         again = trial.run(*words)
-        taken = words[0] == "fork" and (trial.box / "runs/f/run.json").exists()
+        made = {"fork": "runs/f/run.json", "export": "out/e"}.get(words[0])  # whole, so refused a second time
+        taken = made is not None and (trial.box / made).exists()
         trial.check(ENDS, again.code == 0 or taken, f"{again.code}, tried again: {again.err[-300:]}")
     for name in ("x", "f"):
         if name in expected:
