@@ -68,14 +68,19 @@ class DCGenerator(nn.Module):
             nn.Tanh(),
         ]
         self.layers = nn.Sequential(*layers)
-        stem, *others = (layer for layer in layers if hasattr(layer, "weight"))
-        he(stem)
-        for layer in others:
-            he(layer, slope=0.2)
+        initialise(layers)
 
     def forward(self, z: Tensor, given: Values, present: Tensor) -> Tensor:
         images: Tensor = self.layers(z)
         return images
+
+
+def initialise(layers: list[nn.Module]) -> None:
+    """First weights of a stack: the first layer sees data, the others leaky rectified values."""
+    first, *others = (layer for layer in layers if hasattr(layer, "weight"))
+    he(first)
+    for layer in others:
+        he(layer, slope=0.2)
 
 
 def he(layer: nn.Module, slope: float = 1.0) -> None:
@@ -125,10 +130,7 @@ class DCDiscriminator(nn.Module):
             inputs = outputs
         layers += [nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(inputs * pixels, 1), nn.Flatten(0)]
         self.layers = nn.Sequential(*layers)
-        enter, *others = (layer for layer in layers if hasattr(layer, "weight"))
-        he(enter)
-        for layer in others:
-            he(layer, slope=0.2)
+        initialise(layers)
 
     def forward(self, x: Tensor, given: Values, present: Tensor) -> Tensor:
         logits: Tensor = self.layers(x)

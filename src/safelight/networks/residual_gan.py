@@ -24,6 +24,16 @@ from safelight.networks.style_generator import smoothly_doubled
 from safelight.types import DataSpec, Values
 
 
+def require_divisible(spec: DataSpec, factor: int, role: str) -> None:
+    """Raises UserError where height or width of the images do not divide by `factor`."""
+    _, height, width = spec.shape
+    if height % factor or width % factor:
+        raise UserError(
+            f"network.{role}.widths: {height}x{width} images do not divide by {factor}; "
+            "make widths shorter or change data.size"
+        )
+
+
 class ResidualGeneratorConfig(Section):
     name: Literal["residual_generator"] = "residual_generator"
     latent: Size = 64
@@ -37,13 +47,7 @@ class ResidualGeneratorConfig(Section):
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a size that does not halve so often."""
-        _, height, width = spec.shape
-        factor = self.patch * 2 ** (len(self.widths) - 1)
-        if height % factor or width % factor:
-            raise UserError(
-                f"network.generator.widths: {height}x{width} images do not divide by {factor}; "
-                "make widths shorter or change data.size"
-            )
+        require_divisible(spec, self.patch * 2 ** (len(self.widths) - 1), "generator")
         return ResidualGenerator(self, spec)
 
 
@@ -106,13 +110,7 @@ class ResidualDiscriminatorConfig(Section):
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a size that does not halve so often."""
-        _, height, width = spec.shape
-        factor = self.patch * 2 ** (len(self.widths) - 1)
-        if height % factor or width % factor:
-            raise UserError(
-                f"network.discriminator.widths: {height}x{width} images do not divide by {factor}; "
-                "make widths shorter or change data.size"
-            )
+        require_divisible(spec, self.patch * 2 ** (len(self.widths) - 1), "discriminator")
         return ResidualDiscriminator(self, spec)
 
 
