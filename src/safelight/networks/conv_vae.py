@@ -1,12 +1,13 @@
-"""The encoder of a small convolutional VAE: 4x4 convolutions, conditions appended to the features.
+"""The encoder and decoder of a small convolutional VAE.
 
+The encoder: 4x4 convolutions, conditions appended to the features.
 With the defaults at 120x120: 32, 48 and 64 channels at stride 2, 96 at stride 1 without padding, 12x12.
 The heads are linear: a tanh would cap each mean and log-variance at 1, and the KL near 0.86 nats a latent.
 
 Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output; the vector of no
 condition -1.
 
-The decoder of a small convolutional VAE: conv_encoder in reverse, from z and the conditions.
+The decoder: the encoder in reverse, from z and the conditions.
 Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output. First images hardly
 depend on z then; reconstructions soon show the decoder what it means.
 """

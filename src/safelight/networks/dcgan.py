@@ -1,11 +1,12 @@
-"""A generator of transposed convolutions without normalisation, after DCGAN (Radford 2015).
+"""A DCGAN pair (Radford 2015) without normalisation: a generator and a discriminator of convolutions.
 
+The generator, of transposed convolutions.
 With the defaults at 1024x1024: latent 100 -> 32x32x1024, five doublings, 117,515,843 parameters.
 
 Initial weights: He's normal law (2015), biases 0, so that the spread of images comes from z. With PyTorch's
 default, whose biases are not 0 and whose weights shrink what passes, .08 % did.
 
-A discriminator of strided convolutions without normalisation, after DCGAN (Radford 2015).
+The discriminator, of strided convolutions.
 With the defaults at 1024x1024: eight halvings down to 4x4, 3,915,393 parameters.
 
 Initial weights: He's normal law (2015), biases 0.

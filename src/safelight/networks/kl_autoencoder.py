@@ -1,12 +1,13 @@
-"""The encoder of a convolutional VAE for latent diffusion (Rombach 2022), layer for layer and name for name
-that of diffusers' AutoencoderKL, so that its weights can be opened there.
+"""The autoencoder of latent diffusion (Rombach 2022), as diffusers' AutoencoderKL has it.
 
-Residual blocks of group norm, SiLU and 3x3 convolution; a strided convolution between levels; in the middle
-self-attention of one head between two blocks.
+Both sides are those of diffusers, layer for layer and name for name, so that weights can be opened there.
+
+The encoder: residual blocks of group norm, SiLU and 3x3 convolution; a strided convolution between levels; in
+the middle self-attention of one head between two blocks.
 
 Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
 
-The decoder to kl_encoder, layer for layer and name for name that of diffusers' AutoencoderKL.
+The decoder.
 Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
 """
 

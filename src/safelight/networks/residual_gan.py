@@ -1,11 +1,12 @@
-"""A residual generator without normalisation, conditioned by its stem, in the spirit of R3GAN (Huang 2024).
+"""A residual GAN pair without normalisation, in the spirit of R3GAN (Huang 2024).
 
+The generator, conditioned by its stem.
 Every branch ends in a convolution that starts at zero (fix-up initialisation, Zhang 2019), so that no
 normalisation is needed and no sample depends on another one.
 
 Initial weights of the others: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
 
-A residual discriminator without normalisation, classes by projection (Miyato and Koyama 2018).
+The discriminator, classes by projection (Miyato and Koyama 2018).
 Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output, but 0 in
 the last layer of a branch.
 """

@@ -1,11 +1,12 @@
-"""A residual encoder for VAEs: SiLU, group norms, conditions as scale and shift of every block.
+"""A residual encoder and decoder for VAEs, with a latent vector or a small latent picture.
 
+The encoder: SiLU, group norms, conditions as scale and shift of every block.
 The latent is a vector, or with spatial = true a small picture, as latent diffusion wants it.
 
 Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output, but 0 in
 the last layer of a branch.
 
-A residual decoder for VAEs: residual_encoder in reverse, z as a vector or as a small picture.
+The decoder: the encoder in reverse.
 A latent vector enters twice, as the first, smallest picture and as scale and shift of every block, so that
 it is not forgotten on the way to full size.
 

@@ -1,8 +1,10 @@
-"""The image side of a joint encoder: residual blocks that halve the picture, without batch statistics.
+"""Joint encoders of images and texts: two towers that are trained, and a frozen encoder that was.
+
+The image side: residual blocks that halve the picture, without batch statistics.
 
 Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
 
-The text side of a joint encoder: a few layers on the features of a frozen text encoder.
+The text side: a few layers on the features of a frozen text encoder.
 Initial weights: PyTorch's default, uniform within 1 / sqrt(n) for n inputs of an output.
 
 A frozen encoder of images, beside whose features those of texts lie: trained here, or a CLIP.
