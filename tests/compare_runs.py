@@ -18,7 +18,7 @@ from safelight.report.facts import RunFacts, gather
 from safelight.store import results as evaluations
 from safelight.store.directory import RunDirectory, create
 from safelight.store.info import Facts, Parent
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.metrics import MetricsRow, MetricsWriter
 
 # A resolved recipe, as far as comparing reads it.

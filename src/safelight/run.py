@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from safelight.explore.samples import Samples
 from safelight.explore.tiles import canvas_specs, paint
 from safelight.export.networks import export_networks
 from safelight.loading.averages import averaged
+from safelight.loading.model import Model, ReplayVerdict
 from safelight.loading.replay import Replay
+from safelight.recipe import Recipe
 from safelight.render.sheet import Picture
 from safelight.report.run_report import run_html, write_report
 from safelight.store import checkpoint, checkpoint_files, metrics
@@ -42,7 +44,7 @@ class Run:
         tell: Tell = lambda line: None,
         warn: Tell | None = None,
     ) -> None:
-        """Read a checkpoint. Raises UserError where there is none.
+        """Choose a checkpoint; its networks are read when they are first used. Raises UserError without one.
 
         step: of the checkpoint, or the name of a pinned one, such as "best". Default: the newest good one.
         ema_length: relative length of the average that samples use, such as 0.08, made from the kept
@@ -52,15 +54,28 @@ class Run:
         warn: takes a line where the newest checkpoint is damaged and an older one is used. Default: `tell`.
         """
         self.directory, self.name = directory, directory.name
-        replay = Replay(directory, tell)
         if not (recompute and isinstance(step, int)):
             step = checkpoint_step(directory, step, warn or tell)
-        self.model = replay.exact(step)
-        self.step, self.verdict, self.recipe = step, self.model.verdict, self.model.recipe
-        loaded = self.verdict.start == step > 0
-        self._digest = "" if loaded else checkpoint.digest(replay.state.groups())
-        if ema_length is not None:
-            self.model = averaged(self.model, replay.state, ema_length, tell)
+        self.step, self.ema_length = step, ema_length
+        self._replay, self._tell = Replay(directory, tell), tell
+
+    @cached_property
+    def model(self) -> Model:
+        """The run's networks at its step. Raises UserError where they cannot be read or recomputed."""
+        model = self._replay.exact(self.step)
+        if self.ema_length is None:
+            return model
+        return averaged(model, self._replay.state, self.ema_length, self._tell)
+
+    @property
+    def verdict(self) -> ReplayVerdict:
+        """Whether the weights are proved to be those that the run had at its step."""
+        return self.model.verdict
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, with the settings in force at the step."""
+        return self.model.recipe
 
     @classmethod
     def open(
@@ -89,7 +104,9 @@ class Run:
         `verdict` of what is returned says whether the weights are proved to be those the run had. A step
         before a fork's first is one of the run it came from. Raises UserError.
         """
-        return Run(owner_of(self.directory, step), step, ema_length, recompute=True, tell=tell)
+        run = Run(owner_of(self.directory, step), step, ema_length, recompute=True, tell=tell)
+        run._replay.go_to(step)
+        return run
 
     def sample(
         self,
@@ -144,9 +161,10 @@ class Run:
         judge = open_judge(
             features, reference, model.data.recipe.data, stream.pack, model.device, tell, progress
         )
-        digest = self._digest or checkpoint_files.digest_of(
-            checkpoint_files.directory(self.directory.path, self.step)
-        )
+        if self.verdict.start == self.step > 0:
+            digest = checkpoint_files.digest_of(checkpoint_files.directory(self.directory.path, self.step))
+        else:
+            digest = checkpoint.digest(self._replay.state.groups())
         sample = partial(model.generate_like, seed=seed)
         return evaluate(
             sample, model.sampling(seed), stream, judge, n, step=self.step, weights=digest, progress=progress

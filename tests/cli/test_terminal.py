@@ -93,7 +93,7 @@ def folder(tmp_path_factory) -> Path:
     from safelight.store import results as evaluations
     from safelight.store import sealed
     from safelight.store.directory import RunDirectory
-    from safelight.store.journal import JournalWriter
+    from safelight.store.journal_writer import JournalWriter
     from safelight.training.progress import Show
     from safelight.training.start import begin
 

@@ -23,7 +23,7 @@ from safelight.run import Run
 from safelight.store import checkpoint_files, inbox, metrics
 from safelight.store.checkpoint_files import BEST
 from safelight.store.directory import RunDirectory
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.training.evaluation import pin_if_best
 from safelight.training.progress import Show
 from safelight.training.start import begin, resume

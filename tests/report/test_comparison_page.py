@@ -129,7 +129,7 @@ def test_a_difference_has_the_sign_of_the_change(own, first, said):
 
 
 def test_verdicts_and_what_the_monitors_measured_are_compared(made):
-    from safelight.store.journal import JournalWriter
+    from safelight.store.journal_writer import JournalWriter
 
     runs = [
         made("a", extra=lambda s: {"monitor/coverage": 0.5}),

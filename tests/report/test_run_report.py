@@ -13,7 +13,7 @@ from safelight.report.history import history_of
 from safelight.report.run_page import run_page
 from safelight.report.run_report import describe, read_run, reproduce, unconditional
 from safelight.store.directory import RunDirectory, find
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 
 LABEL = {"label": {"kind": "label", "size": 2, "names": []}}
 STAMPS = {"name": "stamps", "train": 723, "shape": [3, 32, 64], "conditions": {}}

@@ -10,7 +10,8 @@ from safelight.config import UserError
 from safelight.store import checkpoint_files
 from safelight.store.checkpoint import save
 from safelight.store.checkpoint_files import BEST, Pin, list_steps, prune
-from safelight.store.journal import JournalWriter, read
+from safelight.store.journal import read
+from safelight.store.journal_writer import JournalWriter
 
 
 def run_with(tmp_path: Path, *steps: int) -> JournalWriter:

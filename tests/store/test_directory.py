@@ -18,7 +18,7 @@ from safelight.store import results as evaluations
 from safelight.store.checkpoint_files import Pin
 from safelight.store.directory import RunDirectory, create, find, runs_directory
 from safelight.store.info import Facts, Parent
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.listing import list_runs, summary
 
 FACTS = Facts({"sha256": "00"}, {"version": "1"}, {"threads": 2}, {"precision": "bf16"})
@@ -161,7 +161,7 @@ def test_a_killed_writer_in_another_process_gives_the_run_back(tmp_path: Path) -
 import sys, time
 from pathlib import Path
 from safelight.store.directory import RunDirectory
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 run = RunDirectory(Path(sys.argv[1]))
 with run.lock(), JournalWriter(run.journal_path) as writer:
     writer.start_session(0, 300, {})

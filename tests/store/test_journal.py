@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from safelight.config import UserError
 from safelight.store import inbox, journal, sealed
-from safelight.store.journal import Intervention, JournalWriter, parse, read
+from safelight.store.journal import Intervention, parse, read
+from safelight.store.journal_writer import JournalWriter
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_an_entry_is_synced_when_append_returns(path: Path, monkeypatch: pytest.
         synced.append(path.read_bytes())
 
     with JournalWriter(path) as writer:
-        monkeypatch.setattr(journal.os, "fsync", recorded)
+        monkeypatch.setattr(os, "fsync", recorded)
         writer.intervene("aa", 3, {"x": 1}, "cli")
     assert synced == [path.read_bytes()]
     assert read(path).changes_at(3) == {"x": 1}
@@ -205,9 +206,9 @@ def test_a_full_disk_leaves_no_half_line(path: Path, monkeypatch: pytest.MonkeyP
     with JournalWriter(path) as writer:
         with monkeypatch.context() as patch:
             if stage == "write":
-                patch.setattr(journal.os, "write", full_after_ten_bytes)
+                patch.setattr(os, "write", full_after_ten_bytes)
             else:
-                patch.setattr(journal.os, "fsync", full)
+                patch.setattr(os, "fsync", full)
             with pytest.raises(UserError, match=r"journal\.jsonl: the disk is full; free some space"):
                 writer.intervene("cc", 900, {"x": 1}, "cli")
         assert path.read_bytes() == whole

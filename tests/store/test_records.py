@@ -22,7 +22,7 @@ from safelight.report.run_report import write_report
 from safelight.run import Run
 from safelight.store import checkpoint, checkpoint_files, metrics
 from safelight.store.directory import RunDirectory
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.training.progress import Show
 from safelight.training.start import begin, resume
 
@@ -151,7 +151,7 @@ def test_weights_that_are_not_finite_are_one_line(run, value):
     saved = checkpoint.save(run.path, 30, groups, {"edits": 0})
     with JournalWriter(run.journal_path) as writer:
         writer.checkpoint(30, saved.digest)
-    for use in (lambda: Run.open("mine", run.path.parent), lambda: resume(run, World(), Show())):
+    for use in (lambda: Run.open("mine", run.path.parent).model, lambda: resume(run, World(), Show())):
         with pytest.raises(
             UserError, match=f"checkpoint 30: {name} is not finite; go back to an earlier step"
         ):

@@ -19,7 +19,7 @@ from safelight.store.checkpoint import save
 from safelight.store.checkpoint_files import Checkpoint, Pin
 from safelight.store.directory import RunDirectory, create, find
 from safelight.store.info import Facts, Parent
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.retention import (
     Bound,
     bound,

@@ -20,7 +20,7 @@ from safelight.store import checkpoint, checkpoint_files, inbox, metrics
 from safelight.store.directory import RunDirectory, create
 from safelight.store.durable import Announce, silence
 from safelight.store.info import Facts
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 
 KEPT = 2
 

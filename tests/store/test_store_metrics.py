@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -191,25 +192,17 @@ def test_a_session_s_metrics_are_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_no_half_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Filling:
-        """A file that takes ten bytes, then no more."""
+    write, room = os.write, [10]
 
-        def __init__(self, file: metrics.FileIO) -> None:
-            self.file, self.room = file, 10
-
-        def write(self, data: bytes) -> int:
-            if not self.room:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            written, self.room = self.file.write(data[: self.room]), 0
-            return written
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.file, name)
+    def full_after_ten_bytes(descriptor: int, data: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[: room.pop()])
 
     with MetricsWriter(tmp_path, 1, 0) as writer:
         writer.append([row(0)])
         with monkeypatch.context() as patch:
-            patch.setattr(writer, "_file", Filling(writer._file))
+            patch.setattr(os, "write", full_after_ten_bytes)
             with pytest.raises(UserError, match="the disk is full"):
                 writer.append([row(1), row(2)])
         writer.append([row(1)])

@@ -13,7 +13,7 @@ from safelight.config import UserError
 from safelight.store import checkpoint_files, metrics, renaming, retention, sealed
 from safelight.store.directory import RunDirectory, create, find, names
 from safelight.store.info import Facts, Parent
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.listing import ancestors, list_runs, owner_of, summary, verdicts
 
 FACTS = Facts({"train": 5}, {}, {}, {"precision": "fp32"})

@@ -20,7 +20,7 @@ from forks import Forks, serving
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipe import load
-from safelight.store import checkpoint_files, journal, metrics
+from safelight.store import checkpoint_files, journal_writer, metrics
 from safelight.store.directory import RunDirectory, find
 from safelight.store.listing import list_runs
 from safelight.store.tape import TapeReader
@@ -199,7 +199,7 @@ def test_a_clock_that_jumps_back(monkeypatch, whole, tmp_path):
     def earlier_each_time() -> str:
         return (datetime(2030, 1, 1, tzinfo=UTC) - timedelta(hours=next(hours))).isoformat()
 
-    monkeypatch.setattr(journal, "utc_now", earlier_each_time)
+    monkeypatch.setattr(journal_writer, "utc_now", earlier_each_time)
     run = trained(tmp_path, at(8, lambda: os.kill(os.getpid(), signal.SIGINT)))
     assert_goes_on(run, whole)
     times = [entry.time for entry in run.journal().entries]

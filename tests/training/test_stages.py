@@ -17,7 +17,7 @@ from safelight.loading.dependencies import of_run, pretrained, products_of, refe
 from safelight.recipe import Recipe, load
 from safelight.store import checkpoint, checkpoint_files
 from safelight.store.directory import RunDirectory, names
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.listing import summary
 from safelight.training import session
 from safelight.training.progress import Show

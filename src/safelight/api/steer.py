@@ -1,7 +1,4 @@
-"""Train and resume runs, and change their course.
-
-Functions that open a run for Python have a twin that returns its folder, for the command line.
-"""
+"""Train and resume runs, and change their course."""
 
 from __future__ import annotations
 
@@ -50,38 +47,29 @@ def train(
     cleanly. A script that torchrun starts in several processes trains one run together.
     """
     keys = {f"train.{key}": value for key, value in train_keys.items()}
-    return Run(train_directory(recipe, {**(changes or {}), **keys}, name, check, runs))
-
-
-def train_directory(
-    recipe: str | Path, changes: Mapping[str, Any], name: str | None, check: bool, runs: str | Path | None
-) -> RunDirectory:
-    """`train`, returning the run's folder."""
+    changes = {**(changes or {}), **keys}
     with together() as world:
         resolved = load(recipe, changes)
         show = TrainingProgress().show(world.first)
         if any(key.endswith(".lr") for key in changes):
             _warn(show.warn, flatten(load(recipe).tree), changes)
-        return start.train_stages(
-            resolved,
-            folder_of(runs),
-            name,
-            world,
-            lambda: TrainingProgress().show(world.first),
-            checked=check,
+        return Run(
+            start.train_stages(
+                resolved,
+                folder_of(runs),
+                name,
+                world,
+                lambda: TrainingProgress().show(world.first),
+                checked=check,
+            )
         )
 
 
 def resume(run: Named, *, runs: str | Path | None = None) -> Run:
     """Continue a run from its newest good checkpoint, and open it."""
-    return Run(resume_directory(run, runs))
-
-
-def resume_directory(run: Named, runs: str | Path | None) -> RunDirectory:
-    """`resume`, returning the run's folder."""
     with together() as world:
         directory = directory_of(run, runs, write=True)
-        return start.resume(directory, world, TrainingProgress().show(world.first))
+        return Run(start.resume(directory, world, TrainingProgress().show(world.first)))
 
 
 def sweep(
@@ -143,17 +131,11 @@ def fork(
 
     train: train it now; otherwise `resume` does.
     """
-    return Run(fork_directory(run, step, changes or {}, name, train, runs))
-
-
-def fork_directory(
-    run: Named, step: int, changes: Mapping[str, Any], name: str | None, train: bool, runs: str | Path | None
-) -> RunDirectory:
-    """`fork`, returning the new run's folder."""
+    changes = changes or {}
     parent, show = directory_of(run, runs), TrainingProgress().show()
     _warn_at(parent, step, changes, show.warn)
     made = forking.fork(parent, step, changes, folder_of(runs), name, show.tell)
-    return start.resume(made, World(), show) if train else made
+    return Run(start.resume(made, World(), show) if train else made)
 
 
 def rollback(
@@ -168,18 +150,12 @@ def rollback(
 
     train: train it now; otherwise `resume` does.
     """
-    return Run(rollback_directory(run, step, changes or {}, train, runs))
-
-
-def rollback_directory(
-    run: Named, step: int, changes: Mapping[str, Any], train: bool, runs: str | Path | None
-) -> RunDirectory:
-    """`rollback`, returning the run's folder."""
+    changes = changes or {}
     directory, show = directory_of(run, runs, write=True), TrainingProgress().show()
     _warn_at(directory, step, changes, show.warn)
     made, before = forking.rollback(directory, step, changes, show.tell)
     show.warn(f"the earlier {made.name} is kept as {before.name}")
-    return start.resume(made, World(), show) if train else made
+    return Run(start.resume(made, World(), show) if train else made)
 
 
 def replay(

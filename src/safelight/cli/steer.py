@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 import safelight as sl
-from safelight import api
 from safelight.cli.options import (
     ChangesArgument,
     JsonOption,
@@ -66,7 +65,7 @@ def fork(
     as_json: JsonOption = False,
 ) -> None:
     """Start a new run from any step of another, with recipe keys changed."""
-    print_run(api.steer.fork_directory(run, step, changes_of(changes), name, train, runs), as_json)
+    print_run(sl.fork(run, step, changes_of(changes), name=name, train=train, runs=runs).directory, as_json)
 
 
 @app.command(epilog=examples("safelight rollback digits-1 --step 400 optim.lr=1e-4"))
@@ -82,7 +81,7 @@ def rollback(
 
     Nothing is deleted: the run as it was is kept as RUN-before-STEP.
     """
-    print_run(api.steer.rollback_directory(run, step, changes_of(changes), train, runs), as_json)
+    print_run(sl.rollback(run, step, changes_of(changes), train=train, runs=runs).directory, as_json)
 
 
 @app.command(epilog=examples("safelight replay digits-1 --step 333"))

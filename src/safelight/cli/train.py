@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import safelight as sl
-from safelight import api
 from safelight.cli.options import (
     ChangesArgument,
     JsonOption,
@@ -56,7 +55,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a generator. Ctrl-C stops cleanly; `safelight resume` continues."""
-    directory = api.steer.train_directory(recipe, changes_of(changes), name, not no_check, runs)
+    directory = sl.train(recipe, changes_of(changes), name=name, check=not no_check, runs=runs).directory
     if _first():
         print_run(directory, as_json)
 
@@ -64,7 +63,7 @@ def train(
 @app.command(epilog=examples("safelight resume digits-1"))
 def resume(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Continue a stopped or killed run, bit-identical to an uninterrupted one."""
-    directory = api.steer.resume_directory(run, runs)
+    directory = sl.resume(run, runs=runs).directory
     if _first():
         print_run(directory, as_json)
 

@@ -14,7 +14,8 @@ from safelight.loading.recorded import recipe_of
 from safelight.recipe import LIVE, Recipe
 from safelight.store import inbox
 from safelight.store.directory import RunDirectory
-from safelight.store.journal import Intervention, JournalWriter, changes_at
+from safelight.store.journal import Intervention, changes_at
+from safelight.store.journal_writer import JournalWriter
 from safelight.types import Tell
 
 

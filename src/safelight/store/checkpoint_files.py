@@ -31,7 +31,8 @@ from safelight.store.durable import (
     silence,
     write_bytes,
 )
-from safelight.store.journal import JournalWriter, counts
+from safelight.store.journal import counts
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.size import UNITS, Bytes
 
 FOLDER = "checkpoints"

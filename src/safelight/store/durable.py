@@ -110,6 +110,18 @@ def write_bytes(path: Path, data: bytes, announce: Announce = silence, name: str
             raise
 
 
+def append(descriptor: int, data: bytes) -> None:
+    """All of `data` at the end of an open file, or none of it. Raises OSError."""
+    size = os.fstat(descriptor).st_size
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:
+        os.ftruncate(descriptor, size)  # half a record must not stand before the next
+        raise
+
+
 def write_text(path: Path, text: str, announce: Announce = silence, name: str = "file") -> None:
     """`write_bytes` of UTF-8 text."""
     write_bytes(path, text.encode(), announce, name)

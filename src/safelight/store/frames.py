@@ -29,7 +29,7 @@ from PIL import Image
 from safelight.config import UserError
 from safelight.files import opened
 from safelight.store import sealed
-from safelight.store.durable import Announce, fsync_directory, mendable, silence
+from safelight.store.durable import Announce, append, fsync_directory, mendable, silence
 
 MAGIC = b"slfr"
 HEAD = struct.Struct("<4sQQ8s")  # magic, step, bytes of data, their checksum; a CRC-32 of these follows
@@ -113,15 +113,8 @@ class Appender:
                 self._folder.mkdir(exist_ok=True)
                 self._file = path.open("xb", buffering=0)
                 fsync_directory(self._folder)
-            size = os.fstat(self._file.fileno()).st_size
-            try:
-                self._announce(f"{self._kind.folder}.append")
-                written = 0
-                while written < len(text):
-                    written += self._file.write(text[written:]) or 0
-            except OSError:
-                self._file.truncate(size)  # half a frame must not stand before the next one
-                raise
+            self._announce(f"{self._kind.folder}.append")
+            append(self._file.fileno(), text)
         return len(text)
 
     def sync(self) -> None:

@@ -18,7 +18,7 @@ from safelight import files
 from safelight.config import UserError
 from safelight.store import sealed
 from safelight.store.durable import Announce, mendable, silence, write_bytes
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 
 FOLDER = "inbox"
 

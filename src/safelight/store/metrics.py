@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from safelight import files
 from safelight.config import UserError
 from safelight.files import last_lines
-from safelight.store.durable import Announce, mendable, silence, write_bytes
+from safelight.store.durable import Announce, append, mendable, silence, write_bytes
 from safelight.store.journal import counts
 from safelight.store.sealed import FORMAT, require_known
 
@@ -83,14 +83,7 @@ class MetricsWriter:
             after = row.step + 1
             data += _encode(row)
         with mendable(self._path):
-            size = os.fstat(self._file.fileno()).st_size
-            try:
-                written = 0
-                while written < len(data):
-                    written += self._file.write(data[written:]) or 0
-            except OSError:
-                self._file.truncate(size)  # half a line must not stand before the next one
-                raise
+            append(self._file.fileno(), data)
         self._next = after
 
     def sync(self) -> None:
@@ -220,11 +213,8 @@ def _line(text: bytes, checked: bool) -> Line | None:
         return None
     line.pop("check", None)
     sound = counts(line["step"]) and counts(line["images"]) and isinstance(line["fingerprint"], str)
-    return (
-        line
-        if sound and all(map(_is_number, (line[name] for name in line if name != "fingerprint")))
-        else None
-    )
+    sound = sound and all(_is_number(value) for name, value in line.items() if name != "fingerprint")
+    return line if sound else None
 
 
 def _is_number(value: Any) -> bool:
@@ -261,9 +251,7 @@ def _encode(row: MetricsRow) -> bytes:
     line: Line = {"step": row.step, "images": row.images, "seconds": row.seconds, "total": row.total}
     line |= {f"raw/{name}": value for name, value in row.components.items()}
     line |= {f"lr/{name}": value for name, value in row.lr.items()}
-    if taken := [
-        name for name in row.extra if name in FIXED | {"start", "check"} or name.startswith(("raw/", "lr/"))
-    ]:
+    if taken := [name for name in row.extra if name in TAKEN or name.startswith(("raw/", "lr/"))]:
         raise ValueError(f"metrics {taken} have a meaning of their own")
     line |= row.extra
     strict = {name: value if math.isfinite(value) else str(float(value)) for name, value in line.items()}

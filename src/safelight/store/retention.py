@@ -21,7 +21,7 @@ from safelight.store import checkpoint_files, metrics
 from safelight.store.checkpoint_files import Checkpoint
 from safelight.store.directory import RunDirectory, names
 from safelight.store.durable import mendable, remove_tree
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.size import words
 
 

@@ -17,7 +17,7 @@ from safelight.config import UserError
 from safelight.engine.optim import rates
 from safelight.engine.plan import Plan, Rate
 from safelight.engine.state import State
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.types import Phase
 
 NAMED = 3

@@ -15,7 +15,7 @@ from safelight.recipe import Recipe
 from safelight.store import checkpoint_files
 from safelight.store.checkpoint_files import BEST, Pin
 from safelight.store.directory import RunDirectory
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.types import Tell
 
 

@@ -21,7 +21,7 @@ from safelight.store import checkpoint, checkpoint_files, renaming
 from safelight.store.directory import JOURNAL, RunDirectory, create, require_free
 from safelight.store.durable import Announce, silence
 from safelight.store.info import Parent
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.listing import owner_of
 from safelight.types import Tell
 

@@ -24,7 +24,8 @@ from safelight.render.sheet import Images
 from safelight.store import checkpoint_files
 from safelight.store.checkpoint_files import Pin
 from safelight.store.directory import RECIPE, RunDirectory
-from safelight.store.journal import JournalEntry, JournalWriter
+from safelight.store.journal import JournalEntry
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.listing import last_rows, owner_of, verdicts
 from safelight.store.metrics import MetricsRow
 from safelight.training import watch

@@ -25,7 +25,8 @@ from safelight.recipe import Recipe
 from safelight.store import renaming
 from safelight.store.directory import RunDirectory, names
 from safelight.store.durable import Announce, silence
-from safelight.store.journal import Journal, JournalEntry, JournalWriter, holding
+from safelight.store.journal import Journal, JournalEntry, holding
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.listing import ancestors, parent_of
 from safelight.training.fork import fork
 from safelight.types import Tell

@@ -26,7 +26,8 @@ from safelight.store import checkpoint, checkpoint_files, inbox, metrics, retent
 from safelight.store.checkpoint_files import Saved
 from safelight.store.directory import RunDirectory
 from safelight.store.durable import mendable
-from safelight.store.journal import End, JournalWriter
+from safelight.store.journal import End
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.metrics import MetricsRow, MetricsWriter
 from safelight.store.tape import TapeWriter
 from safelight.training import watch

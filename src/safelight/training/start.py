@@ -40,7 +40,7 @@ from safelight.store import checkpoint_files, listing, metrics, renaming
 from safelight.store.directory import RUN, RunDirectory, create, require_free
 from safelight.store.durable import remove_tree
 from safelight.store.info import Facts
-from safelight.store.journal import JournalWriter
+from safelight.store.journal_writer import JournalWriter
 from safelight.store.listing import Status, summary
 from safelight.training.check import before_training
 from safelight.training.forecast import require_room
