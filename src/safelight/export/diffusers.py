@@ -12,7 +12,8 @@ from torch import Tensor
 
 from safelight.config import UserError, install
 from safelight.export.shipped import copy_shipped
-from safelight.loading.dependencies import KEY, pretrained_autoencoder, products_of, vae_of
+from safelight.loading.codecs import KEY, pretrained_autoencoder, vae_of
+from safelight.loading.dependencies import products_of
 from safelight.loading.model import Model
 from safelight.networks.kl_autoencoder import KLDecoderConfig, KLEncoderConfig
 

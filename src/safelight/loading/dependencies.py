@@ -1,7 +1,7 @@
 """What a recipe takes from other trainings: finished runs, or pretrained weights, each known by its digest.
 
 A run records which they were, so that a resumed or replayed one notices that an encoder has changed. An
-encoder is written as files that data and networks read; the autoencoder of latents is opened as a codec.
+encoder is written as files that data and networks read; see codecs.py for the autoencoder of latents.
 """
 
 from __future__ import annotations
@@ -21,24 +21,20 @@ from torch import Tensor
 
 from safelight.config import Reference, UserError, install
 from safelight.data.cache import cache_dir
-from safelight.data.space import Codec, Space
 from safelight.language import open_encoder
 from safelight.loading.model import Model, RunData, evaluated, state_of
-from safelight.loading.recorded import pixel_spec_of, recipe_of, spec_of
+from safelight.loading.recorded import recipe_of, spec_of
 from safelight.methods.joint import Joint
-from safelight.methods.vae import Vae
 from safelight.networks import towers
 from safelight.recipe import Recipe
-from safelight.samplers.generate import conditions
 from safelight.store import checkpoint, checkpoint_files
 from safelight.store.directory import RunDirectory, find
 from safelight.store.durable import mendable, publish, sha256_of
 from safelight.store.listing import summary
-from safelight.types import Batch, DataSpec
+from safelight.types import DataSpec
 
 WEIGHTS = (".safetensors", ".json")  # files of a folder of pretrained weights; nothing is unpickled
 TEXT = "data.text_encoder"
-KEY = "data.latents.autoencoder"  # a run of the family "vae", or a diffusers AutoencoderKL
 
 
 @dataclass(frozen=True)
@@ -76,8 +72,8 @@ def references(recipe: Recipe) -> dict[str, Reference]:
     """Every value of a recipe that names something trained elsewhere, by dotted key."""
     sections: dict[str, Any] = {"data": recipe.data, "method": recipe.method_config}
     flat = len(recipe.networks) == 1
-    sections |= {"network" if flat else f"network.{role}": own for role, own in recipe.networks.items()}
-    return dict(found for name, section in sections.items() for found in _within(section, name))
+    sections |= {"network" if flat else f"network.{role}": config for role, config in recipe.networks.items()}
+    return dict(pair for name, section in sections.items() for pair in _within(section, name))
 
 
 def _within(section: object, name: str) -> Iterator[tuple[str, Reference]]:
@@ -112,7 +108,7 @@ def pretrained(key: str, reference: str) -> Product:
         path = _from_hub(key, reference)
     elif not path.exists():
         raise UserError(f"{key}: {reference} does not exist; give a path, a Hub id, run:NAME or recipe:NAME")
-    files = sorted(one for one in path.rglob("*") if one.suffix in WEIGHTS) if path.is_dir() else [path]
+    files = sorted(file for file in path.rglob("*") if file.suffix in WEIGHTS) if path.is_dir() else [path]
     if not any(file.suffix == ".safetensors" for file in files):
         raise UserError(
             f"{key}: {reference} holds no .safetensors; nothing else is read, as it could run code"
@@ -142,27 +138,26 @@ def products_of(directory: RunDirectory) -> dict[str, Product]:
 
     A run is looked for beside this one, by name, so that a directory of runs can be moved.
     """
-    found = {}
-    for key, plain in directory.info().facts.products.items():
-        was = _recorded(directory, key, plain)
-        now = (
-            of_run(was.reference, was.run, directory.path.parent)
-            if was.run
-            else pretrained(key, was.reference)
-        )
-        if now.digest != was.digest:
+    products = {}
+    for key, fields in directory.info().facts.products.items():
+        before = _recorded(directory, key, fields)
+        if before.run:
+            product = of_run(before.reference, before.run, directory.path.parent)
+        else:
+            product = pretrained(key, before.reference)
+        if product.digest != before.digest:
             raise UserError(
-                f"{directory.path}: {key} = {was.reference} has other weights than the run began with "
-                f"({now.digest[:12]}, not {was.digest[:12]}); put them back, or train a new run"
+                f"{directory.path}: {key} = {before.reference} has other weights than the run began with "
+                f"({product.digest[:12]}, not {before.digest[:12]}); put them back, or train a new run"
             )
-        found[key] = now
-    return found
+        products[key] = product
+    return products
 
 
-def _recorded(directory: RunDirectory, key: str, plain: Mapping[str, Any]) -> Product:
+def _recorded(directory: RunDirectory, key: str, fields: Mapping[str, Any]) -> Product:
     """A product as run.json has it. Raises UserError."""
-    texts = [plain.get(name) for name in ("reference", "path", "digest")]
-    run, step = plain.get("run"), plain.get("step")
+    texts = [fields.get(name) for name in ("reference", "path", "digest")]
+    run, step = fields.get("run"), fields.get("step")
     if not all(isinstance(text, str) for text in texts) or not isinstance(run, str | None):
         raise UserError(f"{directory.path}: run.json does not say what {key} was; restore it from a copy")
     return Product(str(texts[0]), run, str(texts[1]), step, str(texts[2]))
@@ -170,7 +165,7 @@ def _recorded(directory: RunDirectory, key: str, plain: Mapping[str, Any]) -> Pr
 
 def plain(products: Products) -> dict[str, dict[str, Any]]:
     """As JSON says it, for the facts of a run."""
-    return {key: asdict(own) for key, own in products.items()}
+    return {key: asdict(product) for key, product in products.items()}
 
 
 def used(recipe: Recipe, products: Products) -> Recipe:
@@ -219,110 +214,9 @@ def _write(product: Product, path: Path) -> None:
 
 
 def text_features(recipe: Recipe, texts: Sequence[str]) -> Tensor:
-    """What a recipe's own encoder makes of words: (n, T). recipe: as `used`. Raises UserError without one."""
+    """Features of texts by the recipe's encoder: (n, T). recipe: as `used`. Raises UserError without one."""
     if not recipe.data.text_encoder:
         raise UserError(
             "condition text: the run knows only features that were computed elsewhere; give text=FEATURES.npy"
         )
     return torch.from_numpy(open_encoder(recipe.data.text_encoder).encode(texts))
-
-
-def open_codec(product: Product, channels: int, device: torch.device) -> Codec:
-    """The autoencoder of a product, in evaluation mode, in float32.
-
-    channels: of the images it is to encode. Raises UserError where it cannot.
-    """
-    codec, own = _of_run(product, device) if product.run else _of_diffusers(product, device)
-    if own != channels:
-        raise UserError(
-            f"{KEY}: {codec.name} is for images of {own} channels, these have {channels}; "
-            f"set data.channels={own}"
-        )
-    return codec
-
-
-def open_space(directory: RunDirectory, products: Products, device: torch.device) -> Space:
-    """Between the pixels of a run's samples and what its networks see; opens the autoencoder of latents."""
-    latents = directory.info().facts.data.get("latents")
-    if latents is None:
-        return Space()
-    codec = open_codec(products[KEY], pixel_spec_of(directory).shape[0], device)
-    return Space(codec, tuple(latents["shift"]), tuple(latents["scale"]))
-
-
-def vae_of(product: Product, device: torch.device) -> Model:
-    """A VAE trained here. Raises UserError for a run of another method."""
-    recipe = recipe_of(product.directory)
-    if not issubclass(recipe.method_class, Vae):
-        raise UserError(f"{KEY}: {product.run} is no autoencoder; name a run of the method vae")
-    return product.model(recipe, pixel_spec_of(product.directory), device)
-
-
-def _of_run(product: Product, device: torch.device) -> tuple[Codec, int]:
-    """The codec of a VAE trained here. Conditions are withheld from it."""
-    model = vae_of(product, device)
-    vae: Any = model.method
-    if len(vae.latent_shape) != 3:
-        raise UserError(
-            f"{KEY}: the latents of {product.run} are vectors; train it with a spatial latent, "
-            "such as network.encoder.spatial=true"
-        )
-
-    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
-        batch = Batch(x, *_nothing(model.spec, len(x), x.device), range(0), 0)
-        mean, logvar = vae.posterior(model.nets, batch)
-        return mean, (logvar / 2).exp()
-
-    def decode(z: Tensor) -> Tensor:
-        image: Tensor = vae.decode(model.nets, z, *_nothing(model.spec, len(z), z.device))
-        return image
-
-    channels, height, _ = vae.latent_shape
-    factor = model.spec.shape[1] // height
-    return Codec(str(product.run), product.digest, channels, factor, encode, decode), model.spec.shape[0]
-
-
-def _nothing(spec: DataSpec, count: int, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
-    """Conditions that nothing has."""
-    nothing = dict.fromkeys(list(spec.conditions)[:1], "none")
-    return conditions(spec, nothing, count, device)
-
-
-def pretrained_autoencoder(product: Product) -> Any:
-    """The AutoencoderKL in a folder that diffusers opens, or in its folder vae/. Raises UserError."""
-    try:
-        from diffusers import AutoencoderKL
-    except ImportError as error:
-        raise UserError(f"{KEY}: needs diffusers; run: {install('pretrained')}") from error
-    path = Path(product.path)
-    path = path / "vae" if (path / "vae" / "config.json").is_file() else path
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if config.get("_class_name") != "AutoencoderKL":
-            raise UserError(f"{KEY}: {path} is a {config.get('_class_name')}, not an AutoencoderKL")
-        load: Any = AutoencoderKL.from_pretrained
-        model = load(path, use_safetensors=True, torch_dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{KEY}: {path} is no AutoencoderKL of diffusers ({reason})") from error
-    return model
-
-
-def _of_diffusers(product: Product, device: torch.device) -> tuple[Codec, int]:
-    """The codec of a diffusers AutoencoderKL."""
-    model = pretrained_autoencoder(product)
-    model.to(device).eval().requires_grad_(False)
-
-    def encode(x: Tensor) -> tuple[Tensor, Tensor]:
-        posterior = model.encode(x).latent_dist
-        return posterior.mean.float(), posterior.std.float()
-
-    def decode(z: Tensor) -> Tensor:
-        image: Tensor = model.decode(z).sample
-        return image.float()
-
-    factor = 2 ** (len(model.config.block_out_channels) - 1)
-    codec = Codec(
-        Path(product.reference).name, product.digest, model.config.latent_channels, factor, encode, decode
-    )
-    return codec, int(model.config.in_channels)

@@ -28,8 +28,9 @@ from safelight.engine.memory import require_memory_of_images
 from safelight.engine.plan import Plan
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
-from safelight.loading.dependencies import KEY as CODEC
-from safelight.loading.dependencies import Products, open_codec, references, used
+from safelight.loading.codecs import KEY as CODEC
+from safelight.loading.codecs import open_codec
+from safelight.loading.dependencies import Products, references, used
 from safelight.loading.model import Model, RunData, average_words
 from safelight.recipe import Recipe
 from safelight.store.directory import RunDirectory

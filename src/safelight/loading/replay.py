@@ -19,7 +19,8 @@ from safelight.engine.fingerprint import differences
 from safelight.engine.loop import Job, Signals, StepRecord, Stop, train
 from safelight.engine.precision import Execution
 from safelight.engine.state import Groups, State, built
-from safelight.loading.dependencies import open_space, products_of, used
+from safelight.loading.codecs import open_space
+from safelight.loading.dependencies import products_of, used
 from safelight.loading.in_force import InForce
 from safelight.loading.model import (
     MATCHES,

@@ -15,7 +15,7 @@ from safelight.config import UserError
 from safelight.data.config import Data
 from safelight.data.pack import Pack
 from safelight.data.space import Codec, Space
-from safelight.loading.dependencies import KEY
+from safelight.loading.codecs import KEY
 from safelight.loading.recorded import recipe_of
 from safelight.recipe import Recipe
 from safelight.store.directory import find
