@@ -118,7 +118,7 @@ def test_a_recorded_recipe_keeps_the_path(tmp_path):
     ("text", "message"),
     [
         (None, "cannot be read"),
-        ("x = 1\n", "has no class with Config, Sampling and phases"),
+        ("x = 1\n", "has no class with Config, Sampling, phases"),
         ("1 / 0\n", "failed to load .ZeroDivisionError"),
     ],
 )

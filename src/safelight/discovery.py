@@ -114,15 +114,15 @@ def _installed(point: EntryPoint, key: str) -> Outside:
     return Outside(loaded, origin, version)
 
 
-def method_class(found: ModuleType) -> type[Any]:
+def method_class(module: ModuleType) -> type[Any]:
     """The class of a module that is a method: it has phases to declare and a way to sample.
 
     Raises UserError where there is none.
     """
-    for value in vars(found).values():
-        if isinstance(value, type) and value.__module__ == found.__name__ and hasattr(value, "Sampling"):
+    for value in vars(module).values():
+        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "Sampling"):
             return value
-    raise UserError(f"{found.__file__}: has no class with Config, Sampling and phases; see docs/one-batch.md")
+    raise UserError(f"{module.__file__}: has no class with Config, Sampling, phases; see docs/one-batch.md")
 
 
 def from_folder(tree: Tree, folder: Path) -> Tree:

@@ -45,15 +45,15 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
     """The docstring under each field of a model, on one line."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(definition, ast.ClassDef)
-    found = {}
+    meanings = {}
     for field, text in pairwise(definition.body):
         match field, text:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)),
                 ast.Expr(value=ast.Constant(value=str(words))),
             ):
-                found[name] = " ".join(words.split())
-    return found
+                meanings[name] = " ".join(words.split())
+    return meanings
 
 
 def full(recipe: Recipe) -> str:

@@ -202,8 +202,8 @@ def changed(tree: Tree, changes: Mapping[str, Any]) -> Tree:
 
 def _without_lost(before: Tree, after: Tree, changes: Mapping[str, Any]) -> Tree:
     """Weights of components that a change of the method removed are removed too, unless in the changes."""
-    was, now = (set(_method(tree, {})[-1].components) for tree in (before, after))
-    lost = {name for name in was - now if f"loss.weights.{name}" not in changes}
+    had, has = (set(_method(tree, {})[-1].components) for tree in (before, after))
+    lost = {name for name in had - has if f"loss.weights.{name}" not in changes}
     weights = _section(_section(after, "loss"), "weights", "loss.")
     kept = {name: weight for name, weight in weights.items() if name not in lost}
     return {**after, "loss": {**after.get("loss", {}), "weights": kept}}
@@ -234,10 +234,10 @@ def _method(tree: Tree, outside: dict[str, Outside]) -> tuple[type[Any], BaseMod
     """The class, the section, the networks by role, and the method they make."""
     section = _section(tree, "method")
     module = discovery.module(methods, section.get("name", "diffusion"), "method.name", outside)
-    found = discovery.method_class(module)
-    config = check(found.Config, _unnamed(section), "method")
-    roles = _networks(_section(tree, "network"), found, outside)
-    return found, config, roles, found(config, roles)
+    method = discovery.method_class(module)
+    config = check(method.Config, _unnamed(section), "method")
+    roles = _networks(_section(tree, "network"), method, outside)
+    return method, config, roles, method(config, roles)
 
 
 def _networks(tree: Tree, method: type[Any], outside: dict[str, Outside]) -> dict[str, Any]:

@@ -207,8 +207,11 @@ class Run:
         columns = metrics.read(self.directory.path)
         if not names:
             return columns
-        wanted = {name for name in columns if name in names or ("loss" in names and name.startswith("raw/"))}
-        return {name: column for name, column in columns.items() if name in wanted or name == "step"}
+        return {
+            name: column
+            for name, column in columns.items()
+            if name in {"step", *names} or ("loss" in names and name.startswith("raw/"))
+        }
 
     def _repr_html_(self) -> str:
         """How a notebook shows a run: one line, its latest sheet, its loss."""

@@ -95,15 +95,15 @@ def _door() -> type[Console]:
 
     class Door(console.Console):
         def print(self, *objects: Any, **options: Any) -> None:
-            super().print(*(plain(one) if isinstance(one, str) else one for one in objects), **options)
+            super().print(*(plain(item) if isinstance(item, str) else item for item in objects), **options)
 
         def render(
             self, renderable: RenderableType, options: console.ConsoleOptions | None = None
         ) -> Iterable[segment.Segment]:
             """Styles are added to segments after this, so that an escape in one was in the text."""
-            for one in super().render(renderable, options):
-                text = one.text if one.control else "\n".join(map(plain, one.text.split("\n")))
-                yield one if text == one.text else segment.Segment(text, one.style)
+            for part in super().render(renderable, options):
+                text = part.text if part.control else "\n".join(map(plain, part.text.split("\n")))
+                yield part if text == part.text else segment.Segment(text, part.style)
 
     return Door
 

@@ -44,6 +44,16 @@ class DataSpec:
     shape: tuple[int, int, int]  # (C, H, W) in model space
     conditions: Mapping[str, Condition] = field(default_factory=dict)
 
+    @classmethod
+    def from_dict(cls, shape: Sequence[int], conditions: Mapping[str, Mapping[str, Any]]) -> DataSpec:
+        """Of what JSON holds: a shape, and the fields of each condition by its name."""
+        channels, height, width = shape
+        named = {
+            name: Condition(fields["kind"], int(fields["size"]), tuple(fields["names"]))
+            for name, fields in conditions.items()
+        }
+        return cls((channels, height, width), named)
+
     @property
     def classes(self) -> int:
         """Number of classes of the label condition; 0 where there are no labels."""

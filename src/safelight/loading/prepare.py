@@ -155,10 +155,10 @@ def open_looks(
     if role is None or product is None or stream.latents:
         return None
     network = opened.networks[role].build(stream.spec).to(stream.device).eval().requires_grad_(False)
-    own = stream.pack, network, product.digest, stream.views.all, stream.device
-    found = open_features(*own, progress) if world.local == 0 else None
+    source = stream.pack, network, product.digest, stream.views.all, stream.device
+    features = open_features(*source, progress) if world.local == 0 else None
     world.wait()
-    return found or open_features(*own)
+    return features or open_features(*source)
 
 
 def open_device(name: str, processes: int = 1) -> torch.device:

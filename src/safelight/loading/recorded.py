@@ -17,7 +17,7 @@ from safelight.data.source import Progress
 from safelight.data.space import Space
 from safelight.recipe import Recipe, resolve
 from safelight.store.directory import RunDirectory
-from safelight.types import Condition, DataSpec
+from safelight.types import DataSpec
 
 
 def recipe_of(directory: RunDirectory) -> Recipe:
@@ -28,12 +28,7 @@ def recipe_of(directory: RunDirectory) -> Recipe:
 def pixel_spec_of(directory: RunDirectory) -> DataSpec:
     """The shape and conditions of the images a run was made with, without them."""
     data = directory.info().facts.data
-    conditions = {
-        name: Condition(own["kind"], int(own["size"]), tuple(own["names"]))
-        for name, own in data["conditions"].items()
-    }
-    channels, height, width = data["shape"]
-    return DataSpec((channels, height, width), conditions)
+    return DataSpec.from_dict(data["shape"], data["conditions"])
 
 
 def spec_of(directory: RunDirectory) -> DataSpec:
@@ -81,7 +76,7 @@ def data_facts(pack: Pack, space: Space) -> dict[str, Any]:
 
 def code_facts(recipe: Recipe) -> dict[str, str]:
     """The version, a digest of the package's source, and the code from outside that the recipe runs."""
-    outside = {one.origin: one.version for one in recipe.outside.values()}
+    outside = {code.origin: code.version for code in recipe.outside.values()}
     return {"safelight": version("safelight"), "source": _source(), **outside}
 
 

@@ -194,9 +194,9 @@ class Replay:
     def _load_before(self, to: int) -> None:
         """Load the nearest good checkpoint up to a step, unless the state is nearer already."""
         here = self.state.step if self.first <= self.state.step <= to else None
-        found = good_before(self.directory, to, -1 if here is None else here, self.tell)
-        if found is not None:
-            self._start, groups = found
+        nearer = good_before(self.directory, to, -1 if here is None else here, self.tell)
+        if nearer is not None:
+            self._start, groups = nearer
             self._saved = True
             self.state.load(groups, self._start)
         elif here is not None:
@@ -214,10 +214,9 @@ class Replay:
         if not self._agreed:
             self.tell(f"recomputing steps {state.step} to {to}")
 
-        def record(one: StepRecord) -> None:
-            mine = fingerprint.as_hex(int(one.fingerprint))
-            recorded = self.recorded.get(one.step)
-            self._agreed.append(None if recorded is None else mine == recorded)
+        def record(step: StepRecord) -> None:
+            recomputed, recorded = fingerprint.as_hex(int(step.fingerprint)), self.recorded.get(step.step)
+            self._agreed.append(None if recorded is None else recomputed == recorded)
 
         def boundary(signals: Signals) -> None:
             if state.step == to:

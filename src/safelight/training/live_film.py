@@ -36,10 +36,10 @@ class LiveFilm:
         if not ids or (step % every and not last):
             return
         model = self._ready.model(self._directory, recipe, self._rounded(state), step, self._arithmetic)
-        for one in ids:
-            if one not in self._starts:
-                self._starts[one] = start_of(specimen(one), model)
-        self._reel.append(step, {one: picture_of(self._starts[one], model) for one in ids})
+        for id in ids:
+            if id not in self._starts:
+                self._starts[id] = start_of(specimen(id), model)
+        self._reel.append(step, {id: picture_of(self._starts[id], model) for id in ids})
 
     def sync(self) -> None:
         """Make the pictures so far durable."""

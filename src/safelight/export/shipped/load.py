@@ -13,16 +13,14 @@ from typing import Any
 from safetensors.torch import load_file
 
 from safelight.recipe import resolve
-from safelight.types import Condition, DataSpec
+from safelight.types import DataSpec
 
 
 def load(folder: Path = Path(__file__).parent) -> tuple[dict[str, Any], dict[str, Any]]:
     """The networks and what is known of them."""
     facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    named = {name: Condition(own["kind"], own["size"], tuple(own["names"]))
-             for name, own in facts["conditions"].items()}  # fmt: skip
     method = resolve(facts["recipe"], "exported").method()
-    made = method.networks(DataSpec(tuple(facts["shape"]), named))
+    made = method.networks(DataSpec.from_dict(facts["shape"], facts["conditions"]))
     nets = {name: made[name].eval() for name in facts["networks"]}
     for name, net in nets.items():
         net.load_state_dict(load_file(folder / f"{name}.safetensors"))

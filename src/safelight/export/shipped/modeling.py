@@ -9,7 +9,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
 from safelight.recipe import resolve
-from safelight.types import Condition, DataSpec
+from safelight.types import DataSpec
 
 
 class SafelightDenoiser(ModelMixin, ConfigMixin):
@@ -19,11 +19,8 @@ class SafelightDenoiser(ModelMixin, ConfigMixin):
     def __init__(self, recipe: str, shape: list[int], conditions: str) -> None:
         """recipe, conditions: as JSON. shape: (C, H, W) of x."""
         super().__init__()
-        channels, height, width = shape
-        named = {name: Condition(own["kind"], own["size"], tuple(own["names"]))
-                 for name, own in json.loads(conditions).items()}  # fmt: skip
         self.recipe = resolve(json.loads(recipe), "exported")
-        self.spec = DataSpec((channels, height, width), named)
+        self.spec = DataSpec.from_dict(shape, json.loads(conditions))
         self.method = self.recipe.method()
         self.net = self.method.networks(self.spec)["denoiser"]
 

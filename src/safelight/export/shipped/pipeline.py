@@ -20,7 +20,8 @@ from PIL import Image
 
 from safelight.data.space import Codec, Space
 from safelight.explore.conditions import from_file
-from safelight.samplers.generate import conditions, generate
+from safelight.samplers.generate import conditions as given_of
+from safelight.samplers.generate import generate
 from safelight.types import DataSpec
 
 
@@ -49,8 +50,8 @@ class SafelightPipeline(DiffusionPipeline):
         return Space(codec, tuple(self.config.shift), tuple(self.config.scale))
 
     @torch.no_grad()
-    def __call__(self, n: int = 1, seed: int = 0, how: Any = None, **wanted: Any) -> Any:
-        """n images. wanted: conditions, as of `safelight sample`; mask and text are files. how: as
+    def __call__(self, n: int = 1, seed: int = 0, how: Any = None, **conditions: Any) -> Any:
+        """n images. conditions: as of `safelight sample`; mask and text are files. how: as
         {"sample.steps": 50}.
         """
         spec, space = self.denoiser.spec, self.space()
@@ -60,9 +61,9 @@ class SafelightPipeline(DiffusionPipeline):
             name: from_file(name, str(value), pixels, space.factor)
             if name in ("mask", "text")
             else str(value)
-            for name, value in wanted.items()
+            for name, value in conditions.items()
         }
-        given, present = conditions(spec, values, n, self.device)
+        given, present = given_of(spec, values, n, self.device)
         how = self.denoiser.recipe.with_changes(how or {}).sample
         nets = {"denoiser": self.denoiser.net.eval()}
         images = space.to_pixels(generate(self.denoiser.method, nets, how, given, present, seed))
