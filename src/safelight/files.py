@@ -112,6 +112,19 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("is nested too deeply") from None
 
 
+def to_json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON, in ASCII; a number that is not finite is null, which JSON has instead."""
+    return json.dumps(_finite(value), indent=indent, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and value - value != 0 else value
+
+
 def kind(mode: int) -> str:
     """What a file's mode says it is, in words."""
     return KINDS.get(stat.S_IFMT(mode), "a file" if stat.S_ISREG(mode) else "a device")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from safelight.config import UserError, parse_override
+from safelight.files import to_json
 from safelight.terminal import say
 
 RunsOption = Annotated[
@@ -60,16 +60,7 @@ def examples(*lines: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON; a number that is not finite as null, which JSON has instead."""
-    text = json.dumps(_finite(value), indent=2, default=str, allow_nan=False)  # in ASCII
-    say(*text.replace("\x7f", r"\u007f").split("\n"))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and value - value != 0 else value
+    say(*to_json(value, indent=2).replace("\x7f", r"\u007f").split("\n"))
 
 
 def step_of(text: str | None) -> int | str | None:

@@ -11,8 +11,7 @@ import typer
 from safelight import api
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
 from safelight.config import UserError
-from safelight.monitor import trial
-from safelight.store import checkpoint_files, listing, retention, size
+from safelight.store import listing, retention, size
 from safelight.store.directory import find, runs_directory
 from safelight.store.listing import Summary, list_runs
 from safelight.terminal import console, plain, say, table
@@ -20,10 +19,9 @@ from safelight.terminal import console, plain, say, table
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+    from safelight.api.facts import Branch
     from safelight.store.directory import RunDirectory
     from safelight.store.retention import Held
-
-CYCLE = "its run.json names the run itself as its ancestor"
 
 app = typer.Typer()
 
@@ -73,7 +71,7 @@ def show(
 
 def print_run(directory: RunDirectory, as_json: bool) -> None:
     """Print the facts of a run."""
-    facts = facts_of(directory)
+    facts = api.facts.run(directory)
     if as_json:
         print_json(facts)
         return
@@ -97,59 +95,11 @@ def print_run(directory: RunDirectory, as_json: bool) -> None:
     say(f"report:  {facts['report'] or 'not written yet'}")
 
 
-def facts_of(directory: RunDirectory) -> dict[str, Any]:
-    """Facts of a run.
-
-    `step`, `images` and `components` are those of the newest recorded step, `weights` are of the newest
-    checkpoint, the last of `checkpoints`. A fork that has not trained has its parent's losses.
-    """
-    info = directory.info()
-    row = next(iter(listing.last_rows(directory, 1)), None)
-    summary, parent = listing.summary(directory), listing.parent_of(directory)
-    steps = checkpoint_files.list_steps(directory.path)
-    saved = checkpoint_files.read(checkpoint_files.directory(directory.path, steps[-1])) if steps else None
-    bound = retention.bound_of(directory)
-    report = directory.path / "report.html"
-    journal, verdicts = directory.journal(), listing.verdicts(directory)
-    began = {entry.fields["name"] for entry in journal.of_kind("verdict")}
-    images = row.images if row else 0
-    if summary.step and row is None:
-        images = summary.step * int(directory.recipe_tree()["train"]["batch_size"])
-    return {
-        "name": directory.name,
-        "path": str(directory.path),
-        "id": info.id,
-        "recipe": info.recipe,
-        "status": summary.status,
-        "step": summary.step,
-        "steps": info.steps,
-        "weights": saved.digest if saved else "",
-        "fingerprint": row.fingerprint if row else "",
-        "images": images,
-        "components": dict(row.components) if row else {},
-        "lr": dict(row.lr) if row else {},
-        "data": info.facts.data,
-        "environment": dict(info.facts.environment),
-        "execution": dict(info.facts.execution),
-        "parent": asdict(info.parent) | {"name": parent.name if parent else ""} if info.parent else None,
-        "verdicts": verdicts,
-        "inherited_verdicts": [name for name in verdicts if name not in began],
-        "remedies": [trial.describe(entry.fields) for entry in journal.of_kind("remedy")],
-        "checkpoints": steps,
-        "longest_replay": asdict(bound),
-        "replay": bound.text,
-        "report": str(report) if report.exists() else "",
-    }
-
-
 def print_journal(directory: RunDirectory, as_json: bool) -> None:
     """Print the journal of a run, oldest entry first."""
     entries = directory.journal().entries
     if as_json:
-        print_json([
-            {"time": entry.time, "kind": entry.kind, "session": entry.session, **entry.fields}
-            for entry in entries
-        ])  # fmt: skip
+        print_json(api.facts.journal(directory))
         return
     for entry in entries:
         say(f"{entry.time[:19]} {entry.kind:12} {_words(entry.fields)}")
@@ -176,45 +126,21 @@ def report(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = Fals
 def tree(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Draw the lineage of the runs: forks below the run they came from."""
     folder = runs_directory(runs)
-    summaries = sorted(list_runs(folder), key=lambda run: run.created)
-    names = {run.id: run.name for run in summaries if not run.problem}
-    parents = {run.name: names.get(run.parent.run) if run.parent else None for run in summaries}
-    cyclic = {name for name in parents if _is_cyclic(name, parents)}
-    parents = {name: None if name in cyclic else parent for name, parent in parents.items()}
-    problems = {run.name: run.problem or (CYCLE if run.name in cyclic else "") for run in summaries}
+    lineage = api.facts.lineage(list_runs(folder))
     if as_json:
-        print_json([
-            {"name": run.name, "parent": parents[run.name], "at": run.parent.step if run.parent else None,
-             "remedy": run.remedy, "problem": problems[run.name]}
-            for run in summaries
-        ])  # fmt: skip
+        print_json([branch.to_dict() for branch in lineage])
         return
     from rich.tree import Tree
 
     root = Tree(plain(folder))
-    _grow(root, None, summaries, parents, problems)
+    _grow(root, None, lineage)
     console().print(root)
 
 
-def _grow(
-    above: Tree,
-    parent: str | None,
-    summaries: Sequence[Summary],
-    parents: Mapping[str, str | None],
-    problems: Mapping[str, str],
-) -> None:
-    for run in summaries:
-        if parents[run.name] == parent:
-            branch = above.add(plain(_line(run, problems[run.name])))
-            _grow(branch, run.name, summaries, parents, problems)
-
-
-def _is_cyclic(name: str, parents: Mapping[str, str | None]) -> bool:
-    seen, parent = {name}, parents[name]
-    while parent is not None and parent not in seen:
-        seen.add(parent)
-        parent = parents[parent]
-    return parent == name
+def _grow(above: Tree, parent: str | None, lineage: Sequence[Branch]) -> None:
+    for branch in lineage:
+        if branch.parent == parent:
+            _grow(above.add(plain(_line(branch.run, branch.problem))), branch.run.name, lineage)
 
 
 def _line(run: Summary, problem: str) -> str:
@@ -233,14 +159,7 @@ def disk(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False)
     kinds, held = listing.by_kind(directory.path), retention.held(directory, section)
     bound = retention.bound_of(directory)
     if as_json:
-        print_json({
-            "run": directory.name,
-            "bytes": sum(kinds.values()),
-            "kinds": kinds,
-            "budget": section.budget,
-            "checkpoints": [asdict(checkpoint) for checkpoint in held],
-            "longest_replay": asdict(bound),
-        })  # fmt: skip
+        print_json(api.facts.disk(directory))
         return
     say(f"{directory.name}: {size.words(sum(kinds.values()))}")
     for kind, taken in kinds.items():
