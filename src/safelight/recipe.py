@@ -159,9 +159,6 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
 GIVEN = ("name", "stated", "outside", "method_class")  # fields that are not sections
 SECTIONS = tuple(field.alias or name for name, field in Recipe.model_fields.items() if name not in GIVEN)
-LIVE = (  # can be edited in a run
-    "optim", "loss", "watch", "monitor", "evaluate", "checkpoint", "tape", "sample",
-)  # fmt: skip
 
 
 def load(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:

@@ -14,8 +14,8 @@ from safelight.store.listing import Summary
 CYCLE = "its run.json names the run itself as its ancestor"
 
 
-def run(directory: RunDirectory) -> dict[str, Any]:
-    """Facts of a run.
+def run(directory: RunDirectory, seconds: Mapping[int, float] | None = None) -> dict[str, Any]:
+    """Facts of a run. seconds: that each recorded step took, where they are known already.
 
     `step`, `images` and `components` are those of the newest recorded step, `weights` are of the newest
     checkpoint, the last of `checkpoints`. A fork that has not trained has its parent's losses.
@@ -25,7 +25,7 @@ def run(directory: RunDirectory) -> dict[str, Any]:
     summary, parent = listing.summary(directory), listing.parent_of(directory)
     steps = checkpoint_files.list_steps(directory.path)
     saved = checkpoint_files.read(checkpoint_files.directory(directory.path, steps[-1])) if steps else None
-    bound = retention.bound_of(directory)
+    bound = retention.bound_of(directory, seconds=seconds)
     report = directory.path / "report.html"
     journal, verdicts = directory.journal(), listing.verdicts(directory)
     began = {entry.fields["name"] for entry in journal.of_kind("verdict")}

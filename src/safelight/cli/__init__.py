@@ -35,6 +35,9 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
         "rollback": "Continue a run from an earlier step, with recipe keys changed.",
         "replay": "Recompute a run up to a step, and check every step against its recorded fingerprint.",
     }),
+    "web": ("Look at runs", {
+        "web": "Show runs in a browser: timelines, curves, side by side, models under sliders.",
+    }),
     "runs": ("Look at runs", {
         "runs": "List runs, newest first.",
         "show": "Show a run: status, losses, checkpoint digest, report.",

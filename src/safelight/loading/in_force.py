@@ -11,7 +11,7 @@ from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.engine.plan import Plan
 from safelight.loading.recorded import recipe_of
-from safelight.recipe import LIVE, Recipe
+from safelight.recipe import Recipe
 from safelight.store import inbox
 from safelight.store.directory import RunDirectory
 from safelight.store.journal import Intervention, changes_at
@@ -84,5 +84,7 @@ def doubts(before: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterator[st
 def live_only(changes: Mapping[str, Any]) -> None:
     """Raises UserError for a key that cannot be changed while a run goes on."""
     for name in changes:
-        if name.split(".")[0] not in LIVE or name.endswith(".kind"):
-            raise UserError(f"{name}: cannot be edited in a run; the sections that can: {', '.join(LIVE)}")
+        if name.split(".")[0] not in inbox.LIVE or name.endswith(".kind"):
+            raise UserError(
+                f"{name}: cannot be edited in a run; the sections that can: {', '.join(inbox.LIVE)}"
+            )

@@ -21,6 +21,9 @@ from safelight.store.durable import Announce, mendable, silence, write_bytes
 from safelight.store.journal_writer import JournalWriter
 
 FOLDER = "inbox"
+LIVE = (  # sections that can be edited in a run
+    "optim", "loss", "watch", "monitor", "evaluate", "checkpoint", "tape", "sample",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

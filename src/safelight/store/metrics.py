@@ -118,7 +118,7 @@ def read(run: Path, names: Sequence[str] | None = None) -> dict[str, NDArray[Any
             return np.array([line.get(name, "") for line in lines], dtype=np.str_)
         if name in INTEGERS:
             return np.array([line[name] for line in lines], dtype=np.int64)
-        return np.array([_number(line.get(name, math.nan)) for line in lines], dtype=np.float64)
+        return np.array([number(line.get(name, math.nan)) for line in lines], dtype=np.float64)
 
     return {name: column(name) for name in names}
 
@@ -126,10 +126,10 @@ def read(run: Path, names: Sequence[str] | None = None) -> dict[str, NDArray[Any
 def merged(run: Path) -> list[Line]:
     """The lines of a run as they stand on disk, merged over its sessions, by increasing step."""
     lines: list[Line] = []
-    for path in _files(run):
+    for path in session_files(run):
         with mendable(path):
-            checked, start = _header(path)
-            parsed = [line for text in files.lines(path, links=False) if (line := _line(text, checked))]
+            checked, start = header(path)
+            parsed = [line for text in files.lines(path, links=False) if (line := parse_line(text, checked))]
         if start is None and parsed:
             start = parsed[0]["step"]
         if start is not None:
@@ -160,11 +160,11 @@ def last_rows(run: Path, count: int, before: float = math.inf) -> list[MetricsRo
 def _backwards(run: Path, before: float) -> Iterator[MetricsRow]:
     """The rows of a run as `rows` merges them, from the last before a step to the first."""
     limit = before  # where the sessions that come later start
-    for path in reversed(_files(run)):
+    for path in reversed(session_files(run)):
         with mendable(path):
-            checked, start = _header(path)
+            checked, start = header(path)
             for text in last_lines(path):
-                line = _line(text, checked)
+                line = parse_line(text, checked)
                 if line is not None and (start or 0) <= line["step"] < limit:
                     yield _row(line)
                     limit = line["step"]
@@ -178,22 +178,22 @@ def reached(run: Path) -> int:
     Where an edit of a resting run takes effect: the steps before it are derived again as they were.
     """
     steps = 0
-    for path in _files(run):
+    for path in session_files(run):
         with mendable(path):
-            checked, _ = _header(path)
-            lines = (_line(text, checked) for text in last_lines(path))
+            checked, _ = header(path)
+            lines = (parse_line(text, checked) for text in last_lines(path))
             steps = max(steps, next((line["step"] + 1 for line in lines if line), 0))
     return steps
 
 
-def _files(run: Path) -> list[Path]:
+def session_files(run: Path) -> list[Path]:
     """Metrics files in the order of their sessions."""
     numbered = [(int(match[1]), path) for path in run.glob("metrics-*.jsonl")
                 if (match := re.fullmatch(r"metrics-(\d{1,15})\.jsonl", path.name))]  # fmt: skip
     return [path for _, path in sorted(numbered)]
 
 
-def _header(path: Path) -> tuple[bool, int | None]:
+def header(path: Path) -> tuple[bool, int | None]:
     """Whether the rows of a file have checksums, and the first step of its session; None where that is lost.
 
     Raises OSError, and UserError for a newer format.
@@ -206,7 +206,7 @@ def _header(path: Path) -> tuple[bool, int | None]:
     return "check" in line, line["start"]
 
 
-def _line(text: bytes, checked: bool) -> Line | None:
+def parse_line(text: bytes, checked: bool) -> Line | None:
     """A row; None for a first line, and for what is torn or damaged. checked: it has to have a checksum."""
     line = _parsed(text, checked)
     if line is None or not line.keys() >= FIXED:
@@ -243,7 +243,7 @@ def _checksum(text: bytes) -> bytes:
     return blake2b(text, digest_size=8).hexdigest().encode()
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
     return SPECIAL.get(value, math.nan) if isinstance(value, str) else float(value)
 
 
@@ -260,7 +260,7 @@ def _encode(row: MetricsRow) -> bytes:
 
 def _row(line: Line) -> MetricsRow:
     """A line as a Row; "raw/" and "lr/" tell components and learning rates from further scalars."""
-    values = {name: _number(value) for name, value in line.items() if name not in FIXED}
+    values = {name: number(value) for name, value in line.items() if name not in FIXED}
 
     def within(prefix: str) -> dict[str, float]:
         return {
@@ -270,10 +270,10 @@ def _row(line: Line) -> MetricsRow:
     return MetricsRow(
         step=line["step"],
         components=within("raw/"),
-        total=_number(line["total"]),
+        total=number(line["total"]),
         lr=within("lr/"),
         images=line["images"],
-        seconds=_number(line["seconds"]),
+        seconds=number(line["seconds"]),
         fingerprint=line["fingerprint"],
         extra=values,
     )

@@ -101,9 +101,15 @@ def bound(held: Iterable[int], seconds: Mapping[int, float], first: int = 0) -> 
     return Bound(longest(ends, first), max(took, default=0.0), first, newest)
 
 
-def bound_of(directory: RunDirectory, steps: Sequence[int] | None = None) -> Bound:
-    """The longest replay in a run with checkpoints of these steps, by default those it has."""
-    seconds = {int(line["step"]): float(line["seconds"]) for line in metrics.merged(directory.path)}
+def bound_of(
+    directory: RunDirectory, steps: Sequence[int] | None = None, seconds: Mapping[int, float] | None = None
+) -> Bound:
+    """The longest replay in a run with checkpoints of these steps, by default those it has.
+
+    seconds: that each recorded step took, where they are known already.
+    """
+    if seconds is None:
+        seconds = {int(line["step"]): float(line["seconds"]) for line in metrics.merged(directory.path)}
     held = checkpoint_files.list_steps(directory.path) if steps is None else steps
     return bound(held, seconds, first_of(directory))
 

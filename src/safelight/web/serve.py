@@ -1,0 +1,62 @@
+"""The server as a process: listen, print the link, go on until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import socket
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import uvicorn
+
+from safelight.config import UserError
+from safelight.types import Tell
+from safelight.web.guard import Guard
+from safelight.web.server import application
+
+
+def serve(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    browse: bool,
+    read_only: bool,
+    longer: bool,
+    tell: Tell,
+) -> None:
+    """Serve the page of a folder of runs. Raises UserError for a port in use.
+
+    names: of the runs to begin with. browse: open a browser. longer: whether `resume` takes --steps.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UserError(
+            f"--port {port}: cannot listen on {host} ({error.strerror}); choose another"
+        ) from error
+    port = listening.getsockname()[1]
+    app = application(folder, read_only=read_only, longer=longer)
+    shown = f"[{host}]" if ":" in host else host if host not in ("0.0.0.0", "::") else socket.gethostname()
+    begin = "/" if not names else f"/run/{quote(names[0])}"
+    if len(names) > 1:
+        begin = "/side?" + "&".join(f"run={quote(name)}" for name in names)
+
+    def used() -> None:
+        tell(f"for another browser: http://{shown}:{port}{guard.link()}")
+
+    guard = Guard(app, port, host, used, begin)
+    link = f"http://{shown}:{port}{guard.link()}"
+    tell(link)
+    if "SSH_CONNECTION" in os.environ and host in ("127.0.0.1", "localhost"):
+        user, machine = os.environ.get("USER", "user"), socket.gethostname()
+        tell(f"from your own machine: ssh -L {port}:127.0.0.1:{port} {user}@{machine}")
+    if browse:
+        webbrowser.open(link)
+    config = uvicorn.Config(guard, log_level="error", access_log=False, server_header=False, lifespan="on",
+                            timeout_graceful_shutdown=1)  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listening])
