@@ -129,7 +129,7 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
 
     async def asset(request: Request) -> Response:
         try:
-            data, kind = shell.asset(request.path_params["folder"], request.path_params["file"])
+            data, kind = shell.asset(*request.url.path.strip("/").split("/"))
         except UserError:
             return Response(status_code=404)
         return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
@@ -196,7 +196,7 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
             request.path_params["name"], request.path_params["search"]))),
         Route(f"{run}/tiles/{{step:int}}.png", showing(tiles)),
         Route(f"{run}/{{folder}}/{{file}}", showing(picture)),
-        Route("/{folder}/{file}", asset),
+        *(Route(f"/{folder}/{{file}}", asset) for folder in shell.FOLDERS),
         Route("/", page),
         Route("/run/{name}", page),
         Route("/side", page), Route("/jobs", page), Route("/train", page),

@@ -255,11 +255,10 @@ class Views:
             if result and result["method"] == "pick":
                 sheet, place = folder / f"sheet-{result['sheet']}.png", directory.path / "specimens"
                 grid = pictures.layout_in(sheet)
-                kept = [
-                    {"id": id, "v": pictures.version_of(place / f"{id}.png")} for id in result["specimens"]
-                ]
+                kept = [(id, pictures.version_of(place / f"{id}.png")) for id in result["specimens"]]
                 found.append({"name": search.name, "sheet": result["sheet"], "v": pictures.version_of(sheet),
-                              "grid": asdict(grid) if grid else None, "kept": kept})  # fmt: skip
+                              "grid": asdict(grid) if grid else None,
+                              "kept": [{"id": id, "v": v} for id, v in kept]})  # fmt: skip
         return found
 
     def candidates(self, name: str, search: str) -> bytes:

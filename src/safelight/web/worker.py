@@ -1,7 +1,7 @@
 """The process with the model: a request a line on stdin, an answer a line on stdout.
 
-Pictures are those that the commands make from the same words: `sample`, `specimens`, `traverse`, and the sheet
-of a step as [watch] would have drawn it.
+Pictures are those that the commands make from the same words: `sample`, `specimens`, `traverse`, and the
+sheet of a step as [watch] would have drawn it.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ function Panel({ group, data, parent, step, setStep, range, setRange, log, half,
       line(now.current.step, colour("--text"), []);
     };
     const made = new uPlot({
-      width: box.current.clientWidth, height: 150, padding: [8, 4, 0, 0], series, bands,
+      width: box.current.clientWidth, height: 150, padding: [8, 18, 0, 0], series, bands,
       legend: { show: false }, cursor: { points: { show: false }, y: false, drag: { x: true, y: false, setScale: false } },
       scales: { x: { time: false, range: () => now.current.span ?? [0, 1] }, y: { distr: log ? 3 : 1 } },
       axes: [{ ...axis, values: (_, values) => values.map((value) => (Number.isInteger(value) ? count(value) : "")), size: 26 },

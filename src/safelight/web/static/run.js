@@ -14,10 +14,7 @@ const SCREENS = [["", "Timeline"], ["specimens", "Specimens"], ["model", "Model"
 function Head({ run, screen, step }) {
   const { name, status, recipe, parent, images, verdicts } = run.facts;
   return html`<div class="head run"><h1>${name}</h1>
-    <p><span class=${`status ${status}`}>${status}</span> step ${count(run.facts.step)} of ${count(run.planned)} · ${count(images)} images · ${recipe}
-      ${parent && html` · from ${parent.name ? html`<${Link} to=${runPath(parent.name, "", { step: parent.step })}>${parent.name}<//>` : "a run that is not here"} at step ${count(parent.step)}`}
-      · <time datetime=${run.created} title=${run.created}>${ago(run.created)}</time>
-      ${verdicts.length > 0 && html` · <${Link} class="verdict" to=${runPath(name, "health")}>${verdicts.join(", ")}<//>`}</p>
+    <p><span class=${`status ${status}`}>${status}</span> · step ${count(run.facts.step)} of ${count(run.planned)} · ${count(images)} images · ${recipe}${parent && html` · from ${parent.name ? html`<${Link} to=${runPath(parent.name, "", { step: parent.step })}>${parent.name}<//>` : "a run that is not here"} at step ${count(parent.step)}`}${" · "}<time datetime=${run.created} title=${run.created}>${ago(run.created)}</time>${verdicts.length > 0 && html` · <${Link} class="verdict" to=${runPath(name, "health")}>${verdicts.join(", ")}<//>`}</p>
     <nav class="screens" aria-label=${`Screens of ${name}`}>${SCREENS.map(([key, title]) => html`<${Link} to=${runPath(name, key, { step })} aria-current=${key === screen ? "page" : undefined}>${title}<//>`)}</nav></div>`;
 }
 
