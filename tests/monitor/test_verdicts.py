@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -75,6 +76,25 @@ def test_a_discriminator_that_wins_is_named_once_and_released_once():
     assert begins.step - begins.since == Monitor().patience_steps(STEPS)
     assert ends.step > 250
     assert "accuracy" in begins.finding.measured
+
+
+def test_a_discriminator_that_is_right_but_hardly_sure_leaves_the_generator_a_gradient():
+    def rows(apart: float):
+        for step in range(STEPS):
+            yield gan(step, 0.99, seen__logit_real=apart / 2, seen__logit_fake=-apart / 2)
+
+    assert story(rows(1.05), opposed=True) == []
+    assert told(story(rows(4.0), opposed=True)) == [("discriminator wins", True)]
+
+
+def test_young_samples_that_come_apart_are_no_mode_collapse_but_samples_that_stay_alike_are():
+    def rows(varied: Callable[[int], float]):
+        for step in range(STEPS):
+            watched = {"monitor__diversity": varied(step)} if step % 20 == 19 else {}
+            yield gan(step, 0.75, **watched)
+
+    assert story(rows(lambda step: min(0.1 + step / STEPS, 0.6)), opposed=True) == []
+    assert told(story(rows(lambda step: 0.2), opposed=True)) == [("mode collapse", True)]
 
 
 def test_the_equilibrium_and_a_loss_that_rises_against_an_opponent_are_no_verdict():

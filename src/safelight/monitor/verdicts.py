@@ -17,6 +17,7 @@ from safelight.monitor.vitals import Vitals
 EARLY = 1 / 8  # share of a run in which samples are noise yet
 UNDECIDED = 0.55  # accuracy below which a discriminator cannot tell; below one half it is fooled
 APART, SURE = 20.0, 0.85  # logits between real and fake images, and accuracy, of one that is far ahead
+UNSURE = 2.0  # logits between them up to which the generator has a gradient: sigmoid(2) is 0.88
 GAP = 0.5  # logits between training and fake images below which no share of that gap is taken
 WORSE = 2.0  # times the loss a run began with: it diverges
 SKIPS = 5  # steps lately that were skipped, or spikes
@@ -64,7 +65,8 @@ def discriminator_wins(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     release = RELEASE if holds else 1.0
     gap = v.average("seen/logit_real") - v.average("seen/logit_fake")
     ahead = gap > APART * release and v.accuracy > SURE
-    if not (v.accuracy > 0.5 + (s.accuracy - 0.5) * release or ahead):
+    right = v.accuracy > 0.5 + (s.accuracy - 0.5) * release and not gap < UNSURE
+    if not (right or ahead):
         return None
     norm = v.average("grad_norm/generator")
     gradient = "" if math.isnan(norm) else f", generator gradient {norm:.3g}"
@@ -94,11 +96,14 @@ def discriminator_overfits(v: Vitals, s: Monitor, holds: bool) -> Symptom | None
 def mode_collapse(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     """Samples are alike and miss much of the data, or do not make all the classes.
 
-    Not while they are noise, which is alike once it is averaged as samples are compared. Not of a method
+    Not while they are noise, which is alike once it is averaged as samples are compared, nor while they
+    grow more different from watch to watch, as those of a young generator do. Not of a method
     with a KL term: what its prior draws is blurred and alike while all is well, and KL collapse and KL
     explosion say what is not.
     """
     if not math.isnan(v.average("raw/kl")) or v.last("monitor/noise") > NOISY:
+        return None
+    if v.diversity_rises and not holds:
         return None
     slack = 1 / RELEASE if holds else 1.0
     diversity, classes = v.last("monitor/diversity"), v.last("monitor/classes")

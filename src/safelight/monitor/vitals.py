@@ -82,6 +82,7 @@ def _deviations(value: float, among: list[float]) -> float:
 WINDOW = 200  # steps: what a gradient norm is compared with
 FIRST = 10  # steps whose median is the loss a run began with
 SETTLED = 1 / 4  # share of a run in which what is learned first swings: the KL, the mean colour
+RISE = 1.05  # times the variety of all samples before: young samples, which come apart
 LATELY = 50  # steps in which skips and spikes are counted
 
 
@@ -104,6 +105,8 @@ class Vitals:
     kl_lately: deque[float] = field(init=False)  # its average after the last steps, an eighth of the run
     smallest_kl: float = math.inf  # since SETTLED
     best_coverage: float = 0.0
+    best_diversity: float = 0.0
+    diversity_rises: bool = False  # the last samples are the most varied so far
     smallest_colour: float = math.inf  # distance of the samples' channels from the data's, since SETTLED
     worst: float = 0.0  # the highest of the spikes lately, in deviations
 
@@ -126,6 +129,10 @@ class Vitals:
             if name not in every_step and not name.startswith(("verdict/", "remedy/")):
                 self.watched[name] = value
         self.best_coverage = max(self.best_coverage, row.extra.get("monitor/coverage", 0.0))
+        if "monitor/diversity" in row.extra:
+            diversity = row.extra["monitor/diversity"]
+            self.diversity_rises = diversity > RISE * self.best_diversity
+            self.best_diversity = max(self.best_diversity, diversity)
         settled = self.step > self.steps * SETTLED
         if settled:
             self.smallest_colour = min(self.smallest_colour, row.extra.get("monitor/colour", math.inf))
