@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from typing import Any, Literal
 
 from safelight.config import UserError
 
+EVERY = 0.1  # seconds between two looks at a process
 TAIL = 1 << 16  # bytes of output that are shown
 KEPT = 200  # jobs that are remembered
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "100"}
@@ -43,7 +45,7 @@ class Job:
     begun: float | None = None  # seconds since 1970
     ended: float | None = None
     files: Sequence[str] = ()  # that it makes in its folder
-    _process: asyncio.subprocess.Process | None = None
+    _process: subprocess.Popen[bytes] | None = None
     _cancelled: bool = False
 
     @property
@@ -124,6 +126,12 @@ class Jobs:
             job._cancelled = True
         self._touch()
 
+    async def close(self) -> None:
+        """Forget what waits; what runs goes on by itself."""
+        for task in [*self._tasks]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def _run(self, job: Job) -> None:
         if job.quick:
             await self._execute(job)
@@ -136,20 +144,26 @@ class Jobs:
             job.begun, job.status = time.time(), "running"
             self._touch()
             with (job.folder / "stdout").open("wb") as out, (job.folder / "stderr").open("wb") as err:
-                job._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "safelight",
-                    *(str(job.folder / word) if word in job.files else word for word in job.words),
-                    *job.hidden,
-                    stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                # Not asyncio's: that kills its processes when the loop ends.
+                job._process = subprocess.Popen(
+                    [sys.executable, "-m", "safelight", *_placed(job), *job.hidden],
+                    stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
                     env={**os.environ, **ENVIRONMENT, "PYTHONPATH": import_path()},
                 )  # fmt: skip
-            job.code = await job._process.wait()
+            while (code := job._process.poll()) is None:
+                await asyncio.sleep(EVERY)
+            job.code = code
         job.ended = time.time()
         job.status = "cancelled" if job._cancelled else "done" if job.code == 0 else "failed"
         self._touch()
 
     def _touch(self) -> None:
         self.version += 1
+
+
+def _placed(job: Job) -> list[str]:
+    """The words of a job, its files in its folder."""
+    return [str(job.folder / word) if word in job.files else word for word in job.words]
 
 
 def import_path() -> str:

@@ -64,6 +64,15 @@ class ModelProcess:
                 self._process.kill()
         self._process = None
 
+    async def close(self) -> None:
+        """Let the model go, and wait until it has."""
+        process = self._process
+        if self._release:
+            self._release.cancel()
+        self.stop()
+        if process:
+            await process.communicate()
+
     async def _answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         process = self._process
         if process is None or process.returncode is not None:

@@ -162,7 +162,8 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
     @asynccontextmanager
     async def living(app: Starlette) -> AsyncIterator[None]:
         yield
-        model.stop()
+        await model.close()
+        await jobs.close()
 
     facts = {"folder": str(folder), "read_only": read_only, "longer": longer}
     run = "/api/run/{name}"

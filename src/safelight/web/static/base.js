@@ -163,6 +163,9 @@ export function number(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+// Digests are told by their beginning.
+export const brief = (text) => String(text).replace(/\b([0-9a-f]{8})[0-9a-f]{16,}\b/g, "$1…");
+
 export function bytes(value) {
   const units = ["B", "KB", "MB", "GB", "TB"];
   let at = 0;

@@ -1,5 +1,5 @@
 // Measure, health, disk and journal of a run.
-import { bytes, Command, command, count, html, Note, number, runPath, runUrl, useAnswer, useState, worded, Link } from "./base.js";
+import { brief, bytes, Command, command, count, html, Note, number, runPath, runUrl, useAnswer, useState, worded, Link } from "./base.js";
 import { JobLine, useAct } from "./jobs.js";
 
 const LOWER = /^(FD|KID|FID|bpd|mse)/;
@@ -63,7 +63,7 @@ export function Disk({ run, again }) {
   const most = Math.max(...Object.values(disk.kinds));
   return html`<section class="facts"><h2>${bytes(disk.bytes)}</h2>
     <table class="bars"><tbody>${Object.entries(disk.kinds).map(([kind, size]) => html`<tr><th scope="row">${kind}</th><td class="figure">${bytes(size)}</td>
-      <td class="bar"><meter max=${most} value=${size} aria-label=${kind}></meter></td></tr>`)}</tbody></table>
+      <td class="share"><meter max=${most} value=${size} aria-label=${kind}></meter></td></tr>`)}</tbody></table>
     <p class="note">${run.facts.replay}</p>
     <h2>Checkpoints <small>budget ${bytes(disk.budget)}</small></h2>
     <table><thead><tr><th>step</th><th>size</th><th>kept because</th></tr></thead><tbody>${disk.checkpoints.map((held) => html`<tr>
@@ -85,5 +85,5 @@ export function Journal({ run }) {
   if (!entries) return html`<${Note} mistake=${mistake}>Reading …<//>`;
   const said = ({ time, kind, session, environment, code, id, ...fields }) => Object.entries(fields).map(([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ");
   return html`<section class="facts"><h2>Journal</h2><p class="note">What happened, written before it took effect. The newest is on top.</p>
-    <table class="journal"><tbody>${entries.slice(-500).reverse().map((entry) => html`<tr><td><time>${entry.time.slice(0, 19).replace("T", " ")}</time></td><th scope="row">${entry.kind}</th><td>${said(entry)}</td></tr>`)}</tbody></table></section>`;
+    <table class="journal"><tbody>${entries.slice(-500).reverse().map((entry) => html`<tr><td><time>${entry.time.slice(0, 19).replace("T", " ")}</time></td><th scope="row">${entry.kind}</th><td>${brief(said(entry))}</td></tr>`)}</tbody></table></section>`;
 }

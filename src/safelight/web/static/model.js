@@ -65,7 +65,7 @@ export function Model({ run, step: shown, setStep }) {
     Object.entries(wish.how).map(([key, value]) => `sample.${key}=${worded(value)}`));
   const moved = Object.entries(wish.directions).filter(([, by]) => by);
   const along = moved.length === 1 && command("traverse", name, "--step", step, "--seed", wish.seed, "--direction", `${moved[0][0]}=${Math.min(0, moved[0][1])}..${Math.max(0, moved[0][1])}`);
-  return html`<${Timeline} first=${run.first} last=${Math.max(last, run.facts.step)} step=${step} setStep=${choose} marks=${marks} playing=${false} play=${() => start()} label="Step of the weights" />
+  return html`<${Timeline} first=${run.first} last=${Math.max(last, run.facts.step)} step=${step} setStep=${choose} marks=${marks} playing=${false} play=${null} label="Step of the weights" />
     <div class="centre"><div class="left" ref=${box}>
       ${picture ? html`<figure class="sheet"><img class=${`pixels ${busy ? "stale" : ""}`} src=${`data:image/png;base64,${picture.picture}`} alt=${`${picture.grid.count} samples at step ${picture.step}`} />
         <figcaption aria-live="polite"><b>step ${count(picture.step)}</b> · ${picture.grid.count} samples, seed ${wish.seed} · <${Verdict} of=${picture} /></figcaption></figure>`

@@ -35,6 +35,7 @@ function Centre({ run, step, setStep, again }) {
 export function RunScreen({ name, screen, params }) {
   const [run, mistake, again] = useAnswer(runUrl(name), name);
   useEffect(() => { document.title = `${name} · safelight`; }, [name]);
+  useEffect(() => { document.querySelector(".screens [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }); }, [!!run, screen]);
   const [dragged, drag] = useState(null);
   const newest = run ? run.sheets.at(-1)?.step ?? run.facts.step : 0;
   const said = params.get("step");

@@ -1,5 +1,5 @@
 // The sheet at a step, captioned with its true one; and any other step, computed after its price was told.
-import { Command, command, count, duration, get, html, Note, post, query, runUrl, useEffect, useMemo, useRef, useState } from "./base.js";
+import { brief, Command, command, count, duration, get, html, Note, post, query, runUrl, useEffect, useMemo, useRef, useState } from "./base.js";
 
 const computed = new Map(); // "run step": the answer, for as long as the page is open
 
@@ -28,7 +28,7 @@ export function useWidth() {
 
 export function Verdict({ of }) {
   const words = of.verdict === "exact" ? `exact: ${count(of.checked)} recomputed steps have their recorded fingerprints` : of.verdict;
-  return html`<span class=${of.sure ? "sure" : "verdict"}>${words}${of.why?.length ? ` (${of.why.join("; ")})` : ""}</span>`;
+  return html`<span class=${of.sure ? "sure" : "verdict"}>${words}${of.why?.length ? ` (${brief(of.why.join("; "))})` : ""}</span>`;
 }
 
 // A click on a picture as the number of an image of its grid.
@@ -77,7 +77,7 @@ export function Sheet({ run, step }) {
   return html`<figure class="sheet" ref=${box}>
     ${src ? html`<img class="pixels" src=${src} alt=${`${run.grid?.count ?? ""} fixed samples of ${name} at step ${at}`} />` : html`<div class="empty">No sheet yet.</div>`}
     <figcaption aria-live="polite"><b>step ${count(at ?? 0)}</b>
-      ${shown ? html` · computed · <${Verdict} of=${shown} />` : exactly ? html` · the same noises in every sheet` : html` · the last sheet up to step ${count(step)}`}
+      ${shown ? html` · computed · <${Verdict} of=${shown} />` : exactly ? html` · the same noises in every sheet` : sheet && sheet.step > step ? html` · the first sheet: there is none up to step ${count(step)}` : html` · the last sheet up to step ${count(step)}`}
       ${!exactly && !shown && html`<div class="compute">
         <button onClick=${compute} disabled=${busy || !price}>${busy ? "Computing …" : `Compute step ${count(step)}`}</button>
         ${price && html`<small>${price.steps ? `at most ${count(price.steps)} steps from checkpoint ${count(price.start)}, ${duration(price.seconds)} when they were trained` : "it has a checkpoint: nothing to recompute"}</small>`}</div>`}

@@ -23,7 +23,7 @@ export function Specimens({ run, step: shown }) {
   const end = Math.max(run.facts.step, 1);
   if (!last) return html`<p class="note">There is no checkpoint yet.</p>`;
   const dropped = (event, id) => { event.preventDefault(); const from = event.dataTransfer.getData("text/plain"); if (from && from !== id) choose([from, id]); };
-  return html`<${Timeline} first=${run.first} last=${Math.max(last, run.facts.step)} step=${step} setStep=${setStep} marks=${marks} playing=${false} play=${() => draw()} label="Step of the weights" />
+  return html`<${Timeline} first=${run.first} last=${Math.max(last, run.facts.step)} step=${step} setStep=${setStep} marks=${marks} playing=${false} play=${null} label="Step of the weights" />
     <div class="centre"><div class="left" ref=${box}>
       ${sheet?.ids ? html`<figure class="sheet"><div class="over"><img class=${`pixels ${busy ? "stale" : ""}`} src=${`data:image/png;base64,${sheet.picture}`} alt=${`Specimens ${sheet.ids[0]} to ${sheet.ids.at(-1)}`} />
           <div class="hits" style=${`grid-template-columns:repeat(${sheet.grid.columns},1fr);grid-template-rows:repeat(${rows},1fr)`}>${sheet.ids.map((id) => html`<button key=${id} draggable="true" aria-pressed=${chosen.includes(id)} aria-label=${`Specimen ${id}`} title=${id}

@@ -29,7 +29,8 @@ export function useKeys({ step, setStep, sheets, checkpoints, play }) {
   useEffect(() => {
     const press = (event) => {
       const { step: at, setStep: set, sheets: shown, checkpoints: saved, play: start } = now.current;
-      if (typing(event) || event.target.closest?.("dialog, .sliders")) return;
+      if (typing(event) || event.target.closest?.("dialog")) return;
+      if (event.target.type === "range" && !event.target.closest(".track")) return; // another slider has its keys
       const steps = event.shiftKey ? saved : shown;
       const to = { ArrowLeft: before(steps, at), ArrowRight: after(steps, at), Home: shown[0], End: shown.at(-1) }[event.key];
       if (["ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key)) {
@@ -69,14 +70,15 @@ export function usePlay(steps, step, setStep) {
 export function Timeline({ first, last, step, setStep, marks, playing, play, label = "Step" }) {
   const span = Math.max(1, last - first);
   const at = (value) => `${(100 * (value - first)) / span}%`;
+  const kinds = [marks.sheets.length && "sheet", marks.checkpoints.length && "checkpoint", ...new Set(marks.marks.map((mark) => mark.kind))].filter(Boolean);
   const dense = (steps) => (steps.length > 400 ? steps.filter((_, index) => index % Math.ceil(steps.length / 400) === 0) : steps);
   return html`<section class="timeline" aria-label="Timeline">
     <div class="transport">
-      <button onClick=${play} aria-pressed=${playing} aria-label=${playing ? "Stop" : "Play"}>${playing ? "◼" : "▶"}</button>
+      ${play && html`<button onClick=${play} aria-pressed=${playing} aria-label=${playing ? "Stop" : "Play"}>${playing ? "◼" : "▶"}</button>`}
       <label class="at">${label} <input type="number" min=${first} max=${last} value=${step} aria-label="Step, typed"
         onChange=${(event) => { const to = Math.round(Number(event.target.value)); if (Number.isFinite(to)) setStep(Math.min(last, Math.max(first, to))); }} /></label>
       <small>of ${count(last)}</small><span class="spring"></span>
-      <small class="key"><i class="sheet"></i>sheet <i class="checkpoint"></i>checkpoint <i class="edit"></i>edit <i class="verdict"></i>verdict <i class="fork"></i>fork</small>
+      <small class="key">${kinds.map((kind) => html`<i class=${kind}></i>${kind}`)}</small>
     </div>
     <div class="track">
       <div class="ticks" aria-hidden="true">

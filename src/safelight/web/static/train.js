@@ -9,7 +9,7 @@ export function sectioned(text) {
   for (const line of text.split("\n")) {
     const header = line.match(/^\[([\w.]+)\]$/), key = line.match(/^(# )?([a-z_]\w*) =\s?(.*)$/);
     if (header) { sections.push({ name: header[1], keys: [] }); words = []; }
-    else if (key && sections.length) { sections.at(-1).keys.push({ name: `${sections.at(-1).name}.${key[2]}`, value: key[3], words: words.join(" ") }); words = []; }
+    else if (key && sections.length && sections.at(-1).name !== "about") { sections.at(-1).keys.push({ name: `${sections.at(-1).name}.${key[2]}`, value: key[3], words: words.join(" ") }); words = []; }
     else if (line.startsWith("# ")) words.push(line.slice(2));
   }
   return sections;
@@ -37,7 +37,7 @@ export function Train({ params }) {
     if (chosen) post("/api/model", { op: "recipe", place: "recipe", recipe: chosen }).then((got) => { if (!got.superseded) setFull(sectioned(got.text)); setWrong(null); }, (error) => setWrong(error.message));
   }, [chosen]);
   const words = Object.entries(changes).map(([key, value]) => `${key}=${worded(value)}`);
-  const shown = useMemo(() => full?.map((section) => ({ ...section, keys: section.keys.filter((key) => !find || `${key.name} ${key.words}`.toLowerCase().includes(find.toLowerCase())) })).filter((section) => section.keys.length), [full, find]);
+  const shown = useMemo(() => full?.map((section) => ({ ...section, keys: section.keys.filter((key) => !find || `${key.name} ${key.words}`.toLowerCase().includes(find.toLowerCase())) })).filter((section) => section.keys.length && section.name !== "about"), [full, find]);
   const set = (key, text) => { const next = { ...changes }; if (text === key.value || text === "") delete next[key.name]; else next[key.name] = text; setChanges(next); };
   const began = trained?.status === "running" && answer?.runs[0]?.summary.status === "running" ? answer.runs[0].summary.name : null;
   if (answer?.read_only) return html`<${Note}>Read only: no training can be started here.<//>`;

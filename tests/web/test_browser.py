@@ -1,0 +1,296 @@
+"""The page in a real browser, by keyboard and mouse, wide and narrow, dark and light.
+
+A console message fails a test: a violation of the content security policy is one, and so is an exception.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette", reason="the page needs the extra web")
+pytest.importorskip("playwright", reason="the tests in a browser need the extra browser")
+
+import uvicorn
+from playwright import sync_api
+
+from command_line import run as command
+from safelight.store import metrics
+from safelight.store.metrics import MetricsRow, MetricsWriter
+from safelight.web.guard import Guard
+from safelight.web.server import application
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
+sync_api.expect.set_options(timeout=60_000)
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+HOSTILE = '<img src=x onerror="document.title=1">'
+SCREENS = {
+    "runs": "/",
+    "timeline": "/run/whole?step=20",
+    "between": "/run/whole?step=17",
+    "fork": "/run/other",
+    "specimens": "/run/whole/specimens",
+    "model": "/run/whole/model",
+    "pick": "/run/whole/pick",
+    "measure": "/run/whole/measure",
+    "health": "/run/whole/health",
+    "disk": "/run/whole/disk",
+    "journal": "/run/whole/journal",
+    "grid": "/side?run=whole&run=other",
+    "swipe": "/side?run=whole&run=other&view=swipe",
+    "flicker": "/side?run=whole&run=other&view=flicker&by=images",
+    "difference": "/side?run=whole&run=other&view=difference&by=hours",
+    "jobs": "/jobs",
+    "train": "/train",
+}
+LANDMARKS = {  # what is there once a screen is
+    "runs": "table.runs img", "timeline": ".plot canvas", "between": ".compute small", "fork": ".plot canvas",
+    "specimens": ".empty button", "model": ".empty button", "pick": ".stack button", "measure": "form button",
+    "health": ".facts h2", "disk": ".share meter", "journal": ".journal tr", "grid": ".cell img",
+    "swipe": ".swipe", "flicker": ".pair button", "difference": ".difference img", "jobs": "main > p",
+    "train": ".recipes button",
+}  # fmt: skip
+LOOKS = [(1400, "dark"), (1400, "light"), (390, "dark"), (390, "light")]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """A server of the folder in a thread; gives a link that lets a browser in."""
+    guard = Guard(application(folder), 0)
+    server = uvicorn.Server(uvicorn.Config(guard, port=0, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}{guard.link()}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def folder(finished, tmp_path_factory) -> Path:
+    runs = tmp_path_factory.mktemp("page") / "runs"
+    for name in ("whole", "other", HOSTILE.replace("/", "")):
+        shutil.copytree(finished.path, runs / name)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def browser(folder) -> Iterator[tuple[object, str, dict]]:
+    with serving(folder) as link, sync_api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        first = chromium.new_context()
+        first.new_page().goto(link)
+        yield chromium, link.partition("/enter")[0], first.storage_state()
+        chromium.close()
+
+
+class Tab:
+    """A page of the browser that fails where its console said anything, or something came from elsewhere."""
+
+    def __init__(self, context, base: str) -> None:
+        self.page, self.base, self.said = context.new_page(), base, []
+        self.page.set_default_timeout(60_000)
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self._seen(request.url))
+
+    def _seen(self, url: str) -> None:
+        if not url.startswith((self.base, "data:", "blob:")):
+            self.said.append(f"asked for {url}")
+
+    def open(self, address: str) -> None:
+        self.page.goto(self.base + address)
+        self.page.wait_for_selector("main > :not(.note)")
+
+
+@pytest.fixture
+def tab(browser, request) -> Iterator[Tab]:
+    chromium, base, state = browser
+    width, scheme = getattr(request, "param", (1400, "light"))
+    context = chromium.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,
+        storage_state=state,
+        reduced_motion="reduce",
+    )
+    made = Tab(context, base)
+    yield made
+    context.close()
+    assert made.said == []
+
+
+@pytest.mark.parametrize("tab", LOOKS, indirect=True)
+def test_every_screen_is_usable_and_has_no_serious_fault(tab):
+    page = tab.page
+    tab.open("/jobs")
+    page.evaluate(AXE.read_text())
+    for name, address in SCREENS.items():
+        page.evaluate(
+            "to => { history.pushState(null, '', to); dispatchEvent(new PopStateEvent('popstate')); }",
+            address,
+        )
+        page.wait_for_selector(LANDMARKS[name])
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        assert len(result["passes"]) > 10
+        serious = [each for each in result["violations"] if each["impact"] in ("serious", "critical")]
+        assert [(name, each["id"], each["nodes"][0]["html"]) for each in serious] == []
+
+
+def test_the_list_says_what_the_command_prints(tab, folder, monkeypatch, capsys):
+    _, out, _ = command(monkeypatch, capsys, "runs", "--runs", str(folder), "--json")
+    tab.open("/")
+    rows = tab.page.locator("table.runs tbody tr")
+    for at, run in enumerate(json.loads(out)):
+        text = rows.nth(at).inner_text()
+        assert run["name"] in text  # also where it is markup
+        assert run["status"] in text
+        assert f"{run['step']} of {run['steps']}" in text
+    assert tab.page.title() == "Runs · safelight"
+    tab.page.keyboard.press("/")
+    tab.page.keyboard.type("othe")
+    sync_api.expect(rows).to_have_count(1)
+    assert "find=othe" in tab.page.url
+
+
+def test_the_timeline_is_driven_by_keys_and_by_the_mouse(tab):
+    page = tab.page
+    tab.open("/run/whole")
+    caption = page.locator(".sheet figcaption b")
+    step = page.get_by_role("spinbutton", name="Step, typed")
+
+    def at(value: int) -> None:
+        sync_api.expect(step).to_have_value(str(value))
+
+    at(30)  # the newest sheet
+    page.keyboard.press("ArrowLeft")
+    at(20)
+    sync_api.expect(caption).to_have_text("step 20")
+    page.keyboard.press("Shift+ArrowLeft")
+    at(10)  # a checkpoint without a sheet
+    page.keyboard.press("End")
+    at(30)
+    page.keyboard.press("Home")
+    at(20)
+    page.keyboard.press(" ")
+    at(30)  # it plays, and stops at the last
+    slider = page.get_by_role("slider", name="Step", exact=True)
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 2 / 3, box["y"] + box["height"] / 2)
+    at(20)
+    page.wait_for_url("**step=20")
+    page.keyboard.press("?")
+    sync_api.expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    sync_api.expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_a_click_on_a_curve_sets_the_step_and_values_are_those_recorded(tab, folder):
+    page = tab.page
+    tab.open("/run/whole")
+    plot = page.locator(".plot .u-over").first
+    box = plot.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_url(re.compile(r"step=1[4-6]$"))
+    step = int(page.url.rpartition("=")[2])
+    recorded = metrics.read(folder / "whole")["raw/mse"][step - 1]
+    shown = page.locator(".panel .series b").first.inner_text()
+    assert float(shown) == pytest.approx(recorded, rel=1e-3)
+
+
+def test_the_newest_point_comes_by_itself(tab, folder):
+    shutil.copytree(folder / "whole", folder / "growing")
+    tab.open("/run/growing/journal")
+    tab.open("/run/growing")
+    value = tab.page.locator(".panel .series b").first
+    sync_api.expect(value).not_to_have_text("–")
+    with MetricsWriter(folder / "growing", 2, 29) as writer:
+        writer.append([MetricsRow(29, {"mse": 12.5}, 1.0, {}, 360, 0.1, "ab")])
+        sync_api.expect(value).to_have_text("12.5", timeout=10_000)
+    shutil.rmtree(folder / "growing")
+
+
+def test_side_by_side_of_equal_runs_shows_no_difference(tab):
+    page = tab.page
+    tab.open("/side?run=whole&run=other&view=difference")
+    page.wait_for_load_state("networkidle")
+    black = page.evaluate(
+        """async () => {
+        const [a, b] = [...document.querySelectorAll(".difference img")];
+        await Promise.all([a.decode(), b.decode()]);
+        const pixels = (image) => { const c = document.createElement("canvas"); c.width = image.naturalWidth;
+          c.height = image.naturalHeight; const d = c.getContext("2d"); d.drawImage(image, 0, 0);
+          return d.getImageData(0, 0, c.width, c.height).data; };
+        const [x, y] = [pixels(a), pixels(b)];
+        return x.length > 1000 && x.every((value, at) => value === y[at]); }"""
+    )
+    assert black
+    tab.open("/side?run=whole&run=other&view=swipe")
+    page.get_by_role("slider", name="Share of whole").focus()
+    page.keyboard.press("Home")
+    sync_api.expect(page.locator(".over .line")).to_have_attribute("style", re.compile(r"left: ?0%"))
+    tab.open("/side?run=whole&run=other&view=flicker")
+    hidden = page.locator(".over .top")
+    sync_api.expect(hidden).to_be_hidden()
+    page.keyboard.down("f")
+    sync_api.expect(hidden).to_be_visible()
+    page.keyboard.up("f")
+    sync_api.expect(hidden).to_be_hidden()
+
+
+def test_any_step_is_computed_after_its_price_and_moved_under_sliders(tab):
+    page = tab.page
+    tab.open("/run/whole?step=17")
+    sync_api.expect(page.locator(".compute")).to_contain_text("at most 7 steps from checkpoint 10")
+    page.get_by_role("button", name="Compute step 17").click()
+    caption = page.locator(".sheet figcaption")
+    sync_api.expect(caption).to_contain_text("exact: 7 recomputed steps have their recorded fingerprints")
+    tab.open("/run/whole/model")
+    page.get_by_role("button", name="Open step 30").click()
+    picture = page.locator(".sheet img")
+    first = picture.get_attribute("src")
+    page.get_by_role("button", name="7", exact=True).click()
+    sync_api.expect(picture).not_to_have_attribute("src", first)
+    sync_api.expect(page.locator(".left .command code")).to_contain_text("--condition label=7")
+    sync_api.expect(page.locator(".sliders")).to_contain_text("latents of this run are pictures")
+    tab.open("/run/whole/specimens")
+    page.get_by_role("button", name="Draw 24 of step 30").click()
+    page.get_by_role("button", name="Specimen 30.3", exact=True).first.click()
+    sync_api.expect(page.locator(".right .command code").first).to_have_text(
+        "safelight specimens whole --keep 30.3"
+    )
+
+
+def test_an_edit_goes_from_a_click_to_the_inbox(tab, folder):
+    page = tab.page
+    tab.open("/run/whole?step=20")
+    page.get_by_role("button", name="Fork", exact=True).click()
+    page.get_by_label("train it now").uncheck()
+    page.get_by_label("name", exact=True).fill("calmer")
+    shown = "safelight fork whole --step 20 --name calmer --no-train"
+    sync_api.expect(page.locator(".acts code")).to_have_text(shown)
+    page.get_by_role("button", name="Fork step 20").click()
+    page.wait_for_url("**/run/calmer")
+    sync_api.expect(page.locator("h1")).to_have_text("calmer")
+    page.get_by_role("button", name="Edit", exact=True).click()
+    page.get_by_role("button", name="Half of optim.lr").click()
+    page.get_by_role("button", name="Edit from the next step on").click()
+    sync_api.expect(page.locator(".acts")).to_contain_text("1 edit waits")
+    (edit,) = (folder / "calmer" / "inbox").glob("*.json")
+    assert json.loads(edit.read_text())["changes"].keys() == {"optim.lr"}
+    tab.open("/jobs")
+    sync_api.expect(page.locator(".job").nth(1)).to_contain_text(shown)
+    sync_api.expect(page.locator(".job > p > .status")).to_have_text(["done", "done"])

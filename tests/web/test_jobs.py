@@ -1,0 +1,120 @@
+"""Jobs: one at a time, cancellable, shown with their output, and out of reach of the page's end."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette", reason="the page needs the extra web")
+
+from safelight.web import jobs as module
+from safelight.web.acts import ACTS
+from safelight.web.jobs import Job, Jobs
+from safelight.web.model import ModelProcess, Superseded
+
+ENDED = ("done", "failed", "cancelled")
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of Python: writes what its last shown word says to `out`."""
+    path = tmp_path / "program"
+    path.write_text(
+        "#!/bin/sh\ntrap 'echo stopped >> $HERE/out; exit 130' INT\nshift 2\n"
+        "echo begin $1 >> $HERE/out; sleep $1 & wait $!; echo end $1 >> $HERE/out\n"
+        'echo "{\\"slept\\": $1}"; exit $2\n'
+    )
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path))
+    monkeypatch.setattr(module, "EVERY", 0.01)
+    monkeypatch.setenv("HERE", str(tmp_path))
+    return tmp_path / "out"
+
+
+async def ended(job: Job) -> Job:
+    while job.status not in ENDED:
+        await asyncio.sleep(0.01)
+    return job
+
+
+def test_one_runs_at_a_time_and_a_quick_one_does_not_wait(program, tmp_path):
+    async def main() -> None:
+        jobs = Jobs(tmp_path)
+        first, second = jobs.add(["0.3", "0"]), jobs.add(["0.1", "3"])
+        quick = jobs.add(["0", "0"], quick=True)
+        await asyncio.gather(*map(ended, (first, second, quick)))
+        assert quick.ended < first.ended < second.begun
+        assert (first.status, second.status, second.code) == ("done", "failed", 3)
+        assert first.to_dict()["result"] == {"slept": 0.3}
+        assert second.to_dict()["result"] is None
+
+    asyncio.run(main())
+
+
+def test_a_waiting_job_is_cancelled_before_it_begins_and_a_running_one_is_interrupted(program, tmp_path):
+    async def main() -> None:
+        jobs = Jobs(tmp_path)
+        running, waiting = jobs.add(["30", "0"]), jobs.add(["0", "0"])
+        while not program.exists():
+            await asyncio.sleep(0.01)
+        jobs.cancel(waiting.id)
+        jobs.cancel(running.id)
+        await asyncio.gather(ended(running), ended(waiting))
+        assert (running.status, running.code, waiting.status, waiting.begun) == (
+            "cancelled",
+            130,
+            "cancelled",
+            None,
+        )
+
+    asyncio.run(main())
+    assert program.read_text().split() == ["begin", "30", "stopped"]
+
+
+def test_what_runs_outlives_the_page(program, tmp_path):
+    async def main() -> subprocess.Popen[bytes]:
+        jobs = Jobs(tmp_path)
+        job = jobs.add(["0.4", "0"])
+        while not program.exists():
+            await asyncio.sleep(0.01)
+        await jobs.close()
+        assert job._process
+        return job._process
+
+    assert asyncio.run(main()).wait() == 0
+    assert program.read_text().split() == ["begin", "0.4", "end", "0.4"]
+
+
+def test_a_command_is_shown_as_it_can_be_typed():
+    words = ACTS["fork"].words(
+        "whole", {"step": 3, "changes": {"loss.weights.kl": {"end": 1.0}}, "train": False}
+    )
+    job = Job(1, words, ["--json"], "whole", False, Path())
+    assert shlex.split(job.command) == ["safelight", *words]
+    assert words == ["fork", "whole", "--step", "3", 'loss.weights.kl={"end": 1.0}', "--no-train"]
+
+
+def test_of_requests_in_a_row_the_latest_wins(monkeypatch):
+    asked = []
+
+    async def main() -> None:
+        model = ModelProcess()
+
+        async def answer(request):
+            asked.append(request["n"])
+            await asyncio.sleep(0.05)
+            return {"n": request["n"]}
+
+        monkeypatch.setattr(model, "_answer", answer)
+        calls = [model.ask("slider", {"n": n}) for n in range(5)] + [model.ask("sheet", {"n": 9})]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [isinstance(each, Superseded) for each in answers] == [False, True, True, True, False, False]
+        await model.close()
+
+    asyncio.run(main())
+    assert asked == [0, 4, 9]  # the first was under way
