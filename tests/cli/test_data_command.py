@@ -60,7 +60,8 @@ def test_inspect_tells_what_is_there(command: Command, photos: Path, tmp_path: P
     assert found["with_all_conditions"] == 5
     assert found["copies"] == {"images": 1, "of": 1, "first": [["cats/a.png", "dogs/copy.bmp"]]}
     assert found["bad"] == ["dogs/broken.jpg (not an image)"]
-    assert found["passed_over"] == {".txt file": 1}
+    note = {"kind": ".txt file", "count": 1, "example": "notes.txt", "reason": ""}
+    assert found["notes"] == [note]
     assert found["split"] is None
     with Image.open(tmp_path / found["sheet"]) as sheet:
         assert sheet.format == "PNG"
@@ -99,7 +100,10 @@ def test_inspect_tells_conditions_of_every_kind(command: Command, tmp_path: Path
     assert found["conditions"]["mask"] == {"images": 3, "classes": 3, "numbers": [2]}
     assert found["captions"] == {"captions": 3, "images": 2}
     assert found["with_all_conditions"] == 2
-    assert found["passed_over"] == {"image that the metadata do not name": 1}
+    (note,) = found["notes"]
+    assert (note["kind"], note["count"], note["example"]) == (
+        "image that the metadata do not name", 1, "unnamed.png",
+    )  # fmt: skip
     _, out, _ = command("inspect", "d")
     assert "hair -1 to 0.5, on 2 of 3 images" in out
     assert "3 classes, on 3 of 3 images" in out

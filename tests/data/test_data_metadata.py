@@ -29,8 +29,8 @@ def test_columns_are_known_by_name(tmp_path: Path) -> None:
         save(tmp_path / "masks" / f"{name}.png", np.full((8, 8), level, np.uint8))
     (tmp_path / "metadata.csv").write_text(
         "file_name,label,mask,hair,text,text,mouth,id,note,caption_2\n"
-        'a.png,cat,masks/a.png,.5,"a cat, grey",A cat.,1,17,yes,\n'
-        "sub/c.png,dog,masks/c.png,0.25,a dog,,-2e-1,18,no,hot\n"
+        'a.png,cat,masks/a.png,.5,"a cat, grey",A cat.,1,17,good,\n'
+        "sub/c.png,dog,masks/c.png,0.25,a dog,,-2e-1,18,bad,hot\n"
         "b.png,,,,nothing,,3,19,,\n"
     )
     pack = opened(tmp_path)
@@ -175,7 +175,7 @@ def test_files_that_are_named_and_missing_are_bad(tmp_path: Path) -> None:
     ("name", "content", "says"),
     [
         ("metadata.csv", b"", r"metadata\.csv: has no column file_name, only none"),
-        ("metadata.csv", b"name;label\na.png;1\n", r"no column file_name, only 'name;label'"),
+        ("metadata.csv", b"name;label\na.png;1\n", r"no column file_name, only 'name', 'label'"),
         ("metadata.csv", b"file_name,label\na.png,1,2\n", r"metadata\.csv:2: has 3 values for 2 columns"),
         ("metadata.csv", b"file_name\n\xff\xfe\n", r"metadata\.csv: is not UTF-8 text; save it"),
         ("metadata.csv", b'file_name\n"a.png\n', r"metadata\.csv:\d: is not CSV"),
@@ -321,7 +321,8 @@ def test_attributes_that_cannot_be_used_are_left_out_where_the_recipe_says_so(tm
     assert pack.present.all()
     np.testing.assert_allclose(pack.given["attributes"][:, 0], np.arange(12) / 11, atol=1e-3)
     items = find_source(Data(path=str(data), attribute_range=(0, 1))).items()
-    assert items.passed_over["image that the metadata do not name"] == 1
+    noted = {note.kind: (note.count, note.example) for note in items.notes}
+    assert noted["image that the metadata do not name"] == (1, "rowless.png")
     loose = opened(data, skip_bad=True)  # no range, and none is needed: two of the four are good
     assert len(loose) == 14
     assert loose.present.sum() == 13

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data.files import opened, save
 from safelight.config import UserError
-from safelight.data import tree
+from safelight.data import archives
 
 
 def zipped(folder: Path, path: Path, prefix: str = "") -> Path:
@@ -81,7 +81,7 @@ def test_members_that_lie_outside_or_are_damaged_or_too_large_are_bad(
         archive.writestr("huge.png", bytes(5000))
     content = path.read_bytes()
     path.write_bytes(content.replace(picture(3), picture(3)[:-30] + bytes(30)))
-    monkeypatch.setattr(tree, "MAX_FILE", 4000)
+    monkeypatch.setattr(archives, "MAX_FILE", 4000)
     with pytest.raises(UserError, match=r"3 of 4") as error:
         opened(path)
     for part in ("../../etc/evil.png (lies outside", "damaged.png (Bad CRC-32", "huge.png (unpacks to"):

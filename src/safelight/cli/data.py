@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from safelight.data.inspection import Inspection
 from safelight.data.inspection import inspect as inspect_data
 from safelight.render.sheet import sheet as contact_sheet
 from safelight.render.sheet_file import save_png
-from safelight.terminal import bar, say
+from safelight.terminal import bar, plain, say
 
 SHOWN = 36  # images on the sheet
 LISTED = 10  # bad files, classes and sizes that are named; the others are counted
@@ -98,6 +99,7 @@ def pack(
                 "fingerprint": made.fingerprint,
                 "bytes": sum(file.stat().st_size for file in made.folder.iterdir()),
                 "left_out": list(made.bad),
+                "notes": [asdict(note) for note in made.notes],
             }
         )
         return
@@ -105,6 +107,8 @@ def pack(
     say(
         f"{len(made.train):,} to train on, {len(made.held_out):,} held out, {len(made.bad):,} left out as bad"
     )
+    for note in made.notes:
+        say(f"passed over: {plain(str(note))}")
     say(f"pack: {made.folder}")
     say(f"train on it: safelight train RECIPE{_train_words(config)}")
 
@@ -140,6 +144,8 @@ def print_inspection(inspection: Inspection, facts: dict[str, Any], config: Data
 
     bad, total = facts["bad"], facts["images"]
     say(f"{inspection.name}: {_count(total, 'image')}" + (f", {_count(len(bad), 'bad file')}" if bad else ""))
+    if facts["layout"]:
+        line("read", plain(facts["layout"]))
     line("sizes", _sizes(facts["sizes"], config))
     kinds = ", ".join(f"{name} {count:,}" for name, count in facts["formats"].items())
     line("modes", _counts(facts["modes"]) + (f" ({kinds})" if kinds else ""))
@@ -159,8 +165,8 @@ def print_inspection(inspection: Inspection, facts: dict[str, Any], config: Data
     if copies["images"]:
         first = "; ".join(" = ".join(names[:3]) for names in copies["first"])
         line("copies", f"{_count(copies['images'], 'image')} with the pixels of another: {first}")
-    if facts["passed_over"]:
-        line("passed over", _counts(facts["passed_over"]))
+    for number, note in enumerate(inspection.notes):
+        line("" if number else "passed over", plain(str(note)))
     for file in bad[:LISTED]:
         line("bad", file)
     if bad:

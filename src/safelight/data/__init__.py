@@ -36,6 +36,10 @@ def open_data(config: Data, progress: Progress | None = None, processes: int | N
 def find_source(config: Data, progress: Progress | None = None) -> Source:
     """Where the items come from, not yet decoded; downloads what is missing. Raises UserError."""
     source = _source(config, progress)
+    if config.shuffle_tags:
+        from safelight.data.captions import with_orders
+
+        source = with_orders(source, config.shuffle_tags, config.keep_tags)
     if config.text_features:
         from safelight.data.text_features import with_features
 
@@ -72,8 +76,11 @@ def _source(config: Data, progress: Progress | None) -> Source:
     if config.source in columnless and (column := config.column()):
         raise UserError(f"data.{column}: names a column, but {config.source} has none")
     check_named(config)
-    if config.path and config.source != "hub":
-        _require_file(config.path)
+    if len(config.paths) > 1 and config.source != "folder":
+        raise UserError(f"data.path: {config.source} takes one path; several are for folders and archives")
+    if config.source != "hub":
+        for path in config.paths:
+            _require_file(path)
     match config.source:
         case "digits":
             return digits.digits(config)

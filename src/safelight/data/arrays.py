@@ -39,8 +39,8 @@ SPLITS = ("", "test", "train", "val", "valid", "validation")  # in the order of 
 
 def arrays(config: Data) -> Source:
     """The arrays of data.path. Raises UserError."""
-    assert config.path is not None
-    path = Path(config.path)
+    assert config.place
+    path = Path(config.place)
     return Source(path.stem, key("arrays", config.choices(), stamp(path)), lambda: _items(config))
 
 
@@ -76,7 +76,7 @@ class ArrayReader:
 def shape_of(arrays: Sequence[Array], config: Data) -> tuple[int, int, int]:
     """(H, W, C) to make of arrays of images: as the recipe states, otherwise theirs. Raises UserError."""
     if len({images.shape[1:] for images in arrays}) > 1 and not config.height_width:
-        raise UserError(f"data.size: is needed, as the images of {config.path} have different shapes")
+        raise UserError(f"data.size: is needed, as the images of {config.place} have different shapes")
     images = arrays[0]
     height, width = config.height_width or images.shape[1:3]
     return height, width, config.channels or (1 if images.ndim == 3 or images.shape[3] == 1 else 3)
@@ -110,13 +110,13 @@ class _Part:
 
 
 def _items(config: Data) -> Items:
-    assert config.path is not None
-    known = open_arrays(config.path)
+    assert config.place
+    known = open_arrays(config.place)
     _check_stated(known, config)
     parts = [part for split in SPLITS if (part := _part(known, split, config))]
     if not parts:
         content = plain(described(known))[:300] or "nothing"
-        raise UserError(f"data.path: {config.path} holds no images, only {content}")
+        raise UserError(f"data.path: {config.place} holds no images, only {content}")
     shape = shape_of([part.images for part in parts], config)
     digits = len(str(max(map(len, parts))))
     names = [f"{part.split or 'image'}/{row:0{digits}d}" for part in parts for row in range(len(part))]
@@ -124,7 +124,7 @@ def _items(config: Data) -> Items:
     texts = _texts(parts)
     if all(part.features is not None for part in parts):
         features = np.concatenate([np.asarray(part.features) for part in parts])
-        columns["text"] = text_column(f"{config.path}: text_features", {"": features}, names, texts)
+        columns["text"] = text_column(f"{config.place}: text_features", {"": features}, names, texts)
     masked = np.concatenate([np.full(len(part), part.masks is not None) for part in parts])
     return Items(
         names,
@@ -145,14 +145,14 @@ def _spellings(name: str, split: str) -> tuple[str, ...]:
 
 def _check_stated(known: Mapping[str, Array], config: Data) -> None:
     """Raises UserError for an array that the recipe names and the file lacks."""
-    texts = (config.text,) if isinstance(config.text, str) else config.text or ()
+    texts = config.texts or ()
     stated = {"label": (config.label,), "mask": (config.mask,), "attributes": config.attributes or (),
               "text": texts}  # fmt: skip
     for role, names in stated.items():
         for name in names:
             spelled = [spelling for split in SPLITS for spelling in _spellings(name or "", split)]
             if name and (role, name) != ("mask", "none") and not known.keys() & spelled:
-                raise UserError(f"data.{role}: {config.path} has no array {name!r}{nearest(name, known)}")
+                raise UserError(f"data.{role}: {config.place} has no array {name!r}{nearest(name, known)}")
 
 
 def _part(known: Mapping[str, Array], split: str, config: Data) -> _Part | None:
@@ -165,7 +165,7 @@ def _part(known: Mapping[str, Array], split: str, config: Data) -> _Part | None:
     images = find(IMAGES)
     if images is None:
         return None
-    where = f"{config.path}: {split or 'images'}"
+    where = f"{config.place}: {split or 'images'}"
     check_images(where, images)
     part = _Part(
         split,
@@ -174,7 +174,7 @@ def _part(known: Mapping[str, Array], split: str, config: Data) -> _Part | None:
         masks=find((config.mask,) if config.mask else MASKS) if config.mask != "none" else None,
         attributes=[array for name in (ATTRIBUTES if config.attributes is None else config.attributes)
                     if (array := find((name,))) is not None],
-        texts=find((config.text,) if isinstance(config.text, str) else config.text or TEXTS),
+        texts=find(config.texts or TEXTS),
         features=find(FEATURES),
     )  # fmt: skip
     for array in (part.labels, part.masks, part.texts, *part.attributes):
@@ -216,8 +216,8 @@ def _label(parts: Sequence[_Part], config: Data) -> ConditionColumn | None:
         return None
     rows = [np.asarray(part.labels).reshape(len(part), -1) for part in parts]
     if any(part.shape[1] != 1 for part in rows):
-        raise UserError(f"{config.path}: labels are {rows[0].shape}; expected one class an image, (N,)")
-    return condition.classes_of(np.concatenate(rows)[:, 0], f"{config.path}: labels")
+        raise UserError(f"{config.place}: labels are {rows[0].shape}; expected one class an image, (N,)")
+    return condition.classes_of(np.concatenate(rows)[:, 0], f"{config.place}: labels")
 
 
 def _attributes(parts: Sequence[_Part], config: Data) -> ConditionColumn | None:
@@ -230,7 +230,7 @@ def _attributes(parts: Sequence[_Part], config: Data) -> ConditionColumn | None:
             for part in parts
         ])  # fmt: skip
     except ValueError as error:
-        raise UserError(f"{config.path}: attributes are not numbers (N, A), alike in each split") from error
+        raise UserError(f"{config.place}: attributes are not numbers (N, A), alike in each split") from error
     names = config.attributes or ()
     if len(names) != values.shape[1]:
         names = tuple(f"attribute {place}" for place in range(values.shape[1]))

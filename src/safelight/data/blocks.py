@@ -107,6 +107,8 @@ class BlockRecord:
     bad: Mapping[int, str]  # item, reason
     colour: bool  # whether any image has colour
     classes: tuple[int, ...]  # class numbers in its masks
+    white: bool  # whether a mask holds 0 and 255 and nothing else
+    void: bool  # whether a mask holds 255 beside class numbers from 1
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -116,7 +118,8 @@ class BlockRecord:
         """Raises ValueError, KeyError or TypeError for a line that is torn."""
         record = json.loads(line)
         bad = {int(item): str(reason) for item, reason in record["bad"].items()}
-        return cls(record["block"], record["checksum"], bad, record["colour"], tuple(record["classes"]))
+        return cls(record["block"], record["checksum"], bad, record["colour"], tuple(record["classes"]),
+                   record["white"], record["void"])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ class Slots:
         images = np.zeros((len(items), *self.shape), np.uint8)
         masks = np.full((len(items) * self.masked, *self.shape[:2]), NOT_MASKED, np.uint8)
         digests = np.zeros((len(items), 2), np.uint64)
-        bad, colour, seen = {}, False, np.zeros(256, bool)
+        bad, colour, white, void, seen = {}, False, False, False, np.zeros(256, bool)
         for place, item in enumerate(items):
             try:
                 pixels = reader.read(item)
@@ -185,14 +188,17 @@ class Slots:
                 colour |= pixels.image.shape[2] > 1
                 if pixels.mask is not None:
                     masks[place] = pixels.mask
-                    seen |= np.bincount(pixels.mask.ravel(), minlength=256) > 0
+                    held = np.bincount(pixels.mask.ravel(), minlength=256) > 0
+                    seen |= held
+                    void |= bool(held[255] and held[1:255].any())
+                    white |= bool(held[0] and held[255] and not held[1:255].any())
             tick(item)
         self.images.write(items.start, images)
         self.digests.write(items.start, digests)
         if self.masked:
             self.masks.write(items.start, masks)
         classes = tuple(np.flatnonzero(seen).tolist())
-        return BlockRecord(block, _checksum(digests, masks), bad, bool(colour), classes)
+        return BlockRecord(block, _checksum(digests, masks), bad, bool(colour), classes, white, void)
 
     def holds(self, record: BlockRecord) -> bool:
         """Whether the rows of a record's block are in the files."""

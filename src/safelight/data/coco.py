@@ -1,32 +1,34 @@
 """The COCO layout (Lin et al. 2014): images in folders, annotations/*.json beside them.
 
-Every JSON file that lists images is read: captions become an image's texts, in their order; categories of
-objects become its label where all its objects are of one category, and it has no label otherwise. Images
-that no file lists are passed over. Where files are named for both train and val or test, those are the
-official split. Boxes and outlines are not used.
+Every JSON file that lists images is read: captions become an image's texts, in their order; the category of
+its objects becomes its label where there is one alone, and it has no label otherwise. Outlines of objects
+become a mask, numbered by category from 1 and 0 elsewhere; beside masks, labels are kept only where every
+image has one. Images that no file lists are passed over. Where files are named for both train and val or
+test, those are the official split. Boxes are not used.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
+import os
 import posixpath
 import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import numpy as np
 
 from safelight.config import UserError
-from safelight.data import columns
-from safelight.data.config import Data
-from safelight.data.entries import classes_by_folder, file_items
+from safelight.data.cache import cache_dir
+from safelight.data.entries import Entries
+from safelight.data.folders import Found, by_folder
 from safelight.data.images import blamed
-from safelight.data.source import HELD_OUT, TRAIN, BadItem, Items
+from safelight.data.masks import OUTLINES, is_outline
+from safelight.data.source import HELD_OUT, TRAIN, BadItem, key
 from safelight.data.table import clean
-from safelight.data.tree import Listing, Tree
+from safelight.data.tree import Tree
 from safelight.terminal import plain
 
 CHUNK = 1 << 20  # bytes read at once
@@ -34,6 +36,7 @@ LARGEST = 1 << 28  # characters of one element; more of what is not JSON is not 
 SPACE = " \t\n\r"
 NUMBER_GOES_ON = ("", ".", "e", "E", "+", "-")  # after what is held of it
 Id = int | str
+BESIDE = re.compile(r".*\.coco\.json|annotations\.json|instances\w*\.json", re.IGNORECASE)
 SPLIT = re.compile(r"(train|val|test)\w*$")  # in captions_train2014.json: train2014
 
 
@@ -121,20 +124,69 @@ class _Image:
     """The annotations of an image."""
 
     split: str  # train2014
+    size: str = "0x0"  # height x width, where it is stated
     captions: list[tuple[int, str]] = field(default_factory=list)  # annotation id, text
     categories: set[Id] = field(default_factory=set)
+    outlines: list[tuple[Id, int]] = field(default_factory=list)  # category, place in the file of outlines
 
 
-def by_coco(tree: Tree, listing: Listing, config: Data) -> Items:
-    """The images that annotation files list. Raises UserError where those cannot be understood."""
-    images: dict[str, _Image] = {}
-    categories: dict[Id, str] = {}
-    missing: dict[str, str] = {}
+@dataclass
+class _Read:
+    """What annotation files say. Outlines go to a file at once: they may outgrow the memory."""
+
+    outlines: IO[bytes]
+    images: dict[str, _Image] = field(default_factory=dict)
+    categories: dict[Id, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def coco_files(found: Found) -> list[str]:
+    """The annotation files: annotations/*.json, or *.coco.json and its like beside the images."""
+    listing = found.listing
+    if listing.annotations or found.config.rules == 1:
+        return listing.annotations
+    return [
+        name
+        for name in listing.others
+        if BESIDE.fullmatch(posixpath.basename(name)) and _lists_images(found.tree, name)
+    ]
+
+
+def _lists_images(tree: Tree, name: str) -> bool:
+    """Whether the beginning of a file looks like COCO's."""
+    try:
+        with tree.open(name) as file:
+            head = file.read(CHUNK).lstrip()
+    except Exception:  # whoever reads it says what is wrong
+        return False
+    return head.startswith(b"{") and any(
+        word in head for word in (b'"images"', b'"annotations"', b'"categories"')
+    )
+
+
+def by_coco(found: Found) -> Entries | None:
+    """The images that annotation files list; None where there is no such file.
+
+    Raises UserError where those cannot be understood.
+    """
+    tree, listing, config = found.tree, found.listing, found.config
+    names = coco_files(found)
+    if not names:
+        return None
     known = frozenset(listing.images)
-    for name in listing.annotations:
-        _read(tree, name, known, images, categories, missing)
+    path = cache_dir("outlines") / f"{key(found.path, listing.digest, names)[:24]}.jsonl"
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            read = _Read(file)
+            for name in names:
+                _read(tree, name, known, read)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    images, categories = read.images, read.categories
     if not images:
-        where = ", ".join(listing.annotations) or "annotations/*.json"
+        where = ", ".join(names) or "annotations/*.json"
         raise UserError(f"{plain(where)[:200]}: lists no image that is there; expected COCO's annotations")
     files = sorted(images)
     used = [images[file] for file in files]
@@ -142,34 +194,61 @@ def by_coco(tree: Tree, listing: Listing, config: Data) -> Items:
     official = all(image.split for image in used) and len(set(sides)) == 2
     single = [categories.get(next(iter(image.categories))) if len(image.categories) == 1 else None
               for image in used]  # fmt: skip
-    label = classes_by_folder(files) if config.label == "folder" else columns.label_by_name(single)
-    unlisted = Counter({"image that the annotations do not list": len(known.difference(files))})
-    return file_items(
-        tree, config, files, {"label": label if config.labels else None},
+    entries = Entries(
+        files, single if config.labels else (),
         texts=[[text for _, text in sorted(image.captions)] for image in used],
-        official=np.array(sides, np.int8) if official else None,
-        bad=[*listing.bad, *(f"{file} ({reason})" for file, reason in sorted(missing.items()))],
-        passed_over=listing.passed_over + unlisted,
+        sides=np.array(sides, np.int8) if official else None,
+        bad=[*listing.bad, *(f"{file} ({reason})" for file, reason in sorted(read.missing.items()))],
+        used=frozenset(names),
     )  # fmt: skip
+    if config.labels and config.label == "folder":
+        labels = by_folder(found, files)
+        entries = replace(entries, labels=labels.labels, by_number=labels.by_number)
+    entries.notes.add_all("image that the annotations do not list", sorted(known.difference(files)))
+    if config.rules > 1 and config.mask is None and any(image.outlines for image in used):
+        _paint(entries, used, categories, str(path))
+    else:
+        path.unlink()
+    return entries
 
 
-def _read(
-    tree: Tree, name: str, known: frozenset[str], images: dict[str, _Image], categories: dict[Id, str],
-    missing: dict[str, str],
-) -> None:  # fmt: skip
+def _paint(entries: Entries, used: Sequence[_Image], categories: dict[Id, str], path: str) -> None:
+    """Masks of the outlines, and labels only where every image has one."""
+    order = sorted(categories, key=_order)
+    classes = {category: number for number, category in enumerate(order, 1)}
+    for image in used:
+        image.outlines = [outline for outline in image.outlines if outline[0] in classes]
+    entries.masks = [
+        f"{OUTLINES}{image.size}:{','.join(f'{classes[kind]}@{at}' for kind, at in image.outlines)}:{file}"
+        for file, image in zip(entries.files, used, strict=True)
+    ]
+    entries.outlines = path
+    entries.mask_names = ("background", *(categories[category] for category in order))
+    mixed = [file for file, image in zip(entries.files, used, strict=True) if len(image.categories) > 1]
+    if mixed and entries.labels and not all(entries.labels):
+        entries.notes.add_all("image of several categories", mixed, "masks hold them; labels are left out")
+        entries.labels = ()
+
+
+def _order(number: Id) -> tuple[int, str]:
+    return (number, "") if isinstance(number, int) else (0, number)
+
+
+def _read(tree: Tree, name: str, known: frozenset[str], read: _Read) -> None:
     """Add the content of an annotation file. Annotations may come before their images."""
     match = SPLIT.search(posixpath.basename(name).removesuffix(".json"))
     split = match.group() if match else ""
-    root = posixpath.dirname(posixpath.dirname(name))
-    files: dict[Id, str] = {}
+    root = posixpath.dirname(posixpath.dirname(name)) if _is_annotations(name) else posixpath.dirname(name)
+    files: dict[Id, tuple[str, str]] = {}
     captions: list[tuple[Id, int, str]] = []
     objects: set[tuple[Id, Id]] = set()
+    outlines: list[tuple[Id, Id, int]] = []
     try:
         with tree.open(name) as file:
             for section, element in elements(file):
                 match section, element:
                     case "images", {"id": int() | str() as number, "file_name": str(file_name)}:
-                        files[number] = file_name
+                        files[number] = file_name, _size(element)
                     case "annotations", {"image_id": int() | str() as number, "caption": str(caption)}:
                         order = element.get("id")
                         captions.append((number, order if isinstance(order, int) else len(captions), caption))
@@ -178,8 +257,11 @@ def _read(
                         "category_id": int() | str() as kind,
                     }:
                         objects.add((number, kind))
+                        if is_outline(element.get("segmentation")):
+                            outlines.append((number, kind, read.outlines.tell()))
+                            read.outlines.write(json.dumps(element["segmentation"]).encode() + b"\n")
                     case "categories", {"id": int() | str() as number, "name": str(label)}:
-                        categories[number] = clean(label)
+                        read.categories[number] = clean(label)
                     case (("images" | "annotations" | "categories"), dict()):
                         if section == "images" or "image_id" not in element:
                             raise BadItem(
@@ -188,18 +270,32 @@ def _read(
     except Exception as error:  # of the disk, of an archive, or of what is no JSON
         raise UserError(f"{plain(name)}: is not COCO's annotations ({blamed(error, name)})") from error
     by_number = {}
-    for number, file_name in files.items():
+    for number, (file_name, size) in files.items():
         path = _find(file_name, split, root, known)
         if path is None:
-            missing[file_name] = f"{name} lists it, but it is not there"
+            read.missing[file_name] = f"{name} lists it, but it is not there"
         else:
-            by_number[number] = images.setdefault(path, _Image(split))
+            by_number[number] = read.images.setdefault(path, _Image(split))
+            by_number[number].size = size
     for number, order, caption in captions:
         if number in by_number and (text := clean(caption)):
             by_number[number].captions.append((order, text))
     for number, category in objects:
         if number in by_number:
             by_number[number].categories.add(category)
+    for number, category, place in outlines:
+        if number in by_number:
+            by_number[number].outlines.append((category, place))
+
+
+def _is_annotations(name: str) -> bool:
+    return posixpath.basename(posixpath.dirname(name)).lower() == "annotations"
+
+
+def _size(image: dict[str, Any]) -> str:
+    height, width = image.get("height"), image.get("width")
+    good = all(type(side) is int and 0 < side < 1 << 15 for side in (height, width))
+    return f"{height}x{width}" if good else "0x0"
 
 
 def _find(file_name: str, split: str, root: str, known: frozenset[str]) -> str | None:

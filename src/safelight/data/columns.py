@@ -40,12 +40,12 @@ def label(classes: NDArray[np.integer], names: tuple[str, ...]) -> ConditionColu
     return ConditionColumn("label", len(names), np.maximum(values, 0), values >= 0, names)
 
 
-def label_by_name(values: Sequence[str | None]) -> ConditionColumn | None:
+def label_by_name(values: Sequence[str | None], by_number: bool = True) -> ConditionColumn | None:
     """Classes by name; whole numbers are ordered as numbers. None where fewer than two differ."""
     known = {value for value in values if value is not None}
     if len(known) < 2:
         return None
-    whole = all(_is_whole(value) for value in known)
+    whole = by_number and all(_is_whole(value) for value in known)
     names = tuple(sorted(known, key=lambda name: (int(name), name) if whole else (0, name)))
     number = {name: index for index, name in enumerate(names)}
     return label(np.array([-1 if value is None else number[value] for value in values]), names)

@@ -16,6 +16,8 @@ SourceName = Literal[
 ]  # fmt: skip
 EMBEDDED = ("digits", "faces", "shapes", "skylines", "tissue")  # no files, and but for faces no columns
 LARGEST = 2**15  # pixels a side
+Layout = Literal["auto", "metadata", "coco", "pairs", "kohya", "classes"]
+KNOWN_CAPTIONS = ("auto", "sidecar", "name", "none")
 Measured = Literal["measured"] | float | tuple[float, ...]
 
 
@@ -41,12 +43,22 @@ class Data(Section):
     captions), skylines (2,000), tissue (4,000 with masks of five classes); folder: images in a folder or
     zip archive; idx: files like MNIST's; arrays: .npz or .npy; hub: a data set of the Hugging Face Hub.
     With a path, the default follows its ending."""
-    path: str | None = None
-    """Folder, archive or file of the images; for mnist and fashion-mnist the folder of the four idx files;
-    for hub owner/name. Relative to the current folder; recorded as an absolute path."""
-    layout: Literal["auto", "classes", "metadata", "coco"] = "auto"
-    """Layout of a folder or archive. classes: a subfolder for each class; metadata: metadata.csv or
-    metadata.jsonl beside the images; coco: annotations/*.json; auto: whichever is there."""
+    path: str | tuple[str, ...] | None = None
+    """Folder, archive or file of the images, or several folders and archives as a list; for mnist and
+    fashion-mnist the folder of the four idx files; for hub owner/name. Relative to the current folder;
+    recorded as an absolute path."""
+    weights: tuple[float, ...] | dict[str, float] | str | None = None
+    """How often images are drawn. A list: the share of each path; names of folders with a number each: that
+    many times as often as others; a name: the metadata column that holds it. Whole numbers are repeats within
+    an epoch. Default: what kohya's folders say (10_name), otherwise all alike."""
+    layout: Layout = "auto"
+    """Layout of a folder or archive. metadata: a table names the images (metadata.csv and its like, or
+    stylegan's dataset.json); coco: annotations/*.json; pairs: images/ and masks/, or x.png and x_mask.png;
+    kohya: folders 10_name of repeats and class; classes: a subfolder for each class; auto: the first of these
+    that is there."""
+    table: str | None = None
+    """Table that names the images, by its path in the folder: .csv, .tsv, .jsonl, .json or .parquet. Default:
+    metadata, captions, labels or dataset, whichever is there."""
     subset: str | None = None
     """Configuration of a Hub data set that has several."""
     revision: str | None = None
@@ -58,6 +70,13 @@ class Data(Section):
     """1 for grey, 3 for colour. Default: 3 if any image has colour."""
     labels: bool = True
     """Use classes as a condition."""
+    captions: str = "auto"
+    """Captions: "sidecar" (a .txt, .caption or .json file beside each image), "name" (the file's name),
+    "none", or a metadata column. Default: the column text or caption, otherwise files beside the images."""
+    shuffle_tags: int = Field(0, ge=0, le=64)
+    """Orders of the comma-separated tags of each caption; one is drawn each time. 0 keeps them in order."""
+    keep_tags: int = Field(0, ge=0)
+    """Tags that stay first when others are shuffled."""
     label: str | None = None
     """Metadata column of the class; "folder" takes the first subfolder even where there is metadata.
     Default: label."""
@@ -68,9 +87,16 @@ class Data(Section):
     need_attributes: bool | None = None
     """Treat an image that lacks an attribute as bad. Default: false; it is trained without conditions."""
     mask: str | None = None
-    """Metadata column of the masks; "none" ignores masks. Default: mask."""
+    """Metadata column of the masks; "alpha" takes each image's alpha channel; "none" ignores masks.
+    Default: mask, or what the layout pairs with the images."""
     mask_classes: int | None = Field(None, ge=2, le=255)
     """Number of mask classes. Default: the largest number in the masks plus 1."""
+    mask_values: Literal["auto", "numbers", "white", "soft"] = "auto"
+    """Meaning of grey levels in masks. numbers: class numbers, 255 of no class; white: 255 is class 1 in
+    masks of 0 and 255 alone; soft: the share of class 1, from 0 to 255; auto: white where all masks are black
+    and white, otherwise numbers."""
+    mask_colours: tuple[str, ...] = ()
+    """Colours of the mask classes in their order, such as ["#000000", "sky=#4040ff"]."""
     text: str | tuple[str, ...] | None = None
     """Metadata column or columns of captions. Default: text, caption, text_1 and so on."""
     text_features: str | None = None
@@ -96,6 +122,33 @@ class Data(Section):
     """Leave out images and rows that cannot be read. Otherwise they are listed and training is refused."""
     follow_links: bool = False
     """Follow symbolic links that lead out of the folder. Otherwise such files are bad."""
+    rules: Literal[1, 2] = 2
+    """Rules by which a folder is read. 1: those of safelight 0.1, which knew no captions beside images, no
+    pairs and no folders in a folder; runs of that time keep them."""
+
+    @field_validator("mask_colours")
+    @classmethod
+    def _colours(cls, colours: tuple[str, ...]) -> tuple[str, ...]:
+        from safelight.data.masks import colour_table
+
+        if len(colours) == 1 or len(colours) > 255:
+            raise ValueError(f"states {len(colours)} colours; expected one for each class")
+        try:
+            colour_table(colours)
+        except ValueError as error:
+            raise ValueError(f'{error}; expected such as ["#000000", "sky=#4040ff"]') from error
+        return colours
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Data:
+        numbers = self.weights.values() if isinstance(self.weights, dict) else self.weights
+        if isinstance(numbers, str) or numbers is None:
+            return self
+        if min(numbers, default=0) < 0 or not sum(numbers):
+            raise ValueError("weights: should be numbers from 0 on, not all 0")
+        if isinstance(self.weights, tuple) and len(self.weights) != len(self.paths):
+            raise ValueError(f"weights: states {len(self.weights)} shares for {len(self.paths)} paths")
+        return self
 
     @field_validator("balance")
     @classmethod
@@ -112,12 +165,39 @@ class Data(Section):
     def choices(self, **more: Any) -> list[tuple[str, Any]]:
         """Everything that decides what is read from files, for the key of a source."""
         keys = {"size", "channels", "labels", "label", "attributes", "mask", "mask_classes", "text"}
-        return sorted((self.model_dump(include=keys) | more).items())
+        later = {
+            "weights",
+            "table",
+            "captions",
+            "mask_values",
+            "mask_colours",
+        }  # unset, keys are as they were
+        stated = self.model_dump(include=later, exclude_defaults=True)
+        return sorted((self.model_dump(include=keys) | stated | more).items())
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path."""
+        return (self.path,) if isinstance(self.path, str) else self.path or ()
+
+    @property
+    def place(self) -> str:
+        """The first path, for messages and for sources of one path."""
+        return self.paths[0] if self.paths else ""
+
+    @property
+    def texts(self) -> tuple[str, ...] | None:
+        """The metadata columns of captions, where they are stated."""
+        if self.captions not in KNOWN_CAPTIONS:
+            return (self.captions,)
+        return (self.text,) if isinstance(self.text, str) else self.text
 
     def column(self) -> str | None:
         """A key that names a column of metadata, where one does: it needs metadata."""
         stated = {"label": self.label != "folder" and self.label, "attributes": self.attributes,
-                  "mask": self.mask != "none" and self.mask, "text": self.text}  # fmt: skip
+                  "mask": self.mask not in ("none", "alpha") and self.mask, "text": self.text,
+                  "captions": self.captions not in KNOWN_CAPTIONS, "weights": isinstance(self.weights, str),
+                  "table": self.table}  # fmt: skip
         return next((key for key, column in stated.items() if column), None)
 
     @field_validator("size", mode="before")
@@ -141,6 +221,9 @@ class Data(Section):
     def _path_says_what_it_is(cls, section: Any) -> Any:
         """An embedded source has no files: with a path the user's files are meant."""
         path = section.get("path") if isinstance(section, Mapping) else None
+        if isinstance(path, list | tuple) and path and all(isinstance(one, str) and one for one in path):
+            source = "folder" if section.get("source", "digits") in EMBEDDED else section["source"]
+            return {**section, "source": source, "path": tuple(map(absolute, path))}
         if not (isinstance(path, str) and path):
             return section
         source = section.get("source", "digits")

@@ -1,9 +1,10 @@
-"""Image files as items: their shape, their reader, and what the names of folders say of them."""
+"""What a layout says of pictures, and the items that these become: their shape and their reader."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +14,108 @@ from safelight.data import columns as condition
 from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
 from safelight.data.images import FileReader, blamed, height_width, open_image, orientation, quiet
-from safelight.data.source import HELD_OUT, TRAIN, Items, Masks
+from safelight.data.masks import ALPHA, MaskTree, colour_table
+from safelight.data.source import HELD_OUT, TRAIN, UNDECIDED, Items, Masks, Note, Notes
 from safelight.data.tree import Tree
 
 TEST_NAMES = ("test", "val", "valid", "validation", "dev")
 
 
+@dataclass
+class Entries:
+    """What is known of pictures undecoded: each sequence by picture, empty where there is none."""
+
+    files: Sequence[str]  # sorted
+    labels: Sequence[str | None] = ()  # names of classes
+    by_number: bool = True  # whether classes that are numbers are in the order of numbers
+    masks: Sequence[str | None] = ()  # names of files, or of what a `MaskTree` makes
+    texts: Sequence[Sequence[str]] = ()
+    spare: Sequence[str] = ()  # a caption for an image that has no other
+    numbers: NDArray[np.float32] | None = None  # (N, A), not-a-number where there is none
+    attributes: tuple[str, ...] = ()
+    sides: NDArray[np.int8] | None = None  # of the official split
+    weights: Sequence[float] = ()
+    mask_names: tuple[str, ...] = ()  # of mask classes
+    outlines: str = ""  # the file that `MaskTree` reads
+    bad: Sequence[str] = ()
+    notes: Notes = field(default_factory=Notes)
+    used: frozenset[str] = frozenset()  # files that were read besides
+    layout: str = ""  # how they were read, in words
+
+    def conditions(self) -> dict[str, ConditionColumn]:
+        """The columns of conditions."""
+        label = condition.label_by_name(self.labels, self.by_number) if self.labels else None
+        attributes = None
+        if self.numbers is not None and self.attributes:
+            attributes = condition.attributes(self.numbers, self.attributes)
+        columns = {"label": label, "attributes": attributes}
+        return {name: column for name, column in columns.items() if column is not None}
+
+
+def to_items(tree: Tree, config: Data, entries: Entries) -> Items:
+    """Entries as items. Raises UserError where there is none, or where none can be decoded."""
+    masks = entries.masks
+    if config.mask == "alpha" and not any(masks):
+        masks = [ALPHA + file for file in entries.files]
+    elif config.mask == "none":
+        masks = ()
+    if any(mask and ":" in mask for mask in masks) and not isinstance(tree, MaskTree):
+        tree = MaskTree(tree, entries.outlines)
+    weights = np.asarray(entries.weights, np.float32)
+    items = file_items(
+        tree, config, entries.files, entries.conditions(), masks=masks, texts=entries.texts,
+        bad=entries.bad, official=entries.sides, notes=[*entries.notes], mask_names=entries.mask_names,
+    )  # fmt: skip
+    weighted = weights if len(set(entries.weights)) > 1 else None
+    return replace(items, weights=weighted, layout=entries.layout)
+
+
+def joined(parts: Mapping[str, Entries]) -> Entries:
+    """The entries of several trees, under a folder's name each; attributes are those that all have."""
+    listed = sorted(
+        (f"{folder}/{file}", folder, place)
+        for folder, part in parts.items()
+        for place, file in enumerate(part.files)
+    )
+    first, *others = parts.values()
+    attributes = tuple(name for name in first.attributes if all(name in part.attributes for part in others))
+    notes = Notes()
+    for folder, part in parts.items():
+        notes.extend(
+            replace(note, example=f"{folder}/{note.example}" if note.example else "") for note in part.notes
+        )
+        for name in part.attributes:
+            if name not in attributes:
+                notes.add(f"column {name}", folder, "only some of the paths have it")
+
+    def each(name: str, absent: object) -> list[Any]:
+        rows = {folder: getattr(part, name) for folder, part in parts.items()}
+        if not any(len(row) for row in rows.values()):
+            return []
+        return [rows[folder][place] if len(rows[folder]) else absent for _, folder, place in listed]
+
+    tables = {folder: part.numbers[:, [part.attributes.index(name) for name in attributes]]
+              for folder, part in parts.items() if part.numbers is not None}  # fmt: skip
+    numbers = [tables[folder][place] for _, folder, place in listed] if attributes else None
+    sides = [UNDECIDED if part.sides is None else part.sides[place]
+             for part, place in ((parts[folder], place) for _, folder, place in listed)]  # fmt: skip
+    masks = [
+        mask and f"{folder}/{mask}" for mask, (_, folder, _) in zip(each("masks", None), listed, strict=False)
+    ]
+    return Entries(
+        [name for name, _, _ in listed], each("labels", None), True, masks, each("texts", ()), (),
+        None if numbers is None else np.asarray(numbers, np.float32), attributes,
+        None if all(part.sides is None for part in parts.values()) else np.array(sides, np.int8),
+        each("weights", 1.0), next((part.mask_names for part in parts.values() if part.mask_names), ()),
+        bad=[f"{folder}/{bad}" for folder, part in parts.items() for bad in part.bad], notes=notes,
+        layout="; ".join(f"{folder}: {part.layout}" for folder, part in parts.items()),
+    )  # fmt: skip
+
+
 def file_items(
     tree: Tree, config: Data, files: Sequence[str], columns: Mapping[str, ConditionColumn | None], *,
     masks: Sequence[str | None] = (), texts: Sequence[Sequence[str]] = (), bad: Sequence[str] = (),
-    official: NDArray[np.int8] | None = None, passed_over: Mapping[str, int] = Counter(),
+    official: NDArray[np.int8] | None = None, notes: Sequence[Note] = (), mask_names: tuple[str, ...] = (),
 ) -> Items:  # fmt: skip
     """Files, sorted by name, as items. masks: by file; empty where none has one. Others: as in `Items`.
 
@@ -30,17 +123,24 @@ def file_items(
     """
     if not files:
         first = f", first {bad[0]}" if bad else ""
-        raise UserError(f"data.path: {config.path}: none of the images named there can be taken{first}")
+        raise UserError(f"data.path: {config.place}: none of the images named there can be taken{first}")
     shape, like = _shape(tree, files, config)
     masked = np.array([mask is not None for mask in masks], bool)
     used = masks if masked.any() else ()
+    values = config.mask_values
+    alpha = bool(used) and str(next(filter(None, used))).startswith(ALPHA)
+    mask_names = (colour_table(config.mask_colours)[1] if config.mask_colours else ()) or mask_names
+    classes = config.mask_classes or len(config.mask_colours) or len(mask_names) or None
     return Items(
         files,
         shape,
-        FileReader(tree, files, used, shape[:2], like, shape[2], config.mask_classes),
+        FileReader(
+            tree, files, used, shape[:2], like, shape[2], classes,
+            "alpha" if alpha and values != "soft" else values, config.mask_colours,
+        ),
         {name: column for name, column in columns.items() if column is not None},
-        Masks(masked, config.mask_classes) if used else None,
-        official, texts if any(texts) else (), bad, passed_over,
+        Masks(masked, classes, mask_names if classes == len(mask_names) else (), values) if used else None,
+        official, texts if any(texts) else (), bad, notes,
     )  # fmt: skip
 
 
@@ -62,15 +162,6 @@ def split_by_name(sides: Sequence[str]) -> NDArray[np.int8] | None:
     return np.array([TRAIN if word == "train" else HELD_OUT for word in words], np.int8)
 
 
-def classes_by_folder(names: Sequence[str]) -> ConditionColumn | None:
-    """The first subfolders as classes, none for an image in no subfolder; None below two subfolders."""
-    tops = [name.partition("/")[0] if "/" in name else None for name in names]
-    known = tuple(sorted({top for top in tops if top is not None}))
-    number = {name: index for index, name in enumerate(known)}
-    places = [-1 if top is None else number[top] for top in tops]
-    return condition.label(np.array(places, np.int64), known) if len(known) > 1 else None
-
-
 def _shape(tree: Tree, files: Sequence[str], config: Data) -> tuple[tuple[int, int, int], str | None]:
     """(H, W, C) to decode to, and where the recipe states no size, the first good image, which sets it."""
     channels = config.channels or 0
@@ -84,4 +175,4 @@ def _shape(tree: Tree, files: Sequence[str], config: Data) -> tuple[tuple[int, i
             if isinstance(blamed(error, name), UserError):
                 raise blamed(error, name) from error
             # a bad file is reported when it is decoded
-    raise UserError(f"data.path: {config.path}: none of its {len(files)} images can be decoded")
+    raise UserError(f"data.path: {config.place}: none of its {len(files)} images can be decoded")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.config import UserError
 from safelight.data.blocks import ArrayFile, BlockRecord, Slots, digest
 from safelight.data.columns import ConditionColumn
+from safelight.data.masks import numbering
 from safelight.data.pack import FORMAT, write_texts
-from safelight.data.source import NOT_MASKED, UNDECIDED, Items, Masks
+from safelight.data.source import UNDECIDED, Items, Masks
 
 CHUNK = 256  # rows read at once
-MOST_CLASSES = 64  # of masks, unless the recipe says how many; more are grey levels and no classes
 
 
 def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]) -> None:
@@ -50,6 +49,9 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
         np.save(folder / f"present-{condition}.npy", there)
     official = np.full(len(kept), UNDECIDED, np.int8) if items.official is None else items.official[kept]
     np.save(folder / "official.npy", official)
+    weights = None if items.weights is None else np.asarray(items.weights[kept], np.float32)
+    if weights is not None:
+        np.save(folder / "weights.npy", weights)
     texts = [items.texts[item] for item in kept] if items.texts else []
     if any(texts):
         write_texts(folder, texts)
@@ -57,14 +59,20 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
     sizes = sorted((condition, kind, size) for condition, (kind, size, _) in described.items())
     head = repr((images.shape[1:], sizes)).encode()
+    if items.masks and items.masks.values == "soft":
+        head += b"soft"
     manifest = {
         "format": FORMAT,
         "name": name,
-        "fingerprint": _fingerprint(head, digests, masks, columns, present, official, texts),
+        "fingerprint": _fingerprint(head, digests, masks, columns, present, official, texts, weights),
         "count": len(kept),
         "conditions": {condition: {"kind": kind, "size": size, "names": classes}
                        for condition, (kind, size, classes) in described.items()},
         "texts": any(texts),
+        "weights": weights is not None,
+        "soft": items.masks is not None and items.masks.values == "soft",
+        "layout": items.layout,
+        "notes": [asdict(note) for note in items.notes],
         "bad": sorted([*items.bad, *(f"{items.names[item]} ({reason})" for item, reason in bad.items())]),
     }  # fmt: skip
     for path in folder.iterdir():
@@ -93,7 +101,8 @@ def _masks(
 ) -> tuple[ArrayFile, int]:
     """The file of masks of the items kept, and how many classes they have."""
     seen = {number for record in records for number in record.classes}
-    classes, numbers = mask_classes(seen, masks.classes)
+    mixed = any(record.white for record in records) and not any(record.void for record in records)
+    classes, numbers = numbering(seen, mixed, masks.classes, masks.values)
     if len(kept) == slots.count and numbers is None:
         return slots.masks, classes
 
@@ -101,25 +110,6 @@ def _masks(
         return rows if numbers is None else np.where(masks.present[items, None, None], numbers[rows], rows)
 
     return slots.masks.keep(kept, slots.shape[:2], renumber), classes
-
-
-def mask_classes(seen: Collection[int], stated: int | None) -> tuple[int, NDArray[np.uint8] | None]:
-    """How many classes masks of those numbers have, and what the numbers become, None where they stay.
-
-    Masks of 0 and 255 alone are black and white: two classes. In others 255 is no class.
-    Raises UserError where the numbers are too large for classes.
-    """
-    if stated is None and 255 in seen and {0, 255}.issuperset(seen):
-        numbers = np.arange(256, dtype=np.uint8)
-        numbers[255] = 1
-        return 2, numbers
-    largest = max((number for number in seen if number != NOT_MASKED), default=0)
-    if stated is None and largest >= MOST_CLASSES:
-        raise UserError(
-            f"data.mask: masks hold numbers up to {largest}; expected class numbers from 0, or black "
-            "and white alone (no JPEG, no soft edges); set data.mask_classes if there are so many"
-        )
-    return stated or max(2, largest + 1), None
 
 
 def _kept(column: ConditionColumn, kept: NDArray[np.int64]) -> ConditionColumn:
@@ -135,6 +125,7 @@ def _kept(column: ConditionColumn, kept: NDArray[np.int64]) -> ConditionColumn:
 def _fingerprint(
     head: bytes, digests: ArrayFile, masks: ArrayFile | None, columns: Mapping[str, ConditionColumn],
     present: Mapping[str, NDArray[np.bool_]], official: NDArray[np.int8], texts: Sequence[Sequence[str]],
+    weights: NDArray[np.float32] | None,
 ) -> str:  # fmt: skip
     """Of the shape and conditions, which are the head, and of every item; see pack.py."""
     hashed = blake2b(head, digest_size=16, person=b"safelight data")
@@ -156,6 +147,8 @@ def _fingerprint(
                 hashed.update(_of_item(columns[name], item))
         if texts:
             hashed.update(json.dumps(texts[item]).encode())
+        if weights is not None:
+            hashed.update(weights[item : item + 1].data)
     return hashed.hexdigest()
 
 

@@ -35,7 +35,7 @@ def hub(config: Data) -> Source:
     splits = _load(config)
     files = {name: [file["filename"] for file in split.cache_files] for name, split in sorted(splits.items())}
     prints = tuple(splits[name]._fingerprint for name in files)
-    slug = re.sub(r"[^\w.-]+", "-", str(config.path)).strip("-")
+    slug = re.sub(r"[^\w.-]+", "-", config.place).strip("-")
     return Source(
         slug[-40:],
         key("hub", config.path, config.subset, config.revision, config.choices(), prints),
@@ -49,7 +49,7 @@ def _load(config: Data) -> dict[str, Dataset]:
         from datasets import Dataset, load_dataset, load_from_disk
     except ImportError as error:
         raise UserError(f'data.source = "hub" needs the package datasets; run: {install("hub")}') from error
-    path = str(config.path)
+    path = config.place
     saved = any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
     try:
         more = {} if saved else {"name": config.subset, "revision": config.revision}
@@ -70,7 +70,9 @@ def _items(splits: Mapping[str, Dataset], tree: HubTree, config: Data) -> Items:
     first = next(iter(splits.values()))
     images = [name for name, feature in first.features.items() if isinstance(feature, Image)]
     if not images:
-        raise UserError(f"data.path: {config.path} has no column of images, only {', '.join(first.features)}")
+        raise UserError(
+            f"data.path: {config.place} has no column of images, only {', '.join(first.features)}"
+        )
     places = [(name, row) for name in tree.files for row in range(len(splits[name]))]
     rows = _table(splits, tree, images)
     image = next((name for name in images if name not in (*table.MASK, config.mask)), images[0])
@@ -80,7 +82,7 @@ def _items(splits: Mapping[str, Dataset], tree: HubTree, config: Data) -> Items:
     digits = len(str(max(len(split) for split in splits.values())))
     names = [f"{split}/{row:0{digits}d}" for split, row in places]
     masked = rows.columns[roles.mask] if roles.mask else [False] * len(names)
-    numbers, faults = table.numbers(rows, roles.attributes)
+    numbers, faults = table.numbers(rows, roles.attributes, roles.readers)
     if faults:
         raise UserError(plain(next(iter(faults.values()))))
     attributes = condition.attributes(numbers, roles.attributes) if roles.attributes else None

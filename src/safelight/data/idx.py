@@ -65,8 +65,8 @@ def idx(config: Data) -> Source:
     train-images-idx3-ubyte has its labels in train-labels-idx1-ubyte. Where some files are named test or
     t10k and others are not, those are the official split. Raises UserError.
     """
-    assert config.path is not None
-    root = Path(config.path)
+    assert config.place
+    root = Path(config.place)
     paths = sorted(path for path in root.iterdir() if _is_images(path)) if root.is_dir() else [root]
     if not paths:
         raise UserError(f"data.path: {root} holds no idx file with images in its name")
@@ -84,7 +84,7 @@ def published(data: Published, config: Data, progress: Progress | None = None) -
 
     Raises UserError where files are missing or cannot be downloaded.
     """
-    paths = _find(data, config.path, progress)
+    paths = _find(data, config.place or None, progress)
     files = {part: (paths[images], paths[labels] if config.labels else None)
              for part, (images, labels) in PARTS.items()}  # fmt: skip
     choices = (config.height_width, config.channels, config.labels)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from safelight.config import UserError
+from safelight.data.masks import class_numbers
 from safelight.data.source import BadItem, Pixels
 from safelight.data.tree import Tree, describe, tree_of
 from safelight.terminal import plain
@@ -98,23 +99,26 @@ def decode(image: Image.Image, turned: int, size: tuple[int, int], channels: int
 
 
 def decode_mask(
-    image: Image.Image, size: tuple[int, int], whole: tuple[int, int], classes: int | None
-) -> NDArray[np.uint8]:
-    """An opened mask as class numbers (H, W), cropped like its image, nearest neighbour.
+    image: Image.Image, size: tuple[int, int], whole: tuple[int, int], classes: int | None,
+    values: str = "auto", colours: Sequence[str] = (),
+) -> NDArray[np.uint8]:  # fmt: skip
+    """An opened mask as class numbers (H, W), cropped like its image, nearest neighbour; soft ones smoothly.
 
-    Class numbers are grey levels or palette entries. whole: the (H, W) of its image before the crop.
+    whole: the (H, W) of its image before the crop. values, colours: see `class_numbers`.
     Raises BadItem where it does not go with the image, holds colours, or a class beyond `classes`.
     """
     turned = orientation(image)
-    ids = _class_numbers(image)
+    ids = class_numbers(image, values, colours)
     if turned in UPRIGHT:
         ids = ids.transpose(UPRIGHT[turned])
     if abs(ids.height * whole[1] - ids.width * whole[0]) > ASPECT * ids.height * whole[1]:
         raise BadItem(f"is {ids.height}x{ids.width} (height x width), but the image {whole[0]}x{whole[1]}")
-    values = np.asarray(_cropped(ids, size, Image.Resampling.NEAREST))
-    if classes is not None and ((values >= classes) & (values != 255)).any():
-        raise BadItem(f"holds class {values[values != 255].max()}; data.mask_classes is {classes}")
-    return values
+    if values == "soft":
+        return np.asarray(_cropped(ids, size, Image.Resampling.BOX))
+    numbers = np.asarray(_cropped(ids, size, Image.Resampling.NEAREST))
+    if classes is not None and ((numbers >= classes) & (numbers != 255)).any():
+        raise BadItem(f"holds class {numbers[numbers != 255].max()}; data.mask_classes is {classes}")
+    return numbers
 
 
 def fit(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -152,24 +156,6 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return image if image.mode in ("L", "RGB") else image.convert("L" if grey else "RGB")
 
 
-def _class_numbers(image: Image.Image) -> Image.Image:
-    """The mask in mode L, a class number a pixel. Raises BadItem."""
-    if image.mode in ("P", "L", "1"):
-        return Image.fromarray(np.asarray(image).astype(np.uint8))
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 255:
-            raise BadItem("holds numbers beyond 255")
-        return Image.fromarray(values.astype(np.uint8))
-    if image.mode in ("LA", "PA"):
-        return Image.fromarray(np.asarray(image)[:, :, 0])
-    if image.mode in ("RGB", "RGBA"):
-        values = np.asarray(image)
-        if (values[:, :, 1:3] == values[:, :, :1]).all():  # a grey saved as colour
-            return Image.fromarray(np.ascontiguousarray(values[:, :, 0]))
-    raise BadItem("has colours; expected class numbers as grey levels or palette entries")
-
-
 @dataclass(frozen=True, eq=False)
 class FileReader:
     """Reads items from the files of a tree: an image, and its mask where it has one."""
@@ -181,6 +167,8 @@ class FileReader:
     like: str | None  # the image whose size all must have; None: they are cropped and resized
     channels: int  # 1, 3, or 0 for what each image has
     mask_classes: int | None = None
+    mask_values: str = "auto"
+    mask_colours: Sequence[str] = ()
 
     def read(self, index: int) -> Pixels:
         """The item decoded. Raises BadItem, or UserError where the disk is at fault or sizes differ."""
@@ -206,7 +194,7 @@ class FileReader:
             return None
         try:
             with self.tree.open(name) as file, open_image(file) as image:
-                return decode_mask(image, size, whole, self.mask_classes)
+                return decode_mask(image, size, whole, self.mask_classes, self.mask_values, self.mask_colours)
         except Exception as error:
             raise blamed(error, name, "its mask: ") from error
 

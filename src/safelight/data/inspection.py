@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,10 +19,10 @@ from safelight.data import find_source
 from safelight.data.blocks import Look, Slots
 from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
-from safelight.data.finish import mask_classes
 from safelight.data.images import FileReader
+from safelight.data.masks import numbering
 from safelight.data.packing import PackingPlan, results
-from safelight.data.source import HELD_OUT, NOT_MASKED, TRAIN, BadItem, Items, Pixels, Progress
+from safelight.data.source import HELD_OUT, NOT_MASKED, TRAIN, BadItem, Items, Masks, Note, Pixels, Progress
 from safelight.terminal import plain
 
 COPIES_NAMED = 5
@@ -37,6 +37,7 @@ class Inspection:
     name: str
     items: Items
     looks: Sequence[Look]
+    notes: Sequence[Note] = ()
 
     @property
     def usable(self) -> NDArray[np.int64]:
@@ -53,6 +54,7 @@ class Inspection:
         texts = [len(self.items.texts[item]) for item in usable] if self.items.texts else []
         return {
             "name": self.name,
+            "layout": self.items.layout,
             "images": len(usable),
             "sizes": [{"height": h, "width": w, "images": count} for (h, w), count in sizes.most_common()],
             "modes": dict(Counter(look.mode for look in looks).most_common()),
@@ -63,7 +65,7 @@ class Inspection:
             "split": self._split(usable),
             "copies": self._copies(usable),
             "bad": [*self.items.bad, *bad],
-            "passed_over": {kind: count for kind, count in self.items.passed_over.items() if count},
+            "notes": [asdict(note) for note in self.notes],
         }
 
     def _conditions(self, usable: NDArray[np.int64]) -> tuple[dict[str, Any], list[NDArray[np.bool_]]]:
@@ -75,8 +77,8 @@ class Inspection:
             facts[name] = {"images": int(present.sum()), **_column_facts(column, usable[present])}
         if self.items.masks:
             covered.append(present := self.items.masks.present[usable])
-            seen = {number for item in usable[present] for number in self.looks[item].classes}
-            facts["mask"] = {"images": int(present.sum()), **_mask_facts(seen, self.items.masks.classes)}
+            held = {self.looks[item].classes for item in usable[present]}
+            facts["mask"] = {"images": int(present.sum()), **_mask_facts(held, self.items.masks)}
         return facts, covered
 
     def _split(self, usable: NDArray[np.int64]) -> dict[str, int] | None:
@@ -145,7 +147,8 @@ def inspect(config: Data, progress: Progress | None = None, processes: int | Non
             for block, line in lines:
                 for item, facts in zip(slots.items(block), json.loads(line), strict=True):
                     looks[item] = Look(**{**facts, "classes": tuple(facts["classes"])})
-    return Inspection(source.name, items, [look for look in looks if look is not None])
+    notes = (*source.notes, *items.notes)
+    return Inspection(source.name, items, [look for look in looks if look is not None], notes)
 
 
 def _column_facts(column: ConditionColumn, items: NDArray[np.int64]) -> dict[str, Any]:
@@ -165,9 +168,12 @@ def _column_facts(column: ConditionColumn, items: NDArray[np.int64]) -> dict[str
     return {"features": column.size, "rows": len(column.values)}
 
 
-def _mask_facts(seen: set[int], stated: int | None) -> dict[str, Any]:
+def _mask_facts(held: set[tuple[int, ...]], masks: Masks) -> dict[str, Any]:
+    """held: the numbers of each mask."""
+    seen = {number for numbers in held for number in numbers}
+    mixed = (0, 255) in held and not any(255 in numbers and {*numbers} - {0, 255} for numbers in held)
     try:
-        return {"classes": mask_classes(seen, stated)[0], "numbers": sorted(seen)}
+        return {"classes": numbering(seen, mixed, masks.classes, masks.values)[0], "numbers": sorted(seen)}
     except UserError as error:
         return {"classes": None, "numbers": sorted(seen), "problem": str(error)}
 

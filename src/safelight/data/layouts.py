@@ -1,182 +1,194 @@
-"""Images in a folder or a zip archive: which layout they are in, class folders, and metadata files."""
+"""From folders and archives to items: every layout is a function from what is there to entries, or None."""
 
 from __future__ import annotations
 
-import posixpath
-import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from safelight.config import UserError
-from safelight.data import columns as condition
-from safelight.data import table
-from safelight.data.coco import by_coco
+from safelight.config import UserError, nearest
+from safelight.data import captions
+from safelight.data.archives import Archive
+from safelight.data.by_table import by_table, tables
+from safelight.data.coco import by_coco, coco_files
 from safelight.data.config import Data
-from safelight.data.entries import classes_by_folder, file_items, split_by_folder, split_by_name
-from safelight.data.images import blamed
+from safelight.data.entries import Entries, joined, to_items
+from safelight.data.folders import Found, by_folder, by_kohya
+from safelight.data.listing import ARCHIVES, SUFFIXES, TABLES, suffix_of
+from safelight.data.masks import MaskTree
+from safelight.data.pairs import by_pair
 from safelight.data.source import Items, Source, key
-from safelight.data.table import Table
-from safelight.data.tree import SUFFIXES, Listing, Tree, describe, open_tree
-from safelight.terminal import plain
+from safelight.data.tree import ArchivesTree, FolderTree, JoinedTree, Tree, describe, open_tree
 
-LAYOUTS = {"classes": "class folders", "metadata": "metadata beside the images", "coco": "COCO annotations"}
-FILE_NAME = ("file_name", "image_file_name", "file", "image")
+LAYOUTS: Mapping[str, Callable[[Found], Entries | None]] = {  # in the order in which they are tried
+    "metadata": by_table,
+    "coco": by_coco,
+    "pairs": by_pair,
+    "kohya": by_kohya,
+    "classes": by_folder,
+}
+WORDS = {"metadata": "a table", "coco": "COCO annotations", "pairs": "pairs of images and masks",
+         "kohya": "kohya's folders", "classes": "folders of images"}  # fmt: skip
+OLD = ("metadata", "coco", "classes")  # known to the rules of safelight 0.1
 
 
 def folder(config: Data) -> Source:
-    """The images below data.path. Raises UserError where there are none."""
-    assert config.path is not None
-    tree = open_tree(config.path, config.follow_links)
+    """The images below data.path, or below each of several paths. Raises UserError where there are none."""
+    several = [find(path, config) for path in config.paths]
+    if len(several) == 1:
+        (found,) = several
+        name = Path(found.path).name
+        name = name[: -len(suffix_of(name))] if suffix_of(name) in ARCHIVES else name
+        notes = [*found.listing.notes]
+        return Source(name or "folder", _key(found), lambda: _items(found.tree, config, read(found)), notes)
+    prefixes: dict[str, Found] = {}
+    for found in several:
+        name = base = Path(found.path).name or "folder"
+        while name in prefixes:
+            name = f"{base}-{len(prefixes) + 1}"
+        prefixes[name] = found
+
+    def items() -> Items:
+        parts = {name: read(found) for name, found in prefixes.items()}
+        trees = {name: MaskTree(found.tree, parts[name].outlines) for name, found in prefixes.items()}
+        if isinstance(config.weights, tuple):
+            total = sum(len(part.files) for part in parts.values())
+            for part, share in zip(parts.values(), config.weights, strict=True):
+                part.weights = [share * total / max(1, len(part.files))] * len(part.files)
+        return _items(JoinedTree(trees), config, joined(parts))
+
+    notes = [replace(note, example=f"{name}/{note.example}") for name, found in prefixes.items()
+             for note in found.listing.notes]  # fmt: skip
+    parts = [(name, _key(found)) for name, found in prefixes.items()]
+    return Source("-".join(prefixes)[:40], key("folders", parts, config.weights), items, notes)
+
+
+def find(path: str, config: Data) -> Found:
+    """The folder or archive at a path, listed. Raises UserError where it holds no image."""
+    tree: FolderTree | ArchivesTree | Archive = open_tree(path, config.follow_links)
     listing = tree.scan()
+    archives = [name for name in listing.others if suffix_of(name) in ARCHIVES]
+    if not listing.images and archives and isinstance(tree, FolderTree) and config.rules > 1:
+        tree = ArchivesTree(tree.root, tree.follow_links, archives)
+        listing = tree.scan()
     if not listing.images:
         bad = f" ({listing.bad[0]})" if listing.bad else ""
+        there = "".join(f"; there is {note}" for note in [*listing.notes][:2])
         kinds = " ".join(SUFFIXES)
-        raise UserError(f"data.path: {config.path} holds no image{bad}; looked for {kinds}")
-    chosen = layout(config, listing)
+        raise UserError(f"data.path: {path} holds no image{bad}; looked for {kinds}{there}")
+    found = Found(path, tree, listing, config)
+    if config.layout == "metadata" and not (tables(found) or listing.metadata):
+        raise UserError(f"data.layout: {path} has no metadata.csv or metadata.jsonl; set data.layout=auto")
+    if config.layout == "coco" and not coco_files(found):
+        raise UserError(f"data.layout: {path} has no annotations/*.json; set data.layout=auto")
+    read_tables = config.layout in ("auto", "metadata") and tables(found)
+    if (column := config.column()) and not read_tables:
+        used = WORDS[
+            ("coco" if coco_files(found) else "classes") if config.layout == "auto" else config.layout
+        ]
+        what = "names the table" if column == "table" else "names a column"
+        raise UserError(
+            f"data.{column}: {what}, but {path} has no metadata.csv or metadata.jsonl that is used ({used})"
+        )
+    return found
+
+
+def read(found: Found) -> Entries:
+    """The entries of the layout that the recipe states, or the first that is there. Raises UserError."""
+    config = found.config
+    names = [*LAYOUTS] if config.rules > 1 else OLD
+    for name in names if config.layout == "auto" else [config.layout]:
+        entries = LAYOUTS[name](found)
+        if entries is not None:
+            break
+    else:
+        raise UserError(f"data.layout: {found.path} has no {WORDS[config.layout]}; set data.layout=auto")
+    entries.layout = WORDS[name]
+    if config.rules > 1:
+        entries = _weighted(captions.with_captions(entries, found), found)
+    for file in found.listing.others:
+        if file not in entries.used:
+            suffix = suffix_of(file)
+            entries.notes.add(f"{suffix} file", file, _hint(suffix))
+    first = min(entries.used, key=lambda file: (suffix_of(file) not in TABLES, file), default="")
+    more = f" and {len(entries.used) - 1:,} more" if len(entries.used) > 1 else ""
+    entries.layout += f" ({first}{more})" if first else ""
+    return entries
+
+
+def _items(tree: Tree, config: Data, entries: Entries) -> Items:
+    return to_items(tree, config, entries)
+
+
+def _weighted(entries: Entries, found: Found) -> Entries:
+    """The entries with the weights of folders that data.weights names. Raises UserError."""
+    stated = found.config.weights
+    if not isinstance(stated, dict):
+        return entries
+    folders = {
+        "/".join(file.split("/")[:depth]) for file in entries.files for depth in range(1, file.count("/") + 1)
+    }
+    short = {folder.rpartition("/")[2] for folder in folders}
+    for folder in stated:
+        if folder.strip("/") not in folders | short:
+            raise UserError(f"data.weights: {found.path} has no folder {folder!r}{nearest(folder, folders)}")
+
+    def weight(file: str) -> float:
+        inside = f"/{file}"
+        return float(
+            np.prod([number for folder, number in stated.items() if f"/{folder.strip('/')}/" in inside])
+        )
+
+    before = entries.weights or [1.0] * len(entries.files)
+    return replace(
+        entries, weights=[old * weight(file) for old, file in zip(before, entries.files, strict=True)]
+    )
+
+
+def _hint(suffix: str) -> str:
+    if suffix in ARCHIVES:
+        return "archives are read where no picture lies beside them; give it as data.path"
+    if suffix in (".csv", ".tsv", ".jsonl", ".parquet"):
+        return "data.table names the table to read"
+    return ""
+
+
+def _key(found: Found) -> str:
+    """The key of what is read there: as it was before, where the rules of today find nothing more."""
+    config, listing = found.config, found.listing
     checked = (config.attribute_range, config.need_attributes)
     more = {"which attributes": checked} if any(checked) else {}  # where unset, the keys of older packs
-    parts = (chosen, config.choices(**more), str(describe(tree)), listing.digest)
-    read = {"metadata": by_metadata, "coco": by_coco, "classes": by_subfolder}[chosen]
-    name = Path(config.path).name.removesuffix(".zip") or "folder"
-    return Source(name, key("folder", *parts), lambda: read(tree, listing, config))
+    old = "metadata" if listing.metadata else "coco" if listing.annotations else "classes"
+    chosen = old if config.layout == "auto" else config.layout
+    parts: list[object] = [chosen, config.choices(**more), str(describe(found.tree)), listing.digest]
+    if config.rules == 1 or (config.layout == "classes" and not _more(found)):
+        return key("folder", *parts)
+    extra = [*tables(found), *captions.used_by(captions.beside(found)), *coco_files(found)]
+    others = [name for name in extra if name in listing.others]
+    named = listing.metadata or listing.annotations or others
+    if named or _more(found):
+        parts += [config.rules, listing.digest_of(set(others))]
+    if config.mask_classes == 2:
+        parts.append("white")  # is a class, if there is nothing else beside black
+    return key("folder", *parts)
 
 
-def layout(config: Data, listing: Listing) -> str:
-    """The layout of the recipe, or the one that is there. Raises UserError where the two disagree."""
-    present = "metadata" if listing.metadata else "coco" if listing.annotations else "classes"
-    chosen = present if config.layout == "auto" else config.layout
-    needed = {"metadata": (listing.metadata, "metadata.csv or metadata.jsonl"),
-              "coco": (listing.annotations, "annotations/*.json")}  # fmt: skip
-    if chosen in needed and not needed[chosen][0]:
-        raise UserError(f"data.layout: {config.path} has no {needed[chosen][1]}; set data.layout=auto")
-    if chosen != "metadata" and (column := config.column()):
-        raise UserError(
-            f"data.{column}: names a column, but {config.path} has no metadata.csv or metadata.jsonl "
-            f"that is used ({LAYOUTS[chosen]})"
-        )
-    return chosen
-
-
-def by_subfolder(tree: Tree, listing: Listing, config: Data) -> Items:
-    """Every image, with the first subfolder as its class."""
-    below, sides = split_by_folder(listing.images)
-    columns = {"label": classes_by_folder(below) if config.labels else None}
-    return file_items(tree, config, listing.images, columns, official=sides, bad=listing.bad,
-                      passed_over=listing.passed_over)  # fmt: skip
-
-
-def by_metadata(tree: Tree, listing: Listing, config: Data) -> Items:
-    """The images in metadata.csv or metadata.jsonl beside them (Hugging Face's imagefolder).
-
-    A row is an image: `file_name` is its path from the metadata file, and other columns hold its label, mask
-    (a file), captions and attributes. Further rows of an image add captions.
-    Images in no row are passed over.
-    Raises UserError where the files cannot be understood.
-    """
-    folders = [posixpath.dirname(name) for name in listing.metadata]
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise UserError(f"{plain(folder) or '.'}: has metadata.csv and metadata.jsonl; keep one of them")
-    rows = table.joined([_read(tree, name) for name in listing.metadata])
-    file_column = _file_column(rows, listing.metadata[0])
-    roles = table.roles(rows, config, file_column)
-    known = _KnownImages(listing.images)
-    images = known.find_all(rows, file_column)
-    nameless = images.count(None) - len(known.missing)
-    masks = known.find_all(rows, roles.mask) if roles.mask else [None] * len(images)
-    lost = [roles.mask is not None and mask is None and bool(rows.columns[roles.mask][row])
-            for row, mask in enumerate(masks)]  # fmt: skip
-    labels = table.class_names(rows, roles.label) if roles.label else [None] * len(images)
-    numbers, faults = table.numbers(rows, roles.attributes, config.attribute_range, config.need_attributes)
-    wrong = [f"{images[row]} ({reason})" for row, reason in sorted(faults.items()) if images[row] is not None]
-    captions = table.captions(rows, roles.texts)
-
-    by_image: dict[str, list[int]] = {}
-    for row, image in enumerate(images):
-        # An image whose mask is missing, or with a faulty attribute, is a bad item.
-        if image is not None and not lost[row] and row not in faults:
-            by_image.setdefault(image, []).append(row)
-    files = sorted(by_image)
-    firsts = [by_image[image][0] for image in files]
-    for image, first in zip(files, firsts, strict=True):
-        for row in by_image[image][1:]:
-            alike = labels[row] == labels[first] and masks[row] == masks[first]
-            if not (alike and np.array_equal(numbers[row], numbers[first], equal_nan=True)):
-                raise UserError(
-                    f"{plain(rows.where[row])}: disagrees with {plain(rows.where[first])} on {plain(image)}"
-                )
-
-    below, sides = split_by_folder(files)
-    if table.SPLIT in rows.columns:
-        sides = split_by_name([str(rows.columns[table.SPLIT][row] or "") for row in firsts])
-    if config.labels and config.label == "folder":
-        label = classes_by_folder(below)
-    else:
-        label = condition.label_by_name([labels[row] for row in firsts])
-    attributes = condition.attributes(numbers[firsts], roles.attributes) if roles.attributes else None
-    unnamed = len(known.names.difference(name for name in (*images, *masks) if name))
-    others = {"image that the metadata do not name": unnamed, "row without a file name": nameless}
-    return file_items(
-        tree, config, files, {"label": label, "attributes": attributes},
-        masks=[masks[row] for row in firsts],
-        texts=[[text for row in by_image[image] for text in captions[row]] for image in files],
-        official=sides,
-        bad=[*listing.bad, *known.missing, *wrong],
-        passed_over=listing.passed_over + Counter(others),
-    )  # fmt: skip
-
-
-def _read(tree: Tree, name: str) -> Table:
-    """The table of a metadata file."""
-    try:
-        with tree.open(name) as file:
-            content = file.read()
-    except Exception as error:  # of the disk or of an archive
-        raise UserError(f"{plain(name)}: cannot be read ({blamed(error, name)})") from error
-    read = table.read_csv if name.lower().endswith(".csv") else table.read_jsonl
-    return read(name, content)
-
-
-def _file_column(rows: Table, metadata: str) -> str:
-    for name in FILE_NAME:
-        for column in rows.columns:
-            if column.lower() == name:
-                return column
-    known = ", ".join(repr(column) for column in rows.columns) or "none"
-    raise UserError(f"{plain(metadata)}: has no column file_name, only {known[:200]}; name the images in it")
-
-
-class _KnownImages:
-    """The images of a listing, found by what metadata call them."""
-
-    def __init__(self, images: Sequence[str]) -> None:
-        self.names = frozenset(images)
-        self.composed = {unicodedata.normalize("NFC", name): name for name in images}
-        self.missing: list[str] = []
-
-    def find_all(self, rows: Table, column: str) -> list[str | None]:
-        """The image in each row of a column; None where the cell is empty, or the image missing."""
-        images = []
-        for cell, where in zip(rows.columns[column], rows.where, strict=True):
-            if cell is not None and not isinstance(cell, str):
-                raise table.unexpected(where, column, cell, "the name of a file")
-            images.append(
-                self._find(posixpath.dirname(where), cell, where) if cell and cell.strip() else None
-            )
-        return images
-
-    def _find(self, folder: str, name: str, where: str) -> str | None:
-        """The image of that name: as written, stripped, with / for \\, in composed letters (macOS)."""
-        for spelled in (name, name.strip(), name.strip().replace("\\", "/")):
-            path = posixpath.normpath(posixpath.join(folder, spelled))
-            if path in self.names:
-                return path
-            if composed := self.composed.get(unicodedata.normalize("NFC", path)):
-                return composed
-        outside = posixpath.isabs(path) or path.startswith("../")
-        reason = "leads out of the folder" if outside else "is not there, or no image by its ending"
-        self.missing.append(f"{name} ({where}: {reason})")
-        return None
+def _more(found: Found) -> bool:
+    """Whether names of folders and files say more today than they did to safelight 0.1."""
+    names = [name for name in LAYOUTS if name not in ("metadata", "coco")]
+    chosen = (
+        names
+        if found.config.layout in LAYOUTS.keys() - {*names} or found.config.layout == "auto"
+        else [found.config.layout]
+    )
+    entries = next(entries for name in chosen if (entries := LAYOUTS[name](found)) is not None)
+    older = by_folder(replace(found, config=found.config.model_copy(update={"rules": 1})))
+    rows = [
+        (list(known.files), list(known.masks), len(set(known.weights)) > 1 and list(known.weights),
+         None if known.sides is None else known.sides.tolist(),
+         [(name, column.names, column.values.tolist()) for name, column in known.conditions().items()])
+        for known in (entries, older)
+    ]  # fmt: skip
+    return rows[0] != rows[1]

@@ -3,11 +3,12 @@
 A pack of N items holds
     images.npy               (N, H, W, C) uint8
     given-<condition>.npy    label (N,) int64; attributes (N, A) float32; mask (N, H, W) uint8 class numbers,
-                             255 = of no class; text (M, T) float32, a row for each caption
+                             255 = of no class, or shares to 255; text (M, T) float32, a row for each caption
     present-<condition>.npy  (N,) bool, whether the item has it
     first-text.npy           (N + 1,) item i owns the rows first[i] to first[i + 1] of the text features
     digests.npy              (N, 2), a keyed hash of each item's pixels
     official.npy             (N,), 1 held out, 0 trained on, -1 left to the digest
+    weights.npy              (N,) float32, how often each is drawn; absent where all are drawn alike
     texts.*                  captions, see `Texts`; absent where there are none
     names.json, manifest.json
 Items are in the order of their sorted names.
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.data.source import HELD_OUT, UNDECIDED
+from safelight.data.source import HELD_OUT, UNDECIDED, Note
 
 if TYPE_CHECKING:
     from safelight.types import Condition, DataSpec
@@ -95,6 +96,9 @@ class Pack:
     described: Mapping[str, tuple[Any, int, tuple[str, ...]]]  # by condition: kind, size, names
     texts: Sequence[tuple[str, ...]]  # captions by item, or empty where there are none at all
     bad: tuple[str, ...]  # items left out, each with the reason
+    notes: tuple[Note, ...] = ()  # what was passed over, and how things were read
+    weights: NDArray[np.float32] | None = None  # (N,) how often each item is drawn
+    soft: bool = False  # masks hold the share of class 1, from 0 to 255
 
     def __len__(self) -> int:
         return len(self.images)
@@ -140,6 +144,8 @@ def load(folder: Path, held_out: float) -> Pack | None:
         covered = {name: np.load(folder / f"present-{name}.npy") for name in described}
         first = np.load(folder / "first-text.npy") if "text" in described else None
         texts: Sequence[tuple[str, ...]] = Texts(folder) if manifest["texts"] else ()
+        weights = np.load(folder / "weights.npy") if manifest.get("weights") else None
+        notes = tuple(Note(**note) for note in manifest.get("notes", ()))
     except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent, cut off, or not what was written
         return None
     held = split(digests, official, held_out)
@@ -148,7 +154,8 @@ def load(folder: Path, held_out: float) -> Pack | None:
         folder, manifest["name"], manifest["fingerprint"], images, given, covered, first,
         train=np.flatnonzero(~held),
         held_out=kept[np.lexsort((digests[kept, 1], digests[kept, 0]))],
-        described=described, texts=texts, bad=tuple(manifest["bad"]),
+        described=described, texts=texts, bad=tuple(manifest["bad"]), notes=notes, weights=weights,
+        soft=bool(manifest.get("soft")),
     )  # fmt: skip
 
 

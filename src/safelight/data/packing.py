@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -33,8 +33,9 @@ from filelock import FileLock
 from safelight.config import UserError
 from safelight.data.blocks import BlockRecord, Slots, look
 from safelight.data.cache import cache_dir
-from safelight.data.finish import finish, mask_classes
+from safelight.data.finish import finish
 from safelight.data.images import FileReader, quiet, reader_of
+from safelight.data.masks import numbering
 from safelight.data.pack import FORMAT, Pack, load
 from safelight.data.source import ImageReader, Items, Progress, Source, key
 from safelight.store.durable import publish
@@ -214,6 +215,7 @@ def open_pack(
     if pack is None:
         with FileLock(f"{folder}.lock"):
             pack = load(folder, held_out) or _pack(source, folder, held_out, progress, processes)
+    pack = replace(pack, notes=(*source.notes, *pack.notes))
     if pack.bad and not skip_bad:
         raise UserError(
             f"{plain(source.name)}: {len(pack.bad)} of {len(pack) + len(pack.bad)} images cannot be used: "
@@ -274,7 +276,7 @@ def _decode(
         for _, line in lines:
             record = BlockRecord.from_json(line)
             if items.masks:
-                mask_classes(record.classes, items.masks.classes)  # refused at once, and not after hours
+                numbering(record.classes, False, items.masks.classes, items.masks.values)  # refused at once
             records.append(record)
             print(line.strip(), file=file, flush=True)
     return sorted(records, key=lambda record: record.block)

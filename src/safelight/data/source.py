@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +26,48 @@ class Pixels:
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a reading passed over, or took in a way worth saying."""
+
+    kind: str  # such as ".heic file"
+    count: int
+    example: str = ""  # the first one's name
+    reason: str = ""  # why, or what to do about it
+
+    def __str__(self) -> str:
+        example = f", such as {self.example}" if self.example and self.example not in self.kind else ""
+        return f"{self.count:,} {self.kind}{example}" + (f": {self.reason}" if self.reason else "")
+
+
+class Notes:
+    """Notes while they are gathered: one for each kind."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, Note] = {}
+
+    def add(self, kind: str, example: str = "", reason: str = "", count: int = 1) -> None:
+        """Count what is passed over; of a kind the first example is kept."""
+        known = self._noted.get(kind)
+        if count:
+            self._noted[kind] = replace(known, count=known.count + count) if known else Note(
+                kind, count, example, reason
+            )  # fmt: skip
+
+    def add_all(self, kind: str, names: Iterable[str], reason: str = "") -> None:
+        """Count every one of those names."""
+        for name in names:
+            self.add(kind, name, reason)
+
+    def extend(self, notes: Iterable[Note]) -> None:
+        """Add the counts of other notes."""
+        for note in notes:
+            self.add(note.kind, note.example, note.reason, note.count)
+
+    def __iter__(self) -> Iterator[Note]:
+        return iter(self._noted.values())
 
 
 class BadItem(Exception):
@@ -52,6 +94,7 @@ class Masks:
     present: NDArray[np.bool_]
     classes: int | None = None
     names: tuple[str, ...] = ()  # of the classes, where they are known
+    values: str = "auto"  # as data.mask_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +109,9 @@ class Items:
     official: NDArray[np.int8] | None = None  # (N,) TRAIN, HELD_OUT or UNDECIDED
     texts: Sequence[Sequence[str]] = ()  # captions, by item; empty where there are none at all
     bad: Sequence[str] = ()  # what should be an item and cannot be, found without decoding: name (reason)
-    passed_over: Mapping[str, int] = field(default_factory=dict)  # what is no item: how many, by kind
+    notes: Sequence[Note] = ()  # what is no item, and how things were read
+    layout: str = ""  # of files: how they were read, in words
+    weights: NDArray[np.float32] | None = None  # (N,) how often each is drawn; None: all alike
 
 
 @dataclass(frozen=True)
@@ -76,6 +121,7 @@ class Source:
     name: str
     key: str
     items: Callable[[], Items]  # may take long: reads metadata or whole archives
+    notes: Sequence[Note] = ()  # what a listing alone passes over
 
 
 def key(*parts: object) -> str:

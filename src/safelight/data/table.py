@@ -1,29 +1,38 @@
-"""The tables beside images, metadata.csv and metadata.jsonl: their columns, and the role of each."""
+"""The columns of tables beside images, and the role of each."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from safelight.config import UserError, nearest
-from safelight.data import columns as condition
+from safelight.data.columns import number
 from safelight.data.config import Data
+from safelight.data.numbers import Reader, reader_of
 from safelight.terminal import plain
 
+FILE_NAME = (
+    "file_name",
+    "image_file_name",
+    "file",
+    "image",
+    "filename",
+    "image_path",
+    "image_name",
+    "path",
+    "img",
+)
 LABEL = ("label", "class")
 MASK = ("mask_file_name", "mask")
 TEXT = re.compile(r"(text|captions?)([_. -]?\d+)?", re.IGNORECASE)
 SPLIT = "split"
-MOSTLY = 0.9  # of a column's cells: one that is so far numbers is meant to be, and the others are slips
+WHOLE = re.compile(r"-?\d+(\.0+)?")
 NOT_ATTRIBUTES = frozenset(("", "id", "index", "image_id", "unnamed: 0", "width", "height", SPLIT))
 
 
@@ -33,48 +42,6 @@ class Table:
 
     columns: Mapping[str, Sequence[Any]]
     where: Sequence[str]  # by row: where it stands, such as "train/metadata.csv:3"
-
-
-def read_csv(name: str, content: bytes) -> Table:
-    """A table with a header. Repeated columns are numbered: text, text becomes text, text_1."""
-    rows, where = [], []
-    try:
-        reader = csv.reader(io.StringIO(_utf8(name, content), newline=""), strict=True)
-        header = _distinct([column.strip() for column in next(reader, [])])
-        for row in reader:
-            if row:
-                if len(row) > len(header):
-                    raise UserError(
-                        f"{plain(name)}:{reader.line_num}: has {len(row)} values for {len(header)} columns; "
-                        "put quotes about a value with a comma in it"
-                    )
-                rows.append(row + [""] * (len(header) - len(row)))
-                where.append(f"{name}:{reader.line_num}")
-    except csv.Error as error:
-        raise UserError(f"{plain(name)}:{reader.line_num}: is not CSV ({error})") from error
-    return Table({column: [row[place] for row in rows] for place, column in enumerate(header)}, where)
-
-
-def read_jsonl(name: str, content: bytes) -> Table:
-    """A table of one JSON object a line; an object may lack columns."""
-    rows, where = [], []
-    for number, line in enumerate(_utf8(name, content).split("\n"), 1):
-        if line.strip():
-            row = parse_json(f"{name}:{number}", line)
-            if not isinstance(row, dict):
-                raise UserError(f'{plain(name)}:{number}: is not an object such as {{"file_name": "a.png"}}')
-            rows.append(row)
-            where.append(f"{name}:{number}")
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    return Table({column: [row.get(column) for row in rows] for column in columns}, where)
-
-
-def parse_json(where: str, text: str) -> Any:
-    """A JSON value. Raises UserError."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{plain(where)}: is not JSON ({plain(str(error))})") from error
 
 
 def joined(tables: Sequence[Table]) -> Table:
@@ -95,6 +62,9 @@ class Roles:
     mask: str | None
     texts: tuple[str, ...]
     attributes: tuple[str, ...]
+    readers: Mapping[str, Reader] = field(default_factory=dict)  # of the attributes' cells
+    unused: Mapping[str, str] = field(default_factory=dict)  # the reason, by column
+    weight: str | None = None
 
 
 def roles(table: Table, config: Data, files: str) -> Roles:
@@ -119,28 +89,45 @@ def roles(table: Table, config: Data, files: str) -> Roles:
     mask = None
     if config.mask != "none":
         mask = stated("mask", config.mask) if config.mask else by_name(MASK)
-    if config.text is not None:
-        listed = (config.text,) if isinstance(config.text, str) else config.text
-        texts = tuple(stated("text", column) for column in listed)
+    if config.texts is not None:
+        texts = tuple(stated("text" if config.text else "captions", column) for column in config.texts)
+    elif config.captions != "auto":
+        texts = ()
     else:
         texts = tuple(column for column in known if TEXT.fullmatch(column))
+    weight = stated("weights", config.weights) if isinstance(config.weights, str) else None
     if config.attributes is not None:
-        attributes = tuple(stated("attributes", column) for column in config.attributes)
-    else:
-        taken = {files, label, mask, *texts, *(name for name in known if name.lower() in (*LABEL, *MASK))}
-        free = (column for column in known if column not in taken and column.lower() not in NOT_ATTRIBUTES)
-        attributes = tuple(column for column in free if _is_numeric(table.columns[column]))
-    return Roles(label, mask, texts, attributes)
+        named = tuple(stated("attributes", column) for column in config.attributes)
+        readers = {column: reader_of(table.columns[column], stated=True)[0] or number for column in named}
+        return Roles(label, mask, texts, named, readers, {}, weight)
+    reserved = {*LABEL, *MASK} | ({*FILE_NAME} if config.rules > 1 else set())
+    taken = {files, label, mask, weight, *texts, *(name for name in known if name.lower() in reserved)}
+    readers, unused = {}, {}
+    for column in known:
+        if column.lower() in NOT_ATTRIBUTES:
+            if column.lower() != SPLIT:
+                unused[column] = "it numbers or measures the images; data.attributes may name it"
+        elif column not in taken:
+            reader, reason = reader_of(table.columns[column], stated=False)
+            if reader is None or (config.rules == 1 and reader is not number):
+                unused[column] = reason
+            else:
+                readers[column] = reader
+    return Roles(label, mask, texts, tuple(readers), readers, unused, weight)
 
 
-def class_names(table: Table, column: str) -> list[str | None]:
-    """The class of each row by name, None where the cell is empty. Raises UserError."""
+def class_names(table: Table, column: str, plain_numbers: bool = True) -> list[str | None]:
+    """The class of each row by name, None where the cell is empty. Raises UserError.
+
+    plain_numbers: 1.0 is class 1, where all are such numbers.
+    """
     names: list[str | None] = []
     for place, value in zip(table.where, table.columns[column], strict=True):
         if isinstance(value, float):
             value = int(value) if value.is_integer() else None if math.isnan(value) else value
         names.append(_text(place, column, value, "one class") or None)
-    return names
+    whole = all(WHOLE.fullmatch(name) for name in names if name)  # pandas writes 1 as 1.0
+    return [name and name.partition(".")[0] if whole and plain_numbers else name for name in names]
 
 
 def captions(table: Table, columns: Sequence[str]) -> list[list[str]]:
@@ -154,8 +141,9 @@ def captions(table: Table, columns: Sequence[str]) -> list[list[str]]:
 
 
 def numbers(
-    table: Table, columns: Sequence[str], ends: tuple[float, float] | None = None, needed: bool | None = False
-) -> tuple[NDArray[np.float32], dict[int, str]]:
+    table: Table, columns: Sequence[str], readers: Mapping[str, Reader],
+    ends: tuple[float, float] | None = None, needed: bool | None = False,
+) -> tuple[NDArray[np.float32], dict[int, str]]:  # fmt: skip
     """The numbers of each row (N, A), not-a-number where a cell is empty; and of faulty rows the reason.
 
     A faulty row has a cell that is no number, lies beyond `ends`, or is empty although `needed`: it is all
@@ -168,7 +156,7 @@ def numbers(
         for row, (place, cell) in enumerate(zip(table.where, table.columns[column], strict=True)):
             value, expected = math.nan, "a number"
             try:
-                value = condition.number(cell)
+                value = readers[column](cell)
                 expected = f"{low:g} to {high:g}" if value < low or value > high else ""
             except ValueError:
                 pass
@@ -179,17 +167,6 @@ def numbers(
             values[row, index] = value
     values[list(faults)] = np.nan
     return values, faults
-
-
-def _is_numeric(cells: Sequence[Any]) -> bool:
-    """Whether a column holds finite numbers but for a few slips: MOSTLY of the cells that are not empty."""
-    good, wrong = 0, 0
-    for cell in cells:
-        try:
-            good += math.isfinite(condition.number(cell))
-        except ValueError:
-            wrong += 1
-    return good > 0 and good >= MOSTLY * (good + wrong)
 
 
 def unexpected(place: str, column: str, cell: object, expected: str) -> UserError:
@@ -213,19 +190,15 @@ def clean(value: object) -> str:
     return str(value).strip().encode("utf-8", "replace").decode()
 
 
-def _utf8(name: str, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{plain(name)}: is not UTF-8 text; save it as UTF-8") from error
-
-
-def _distinct(header: list[str]) -> list[str]:
-    seen: set[str] = set()
-    for place, column in enumerate(header):
-        count = 0
-        while header[place] in seen:
-            count += 1
-            header[place] = f"{column}_{count}"
-        seen.add(header[place])
-    return header
+def weights(table: Table, column: str, rows: Sequence[int]) -> list[float]:
+    """How often the image of each of those rows is drawn; 1 where the cell is empty. Raises UserError."""
+    result = []
+    for row in rows:
+        try:
+            value = number(table.columns[column][row])
+        except ValueError:
+            value = -1.0
+        if value < 0 or math.isinf(value):
+            raise unexpected(table.where[row], column, table.columns[column][row], "a number from 0 on")
+        result.append(1.0 if math.isnan(value) else value)
+    return result

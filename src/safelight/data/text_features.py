@@ -32,7 +32,7 @@ def with_features(source: Source, path: str) -> Source:
         column = text_column(f"data.text_features: {path}", open_arrays(path), items.names, items.texts)
         return replace(items, columns={**items.columns, "text": column})
 
-    return Source(source.name, key(source.key, state), with_text)
+    return replace(source, key=key(source.key, state), items=with_text)
 
 
 def with_encoder(source: Source, encoder: TextEncoder, progress: Progress | None = None) -> Source:
@@ -62,7 +62,7 @@ def with_encoder(source: Source, encoder: TextEncoder, progress: Progress | None
         counts = np.array([len(texts) for texts in items.texts], np.int64)
         return replace(items, columns={**items.columns, "text": columns.text(features, _starts(counts))})
 
-    return Source(source.name, key(source.key, encoder.digest), with_text)
+    return replace(source, key=key(source.key, encoder.digest), items=with_text)
 
 
 def text_column(

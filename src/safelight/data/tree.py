@@ -1,4 +1,4 @@
-"""Files below a folder or in a zip archive, alike: listed fast, opened by name.
+"""Files below a folder, in an archive, or in several of them, alike: listed fast, opened by name.
 
 A symbolic link that leads out of the folder is not followed unless the recipe says so: in data from
 elsewhere it may point at any file of this machine. It is named as a bad file instead. Links within the
@@ -9,77 +9,28 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
-import zipfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from safelight import files
 from safelight.config import UserError
+from safelight.data.archives import Archive, TarTree, ZipTree, open_archive
+from safelight.data.listing import HIDDEN, METADATA, RUN, SUFFIXES, Listing, is_hidden, suffix_of
+from safelight.data.masks import MaskTree
 from safelight.data.source import BadItem
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2"),
-)
-METADATA = ("metadata.csv", "metadata.jsonl")
-SYSTEM = ("@eadir", "__macosx", "lost+found", "thumbs.db")  # left behind by disks, archivers and Windows
-RUN = {"run.json", "journal.jsonl"}  # a folder with both is a run of safelight
-SHEET = "{}-data.png"  # written by `safelight data inspect`, by the name of the folder
+SHEET = "-data.png"  # written by `safelight data inspect`, by the name of the folder
 READABLE = 0o444  # whoever may read a file: one that could not be read is tried again when that changes
-MAX_FILE = 1 << 30  # bytes a member of an archive may unpack to
 LINK_OUT = "a link out of the folder; data.follow_links=true follows it"
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, or made by a system: never data, wherever it is."""
-    return name.startswith(".") or name.lower() in SYSTEM
-
-
-@dataclass
-class Listing:
-    """The files of a tree by use."""
-
-    images: list[str] = field(default_factory=list)  # sorted
-    metadata: list[str] = field(default_factory=list)  # metadata.csv and .jsonl, sorted
-    annotations: list[str] = field(default_factory=list)  # annotations/*.json, sorted
-    bad: list[str] = field(default_factory=list)  # name (reason)
-    passed_over: Counter[str] = field(default_factory=Counter)  # other files, by kind
-    size: int = 0  # bytes of the images
-    digest: str = ""  # of names, sizes, times of change, and what is bad
-
-    def take(self, name: str, size: int) -> bool:
-        """Add a file by its name; True where it is of use."""
-        folder, _, last = name.rpartition("/")
-        suffix = os.path.splitext(last)[1].lower()
-        if suffix in SUFFIXES:
-            self.images.append(name)
-            self.size += size
-        elif last.lower() in METADATA:
-            self.metadata.append(name)
-        elif suffix == ".json" and folder.rpartition("/")[2].lower() == "annotations":
-            self.annotations.append(name)
-        else:
-            self.passed_over[f"{suffix} file" if suffix else "file without a suffix"] += 1
-            return False
-        return True
-
-    def settled(self, lines: list[str]) -> Listing:
-        """The listing sorted, with its digest of those lines."""
-        for names in (self.images, self.metadata, self.annotations, self.bad):
-            names.sort()
-        content = "".join([*sorted(lines), *self.bad]).encode("utf-8", "surrogatepass")
-        self.digest = blake2b(content, digest_size=16).hexdigest()
-        return self
 
 
 @dataclass(frozen=True)
@@ -96,12 +47,12 @@ class FolderTree:
 
     def scan(self) -> Listing:
         """Every file below, in one pass over the directories."""
-        listing, lines = Listing(), []
+        listing = Listing()
         for name, status in self._files("", frozenset(), listing):
-            if listing.take(name, status.st_size):
-                readable = status.st_mode & READABLE
-                lines.append(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}\n")
-        return listing.settled(lines)
+            readable = status.st_mode & READABLE
+            line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}\n"
+            listing.take(name, status.st_size, line)
+        return listing.settled()
 
     def _files(
         self, below: str, above: frozenset[tuple[int, int]], listing: Listing
@@ -114,14 +65,18 @@ class FolderTree:
             listing.bad.append(f"{below} ({error.strerror})")
             return
         if below and {entry.name for entry in entries} >= RUN:
-            listing.passed_over["run of safelight"] += 1
+            listing.notes.add("run of safelight", below[:-1])
             return
         above |= {(status.st_dev, status.st_ino)}
-        sheet = SHEET.format(os.path.basename(self.root))
+        here = os.path.basename(below[:-1] or self.root)
+        folders = {os.path.basename(self.root), here, *(entry.name for entry in entries)}
         for entry in entries:
             name = f"{below}{entry.name}"
-            if is_hidden(entry.name) or entry.name == sheet:
-                listing.passed_over["sheet of safelight" if entry.name == sheet else "hidden file"] += 1
+            if entry.name.removesuffix(SHEET) in folders and entry.name.endswith(SHEET):
+                listing.notes.add("sheet of safelight", name)
+                continue
+            if is_hidden(entry.name):
+                listing.notes.add(HIDDEN, name)
                 continue
             try:
                 link = entry.is_symlink()
@@ -139,7 +94,7 @@ class FolderTree:
             elif stat.S_ISREG(status.st_mode):
                 yield name, status
             else:
-                listing.passed_over["device or pipe"] += 1
+                listing.notes.add("device or pipe", name)
 
     def _within(self, name: str) -> bool:
         root = os.path.realpath(self.root)
@@ -147,52 +102,49 @@ class FolderTree:
 
 
 @dataclass(frozen=True)
-class ZipTree:
-    """A zip archive; one folder that holds everything in it is left out of the names."""
+class ArchivesTree:
+    """A folder of archives, whose files are named as if each were a folder: cats.zip holds cats/1.png."""
 
-    kind: ClassVar = "zip"
-    path: str
+    kind: ClassVar = "archives"
+    root: str
+    follow_links: bool
+    archives: Sequence[str]
 
     def open(self, name: str) -> IO[bytes]:
-        """The member. Raises BadItem, KeyError, or whatever a damaged archive leads to."""
-        info = self._members[name]
-        if info.file_size > MAX_FILE:
-            raise BadItem(f"unpacks to {info.file_size / 1e9:.1f} GB")
-        return io.BytesIO(self._archive.read(info))
+        """The file or member. Raises what their trees raise."""
+        for end in (place + 1 for place, character in enumerate(name) if character == "/"):
+            if archive := self._opened.get(name[:end]):
+                return archive.open(name[end:])
+        return FolderTree(self.root, self.follow_links).open(name)
 
     def scan(self) -> Listing:
-        """Every member. Raises UserError where the archive is damaged."""
-        listing, lines = Listing(), []
-        for name, info in self._members.items():
-            parts = name.split("/")
-            if any(is_hidden(part) and part != ".." for part in parts):
-                listing.passed_over["hidden file"] += 1
-            elif ".." in parts:
-                listing.bad.append(f"{name} (lies outside the archive)")
-            elif listing.take(name, info.file_size):
-                lines.append(f"{name}\0{info.file_size}\0{info.CRC}\n")
-        return listing.settled(lines)
+        """The files beside the archives, and their members. Raises UserError where one is damaged."""
+        listing = FolderTree(self.root, self.follow_links).scan()
+        for name in self.archives:
+            del listing.others[name]
+        for prefix, archive in self._opened.items():
+            listing.add(archive.scan(), prefix)
+        return listing.settled()
+
+    @property
+    def shards(self) -> frozenset[str]:
+        """The folders that stand for archives told apart by numbers alone: parts of one thing, no classes."""
+        tops = [prefix[:-1] for prefix in self._opened]
+        alike = len({re.sub(r"\d+", "", top) for top in tops}) == 1
+        return frozenset(tops if alike else ())
 
     @cached_property
-    def _archive(self) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(self.path)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from error
-        except Exception as error:  # BadZipFile, and whatever a damaged directory leads to
-            raise UserError(f"{self.path}: is not a whole zip archive ({error}); make it again") from error
-
-    @cached_property
-    def _members(self) -> dict[str, zipfile.ZipInfo]:
-        files = [info for info in self._archive.infolist() if not info.is_dir()]
-        names = ["/".join(part for part in info.filename.split("/") if part not in ("", "."))
-                 for info in files]  # fmt: skip
-        tops = {top for name in names if not is_hidden(top := name.partition("/")[0])}
-        only = f"{tops.pop()}/" if len(tops) == 1 else ""
-        return {name.removeprefix(only): info for name, info in zip(names, files, strict=True)}
+    def _opened(self) -> dict[str, Archive]:
+        """Each archive by the beginning of its names."""
+        opened = {}
+        for name in self.archives:
+            archive = open_archive(f"{self.root}/{name}")
+            if archive:
+                opened[name.removesuffix(suffix_of(name)) + "/"] = archive
+        return opened
 
 
-def open_tree(path: str, follow_links: bool) -> FolderTree | ZipTree:
+def open_tree(path: str, follow_links: bool) -> FolderTree | Archive:
     """The folder or archive at a path. Raises UserError where it is neither."""
     if Path(path).is_dir():
         root = os.path.realpath(path)
@@ -201,8 +153,8 @@ def open_tree(path: str, follow_links: bool) -> FolderTree | ZipTree:
         return FolderTree(root, follow_links)
     if not Path(path).exists():
         raise UserError(f"data.path: {path} does not exist; give the folder or archive that holds the images")
-    if zipfile.is_zipfile(path) or path.lower().endswith(".zip"):
-        return ZipTree(path)
+    if archive := open_archive(path):
+        return archive
     raise UserError(f"data.path: {path} is not a folder; give a folder, a .zip, an .npz, or set data.source")
 
 
@@ -238,15 +190,40 @@ class HubTree:
         return columns
 
 
-Tree = FolderTree | ZipTree | HubTree
+@dataclass(frozen=True)
+class JoinedTree:
+    """Several trees, each under a folder's name."""
+
+    kind: ClassVar = "joined"
+    trees: Mapping[str, Tree]
+
+    def open(self, name: str) -> IO[bytes]:
+        """The file. Raises what its tree raises."""
+        folder, _, rest = name.partition("/")
+        return self.trees[folder].open(rest)
+
+
+Tree = FolderTree | ZipTree | TarTree | ArchivesTree | HubTree | JoinedTree | MaskTree
+TREES = (FolderTree, ZipTree, TarTree, ArchivesTree, HubTree, JoinedTree, MaskTree)
 
 
 def describe(tree: Tree) -> dict[str, Any]:
     """Plain values, from which `tree_of` makes the tree again in another process."""
-    return {"kind": tree.kind, **{field.name: getattr(tree, field.name) for field in fields(tree)}}
+    known = {field.name: getattr(tree, field.name) for field in fields(tree)}
+    if isinstance(tree, JoinedTree):
+        known["trees"] = {name: describe(part) for name, part in tree.trees.items()}
+    elif isinstance(tree, MaskTree):
+        known["tree"] = describe(tree.tree)
+    return {"kind": tree.kind, **known}
 
 
 def tree_of(description: Mapping[str, Any]) -> Tree:
     """The tree of a description."""
-    trees: dict[str, type[Tree]] = {tree.kind: tree for tree in (FolderTree, ZipTree, HubTree)}
-    return trees[description["kind"]](**{name: description[name] for name in description if name != "kind"})
+    trees: dict[str, type[Any]] = {tree.kind: tree for tree in TREES}
+    values = {name: value for name, value in description.items() if name != "kind"}
+    if description["kind"] == "joined":
+        values["trees"] = {name: tree_of(part) for name, part in values["trees"].items()}
+    elif description["kind"] == "masks":
+        values["tree"] = tree_of(values["tree"])
+    made: Tree = trees[description["kind"]](**values)
+    return made

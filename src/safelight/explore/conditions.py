@@ -11,10 +11,10 @@ from torch import Tensor
 
 from safelight.config import UserError
 from safelight.data.images import blamed, decode_mask, height_width, open_image, orientation, quiet
+from safelight.data.listing import SUFFIXES
 from safelight.data.npz import open_arrays
 from safelight.data.stream import one_hot
 from safelight.data.text_features import check_features
-from safelight.data.tree import SUFFIXES
 from safelight.loading.dependencies import text_features
 from safelight.loading.model import Model
 from safelight.samplers.generate import Wanted, conditions

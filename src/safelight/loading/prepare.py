@@ -34,7 +34,7 @@ from safelight.loading.dependencies import Products, references, used
 from safelight.loading.model import Model, RunData, average_words
 from safelight.recipe import Recipe
 from safelight.store.directory import RunDirectory
-from safelight.terminal import paced
+from safelight.terminal import paced, plain
 from safelight.types import Method, Nets, Tell, UsesImageFeatures
 
 FEW = 2  # images of the first step of a probe
@@ -99,6 +99,8 @@ def prepare(
     opened = used(recipe, products)
     if world.local == 0:
         pack = open_data(opened.data, work)
+        for note in pack.notes:
+            tell(f"passed over: {plain(str(note))}")
     world.wait()  # the first process of each machine packs, the others find it done
     if world.local != 0:
         pack = open_data(opened.data)

@@ -21,8 +21,12 @@ from safelight.types import DataSpec
 
 
 def recipe_of(directory: RunDirectory) -> Recipe:
-    """The recipe a run was made with, before interventions. Raises UserError."""
-    return resolve(directory.recipe_tree(), directory.info().recipe)
+    """The recipe a run was made with, before interventions. Raises UserError.
+
+    A run from before data.rules keeps the rules of its time.
+    """
+    tree = directory.recipe_tree()
+    return resolve({**tree, "data": {"rules": 1, **tree.get("data", {})}}, directory.info().recipe)
 
 
 def pixel_spec_of(directory: RunDirectory) -> DataSpec:

@@ -1,0 +1,162 @@
+"""Captions beside pictures, in their names, and tags in several orders."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from safelight.config import UserError
+from safelight.data.entries import Entries
+from safelight.data.folders import Found
+from safelight.data.images import blamed
+from safelight.data.source import Items, Source, key
+from safelight.data.table import TEXT, clean
+from safelight.terminal import plain
+
+ENDINGS = (".txt", ".caption", ".json", ".cls")
+FOLDERS = {"captions", "caption", "texts", "text", "txt", "tags", "prompts"}  # beside images/
+NUMBERS = re.compile(r"[\d\s.,+\-eE]*")  # boxes or outlines, no words
+KEYS = ("prompt", "description", "title")  # of a JSON file, where it has no text or caption
+NUMBERED = re.compile(r"[ _-]*(\(\d+\)|\d+)$")  # at the end of a file's name
+
+
+def beside(found: Found) -> dict[str, list[str]]:
+    """The files beside each image that may hold its captions: x.txt or x.png.txt, also in captions/."""
+    if found.config.rules == 1 or found.config.captions not in ("auto", "sidecar"):
+        return {}
+    images = {**found.stems, **{image: image for image in found.listing.images}}
+    for stem, image in found.stems.items():
+        folders = stem.split("/")[:-1]
+        rest = [folder for folder in folders if folder.lower() not in ("images", "image", "img")]
+        images.setdefault("captions:" + "/".join([*rest, posixpath.basename(stem)]), image)
+    files: dict[str, list[str]] = {}
+    for name in found.listing.others:
+        stem, ending = posixpath.splitext(name)
+        if ending.lower() not in ENDINGS:
+            continue
+        *folders, last = stem.split("/")
+        rest = [folder for folder in folders if folder.lower() not in FOLDERS]
+        image = images.get(stem, "")
+        if not image and len(rest) < len(folders):
+            image = images.get("captions:" + "/".join([*rest, last]), "")
+        if image:
+            files.setdefault(image, []).append(name)
+    return files
+
+
+def with_captions(entries: Entries, found: Found) -> Entries:
+    """The entries with captions as data.captions says, where a table has none. Raises UserError."""
+    config = found.config
+    if config.captions == "none":
+        return replace(entries, texts=())
+    if config.captions == "name":
+        return replace(entries, texts=[[text] if (text := of_name(file)) else [] for file in entries.files])
+    files = {} if any(entries.texts) else beside(found)
+    if not files and config.captions == "sidecar":
+        raise UserError(f"data.captions: {found.path} has no .txt, .caption or .json beside an image")
+    if not files and not entries.spare:
+        return entries
+    texts: list[Sequence[str]] = []
+    labels: list[str | None] = []
+    used: set[str] = set()
+    for place, image in enumerate(entries.files):
+        own: list[str] = []
+        label = None
+        for name in files.get(image, ()):
+            captions, its = _read(found, name)
+            if name.lower().endswith(".txt") and all(NUMBERS.fullmatch(text) for text in captions):
+                captions = []  # boxes
+            own += [text for text in captions if text not in own]
+            label = label or its
+            if captions or its:
+                used.add(name)
+        texts.append(own or ([entries.spare[place]] if entries.spare else ()))
+        labels.append(label)
+    if used:
+        missing = [file for file, own in zip(entries.files, texts, strict=True) if not own]
+        if any(texts):
+            entries.notes.add_all("image without a caption", missing)
+    elif config.captions == "sidecar":
+        raise UserError(f"data.captions: no file beside the images of {found.path} holds words")
+    if any(labels) and config.labels and config.label != "folder":
+        entries = replace(entries, labels=labels)
+    return replace(entries, texts=texts, used=entries.used | used)
+
+
+def _read(found: Found, name: str) -> tuple[list[str], str | None]:
+    """The captions in a file, and the class where it states one. Raises UserError."""
+    try:
+        with found.tree.open(name) as file:
+            content = file.read()
+    except Exception as error:  # of the disk or of an archive
+        raise UserError(f"{plain(name)}: cannot be read ({blamed(error, name)})") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{plain(name)}: is not UTF-8 text; save it as UTF-8") from error
+    if name.lower().endswith(".cls"):
+        return [], clean(text) or None
+    if not name.lower().endswith(".json"):
+        return [line for line in map(clean, text.splitlines()) if line], None
+    try:
+        known = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{plain(name)}: is not JSON ({plain(str(error))})") from error
+    return of_json(known)
+
+
+def of_json(known: Any) -> tuple[list[str], str | None]:
+    """The captions and the class in a JSON value beside a picture: an object, a list of captions, or one."""
+    if not isinstance(known, Mapping):
+        cells = known if isinstance(known, list) else [known]
+        return [clean(cell) for cell in cells if isinstance(cell, str) and clean(cell)], None
+    texts = [value for field, value in known.items() if TEXT.fullmatch(str(field))]
+    texts = texts or [known[field] for field in KEYS if field in known]
+    captions = [clean(cell) for value in texts for cell in (value if isinstance(value, list) else [value])
+                if isinstance(cell, str) and clean(cell)]  # fmt: skip
+    if not captions and (tags := known.get("tags")):
+        captions = [", ".join(map(clean, tags)) if isinstance(tags, list) else clean(tags)]
+    label = next((known[field] for field in ("label", "class", "cls") if field in known), None)
+    return captions, clean(label) if isinstance(label, str | int) and not isinstance(label, bool) else None
+
+
+def of_name(file: str) -> str:
+    """A file's name as words: a_red-fox (2).png is "a red fox"."""
+    stem = NUMBERED.sub("", posixpath.splitext(posixpath.basename(file))[0])
+    return " ".join(re.sub(r"[_\-+]+", " ", stem).split())
+
+
+def with_orders(source: Source, count: int, keep: int) -> Source:
+    """The source with each caption's comma-separated tags in so many orders, the written one first.
+
+    Of an image's captions one is drawn at random each time, so its order is a pure function of the step; the
+    orders themselves are one of the caption's text and their number.
+    """
+
+    def shuffled() -> Items:
+        items = source.items()
+        return replace(items, texts=[[order for text in texts for order in orders(text, count, keep)]
+                                     for texts in items.texts])  # fmt: skip
+
+    return replace(source, key=key(source.key, "orders", count, keep), items=shuffled)
+
+
+def orders(text: str, count: int, keep: int = 0) -> list[str]:
+    """A caption's tags in `count` orders: as written, then shuffled behind the first `keep`."""
+    from safelight.randomness import permutation  # it imports torch
+
+    tags = [tag for tag in (part.strip() for part in text.split(",")) if tag]
+    fixed, free = tags[:keep], tags[keep:]
+    if len(free) < 2:
+        return [text] * count
+    drawn = [permutation(len(free), "tags", text, number) for number in range(1, count)]
+    return [text, *(", ".join([*fixed, *(free[place] for place in order)]) for order in drawn)]
+
+
+def used_by(files: Mapping[str, Collection[str]]) -> list[str]:
+    """All files of a mapping from images."""
+    return [name for names in files.values() for name in names]

@@ -1,0 +1,107 @@
+"""What the names of folders say: the split, the classes, kohya's repeats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safelight.config import UserError
+from safelight.data.config import Data
+from safelight.data.entries import Entries, split_by_folder
+from safelight.data.listing import Listing
+from safelight.data.tree import ArchivesTree, Tree
+
+KOHYA = re.compile(r"(\d+)_(.+)")  # repeats and class
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder or archive before its layout is known."""
+
+    path: str
+    tree: Tree
+    listing: Listing
+    config: Data
+
+    @property
+    def shards(self) -> Collection[str]:
+        """Folders that stand for parts of one thing."""
+        return self.tree.shards if isinstance(self.tree, ArchivesTree) else ()
+
+    @cached_property
+    def stems(self) -> Mapping[str, str]:
+        """Images by their name without its ending."""
+        return {image.rpartition(".")[0]: image for image in self.listing.images}
+
+
+def below(
+    names: Sequence[str], shards: Collection[str], config: Data
+) -> tuple[list[str], NDArray[np.int8] | None]:
+    """Names below train/ and test/, below a folder that holds everything, and below shards; their sides."""
+    under, sides = split_by_folder(names)
+    while config.rules > 1 and under:
+        tops = {name.partition("/")[0] if "/" in name else "" for name in under}
+        if "" in tops or not (tops <= {*shards} or (len(tops) == 1 and not KOHYA.fullmatch(min(tops)))):
+            break
+        shards = () if tops <= {*shards} else shards
+        under = [name.partition("/")[2] for name in under]
+        if sides is None:
+            under, sides = split_by_folder(under)
+    return under, sides
+
+
+def by_folder(found: Found, files: Sequence[str] | None = None) -> Entries:
+    """Every image, or those files, with the first subfolder as its class."""
+    files = found.listing.images if files is None else files
+    under, sides = below(files, found.shards, found.config)
+    labels = [name.partition("/")[0] if "/" in name else None for name in under]
+    return Entries(
+        files,
+        labels if found.config.labels else (),
+        found.config.rules > 1,
+        sides=sides,
+        bad=found.listing.bad,
+    )
+
+
+def by_kohya(found: Found, files: Sequence[str] | None = None) -> Entries | None:
+    """The images of folders 10_name: each is drawn ten times an epoch, is of the class name, and has the name
+    as its caption where it has no other.
+
+    None where folders are called otherwise, or are merely numbered: 1_cat, 2_dog. Raises UserError where the
+    recipe says that they are kohya's.
+    """
+    files = found.listing.images if files is None else files
+    stated = found.config.layout == "kohya"
+    under, sides = below(files, found.shards, found.config)
+    kept = [place for place, name in enumerate(under) if name.partition("/")[0].lower() not in ("reg", "log")]
+    img = {under[place].partition("/")[0].lower() for place in kept} <= {"img", "image", "images"}
+    regular = [files[place] for place in sorted({*range(len(files))} - {*kept})] if img and kept else []
+    if regular:  # img/10_name beside reg/1_name
+        files, sides = [files[place] for place in kept], None if sides is None else sides[kept]
+        under = [under[place].partition("/")[2] for place in kept]
+    tops = {name.partition("/")[0] if "/" in name else "" for name in under}
+    matches = {top: match for top in tops if (match := KOHYA.fullmatch(top))}
+    if len(matches) < len(tops) or not tops:
+        if stated:
+            raise UserError(
+                f"data.layout: {found.path} has folders other than kohya's 10_name; use layout=auto"
+            )
+        return None
+    numbers = sorted(int(match[1]) for match in matches.values())
+    counted = len(tops) > 1 and numbers in ([*range(len(tops))], [*range(1, len(tops) + 1)])
+    if not stated and (counted or any(match[1].startswith("0") for match in matches.values())):
+        return None
+    folders = [matches[name.partition("/")[0]] for name in under]
+    entries = Entries(
+        files, [match[2] for match in folders] if found.config.labels else (), sides=sides,
+        spare=[match[2] for match in folders] if found.config.captions == "auto" else (),
+        weights=[float(match[1]) for match in folders], bad=found.listing.bad,
+    )  # fmt: skip
+    entries.notes.add_all("image of kohya's reg/", regular, "pictures for regularisation are not used")
+    return entries

@@ -1,0 +1,97 @@
+"""The files of a tree by use: pictures, tables, annotations, captions, archives, and what is passed over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from safelight.data.source import Notes
+
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2"),
+)
+METADATA = ("metadata.csv", "metadata.jsonl")
+TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+NAMED_TABLES = ("metadata", "captions", "labels", "dataset")  # stems that are read without being stated
+SIDECARS = (".txt", ".caption", ".json", ".cls")  # beside a picture, with its name
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+COCO_NAMES = ("_annotations.coco.json", "annotations.json", "instances.json")  # beside the pictures
+SYSTEM = ("@eadir", "__macosx", "lost+found", "thumbs.db", "desktop.ini")  # left by disks and archivers
+RUN = {"run.json", "journal.jsonl"}  # a folder with both is a run of safelight
+HIDDEN = "hidden or system file"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or made by a system: never data, wherever it is."""
+    return name.startswith(".") or name.lower() in SYSTEM
+
+
+def suffix_of(name: str) -> str:
+    """The ending of a file's name in lower case: ".png", ".tar.gz"."""
+    stem, suffix = os.path.splitext(name.lower())
+    return ".tar" + suffix if stem.endswith(".tar") else suffix
+
+
+@dataclass
+class Listing:
+    """The files of a tree by use; every list is sorted."""
+
+    images: list[str] = field(default_factory=list)
+    metadata: list[str] = field(default_factory=list)  # metadata.csv and .jsonl
+    annotations: list[str] = field(default_factory=list)  # annotations/*.json
+    others: dict[str, str] = field(default_factory=dict)  # tables, sidecars, archives: their stamp by name
+    bad: list[str] = field(default_factory=list)  # name (reason)
+    notes: Notes = field(default_factory=Notes)  # what is passed over
+    size: int = 0  # bytes of the images
+    digest: str = ""  # of images, metadata, annotations: names, sizes, times of change, and what is bad
+
+    def take(self, name: str, size: int, stamp: str) -> None:
+        """Add a file by its name. stamp: of its state, in a line."""
+        folder, _, last = name.rpartition("/")
+        suffix = suffix_of(last)
+        if suffix in SUFFIXES:
+            self.images.append(name)
+            self.size += size
+        elif last.lower() in METADATA:
+            self.metadata.append(name)
+        elif suffix == ".json" and folder.rpartition("/")[2].lower() == "annotations":
+            self.annotations.append(name)
+        elif suffix in TABLES or suffix in SIDECARS or suffix in ARCHIVES:
+            self.others[name] = stamp
+            return
+        else:
+            self.notes.add(f"{suffix} file" if suffix else "file without a suffix", name)
+            return
+        self._lines.append(stamp)
+
+    def __post_init__(self) -> None:
+        self._lines: list[str] = []
+
+    def add(self, listing: Listing, prefix: str) -> None:
+        """Take what another listing has, its names with a prefix."""
+        for mine, its in ((self.images, listing.images), (self.metadata, listing.metadata),
+                          (self.annotations, listing.annotations), (self.bad, listing.bad)):  # fmt: skip
+            mine += [prefix + name for name in its]
+        self.others |= {prefix + name: prefix + line for name, line in listing.others.items()}
+        self._lines += [prefix + line for line in listing._lines]
+        self.size += listing.size
+        self.notes.extend(listing.notes)
+
+    def settled(self) -> Listing:
+        """The listing sorted, with its digest."""
+        for names in (self.images, self.metadata, self.annotations, self.bad):
+            names.sort()
+        self.digest = _digest([*sorted(self._lines), *self.bad])
+        self.others = dict(sorted(self.others.items()))
+        return self
+
+    def digest_of(self, names: Iterable[str]) -> str:
+        """A digest of the state of some of the other files."""
+        return _digest(sorted(self.others[name] for name in names))
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return blake2b("".join(lines).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

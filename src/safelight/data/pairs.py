@@ -1,0 +1,93 @@
+"""Masks that their names pair with pictures: images/ and masks/, or x.png and x_mask.png."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+
+from safelight.config import UserError
+from safelight.data.entries import Entries
+from safelight.data.folders import Found, below, by_folder, by_kohya
+
+PICTURES = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "inputs", "input"}
+MASKS = {
+    *("masks", "mask", "labels", "label", "segmentation", "segmentations", "segmentationclass", "seg"),
+    *("groundtruth", "ground_truth", "gt", "mattes", "annotations"),
+}
+NAMED = re.compile(
+    r"(.+?)[ _.-](?:mask|masks|seg|segmentation|label|labels|matte|gt)([ _.-]?\d+)?", re.IGNORECASE
+)
+
+
+def by_pair(found: Found) -> Entries | None:
+    """Pictures with the masks that folders or names pair with them; classes as `by_kohya`, `by_folder` know.
+
+    None where no more than a few would be paired: then those are pictures. Raises UserError where the recipe
+    says that there are pairs.
+    """
+    images = found.listing.images
+    under, _ = below(images, found.shards, found.config)
+    paired = _by_folder(images, under) or _by_name(images)
+    if paired is None:
+        if found.config.layout == "pairs":
+            raise UserError(
+                f"data.layout: {found.path} has no masks that are called like images: images/x.png and "
+                "masks/x.png, or x.png and x_mask.png; use layout=auto"
+            )
+        return None
+    mask_of, masks, aside = paired
+    files = [image for image in images if image not in masks and image not in aside]
+    entries = by_kohya(found, files) or by_folder(found, files)
+    entries.masks = [mask_of.get(image) for image in entries.files]
+    used = {*mask_of.values()}
+    entries.notes.add_all("mask of no picture", sorted(masks - used), "no picture has its name")
+    entries.notes.add_all("picture beside images/ and masks/", sorted(aside), "data.layout=classes reads it")
+    without = [image for image in entries.files if image not in mask_of]
+    entries.notes.add_all("picture without a mask", without, "trained without conditions")
+    return entries
+
+
+Paired = tuple[dict[str, str], set[str], set[str]]  # the mask of each image, all masks, other pictures
+
+
+def _by_folder(images: Sequence[str], under: Sequence[str]) -> Paired | None:
+    """Pairs of a folder of masks and one of pictures, or what lies beside the folder of masks."""
+    masks: dict[str, str] = {}
+    pictures: dict[str, list[str]] = {}
+    beside: dict[str, list[str]] = {}
+    for name, short in zip(images, under, strict=True):
+        *folders, last = short.split("/")
+        stem = posixpath.splitext(last)[0]
+        kinds = [folder.lower() for folder in folders]
+        rest = "/".join(folder for folder in folders if folder.lower() not in PICTURES | MASKS)
+        if MASKS.intersection(kinds):
+            masks.setdefault(f"{rest}/{stem}", name)
+            if match := NAMED.fullmatch(stem):
+                masks.setdefault(f"{rest}/{match[1]}", name)
+        else:
+            known = pictures if PICTURES.intersection(kinds) else beside
+            known.setdefault(f"{rest}/{stem}", []).append(name)
+    chosen = pictures or beside
+    mask_of = {name: masks[key] for key, names in chosen.items() if key in masks for name in names}
+    everything = {*masks.values()}
+    if not mask_of or 2 * len(mask_of) < min(sum(map(len, chosen.values())), len(everything)):
+        return None
+    aside = {name for names in beside.values() for name in names} if pictures else set()
+    all_masks = {name for name, short in zip(images, under, strict=True)
+                 if MASKS.intersection(part.lower() for part in short.split("/")[:-1])}  # fmt: skip
+    return mask_of, all_masks, aside
+
+
+def _by_name(images: Sequence[str]) -> Paired | None:
+    """Pairs x.png and x_mask.png in one folder."""
+    stems = {posixpath.splitext(image)[0]: image for image in images}
+    masks = {image: stems[match[1]] for stem, image in stems.items()
+             if (match := NAMED.fullmatch(stem)) and match[1] in stems}  # fmt: skip
+    mask_of: dict[str, str] = {}
+    for mask, image in masks.items():
+        mask_of.setdefault(image, mask)
+    left = len(images) - len(masks)
+    if not masks or 2 * len(mask_of) < left:
+        return None
+    return mask_of, {*masks}, set()
