@@ -156,7 +156,7 @@ def _lists_images(tree: Tree, name: str) -> bool:
     """Whether the beginning of a file looks like COCO's."""
     try:
         with tree.open(name) as file:
-            head = file.read(CHUNK).lstrip()
+            head = file.read(CHUNK).removeprefix(codecs.BOM_UTF8).lstrip()
     except Exception:  # whoever reads it says what is wrong
         return False
     return head.startswith(b"{") and any(
