@@ -19,12 +19,12 @@ from starlette.concurrency import run_in_threadpool
 from safelight.files import to_json
 from safelight.store.directory import RunDirectory, names
 from safelight.web.jobs import Jobs
-from safelight.web.views import Views, stamp
+from safelight.web.views import Views, rows_stamp, stamp
 
-EVERY = 0.5  # seconds between two looks at what somebody watches
+EVERY = 0.7  # seconds between two looks at what somebody watches
 SLOWLY = 3  # looks until the list of all runs is looked at again
 QUIET = 15.0  # seconds after which a comment keeps the connection
-LIST, JOBS = "*", "!"  # watched besides runs by name
+LIST, JOBS, ROWS = "*", "!", "~"  # watched besides runs by name; ~NAME: the rows of a run
 
 
 @dataclass
@@ -93,7 +93,11 @@ class Watcher:
     def _state(self, subject: str) -> str:
         if subject == JOBS:
             return str(self.jobs.version)
-        there = names(self.views.folder)
-        paths = [self.views.folder / name for name in there if subject in (LIST, name)]
-        seen = [(path.name, stamp(path), RunDirectory(path).is_locked()) for path in paths]
+        folder, there = self.views.folder, names(self.views.folder)
+        if subject.startswith(ROWS):
+            seen: object = [rows_stamp(folder / name) for name in there if name == subject.removeprefix(ROWS)]
+        else:
+            paths = [folder / name for name in there if subject in (LIST, name)]
+            seen = [(path.name, stamp(path), RunDirectory(path).is_locked(),
+                     rows_stamp(path) if subject == LIST else ()) for path in paths]  # fmt: skip
         return hashlib.blake2b(repr(seen).encode(), digest_size=6).hexdigest()

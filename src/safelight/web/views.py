@@ -29,16 +29,27 @@ from safelight.store.listing import Summary
 from safelight.web import pictures
 
 SHOWN = 8  # images of a thumbnail
+WATCHED = (
+    "journal.jsonl", "sheets", "evaluations", "pins.json", "run.json", "inbox", "specimens", "searches",
+)  # fmt: skip
 HELD = 6  # runs whose columns are kept
 
 
 def stamp(run: Path) -> tuple[int, ...]:
-    """What changes whenever a run does: times and sizes of what is written while it trains."""
-    watched = ["journal.jsonl", "sheets", "evaluations", "pins.json", "run.json", "inbox", "specimens"]
+    """What changes whenever a run does, but for its rows: times and sizes of what is written."""
+    return _stamp(run, WATCHED)
+
+
+def rows_stamp(run: Path) -> tuple[int, ...]:
+    """What changes whenever a row is written."""
     with suppress(OSError, UserError):
-        watched += [path.name for path in metrics.session_files(run)[-1:]]
-    values = [len(watched)]
-    for name in watched:
+        return _stamp(run, [path.name for path in metrics.session_files(run)[-1:]])
+    return ()
+
+
+def _stamp(run: Path, names: Sequence[str]) -> tuple[int, ...]:
+    values = [len(names)]
+    for name in names:
         with suppress(OSError):
             stat = os.lstat(run / name)
             values += [stat.st_mtime_ns, stat.st_size]
@@ -94,7 +105,7 @@ class Views:
 
     def _look(self, name: str) -> _Listed:
         directory = RunDirectory(self.folder / name)
-        now = (*stamp(directory.path), directory.is_locked())
+        now = (*stamp(directory.path), *rows_stamp(directory.path), directory.is_locked())
         if (known := self._listed.get(name)) and known.stamp == now:
             return known
         entries: list[journal.JournalEntry] = []

@@ -39,7 +39,7 @@ export function useCurves(name, columns, range, watched = true) {
     set(next);
   }, [key]);
   useEffect(() => { ask(); }, [ask]);
-  useChanges(watched ? name : null, ask);
+  useChanges(watched ? `~${name}` : null, ask);
   return data;
 }
 

@@ -1,5 +1,5 @@
 // A run: its head, and the screen below it. On the first one the timeline drives the sheet and the curves.
-import { ago, count, get, html, Link, Note, runPath, setParams, useAnswer, useEffect, useMemo, useState, runUrl } from "./base.js";
+import { ago, count, get, html, Link, Note, runPath, setParams, useAnswer, useChanges, useEffect, useMemo, useRef, useState, runUrl } from "./base.js";
 import { Acts } from "./acts.js";
 import { Curves } from "./curves.js";
 import { Disk, Health, Journal, Measure } from "./facts.js";
@@ -34,6 +34,8 @@ function Centre({ run, step, setStep, again }) {
 
 export function RunScreen({ name, screen, params }) {
   const [run, mistake, again] = useAnswer(runUrl(name), name);
+  const read = useRef(Date.now());
+  useChanges(`~${name}`, () => { if (Date.now() - read.current > 10_000) { read.current = Date.now(); again(); } }); // how far it is
   useEffect(() => { document.title = `${name} · safelight`; }, [name]);
   useEffect(() => { document.querySelector(".screens [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }); }, [!!run, screen]);
   const [dragged, drag] = useState(null);
