@@ -5,6 +5,7 @@ A recipe names its method and networks; their files in methods/ and networks/ ow
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -169,6 +170,10 @@ def load(source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe
     name = str(source)
     if isinstance(source, str) and not name.endswith(".toml") and "/" not in name:
         path, label, folder = recipes.path(name), name, Path()
+    elif os.path.isdir(source):
+        raise UserError(
+            f"{source}: is a folder; write its recipe first: safelight new my.toml --from {source}"
+        )
     else:
         path, label, folder = Path(source), Path(source).stem, Path(source).parent
     tree = discovery.from_folder(read_toml(path), folder)

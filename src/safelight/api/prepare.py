@@ -18,6 +18,8 @@ from safelight.engine.plan import too_large
 from safelight.loading.prepare import choose_execution
 from safelight.loading.prepare import prepare as prepare_recipe
 from safelight.planning import devices
+from safelight.planning.first_look import FirstLook, first_look
+from safelight.planning.first_look import is_data as is_data
 from safelight.planning.plan import Planned
 from safelight.planning.plan import plan as measure_plan
 from safelight.recipe import load
@@ -55,6 +57,18 @@ def check(
 def full_text(recipe: str | Path) -> str:
     """A recipe with every key, and its meaning, as TOML."""
     return keys.full(load(recipe))
+
+
+def look(
+    path: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    minutes: float | None = None,
+    tell: Tell = silent,
+    progress: Progress = lambda what, done, total: None,
+) -> FirstLook:
+    """Make a complete recipe for a folder of pictures, the reason of every key beside it."""
+    return first_look(path, changes, minutes, tell, progress)
 
 
 def plan(

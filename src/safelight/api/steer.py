@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from safelight.api import directory_of, folder_of, silent
-from safelight.config import UserError, flatten
+from safelight.config import Tree, UserError, flatten
 from safelight.engine.distributed import World, together
 from safelight.files import MOST
 from safelight.loading import replay as replaying
 from safelight.loading.in_force import InForce, doubts, live_only
 from safelight.loading.model import ReplayVerdict
-from safelight.recipe import load
+from safelight.planning.first_look import first_look, is_data, require_minutes
+from safelight.recipe import Recipe, load, resolve
 from safelight.report.comparison_page import Written, write_comparison
 from safelight.run import Run
 from safelight.store import inbox
 from safelight.store.directory import RUN, RunDirectory
 from safelight.store.durable import write_bytes
 from safelight.store.listing import summary
+from safelight.terminal import paced
 from safelight.training import fork as forking
 from safelight.training import start
 from safelight.training.grid import Combination, grid
-from safelight.training.progress import TrainingProgress
+from safelight.training.progress import Show, TrainingProgress
 from safelight.training.sweep import Sweep
 from safelight.training.sweep import sweep as train_all
 from safelight.types import Tell
@@ -37,21 +39,23 @@ def train(
     changes: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
+    minutes: float | None = None,
     check: bool = False,
     runs: str | Path | None = None,
     **train_keys: Any,
 ) -> Run:
-    """Train a recipe, shipped or a file, and open the run.
+    """Train a recipe, shipped or a file, or a folder of pictures, and open the run.
 
+    For a folder everything is chosen that `changes` do not state, so that it takes about so many minutes.
     check: look for faults first. train_keys: keys of [train], such as steps=500 or seed=1. Ctrl-C stops
     cleanly. A script that torchrun starts in several processes trains one run together.
     """
     keys = {f"train.{key}": value for key, value in train_keys.items()}
     changes = {**(changes or {}), **keys}
     with together() as world:
-        resolved = load(recipe, changes)
         show = TrainingProgress().show(world.first)
-        if any(key.endswith(".lr") for key in changes):
+        resolved = _chosen(recipe, changes, minutes, world, show)
+        if not is_data(recipe) and any(key.endswith(".lr") for key in changes):
             _warn(show.warn, flatten(load(recipe).tree), changes)
         return Run(
             start.train_stages(
@@ -178,6 +182,25 @@ def replay(
                    for key, value in net.state_dict().items()}  # fmt: skip
         write_bytes(Path(export), save(weights))
     return verdict
+
+
+def _chosen(
+    source: str | Path, changes: Mapping[str, Any], minutes: float | None, world: World, show: Show
+) -> Recipe:
+    """The recipe of a name or file; of a folder the one that the first process makes."""
+    if not is_data(source):
+        require_minutes(minutes, source)
+        return load(source, changes)
+    made = None
+    if world.first:
+        look = first_look(
+            source, changes, minutes, show.tell, show.progress or paced(show.tell, at_once=False)
+        )
+        for line in look.lines:
+            show.warn(line)
+        made = [look.recipe.stated, look.recipe.name]
+    tree, name = cast("tuple[Tree, str]", world.share(made))
+    return resolve(tree, name)
 
 
 def _warn(warn: Tell, before: Mapping[str, Any], changes: Mapping[str, Any]) -> None:

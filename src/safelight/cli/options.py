@@ -20,6 +20,15 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, 
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe, or a .toml file.")
 ]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes", min=0.2, help="Minutes that a recipe made for a folder is to take. Default: 5."
+    ),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", metavar="NAME", help="Device, e.g. cuda:0. Default: the recipe's.")
+]
 StepOption = Annotated[
     str | None,
     typer.Option("--step", metavar="STEP", help="Checkpoint step or name, e.g. best. Default: newest."),

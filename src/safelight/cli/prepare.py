@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,9 @@ from safelight import recipes as shipped
 from safelight.checks.bench.finding import page
 from safelight.cli.options import (
     ChangesArgument,
+    DeviceOption,
     JsonOption,
+    MinutesOption,
     RecipeArgument,
     RunsOption,
     changes_of,
@@ -45,17 +48,48 @@ def recipes(as_json: JsonOption = False) -> None:
 
 
 @app.command(
-    epilog=examples("safelight new my.toml --from fashion", "safelight new all.toml --from fashion --full")
+    epilog=examples(
+        "safelight new my.toml --from fashion",
+        "safelight new my.toml --from photos/ --minutes 20",
+        "safelight new all.toml --from fashion --full",
+    )
 )
 def new(
     path: Annotated[Path, typer.Argument(metavar="FILE.toml", help="File to write.")],
-    source: Annotated[str, typer.Option("--from", metavar="RECIPE", help="Recipe to start from.")] = "digits",
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="RECIPE", help="Recipe to start from, or a folder or zip of pictures."
+        ),
+    ] = "digits",
     full: Annotated[bool, typer.Option("--full", help="Write every key, with its meaning.")] = False,
+    minutes: MinutesOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a recipe to edit."""
-    text = api.prepare.full_text(source) if full else shipped.path(source).read_text(encoding="utf-8")
+    """Write a recipe to edit.
+
+    For a folder of pictures it is made for them, with the reason of every key.
+    """
     if path.suffix != ".toml":
         raise UserError(f"{path}: a recipe's name ends in .toml")
+    if os.path.lexists(path):
+        raise UserError(f"{path}: exists already; choose another name")
+    look = None
+    if api.prepare.is_data(source):
+        if full:
+            raise UserError(f"--full: a recipe made for a folder has its reasons instead; then: "
+                            f"safelight new all.toml --from {path} --full")  # fmt: skip
+        with bar() as (tell, progress):
+            changes = {"train.device": device} if device else {}
+            look = api.prepare.look(source, changes, minutes=minutes, tell=tell, progress=progress)
+        text = look.text
+    elif minutes is not None or device:
+        raise UserError(
+            f"--{'device' if device else 'minutes'}: is for a folder of pictures; {source} is a recipe"
+        )
+    else:
+        text = api.prepare.full_text(source) if full else shipped.path(source).read_text(encoding="utf-8")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -63,7 +97,10 @@ def new(
         raise UserError(f"{path}: exists already; choose another name") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    say(f"{path}: edit it, then: safelight train {path}")
+    if as_json:
+        print_json({"file": str(path), **(look.to_dict() if look else {"name": path.stem})})
+        return
+    say(*(look.lines if look else ()), f"{path}: edit it, then: safelight train {path}")
 
 
 @app.command(epilog=examples("safelight check my.toml data.path=photos/"))

@@ -14,7 +14,9 @@ import typer
 import safelight as sl
 from safelight.cli.options import (
     ChangesArgument,
+    DeviceOption,
     JsonOption,
+    MinutesOption,
     RecipeArgument,
     RunArgument,
     RunsOption,
@@ -37,14 +39,22 @@ app = typer.Typer()
 
 @app.command(
     epilog=examples(
+        "safelight train photos/ --minutes 20",
         "safelight train digits",
         "safelight train fashion optim.lr=5e-4 train.steps=4000 --name slower",
         "safelight train my.toml data.path=photos/ data.size=64",
     )
 )
 def train(
-    recipe: RecipeArgument,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="Name of a shipped recipe, a .toml file, or a folder or zip of pictures."
+        ),
+    ],
     changes: ChangesArgument = None,
+    minutes: MinutesOption = None,
+    device: DeviceOption = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the run. Default: RECIPE-1, -2, ...")
     ] = None,
@@ -54,8 +64,14 @@ def train(
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a generator. Ctrl-C stops cleanly; `safelight resume` continues."""
-    directory = sl.train(recipe, changes_of(changes), name=name, check=not no_check, runs=runs).directory
+    """Train a generator. Ctrl-C stops cleanly; `safelight resume` continues.
+
+    For a folder of pictures a complete recipe is made first; `safelight new my.toml --from FOLDER` writes it.
+    """
+    settings = changes_of(changes) | ({"train.device": device} if device else {})
+    directory = sl.train(
+        recipe, settings, name=name, minutes=minutes, check=not no_check, runs=runs
+    ).directory
     if _first():
         print_run(directory, as_json)
 

@@ -1,0 +1,274 @@
+"""The rules by which a recipe is made for a folder: functions of what was seen in it and of the time given.
+
+Every rule gives choices, a key of the recipe with its value and the reason, in words. What the user states is
+left as stated. The numbers are from benchmarks/folders.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safelight.config import UserError
+from safelight.data.glance import Glance
+
+FIRST_LOOK = 5.0  # minutes, where none are stated
+FEWEST = 8  # pictures
+MOST_HAVE = 0.9  # share of the pictures that has to have a condition: the others train without any
+EACH = 8  # pictures a class, in the median
+ALIKE = 0.2  # share of captions unlike the others, below which they are no captions
+SYMMETRIC = 1.5  # `Glance.symmetry` up to which sides are alike
+FEW = 20_000  # pictures; more need no mirror images
+SEEN = 30_000  # pictures a network has to see before one of the next rung is worth it
+EVALUATIONS = 10  # sampler steps
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A key of a recipe, its value, and why."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A size of picture and the network for it; each takes about twice to four times the time of the last."""
+
+    side: int
+    patch: int
+    width: int
+    multipliers: tuple[int, ...]
+    attention: tuple[int, ...]
+    batch: int
+
+    @property
+    def step(self) -> int:
+        """What heights and widths have to divide by."""
+        return int(self.patch * 2 ** (len(self.multipliers) - 1))
+
+    @property
+    def cost(self) -> float:
+        """Of a picture, relative to other rungs: pixels after the stem times channels squared."""
+        return float((self.side / self.patch * self.width) ** 2 * len(self.multipliers))
+
+
+LADDER = (
+    Rung(32, 2, 32, (1, 2), (), 32),
+    Rung(32, 2, 48, (1, 2), (), 32),
+    Rung(64, 4, 64, (1, 2), (), 32),
+    Rung(64, 4, 96, (1, 2), (1,), 32),
+    Rung(64, 2, 96, (1, 2, 2), (2,), 64),
+    Rung(128, 4, 128, (1, 2, 2), (2,), 64),
+    Rung(128, 4, 192, (1, 2, 2), (2,), 64),
+    Rung(256, 8, 256, (1, 2, 2), (2,), 64),
+)
+
+
+def enough(seen: Glance, path: str | None) -> None:
+    """Raises UserError for fewer than FEWEST pictures: nothing varies among so few."""
+    if seen.images < FEWEST:
+        count = "one picture" if seen.images == 1 else f"{seen.images} pictures"
+        raise UserError(f"data.path: {path} holds {count}; give {FEWEST} or more, better some hundreds")
+
+
+def conditions(seen: Glance) -> list[Choice]:
+    """Captions before classes; masks and attributes beside either. Each only where nine of ten have it."""
+    choices = []
+    share = {name: seen.share.get(name, 0.0) for name in ("text", "label", "mask", "attributes")}
+    lacking = {name: f"{1 - has:.0%} of the pictures have none, and would train without any condition"
+               for name, has in share.items() if 0 < has < MOST_HAVE}  # fmt: skip
+    captioned = share["text"] >= MOST_HAVE and seen.distinct >= ALIKE
+    if captioned:
+        words = f"{seen.captions:.1f} captions a picture; their words need no training and no download"
+        choices.append(Choice("data.text_encoder", "words", words))
+    if share["label"]:
+        counts = sorted(seen.classes.values())
+        many, middle = len(counts), counts[len(counts) // 2]
+        if captioned:
+            reason = f"captions say more than the {many} classes"
+        elif "label" in lacking:
+            reason = lacking["label"]
+        elif middle < EACH:
+            reason = f"{many} folders or names with {middle} pictures in the median are no classes"
+        else:
+            choices.append(
+                Choice("data.labels", True, f"{many} classes, {counts[0]:,} to {counts[-1]:,} pictures")
+            )
+            reason = ""
+        if reason:
+            choices.append(Choice("data.labels", False, reason))
+    if share["mask"] and (problem := seen.mask_problem or lacking.get("mask")):
+        choices.append(Choice("data.mask", "none", problem))
+    elif share["mask"]:
+        choices.append(Choice("data.mask_classes", seen.mask_classes, "in the masks looked at"))
+    if seen.attributes and "attributes" in lacking:
+        choices.append(Choice("data.attributes", [], lacking["attributes"]))
+    return choices
+
+
+def largest(seen: Glance) -> int:
+    """Pictures are not enlarged: the largest side of the ladder that nine of ten have, else the least."""
+    sides = [rung.side for rung in LADDER if rung.side <= seen.least]
+    return max(sides, default=LADDER[0].side)
+
+
+def rung(seen: Glance, stated: Mapping[str, Any], afforded: Callable[[Rung], float]) -> tuple[Rung, str]:
+    """Upwards from the lowest rung, as long as SEEN pictures or more can be seen in the time.
+
+    stated: the recipe's keys that the user stated. afforded: pictures that can be seen, measured.
+    """
+    most = largest(seen)
+    size = stated.get("data.size")
+    if size is not None:
+        most = max(size) if isinstance(size, list | tuple) else size
+    rungs = [one for one in LADDER if one.side <= most] or [LADDER[0]]
+    if size is not None:  # at that size, whatever it costs
+        rungs = [one for one in rungs if one.side == rungs[-1].side]
+    chosen = rungs[0]
+    for higher in rungs[1:]:
+        if afforded(chosen) * chosen.cost / higher.cost < SEEN / 2 or afforded(higher) < SEEN:
+            return (
+                chosen,
+                f"{afforded(chosen):,.0f} pictures can be seen; wider, they would be fewer than {SEEN:,}",
+            )
+        chosen = higher
+    limit = "the stated size" if size is not None else f"pictures of {seen.least} pixels"
+    return chosen, f"{afforded(chosen):,.0f} pictures can be seen; no larger one is for {limit}"
+
+
+def shape(seen: Glance, rung: Rung) -> Choice:
+    """Pictures of one small size as they are; of one proportion, in it; others as squares."""
+    height, width = seen.median
+    if seen.same and max(height, width) <= rung.side and not (height % rung.step or width % rung.step):
+        return Choice("data.size", height if height == width else [height, width], "the size of the pictures")
+    ratios = seen.sizes[:, 0] / seen.sizes[:, 1]
+    alike = abs(ratios / (height / width) - 1) < 0.05
+    if alike.mean() >= 0.8 and seen.cut > 0.1:
+        sides = [max(rung.step, round(rung.side * factor / rung.step) * rung.step)
+                 for factor in (math.sqrt(height / width), math.sqrt(width / height))]  # fmt: skip
+        return Choice(
+            "data.size", sides, f"[height, width], the proportions of {alike.mean():.0%} of the pictures"
+        )
+    words = f"cropped about the centre, which cuts {seen.cut:.0%} of the median picture of {height}x{width}"
+    return Choice(
+        "data.size", rung.side, words if seen.cut > 0.005 else f"from {height}x{width} in the median"
+    )
+
+
+def mirror(seen: Glance) -> Choice:
+    """Mirror few pictures, whose sides are alike: in the mean picture, the captions and the classes."""
+    if seen.sides and seen.share.get("text"):
+        return Choice("data.flip", False, "captions name left and right")
+    if seen.classes and all(len(name) == 1 for name in seen.classes):
+        return Choice("data.flip", False, "classes are digits or letters")
+    if seen.symmetry > SYMMETRIC:
+        odds = (
+            f"the mean picture differs from its mirror image {seen.symmetry:.1f} times as much as by chance"
+        )
+        return Choice("data.flip", False, odds)
+    if seen.images >= FEW:
+        return Choice("data.flip", False, f"{seen.images:,} pictures are enough")
+    return Choice(
+        "data.flip", True, f"{seen.images:,} pictures, whose sides are alike: mirrored, they count twice"
+    )
+
+
+def network(rung: Rung, reason: str) -> list[Choice]:
+    """A U-Net of the rung, small enough that the minutes suffice."""
+    choices = [
+        Choice("network.name", "unet", "the cheapest of the denoisers here, a picture"),
+        Choice("network.patch", rung.patch, f"works at {rung.side // rung.patch} pixels a side"),
+        Choice("network.width", rung.width, reason),
+        Choice(
+            "network.multipliers", list(rung.multipliers), "channels of each level, in multiples of width"
+        ),
+    ]
+    if rung.attention:
+        choices.append(
+            Choice("network.attention", list(rung.attention), "the coarsest level, where it is cheap")
+        )
+    return choices
+
+
+def method() -> list[Choice]:
+    """A flow that predicts the picture: clean pictures soonest, on every folder tried."""
+    return [
+        Choice(
+            "method.name", "diffusion", "trains steadily whatever the pictures; every condition can be used"
+        ),
+        Choice("method.process", "flow", "x_t = (1 - t) x + t noise"),
+        Choice("method.prediction", "x0", "the picture: clean after few steps, where v leaves grain"),
+        Choice("method.min_snr", 5.0, "min-SNR weights, which x0 needs"),
+        Choice(
+            "method.uniform_share",
+            0.1,
+            "a tenth of t uniform, as samplers begin where logit-normal t hardly is",
+        ),
+        Choice("method.condition_dropout", 0.1, "trained without conditions, which guidance needs"),
+    ]
+
+
+def rate(steps: int) -> float:
+    """5e-3 up to 1,000 steps, falling with the root of their number to 5e-4: short runs want high rates."""
+    return float(f"{max(5e-4, 5e-3 * min(1.0, math.sqrt(1000 / steps))):.2g}")
+
+
+def length(steps: int, batch: int, images: int) -> list[Choice]:
+    """Steps that fill the time; the rate, warm-up and average that go with their number."""
+    epochs = steps * batch / max(1, images)
+    return [
+        Choice("optim.lr", rate(steps), f"for {steps:,} steps; short trainings want high rates"),
+        Choice("optim.clip", 1.0, "a large gradient at such a rate does no harm"),
+        Choice("optim.warmup", max(1, min(100, steps // 20)), "a twentieth of the steps, at most 100"),
+        Choice("optim.schedule", "cosine", "ends low, so that the last steps settle"),
+        Choice("optim.final", 0.01, "of lr at the end"),
+        Choice("train.steps", steps, f"fill the time; every picture is seen {epochs:.1f} times"),
+        Choice("train.batch_size", batch, "small, for more steps in the time"),
+        Choice("train.ema", round(max(0.9, 1 - 20 / steps), 5), "the average spans a twentieth of the steps"),
+        Choice("train.ema_lengths", [], "no others are kept for a first look"),
+    ]
+
+
+def sampling(seen: Glance, conditions: Sequence[str]) -> list[Choice]:
+    """Ten evaluations of UniPC; guidance where there are conditions, more for texts."""
+    guidance = 2.0 if "text" in conditions else 1.5 if conditions else 1.0
+    reason = f"towards {' and '.join(conditions)}" if conditions else "there are no conditions"
+    return [
+        Choice("sample.sampler", "unipc", "the best in ten evaluations (benchmarks/README.md)"),
+        Choice("sample.steps", EVALUATIONS, "evaluations a picture"),
+        Choice("sample.guidance", guidance, reason),
+    ]
+
+
+def looking(seen: Glance, steps: int, batch: int, conditions: Sequence[str], installed: bool) -> list[Choice]:
+    """Eight sheets; an evaluation when it is asked for, by what knows these pictures.
+
+    installed: whether the weights of efficientnet are here.
+    """
+    each = min(seen.classes.values(), default=0)
+    if "label" in conditions and each >= 100:
+        features, why = "classifier", f"trained on the {len(seen.classes)} classes when `evaluate` needs it"
+    elif installed:
+        features, why = "efficientnet", "for pictures without many in each class"
+    else:
+        features, why = "random", "needs nothing; better ones with the extra efficientnet"
+    return [
+        Choice("watch.every", max(1, steps // 8), "eight sheets"),
+        Choice("watch.images", 36, "pictures on a sheet"),
+        Choice("watch.held_out", min(64, batch * 2), "pictures for the held-out loss, which costs time too"),
+        Choice("evaluate.features", features, why),
+        Choice("evaluate.n", int(min(500, max(50, seen.images))), "samples when `safelight evaluate` is run"),
+        Choice("checkpoint.every", max(1, steps // 4), "four checkpoints"),
+    ]
+
+
+def held_out(seen: Glance) -> Choice:
+    """A tenth, at most some 1,000 pictures; of few pictures a twentieth."""
+    share = 0.05 if seen.images < 500 else min(0.1, round(1000 / seen.images, 4))
+    return Choice(
+        "data.held_out", share, f"about {share * seen.images:,.0f} pictures tell whether it learns by heart"
+    )
