@@ -61,6 +61,19 @@ def test_few_files_are_opened(tmp_path, monkeypatch):
     assert {total for what, total in told if "decoding" in what} == {3}
 
 
+def test_transparent_pictures_and_soft_masks(tmp_path):
+    ramp = np.tile(np.arange(0, 256, 5, dtype=np.uint8), (52, 1))
+    for item in range(8):
+        picture = np.dstack([np.full((52, 52, 3), 30 * item, np.uint8), ramp])
+        for folder, pixels in (("clear", picture), ("both/images", picture[..., :3]), ("both/masks", ramp)):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{item}.png")
+    assert look(tmp_path / "clear").transparent
+    seen = look(tmp_path / "both")
+    assert (seen.transparent, seen.images, seen.share, seen.mask_classes) == (False, 8, {"mask": 1.0}, 2)
+    assert "numbers up to" in seen.mask_problem
+
+
 def test_near_copies_by_their_gradients():
     random = np.random.default_rng(0)
     pictures = [

@@ -15,8 +15,8 @@ from safelight.planning.rules import LADDER, SEEN
 
 def seen(**facts):
     plain = Glance(
-        name="photos", images=800, sizes=np.array([[64, 64]] * 10), colour=True, transparent=0.0, classes={},
-        attributes=(), share={}, captions=0.0, distinct=0.0, sides=False, mask_classes=0, mask_problem="",
+        name="photos", images=800, sizes=np.array([[64, 64]] * 10), colour=True, transparent=False,
+        classes={}, attributes=(), share={}, captions=0.0, distinct=0.0, sides=False, mask_classes=0, mask_problem="",
         copies=0.0, symmetry=1.0, seconds=0.0, bad=(),
     )  # fmt: skip
     return replace(plain, **facts)
@@ -51,6 +51,8 @@ TWO = {"a": 100, "b": 300}
         ({"share": {"mask": 1.0}, "mask_classes": 3}, {"data.mask_classes": 3}),
         ({"share": {"mask": 0.5}, "mask_classes": 3}, {"data.mask": "none"}),
         ({"share": {"mask": 1.0}, "mask_problem": "soft edges"}, {"data.mask": "none"}),
+        ({"share": {"mask": 1.0}, "mask_problem": "greys", "mask_classes": 2}, {"data.mask_values": "soft"}),
+        ({"transparent": True}, {"data.mask": "alpha"}),
         ({"share": {"attributes": 0.5}, "attributes": ("age",)}, {"data.attributes": []}),
         ({"share": {"attributes": 1.0}, "attributes": ("age",)}, {}),
     ],

@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 from safelight.config import UserError
 from safelight.data import find_source
 from safelight.data.config import Data
-from safelight.data.finish import mask_classes
 from safelight.data.images import FileReader, blamed, height_width, open_image, orientation, quiet
-from safelight.data.source import BadItem, Items, Progress
+from safelight.data.masks import numbering
+from safelight.data.source import NOT_MASKED, BadItem, Items, Progress
 from safelight.terminal import plain
 
 HEADERS, DECODED = 400, 64  # pictures whose headers are read, and that are decoded, evenly spread
 PIXELS = 1e8  # of those decoded, together; twelve are decoded in any case
+GREYS = 32  # levels in masks, beyond which they are soft
 SIDE = 32  # pixels a side that those are decoded to
 CAPTIONS = 2000  # pictures whose captions are read
+CLEAR = 8  # pictures whose alpha channel is looked at
 SIDES = re.compile(r"\b(left|right|links|rechts|gauche|droite|izquierda|derecha)\b", re.IGNORECASE)
 
 
@@ -38,7 +40,7 @@ class Glance:
     images: int  # all, by their names
     sizes: NDArray[np.int64]  # (n, 2) heights and widths of those whose headers were read
     colour: bool
-    transparent: float  # share
+    transparent: bool  # in part, those of which that was looked at
     classes: dict[str, int]
     attributes: tuple[str, ...]
     share: dict[str, float]  # of all pictures that have a condition: label, attributes, text, mask
@@ -46,7 +48,7 @@ class Glance:
     distinct: float  # share of captions that are unlike the others
     sides: bool  # whether captions name left and right
     mask_classes: int
-    mask_problem: str  # why masks cannot be used
+    mask_problem: str  # why masks are no class numbers; soft ones still have two classes
     copies: float  # share of the pictures decoded that are like another one
     symmetry: float  # asymmetry of the mean picture, in units of what chance explains
     seconds: float  # to decode a picture
@@ -99,7 +101,7 @@ def glance(config: Data, progress: Progress = lambda what, done, total: None) ->
     bad = {**bad, **wrong}
     reasons = tuple(f"{plain(items.names[item])} ({reason})" for item, reason in sorted(bad.items()))
     if not len(read) or not len(pictures):
-        raise UserError(f"data.path: {config.path}: no picture can be read; first {reasons[0]}")
+        raise UserError(f"data.path: {config.place}: no picture can be read; first {reasons[0]}")
     count = len(items.names)
     label, attributes = items.columns.get("label"), items.columns.get("attributes")
     texts = items.texts[:: max(1, count // CAPTIONS)] if items.texts else []
@@ -110,11 +112,15 @@ def glance(config: Data, progress: Progress = lambda what, done, total: None) ->
     classes, problem = 0, ""
     if items.masks:
         share["mask"] = float(items.masks.present.mean())
+        held = {tuple(np.unique(mask).tolist()) for mask in masks}
+        numbers = {number for each in held for number in each}
+        mixed = (0, 255) in held and not any(255 in each and {*each} - {0, 255} for each in held)
         try:
-            classes = mask_classes({int(number) for mask in masks for number in np.unique(mask)},
-                                   items.masks.classes)[0]  # fmt: skip
+            classes = numbering(numbers, mixed, items.masks.classes, items.masks.values)[0]
         except UserError as error:
             problem = str(error)
+            if len(numbers) > GREYS and {0, NOT_MASKED} <= numbers:
+                classes = 2  # as soft masks
     return Glance(
         name=source.name,
         images=count,
@@ -144,26 +150,27 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _headers(
     items: Items, config: Data, what: str, progress: Progress
-) -> tuple[NDArray[np.int64], float, dict[int, str]]:
-    """(n, 2) sizes of some pictures, the share with transparency, and those that cannot be opened."""
+) -> tuple[NDArray[np.int64], bool, dict[int, str]]:
+    """(n, 2) sizes of some pictures, whether the first CLEAR are transparent, those that cannot be opened."""
     reader, bad = items.reader, dict[int, str]()
     if not isinstance(reader, FileReader):
         # arrays have one size; what was set to SIDE is not it
         shape = find_source(config.model_copy(update={"text_encoder": None})).items().shape
-        return np.array([shape[:2]]), 0.0, bad
-    sizes, transparent, chosen = [], 0, _spread(len(items.names), HEADERS)
+        return np.array([shape[:2]]), False, bad
+    sizes, clear, chosen = [], 0, _spread(len(items.names), HEADERS)
     for place, item in enumerate(chosen):
         progress(what, place, len(chosen))
         try:
             with quiet(), reader.tree.open(reader.files[item]) as file, open_image(file) as image:
                 sizes.append(height_width(image, orientation(image)))
-                transparent += image.has_transparency_data
+                if image.has_transparency_data and clear == place and place < CLEAR:
+                    clear += image.convert("RGBA").getextrema()[3][0] < 128
         except Exception as error:
             problem = blamed(error, reader.files[item])
             if isinstance(problem, UserError):
                 raise problem from error
             bad[item] = str(problem)
-    return np.array(sizes, np.int64).reshape(-1, 2), transparent / max(1, len(sizes)), bad
+    return np.array(sizes, np.int64).reshape(-1, 2), clear >= min(CLEAR, len(chosen)), bad
 
 
 def _pictures(

@@ -237,7 +237,7 @@ def _conditions(seen: Glance, fixed: list[Choice], stated: Mapping[str, Any]) ->
         used.append("text")
     if seen.share.get("label") and keys.get("data.labels", True):
         used.append("label")
-    if seen.share.get("mask") and keys.get("data.mask") != "none":
+    if keys.get("data.mask") != "none" and (seen.share.get("mask") or keys.get("data.mask")):
         used.append("mask")
     if seen.attributes and keys.get("data.attributes") != []:
         used.append("attributes")

@@ -101,7 +101,11 @@ def conditions(seen: Glance) -> list[Choice]:
             reason = ""
         if reason:
             choices.append(Choice("data.labels", False, reason))
-    if share["mask"] and (problem := seen.mask_problem or lacking.get("mask")):
+    if seen.transparent and not share["mask"]:
+        choices.append(Choice("data.mask", "alpha", "the pictures are transparent around what they show"))
+    elif share["mask"] and seen.mask_problem and seen.mask_classes and "mask" not in lacking:
+        choices.append(Choice("data.mask_values", "soft", "masks have soft edges, as shares of one class"))
+    elif share["mask"] and (problem := seen.mask_problem or lacking.get("mask")):
         choices.append(Choice("data.mask", "none", problem))
     elif share["mask"]:
         choices.append(Choice("data.mask_classes", seen.mask_classes, "in the masks looked at"))
