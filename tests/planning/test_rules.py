@@ -16,8 +16,8 @@ from safelight.planning.rules import LADDER, SEEN
 def seen(**facts):
     plain = Glance(
         name="photos", images=800, sizes=np.array([[64, 64]] * 10), colour=True, transparent=False,
-        classes={}, attributes=(), share={}, captions=0.0, distinct=0.0, sides=False, mask_classes=0, mask_problem="",
-        copies=0.0, symmetry=1.0, seconds=0.0, bad=(),
+        classes={}, attributes=(), share={}, captions=0.0, distinct=0.0, sides=False, mask_classes=0,
+        mask_problem="", copies=0.0, symmetry=1.0, seconds=0.0, bad=(),
     )  # fmt: skip
     return replace(plain, **facts)
 

@@ -25,7 +25,7 @@ from safelight.terminal import plain
 
 HEADERS, DECODED = 400, 64  # pictures whose headers are read, and that are decoded, evenly spread
 PIXELS = 1e8  # of those decoded, together; twelve are decoded in any case
-GREYS = 32  # levels in masks, beyond which they are soft
+GREYS = 16  # levels in masks, beyond which they are soft
 SIDE = 32  # pixels a side that those are decoded to
 CAPTIONS = 2000  # pictures whose captions are read
 CLEAR = 8  # pictures whose alpha channel is looked at
