@@ -17,6 +17,9 @@ from safelight.data.table import FILE_NAME, Table
 from safelight.data.table_files import read_table
 from safelight.terminal import plain
 
+IDS = ("id", "image_id", "name", "key")  # columns that may name images without their endings
+FEW = 20  # cells that are tried
+
 
 def tables(found: Found) -> list[str]:
     """The files that are read as tables: stated, or known by their name. Raises UserError."""
@@ -65,7 +68,8 @@ def by_table(found: Found) -> Entries | None:
         return None  # JSON of something else
     if not rows.columns and names[0].endswith(".json"):  # stylegan's, without labels
         return Entries(listing.images, bad=listing.bad, used=frozenset(names))
-    file_column = _file_column(rows, names[0])
+    known = _KnownImages(listing.images, loose=config.rules > 1)
+    file_column = _file_column(rows, known)
     if file_column is None and not stated:
         return None
     if file_column is None:
@@ -74,7 +78,6 @@ def by_table(found: Found) -> Entries | None:
             f"{plain(names[0])}: has no column file_name, only {columns[:200]}; name the images in it"
         )
     roles = table.roles(rows, config, file_column)
-    known = _KnownImages(listing.images, loose=config.rules > 1)
     images = known.find_all(rows, file_column)
     nameless = images.count(None) - len(known.missing)
     masks = known.find_all(rows, roles.mask) if roles.mask else [None] * len(images)
@@ -129,9 +132,11 @@ def by_table(found: Found) -> Entries | None:
     return entries
 
 
-def _file_column(rows: Table, metadata: str) -> str | None:
+def _file_column(rows: Table, images: _KnownImages) -> str | None:
+    """The column that names the images: by its name, or one of ids whose cells do."""
     known = {column.lower(): column for column in reversed([*rows.columns])}
-    return next((known[name] for name in FILE_NAME if name in known), None)
+    ids = (name for name in IDS if name in known and images.has(rows.columns[known[name]][:FEW]))
+    return next((known[name] for name in (*FILE_NAME, *ids) if name in known), None)
 
 
 class _KnownImages:
@@ -147,6 +152,10 @@ class _KnownImages:
                 self.loose[short] = None if short in self.loose else name
         self.composed = {unicodedata.normalize("NFC", name): name for name in images}
         self.missing: list[str] = []
+
+    def has(self, cells: Sequence[object]) -> bool:
+        """Whether these name images, without folder or ending."""
+        return bool(cells) and all(isinstance(cell, str) and self.loose.get(cell.strip()) for cell in cells)
 
     def find_all(self, rows: Table, column: str) -> list[str | None]:
         """The image in each row of a column; None where the cell is empty, or the image missing."""

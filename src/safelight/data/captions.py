@@ -15,6 +15,7 @@ from safelight.data.folders import Found
 from safelight.data.images import blamed
 from safelight.data.source import Items, Source, key
 from safelight.data.table import TEXT, clean
+from safelight.data.table_files import text_of
 from safelight.terminal import plain
 
 ENDINGS = (".txt", ".caption", ".json", ".cls")
@@ -63,13 +64,17 @@ def with_captions(entries: Entries, found: Found) -> Entries:
     texts: list[Sequence[str]] = []
     labels: list[str | None] = []
     used: set[str] = set()
+    read: set[str] = set()  # and said
     for place, image in enumerate(entries.files):
         own: list[str] = []
         label = None
         for name in files.get(image, ()):
             captions, its = _read(found, name)
             if name.lower().endswith(".txt") and all(NUMBERS.fullmatch(text) for text in captions):
-                captions = []  # boxes
+                if captions:
+                    entries.notes.add(".txt file of numbers", name, "boxes or outlines, which are not used")
+                captions = []
+                read.add(name)
             own += [text for text in captions if text not in own]
             label = label or its
             if captions or its:
@@ -84,7 +89,7 @@ def with_captions(entries: Entries, found: Found) -> Entries:
         raise UserError(f"data.captions: no file beside the images of {found.path} holds words")
     if any(labels) and config.labels and config.label != "folder":
         entries = replace(entries, labels=labels)
-    return replace(entries, texts=texts, used=entries.used | used)
+    return replace(entries, texts=texts, used=entries.used | used | read)
 
 
 def _read(found: Found, name: str) -> tuple[list[str], str | None]:
@@ -94,10 +99,7 @@ def _read(found: Found, name: str) -> tuple[list[str], str | None]:
             content = file.read()
     except Exception as error:  # of the disk or of an archive
         raise UserError(f"{plain(name)}: cannot be read ({blamed(error, name)})") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{plain(name)}: is not UTF-8 text; save it as UTF-8") from error
+    text = text_of(name, content)
     if name.lower().endswith(".cls"):
         return [], clean(text) or None
     if not name.lower().endswith(".json"):

@@ -22,7 +22,7 @@ import numpy as np
 
 from safelight.config import UserError
 from safelight.data.cache import cache_dir
-from safelight.data.entries import Entries
+from safelight.data.entries import TEST_NAMES, Entries
 from safelight.data.folders import Found, by_folder
 from safelight.data.images import blamed
 from safelight.data.masks import OUTLINES, is_outline
@@ -138,6 +138,8 @@ class _Read:
     images: dict[str, _Image] = field(default_factory=dict)
     categories: dict[Id, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    by_folder: bool = True  # whether train/ and valid/ that hold the annotation files are the split
+    boxes: list[str] = field(default_factory=list)  # images of objects that have no outline
 
 
 def coco_files(found: Found) -> list[str]:
@@ -178,7 +180,7 @@ def by_coco(found: Found) -> Entries | None:
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         with partial.open("wb") as file:
-            read = _Read(file)
+            read = _Read(file, by_folder=config.rules > 1)
             for name in names:
                 _read(tree, name, known, read)
         os.replace(partial, path)
@@ -205,6 +207,7 @@ def by_coco(found: Found) -> Entries | None:
         labels = by_folder(found, files)
         entries = replace(entries, labels=labels.labels, by_number=labels.by_number)
     entries.notes.add_all("image that the annotations do not list", sorted(known.difference(files)))
+    entries.notes.add_all("image of objects without outlines", sorted(read.boxes), "boxes are not used")
     if config.rules > 1 and config.mask is None and any(image.outlines for image in used):
         _paint(entries, used, categories, str(path))
     else:
@@ -239,6 +242,8 @@ def _read(tree: Tree, name: str, known: frozenset[str], read: _Read) -> None:
     match = SPLIT.search(posixpath.basename(name).removesuffix(".json"))
     split = match.group() if match else ""
     root = posixpath.dirname(posixpath.dirname(name)) if _is_annotations(name) else posixpath.dirname(name)
+    if not split and read.by_folder and posixpath.basename(root).lower() in ("train", *TEST_NAMES):
+        split = posixpath.basename(root).lower()
     files: dict[Id, tuple[str, str]] = {}
     captions: list[tuple[Id, int, str]] = []
     objects: set[tuple[Id, Id]] = set()
@@ -283,6 +288,10 @@ def _read(tree: Tree, name: str, known: frozenset[str], read: _Read) -> None:
     for number, category in objects:
         if number in by_number:
             by_number[number].categories.add(category)
+    drawn = {number for number, _, _ in outlines}
+    for number in {number for number, _ in objects} - drawn:
+        if number in by_number:
+            read.boxes.append(files[number][0])
     for number, category, place in outlines:
         if number in by_number:
             by_number[number].outlines.append((category, place))

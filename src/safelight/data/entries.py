@@ -14,7 +14,7 @@ from safelight.data import columns as condition
 from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
 from safelight.data.images import FileReader, blamed, height_width, open_image, orientation, quiet
-from safelight.data.masks import ALPHA, MaskTree, colour_table
+from safelight.data.masks import ALPHA, MaskTree, colour_table, in_colours
 from safelight.data.source import HELD_OUT, TRAIN, UNDECIDED, Items, Masks, Note, Notes
 from safelight.data.tree import Tree
 
@@ -61,6 +61,8 @@ def to_items(tree: Tree, config: Data, entries: Entries) -> Items:
         masks = ()
     if any(mask and ":" in mask for mask in masks) and not isinstance(tree, MaskTree):
         tree = MaskTree(tree, entries.outlines)
+    if not config.mask_colours and (note := in_colours(tree, masks)):
+        entries.notes.extend([note])
     weights = np.asarray(entries.weights, np.float32)
     items = file_items(
         tree, config, entries.files, entries.conditions(), masks=masks, texts=entries.texts,

@@ -17,6 +17,7 @@ from safelight.data.listing import Listing
 from safelight.data.tree import ArchivesTree, Tree
 
 KOHYA = re.compile(r"(\d+)_(.+)")  # repeats and class
+YEARS = range(1900, 2100)  # no repeats, unless the recipe says so
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def below(
     names: Sequence[str], shards: Collection[str], config: Data
 ) -> tuple[list[str], NDArray[np.int8] | None]:
     """Names below train/ and test/, below a folder that holds everything, and below shards; their sides."""
+    if config.rules > 1:  # a zip from Windows, unpacked elsewhere
+        names = [name.replace("\\", "/") for name in names]
     under, sides = split_by_folder(names)
     while config.rules > 1 and under:
         tops = {name.partition("/")[0] if "/" in name else "" for name in under}
@@ -73,8 +76,8 @@ def by_kohya(found: Found, files: Sequence[str] | None = None) -> Entries | None
     """The images of folders 10_name: each is drawn ten times an epoch, is of the class name, and has the name
     as its caption where it has no other.
 
-    None where folders are called otherwise, or are merely numbered: 1_cat, 2_dog. Raises UserError where the
-    recipe says that they are kohya's.
+    None where folders are called otherwise, or are merely numbered, 1_cat, 2_dog, or dated, 2019_trip.
+    Raises UserError where the recipe says that they are kohya's.
     """
     files = found.listing.images if files is None else files
     stated = found.config.layout == "kohya"
@@ -95,7 +98,8 @@ def by_kohya(found: Found, files: Sequence[str] | None = None) -> Entries | None
         return None
     numbers = sorted(int(match[1]) for match in matches.values())
     counted = len(tops) > 1 and numbers in ([*range(len(tops))], [*range(1, len(tops) + 1)])
-    if not stated and (counted or any(match[1].startswith("0") for match in matches.values())):
+    years = any(number in YEARS for number in numbers)
+    if not stated and (counted or years or any(match[1].startswith("0") for match in matches.values())):
         return None
     folders = [matches[name.partition("/")[0]] for name in under]
     entries = Entries(

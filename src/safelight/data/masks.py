@@ -14,7 +14,7 @@ from PIL import Image, ImageColor, ImageDraw
 
 from safelight import files
 from safelight.config import UserError
-from safelight.data.source import NOT_MASKED, BadItem
+from safelight.data.source import NOT_MASKED, BadItem, Note
 
 if TYPE_CHECKING:
     from safelight.data.tree import Tree
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ALPHA, OUTLINES = "alpha:", "outlines:"  # beginnings of masks that are made from something else
 MOST_CLASSES = 64  # more are taken for an oversight where the recipe does not state them
 COLOURS = 32  # of a mask, that are named
+SAMPLED = 16  # masks that are looked into for colours
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,33 @@ def colours_of(images: Iterable[Image.Image]) -> list[str]:
         pixels = np.asarray(image.convert("RGB"), np.uint32) @ np.array([65536, 256, 1], np.uint32)
         known |= set(np.unique(pixels)[: COLOURS + 1].tolist())
     return [f"#{colour:06x}" for colour in sorted(known)]
+
+
+def in_colours(tree: Tree, masks: Sequence[str | None]) -> Note | None:
+    """What masks in colours need to be classes, of some masks; None where those have no colours."""
+    from safelight.data.images import open_image, quiet
+
+    listed = [mask for mask in masks if mask and ":" not in mask]
+    coloured: list[str] = []
+    known: set[str] = set()
+    for name in listed[:: max(1, len(listed) // SAMPLED)]:
+        try:
+            with quiet(), tree.open(name) as file, open_image(file) as image:
+                try:
+                    class_numbers(image)
+                except BadItem:
+                    if image.mode in ("RGB", "RGBA"):
+                        coloured.append(name)
+                        known.update(colours_of([image]))
+        except Exception:  # whoever decodes it says what is wrong
+            continue
+    if not coloured:
+        return None
+    words = ", ".join(f'"{colour}"' for colour in sorted(known))
+    reason = f"data.mask_colours=[{words}] makes them classes"
+    if len(known) > COLOURS:
+        reason = f"over {COLOURS} colours are no classes; save class numbers, and not as JPEG"
+    return Note("mask in colours", len(coloured), coloured[0], reason)
 
 
 def colour_table(colours: Sequence[str]) -> tuple[tuple[int, ...], tuple[str, ...]]:

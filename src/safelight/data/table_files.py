@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -10,7 +11,7 @@ from typing import Any
 
 from safelight.config import UserError, install
 from safelight.data.images import blamed
-from safelight.data.table import Table
+from safelight.data.table import FILE_NAME, Table
 from safelight.data.tree import Tree
 from safelight.terminal import plain
 
@@ -36,7 +37,7 @@ def read_csv(name: str, content: bytes) -> Table:
     Repeated columns are numbered: text, text becomes text, text_1.
     """
     rows, where = [], []
-    text = _utf8(name, content)
+    text = text_of(name, content)
     first = text.partition("\n")[0]
     between = "\t" if name.lower().endswith(".tsv") else next((mark for mark in ",;\t" if mark in first), ",")
     try:
@@ -59,7 +60,7 @@ def read_csv(name: str, content: bytes) -> Table:
 def read_jsonl(name: str, content: bytes) -> Table:
     """A table of one JSON object a line; an object may lack columns."""
     rows, where = [], []
-    for number, line in enumerate(_utf8(name, content).split("\n"), 1):
+    for number, line in enumerate(text_of(name, content).split("\n"), 1):
         if line.strip():
             row = parse_json(f"{name}:{number}", line)
             if not isinstance(row, dict):
@@ -71,13 +72,17 @@ def read_jsonl(name: str, content: bytes) -> Table:
 
 
 def read_json(name: str, content: bytes) -> Table:
-    """A table of a list of objects, of an object by file name, or of stylegan's [[file, label], ...].
+    """A table of a list of objects, an object by column or by file name, or stylegan's [[file, label], ...].
 
     Raises UserError.
     """
-    known = parse_json(name, _utf8(name, content))
+    known = parse_json(name, text_of(name, content))
     if isinstance(known, dict) and [*known] == ["labels"] and isinstance(known["labels"], list | None):
         return _stylegan(name, known["labels"] or ())
+    if isinstance(known, dict) and any(
+        str(column).lower() in FILE_NAME and isinstance(cells, list) for column, cells in known.items()
+    ):
+        return _by_column(name, known)
     if isinstance(known, dict) and len(known) == 1 and isinstance(only := next(iter(known.values())), list):
         known = only  # {"images": [...]}
     if isinstance(known, dict):
@@ -85,6 +90,14 @@ def read_json(name: str, content: bytes) -> Table:
     if not isinstance(known, list) or not all(isinstance(row, dict) for row in known):
         raise UserError(f"{plain(name)}: holds no table; expected a list of objects with a file_name each")
     return _of_rows(known, [f"{name}, row {place}" for place in range(1, len(known) + 1)])
+
+
+def _by_column(name: str, columns: Mapping[str, Any]) -> Table:
+    """A table of an object of columns, each a list. Raises UserError."""
+    lengths = {len(cells) if isinstance(cells, list) else -1 for cells in columns.values()}
+    if len(lengths) > 1 or -1 in lengths:
+        raise UserError(f"{plain(name)}: expected lists of one length, one for each column")
+    return Table(dict(columns), [f"{name}, row {place}" for place in range(1, lengths.pop() + 1)])
 
 
 def _by_file(row: Any) -> Mapping[str, Any]:
@@ -155,9 +168,11 @@ def parse_json(where: str, text: str) -> Any:
         raise UserError(f"{plain(where)}: is not JSON ({plain(str(error))})") from error
 
 
-def _utf8(name: str, content: bytes) -> str:
+def text_of(name: str, content: bytes) -> str:
+    """The text of a file in UTF-8, or UTF-16 where it says so (Excel, Notepad). Raises UserError."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{plain(name)}: is not UTF-8 text; save it as UTF-8") from error
 
