@@ -175,7 +175,7 @@ def test_files_that_are_named_and_missing_are_bad(tmp_path: Path) -> None:
     ("name", "content", "says"),
     [
         ("metadata.csv", b"", r"metadata\.csv: has no column file_name, only none"),
-        ("metadata.csv", b"name;label\na.png;1\n", r"no column file_name, only 'name', 'label'"),
+        ("metadata.csv", b"title;label\na.png;1\n", r"no column file_name, only 'title', 'label'"),
         ("metadata.csv", b"file_name,label\na.png,1,2\n", r"metadata\.csv:2: has 3 values for 2 columns"),
         ("metadata.csv", b"file_name\n\xff\xfe\n", r"metadata\.csv: is not UTF-8 text; save it"),
         ("metadata.csv", b'file_name\n"a.png\n', r"metadata\.csv:\d: is not CSV"),
