@@ -11,6 +11,7 @@ Every command of the command line is here, too. Functions take a run by name, fo
     train  resume  sweep                           train; open_run opens a run that exists
     check  plan                                    a recipe, before it is trained
     tune  fork  rollback  replay                   change the course of a run
+    relocate                                       its data were moved
     runs  specimens  keep  kept  film  walk        look at runs, and at samples through training
     search  project                                latents that fit a text, a picture, an image
     compare  log                                   pages on several runs
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from safelight.api.pages import compare, log, runs
     from safelight.api.prepare import check, plan
     from safelight.api.samples import film, keep, kept, open_run, project, search, specimens, walk
-    from safelight.api.steer import fork, replay, resume, rollback, sweep, train, tune
+    from safelight.api.steer import fork, relocate, replay, resume, rollback, sweep, train, tune
     from safelight.config import UserError
     from safelight.run import Run
 
@@ -47,6 +48,7 @@ __all__ = [
     "plan",
     "project",
     "recipes",
+    "relocate",
     "replay",
     "resume",
     "rollback",
@@ -63,7 +65,9 @@ MODULES = {  # the others are in api.samples
     "UserError": "config",
     **dict.fromkeys(("compare", "log", "runs"), "api.pages"),
     **dict.fromkeys(("check", "plan"), "api.prepare"),
-    **dict.fromkeys(("fork", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"),
+    **dict.fromkeys(
+        ("fork", "relocate", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"
+    ),
 }
 __version__ = "0.2.0"
 

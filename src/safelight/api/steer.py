@@ -13,6 +13,7 @@ from safelight.files import MOST
 from safelight.loading import replay as replaying
 from safelight.loading.in_force import InForce, doubts, live_only
 from safelight.loading.model import ReplayVerdict
+from safelight.loading.recorded import relocate as relocated
 from safelight.planning.first_look import first_look, is_data, require_minutes
 from safelight.recipe import Recipe, load, resolve
 from safelight.report.comparison_page import Written, write_comparison
@@ -69,11 +70,33 @@ def train(
         )
 
 
-def resume(run: Named, *, runs: str | Path | None = None) -> Run:
-    """Continue a run from its newest good checkpoint, and open it."""
+def resume(run: Named, changes: Mapping[str, Any] | None = None, *, runs: str | Path | None = None) -> Run:
+    """Continue a run from its newest good checkpoint, and open it.
+
+    changes: where its data are now, {"data.path": ...}, if they were moved; see `relocate`.
+    """
     with together() as world:
         directory = directory_of(run, runs, write=True)
+        if changes and world.first:
+            relocated(directory, changes)
+        world.wait()
         return Run(start.resume(directory, world, TrainingProgress().show(world.first)))
+
+
+def relocate(run: Named, places: Mapping[str, Any], *, runs: str | Path | None = None) -> None:
+    """Record where the data of a run are now, {"data.path": ...}: from here on they are read there.
+
+    Raises UserError where they are not what the run was trained on.
+    """
+    relocated(directory_of(run, runs, write=True), places)
+
+
+def _moved_first(directory: RunDirectory, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes without places of data, which are recorded. Raises UserError."""
+    places = {key: value for key, value in changes.items() if key.startswith("data.")}
+    if places:
+        relocated(directory, places)
+    return {key: value for key, value in changes.items() if key not in places}
 
 
 def sweep(
@@ -135,8 +158,13 @@ def fork(
 
     train: train it now; otherwise `resume` does.
     """
-    changes = changes or {}
     parent, show = directory_of(run, runs), TrainingProgress().show()
+    changes, moved = _moved_first(parent, changes or {}), bool(changes)
+    if moved and not changes:
+        raise UserError(
+            f"{parent.name}: its data are read from the new place from now on; to fork it with nothing else "
+            f"changed: safelight fork {parent.name} --step {step}"
+        )
     _warn_at(parent, step, changes, show.warn)
     made = forking.fork(parent, step, changes, folder_of(runs), name, show.tell)
     return Run(start.resume(made, World(), show) if train else made)
@@ -154,8 +182,8 @@ def rollback(
 
     train: train it now; otherwise `resume` does.
     """
-    changes = changes or {}
     directory, show = directory_of(run, runs, write=True), TrainingProgress().show()
+    changes = _moved_first(directory, changes or {})
     _warn_at(directory, step, changes, show.warn)
     made, before = forking.rollback(directory, step, changes, show.tell)
     show.warn(f"the earlier {made.name} is kept as {before.name}")

@@ -105,7 +105,7 @@ def traverse(
         rows=rows,
         columns=columns or (7 if len(attribute or []) < 2 else 2),
         seed=seed,
-        how=sample_changes(changes),
+        how=sample_changes(changes, run, runs),
     )
     path = out or Path(f"{opened.name}-traverse.png")
     save_png(panel(made.images, made.row_labels, made.column_labels, made.caption), path)
@@ -199,7 +199,7 @@ def search(
     with bar() as (tell, progress):
         result = sl.search(
             run, *objectives, prompt=prompt, picked=picked, split=split, seeds=seeds,
-            changes=sample_changes(changes), conditions=conditions_of(condition), method=method,
+            changes=sample_changes(changes, run, runs), conditions=conditions_of(condition), method=method,
             population=population, generations=generations, budget=budget, encoder=encoder, keep=keep,
             step=step, seed=seed, name=name, runs=runs, tell=tell, progress=progress,
         )  # fmt: skip
@@ -275,7 +275,7 @@ def project(
     with bar() as (tell, progress):
         result = sl.project(
             run, image, out, steps=steps, conditions=conditions_of(condition),
-            changes=sample_changes(changes), step=step, runs=runs, tell=tell, progress=progress,
+            changes=sample_changes(changes, run, runs), step=step, runs=runs, tell=tell, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(result)

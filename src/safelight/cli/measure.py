@@ -57,7 +57,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure samples against the training images, and store the result with the run."""
-    settings = sample_changes(changes)
+    settings = sample_changes(changes, run, runs)
     with bar() as (tell, progress):
         warn = partial(say, err=True)  # also in a log
         opened = sl.Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=tell, warn=warn)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+import safelight as sl
 from safelight.config import UserError, parse_override
 from safelight.files import to_json
 from safelight.terminal import say
@@ -58,7 +59,16 @@ ChangesArgument = Annotated[
 ]
 SampleChangesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Sampling keys to change, e.g. sample.steps=20."),
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Sampling keys to change, e.g. sample.steps=20; data.path=NEW of moved data.",
+    ),
+]
+PlacesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="data.path=NEW", help="Place of the run's data, if it was moved. Default: as recorded."
+    ),
 ]
 
 
@@ -82,11 +92,17 @@ def changes_of(texts: list[str] | None) -> dict[str, Any]:
     return dict(parse_override(text) for text in texts or [])
 
 
-def sample_changes(texts: list[str] | None) -> dict[str, Any]:
-    """`changes_of` where only keys of [sample] mean something. Raises UserError for another."""
+def sample_changes(texts: list[str] | None, run: str, runs: Path | None) -> dict[str, Any]:
+    """`changes_of` where only keys of [sample] mean something, after recording where a run's data are.
+
+    Raises UserError for another key.
+    """
     changes = changes_of(texts)
+    places = {name: changes.pop(name) for name in list(changes) if name.startswith("data.")}
     if wrong := [name for name in changes if not name.startswith("sample.")]:
         raise UserError(f"{wrong[0]}: only keys of [sample] can be changed here")
+    if places:
+        sl.relocate(run, places, runs=runs)
     return changes
 
 

@@ -103,7 +103,7 @@ def sample(
     """Generate samples from a run."""
     flags = {"sampler": sampler, "steps": steps, "guidance": guidance}
     stated = {f"sample.{name}": value for name, value in flags.items() if value is not None}
-    overrides = {**sample_changes(changes), **stated}
+    overrides = {**sample_changes(changes, run, runs), **stated}
     conditions = conditions_of(condition) | ({"mask": mask} if mask is not None else {})
     size, directory = _size(canvas), find(run, runs_directory(runs))
     place = out or Path(f"{directory.name}.png")
@@ -170,7 +170,7 @@ def specimens(
     as_json: JsonOption = False,
 ) -> None:
     """Draw a sheet of named samples, keep those you like, or list the kept ones."""
-    directory, settings = find(run, runs_directory(runs)), sample_changes(changes)
+    directory, settings = find(run, runs_directory(runs)), sample_changes(changes, run, runs)
     draws = not keep and (step is not None or count is not None or out is not None or bool(settings))
     with bar() as (tell, _):
         if keep:
@@ -229,7 +229,7 @@ def film(
 
     Frames come from the live film, the tape, checkpoints, or are recomputed.
     """
-    ids, settings = _specimens_and_changes(words)
+    ids, settings = _specimens_and_changes(words, run, runs)
     with bar() as (tell, progress):
         made = sl.film(
             run, ids, out, begin=begin, end=end, every=every, fps=fps, number=number, changes=settings,
@@ -261,7 +261,7 @@ def walk(
     as_json: JsonOption = False,
 ) -> None:
     """Film a walk from sample to sample, on the sphere of latents."""
-    ids, settings = _specimens_and_changes(words)
+    ids, settings = _specimens_and_changes(words, run, runs)
     with bar() as (tell, progress):
         made = sl.walk(
             run, ids, out, frames=frames, step=step, fps=fps, number=number, changes=settings,
@@ -270,10 +270,12 @@ def walk(
     print_film(made, as_json)
 
 
-def _specimens_and_changes(words: list[str] | None) -> tuple[list[str], dict[str, object]]:
-    """Specimens, and keys of [sample], which have a "="."""
+def _specimens_and_changes(
+    words: list[str] | None, run: str, runs: Path | None
+) -> tuple[list[str], dict[str, object]]:
+    """Specimens, and keys of [sample], which have a "="; see `sample_changes`."""
     ids = [word for word in words or [] if "=" not in word]
-    return ids, sample_changes([word for word in words or [] if "=" in word])
+    return ids, sample_changes([word for word in words or [] if "=" in word], run, runs)
 
 
 def print_film(made: Film, as_json: bool) -> None:

@@ -12,6 +12,7 @@ import safelight as sl
 from safelight.cli.options import (
     ChangesArgument,
     JsonOption,
+    PlacesArgument,
     RunArgument,
     RunsOption,
     changes_of,
@@ -88,6 +89,7 @@ def rollback(
 def replay(
     run: RunArgument,
     step: Annotated[int, typer.Option("--step", min=0, help="Step to recompute.")],
+    places: PlacesArgument = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -101,6 +103,8 @@ def replay(
 ) -> None:
     """Recompute a run up to a step, and check every step against its recorded fingerprint."""
     tell, _ = messages()
+    if places:
+        sl.relocate(run, changes_of(places), runs=runs)
     verdict = sl.replay(run, step, export=export, runs=runs, tell=tell)
     if as_json:
         print_json({**asdict(verdict), "export": str(export) if export else None})

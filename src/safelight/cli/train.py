@@ -17,6 +17,7 @@ from safelight.cli.options import (
     DeviceOption,
     JsonOption,
     MinutesOption,
+    PlacesArgument,
     RecipeArgument,
     RunArgument,
     RunsOption,
@@ -76,10 +77,12 @@ def train(
         print_run(directory, as_json)
 
 
-@app.command(epilog=examples("safelight resume digits-1"))
-def resume(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:
+@app.command(epilog=examples("safelight resume digits-1", "safelight resume digits-1 data.path=/mnt/photos"))
+def resume(
+    run: RunArgument, places: PlacesArgument = None, runs: RunsOption = None, as_json: JsonOption = False
+) -> None:
     """Continue a stopped or killed run, bit-identical to an uninterrupted one."""
-    directory = sl.resume(run, runs=runs).directory
+    directory = sl.resume(run, changes_of(places), runs=runs).directory
     if _first():
         print_run(directory, as_json)
 

@@ -129,10 +129,13 @@ def key(*parts: object) -> str:
     return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def stamp(path: Path, where: str = "data.path") -> tuple[str, int, int]:
-    """The state of a file without reading it: path, bytes, time of change (ns). Raises UserError."""
+def stamp(path: Path, where: str = "data.path") -> tuple[str, int, int, int]:
+    """The state of a file without reading it: path, bytes, times of change (ns). Raises UserError.
+
+    The second time is the inode's, which a program that edits a file and puts its time back cannot set.
+    """
     try:
         stat = path.stat()
     except OSError as error:
         raise UserError(f"{where}: {path} cannot be read ({error.strerror})") from error
-    return str(path), stat.st_size, stat.st_mtime_ns
+    return str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -50,7 +50,7 @@ class FolderTree:
         listing = Listing()
         for name, status in self._files("", frozenset(), listing):
             readable = status.st_mode & READABLE
-            line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}\n"
+            line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0{readable}\n"
             listing.take(name, status.st_size, line)
         return listing.settled()
 

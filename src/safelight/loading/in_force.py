@@ -10,7 +10,7 @@ from typing import Any, Self
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.engine.plan import Plan
-from safelight.loading.recorded import recipe_of
+from safelight.loading.recorded import PLACES, recipe_of
 from safelight.recipe import Recipe
 from safelight.store import inbox
 from safelight.store.directory import RunDirectory
@@ -84,6 +84,8 @@ def doubts(before: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterator[st
 def live_only(changes: Mapping[str, Any]) -> None:
     """Raises UserError for a key that cannot be changed while a run goes on."""
     for name in changes:
+        if name.startswith("data.") and name.removeprefix("data.") in PLACES:
+            raise UserError(f"{name}: data that were moved: safelight resume RUN {name}={changes[name]}")
         if name.split(".")[0] not in inbox.LIVE or name.endswith(".kind"):
             raise UserError(
                 f"{name}: cannot be edited in a run; the sections that can: {', '.join(inbox.LIVE)}"

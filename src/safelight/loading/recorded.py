@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from hashlib import blake2b
@@ -17,16 +18,43 @@ from safelight.data.source import Progress
 from safelight.data.space import Space
 from safelight.recipe import Recipe, resolve
 from safelight.store.directory import RunDirectory
+from safelight.store.journal_writer import JournalWriter
 from safelight.types import DataSpec
+
+PLACES = ("path", "source", "layout", "table", "subset", "revision", "text_features", "follow_links")
+"""Keys of [data] that say where data are and how they are found, not what they are or how they are shown."""
 
 
 def recipe_of(directory: RunDirectory) -> Recipe:
-    """The recipe a run was made with, before interventions. Raises UserError.
+    """The recipe a run was made with, before interventions, its data where they are now. Raises UserError.
 
     A run from before data.rules keeps the rules of its time.
     """
-    tree = directory.recipe_tree()
-    return resolve({**tree, "data": {"rules": 1, **tree.get("data", {})}}, directory.info().recipe)
+    moves, tree = directory.journal().of_kind("moved"), directory.recipe_tree()
+    recipe = resolve({**tree, "data": {"rules": 1, **tree.get("data", {})}}, directory.info().recipe)
+    return elsewhere(recipe, moves[-1].fields["changes"]) if moves else recipe
+
+
+def elsewhere(recipe: Recipe, places: Mapping[str, Any]) -> Recipe:
+    """The recipe with other places of its data, {"data.path": ...}, as absolute paths. Raises UserError."""
+    for name in places:
+        if name not in (f"data.{key}" for key in PLACES):
+            raise UserError(
+                f"{name}: cannot be edited in a run; moved data are data.path=NEW, other settings are "
+                "changed by safelight tune, fork or train"
+            )
+    return recipe.with_changes(places)
+
+
+def relocate(directory: RunDirectory, places: Mapping[str, Any], progress: Progress | None = None) -> None:
+    """Journal that the data of a run are elsewhere, {"data.path": ...}: from here on they are read there.
+
+    Raises UserError where they are not what the run was trained on, or the run is being trained.
+    """
+    data_of(directory, recipe := elsewhere(recipe_of(directory), places), progress)
+    stated = recipe.data.model_dump(mode="json", include={*PLACES}, exclude_none=True)
+    with directory.lock(), JournalWriter(directory.journal_path) as writer:
+        writer.append("moved", {"changes": {f"data.{key}": value for key, value in stated.items()}})
 
 
 def pixel_spec_of(directory: RunDirectory) -> DataSpec:
@@ -54,7 +82,7 @@ def require_data(directory: RunDirectory, pack: Pack) -> Pack:
     if pack.fingerprint != directory.info().facts.data["fingerprint"]:
         raise UserError(
             f"{directory.path}: the data has changed since the run began ({len(pack):,} images now); put it "
-            "back, or train a new run"
+            "back, say where it is now (data.path=NEW), or train a new run"
         )
     return pack
 

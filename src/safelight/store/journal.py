@@ -38,6 +38,7 @@ Kind = Literal[
     "checkpoint",
     "pin",
     "fork",
+    "moved",
     "verdict",
     "remedy",
     "check",
@@ -65,6 +66,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "remedy": ("event", "at"),
     "check": ("findings", "checks"),
     "fork": ("text",),
+    "moved": ("changes",),
     "end": ("status", "step", "steps"),
 }
 LARGE = 1 << 28  # bytes of a journal, at most
