@@ -295,3 +295,11 @@ def test_whoever_comes_second_waits_and_finds_the_pack(tmp_path: Path) -> None:
         assert second[0].result(timeout=30).folder == first.folder
     assert packed_by == ["first"] * (len(PHOTOS) + 1)  # once at the start
     np.testing.assert_array_equal(first.images, PHOTOS)
+
+
+def test_an_edited_picture_of_the_same_size_and_time_is_found(tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path := tmp_path / "a.bmp")
+    before, status = open_data(Data(path=str(tmp_path), size=8)).fingerprint, path.stat()
+    Image.fromarray(np.full((8, 8, 3), 255, np.uint8)).save(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert open_data(Data(path=str(tmp_path), size=8)).fingerprint != before
