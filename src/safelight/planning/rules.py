@@ -266,7 +266,7 @@ def looking(seen: Glance, steps: int, batch: int, conditions: Sequence[str], ins
         Choice("watch.held_out", min(64, batch * 2), "pictures for the held-out loss, which costs time too"),
         Choice("evaluate.features", features, why),
         Choice("evaluate.n", int(min(500, max(50, seen.images))), "samples when `safelight evaluate` is run"),
-        Choice("checkpoint.every", max(1, steps // 4), "four checkpoints"),
+        Choice("checkpoint.every", max(1, steps // 8), "one with every sheet"),
     ]
 
 

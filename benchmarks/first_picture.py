@@ -1,0 +1,52 @@
+"""Processor seconds from the command to the first sheet that is better than noise, on four folders.
+
+    python benchmarks/first_picture.py OPENMOJI FASHION WALLPAPERS [--minutes 2.5] [--work DIR] [case ...]
+
+Better than noise: the kernel distance of 100 samples to the folder's pictures, in EfficientNet's
+features, is under BETTER of that of Gaussian noise. Sheets are judged by the checkpoints of their steps.
+`--work` with trainings of folders.py would train them again: sheets are timed while they are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from folders import Judge, folders, train
+
+import safelight as sl
+
+BETTER = 0.5
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("openmoji", "fashion", "wallpapers"):
+        ask.add_argument(name, type=lambda text: Path(text).resolve())
+    ask.add_argument("cases", nargs="*", help="of the four; all by default")
+    ask.add_argument("--minutes", type=float, default=2.5)
+    ask.add_argument("--work", type=lambda text: Path(text).resolve(), default=Path("folders-work").resolve())
+    given = ask.parse_args()
+    torch.set_num_threads(1)
+    for case, folder in folders(given.openmoji, given.fashion, given.wallpapers, given.work).items():
+        if given.cases and case not in given.cases:
+            continue
+        judge, name = Judge(folder, given.work), f"{case}-first"
+        trained = train(name, [str(folder), "--minutes", str(given.minutes)], given.work)
+        os.environ["SAFELIGHT_CACHE"] = str(given.work / "cache" / name)
+        first = None
+        for step, seconds in sorted(trained.sheets.items()):
+            samples = sl.open_run(name, step, runs=given.work / "runs").sample(100).images
+            share = judge.kernel(judge.features(samples)) / judge.noise
+            first = seconds if first is None and share < BETTER else first
+            print(f"| {case} | step {step:,} | {seconds:.0f} s | {share:.2f} of noise |", flush=True)
+        print(
+            f"| {case} | first | {f'{first:.0f} s' if first else 'none'} of {trained.seconds:.0f} s |  |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
