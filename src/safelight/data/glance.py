@@ -145,7 +145,7 @@ def glance(config: Data, progress: Progress = lambda what, done, total: None) ->
 
 def _spread(count: int, most: int) -> list[int]:
     """At most so many of the items, from the first to the last."""
-    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist()
+    return [int(item) for item in np.unique(np.linspace(0, count - 1, min(most, count)).round())]
 
 
 def _headers(

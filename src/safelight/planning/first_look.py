@@ -102,7 +102,7 @@ def first_look(
     }
     data = check(Data, section, "data")
     seen = glance(data, progress)
-    rules.enough(seen, data.path)
+    rules.enough(seen, data.place)
     name = re.sub(r"[^\w.-]+", "-", seen.name).strip("-._")[:60] or "pictures"
     device = open_device(stated.get("train.device", "auto"))
     fixed = [

@@ -68,7 +68,7 @@ LADDER = (
 )
 
 
-def enough(seen: Glance, path: str | None) -> None:
+def enough(seen: Glance, path: str) -> None:
     """Raises UserError for fewer than FEWEST pictures: nothing varies among so few."""
     if seen.images < FEWEST:
         count = "one picture" if seen.images == 1 else f"{seen.images} pictures"
