@@ -93,14 +93,14 @@ def _classes(subject: Subject, pack: Pack) -> Iterator[Finding]:
 
 
 def _masks(pack: Pack) -> Iterator[Finding]:
-    _, size, names = pack.described["mask"]
+    size, names = pack.mask_classes, pack.described["mask"][2]
     items = pack.train[pack.covered["mask"][pack.train]]
     if not len(items):
         return
     items = items[np.linspace(0, len(items) - 1, min(MASKS, len(items))).astype(int)]
     counts = np.zeros(256, np.int64)
     for item in items:
-        counts += np.bincount(np.asarray(pack.given["mask"][item]).ravel(), minlength=256)
+        counts += np.bincount(pack.mask_numbers(item).ravel(), minlength=256)
     missing = [names[number] if names else str(number) for number in range(size) if not counts[number]]
     if missing:
         yield RARE_CLASS.finding(

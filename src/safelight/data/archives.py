@@ -90,6 +90,8 @@ class TarTree:
         try:
             with tarfile.open(self._plain, "r:") as archive:
                 infos = [info for info in archive if info.isreg() and not info.issparse()]
+        except UserError:
+            raise
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from error
         except Exception as error:  # TarError, and whatever a damaged header leads to

@@ -14,12 +14,13 @@ from safelight.store.durable import publish
 from safelight.types import Draw
 
 CHUNK = 256  # masks read at once
+MOST_REPEATED = 1 << 26  # items of an epoch
 FILE = "mask-pixels.npy"
 
 
 def mask_pixels(pack: Pack) -> NDArray[np.int64]:
     """(N, K) pixels of each class in the mask of each item; counted once, and kept with the pack."""
-    path, classes = pack.folder / FILE, pack.described["mask"][1]
+    path, classes = pack.folder / FILE, pack.mask_classes
     try:
         stored: NDArray[np.int64] = np.load(path)
         if stored.shape == (len(pack), classes):
@@ -28,7 +29,7 @@ def mask_pixels(pack: Pack) -> NDArray[np.int64]:
         pass  # not counted yet, or cut off
     counted = np.zeros((len(pack), classes), np.int64)
     for start in range(0, len(pack), CHUNK):
-        rows = np.asarray(pack.given["mask"][start : start + CHUNK]).reshape(-1, pack.images[0, ..., 0].size)
+        rows = pack.mask_numbers(slice(start, start + CHUNK)).reshape(-1, pack.images[0, ..., 0].size)
         for number in range(classes):
             counted[start : start + CHUNK, number] = (rows == number).sum(1)
     partial = pack.folder / f"{FILE}.{os.getpid()}.partial"
@@ -44,6 +45,37 @@ def mask_shares(pack: Pack) -> tuple[float, ...]:
         return ()
     pixels = mask_pixels(pack)[pack.train].sum(0)
     return tuple((pixels / max(1, pixels.sum())).tolist())
+
+
+class Weighted:
+    """Items drawn by their weights, each time anew."""
+
+    def __init__(self, pack: Pack) -> None:
+        assert pack.weights is not None
+        self.train = pack.train
+        self.edges = np.cumsum(pack.weights[pack.train].astype(np.float64))
+
+    def items(self, draw: Draw) -> NDArray[np.int64]:
+        """An item for each row of a draw, (b,)."""
+        u = draw.uniform("item").numpy().astype(np.float64)
+        last = int(np.flatnonzero(np.diff(self.edges, prepend=0.0) > 0)[-1])  # edges may be rounded
+        places = np.searchsorted(self.edges, u * self.edges[-1], side="right")
+        chosen: NDArray[np.int64] = self.train[np.minimum(places, last)]
+        return chosen
+
+
+def repeated(pack: Pack) -> NDArray[np.int64] | None:
+    """The training items, each as often as its weight says; None where weights are no whole numbers.
+
+    Raises UserError where no training item is to be drawn.
+    """
+    if pack.weights is None:
+        return pack.train
+    weights = pack.weights[pack.train]
+    if not weights.any():
+        raise UserError("data.weights: every training image has the weight 0; raise one")
+    whole = (weights == np.round(weights)).all() and weights.sum() <= MOST_REPEATED
+    return np.repeat(pack.train, weights.astype(np.int64)) if whole else None
 
 
 class Balance:

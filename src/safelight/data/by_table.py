@@ -87,7 +87,7 @@ def by_table(found: Found) -> Entries | None:
         return None
     labels: list[str | None] = [None] * len(images)
     if roles.label:
-        labels = table.class_names(rows, roles.label, config.rules > 1)
+        labels = table.class_names(rows, roles.label, config.rules)
     numbers, faults = table.numbers(
         rows, roles.attributes, roles.readers, config.attribute_range, config.need_attributes
     )
@@ -117,7 +117,7 @@ def by_table(found: Found) -> Entries | None:
         label = [name.partition("/")[0] if "/" in name else None for name in under]
     used = {name for name in (*images, *masks) if name}
     entries = Entries(
-        files, label,
+        files, label, "numbers" if config.rules > 1 else "whole",
         masks=[masks[row] for row in firsts],
         texts=[[text for row in by_image[image] for text in captions[row]] for image in files],
         numbers=numbers[firsts], attributes=roles.attributes, sides=sides,

@@ -29,24 +29,28 @@ def beside(found: Found) -> dict[str, list[str]]:
     """The files beside each image that may hold its captions: x.txt or x.png.txt, also in captions/."""
     if found.config.rules == 1 or found.config.captions not in ("auto", "sidecar"):
         return {}
-    images = {**found.stems, **{image: image for image in found.listing.images}}
-    for stem, image in found.stems.items():
-        folders = stem.split("/")[:-1]
-        rest = [folder for folder in folders if folder.lower() not in ("images", "image", "img")]
-        images.setdefault("captions:" + "/".join([*rest, posixpath.basename(stem)]), image)
+    images: dict[str, list[str]] = {}  # by what a file beside them may be called without its ending
+    for image in found.listing.images:
+        stem = posixpath.splitext(image)[0]
+        for called in (stem, image, _aside(stem, ("images", "image", "img"))):
+            images.setdefault(called, []).append(image)
     files: dict[str, list[str]] = {}
     for name in found.listing.others:
         stem, ending = posixpath.splitext(name)
-        if ending.lower() not in ENDINGS:
-            continue
-        *folders, last = stem.split("/")
-        rest = [folder for folder in folders if folder.lower() not in FOLDERS]
-        image = images.get(stem, "")
-        if not image and len(rest) < len(folders):
-            image = images.get("captions:" + "/".join([*rest, last]), "")
-        if image:
-            files.setdefault(image, []).append(name)
+        if ending.lower() in ENDINGS:
+            aside = _aside(stem, FOLDERS)
+            near = images.get(stem, [])
+            if not near and aside != "captions:" + stem:
+                near = images.get(aside, [])
+            for image in near:
+                files.setdefault(image, []).append(name)
     return files
+
+
+def _aside(stem: str, folders: Collection[str]) -> str:
+    """A name without the folders that part captions from images."""
+    *above, last = stem.split("/")
+    return "captions:" + "/".join([*(folder for folder in above if folder.lower() not in folders), last])
 
 
 def with_captions(entries: Entries, found: Found) -> Entries:

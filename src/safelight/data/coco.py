@@ -197,7 +197,7 @@ def by_coco(found: Found) -> Entries | None:
     single = [categories.get(next(iter(image.categories))) if len(image.categories) == 1 else None
               for image in used]  # fmt: skip
     entries = Entries(
-        files, single if config.labels else (),
+        files, single if config.labels else (), "numbers" if config.rules > 1 else "whole",
         texts=[[text for _, text in sorted(image.captions)] for image in used],
         sides=np.array(sides, np.int8) if official else None,
         bad=[*listing.bad, *(f"{file} ({reason})" for file, reason in sorted(read.missing.items()))],
@@ -205,7 +205,7 @@ def by_coco(found: Found) -> Entries | None:
     )  # fmt: skip
     if config.labels and config.label == "folder":
         labels = by_folder(found, files)
-        entries = replace(entries, labels=labels.labels, by_number=labels.by_number)
+        entries = replace(entries, labels=labels.labels, order=labels.order)
     entries.notes.add_all("image that the annotations do not list", sorted(known.difference(files)))
     entries.notes.add_all("image of objects without outlines", sorted(read.boxes), "boxes are not used")
     if config.rules > 1 and config.mask is None and any(image.outlines for image in used):

@@ -8,14 +8,22 @@ without its mask is trained unconditionally. Leave a condition that few images h
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from safelight.config import UserError
+
+Order = Literal["text", "whole", "numbers"]  # of class names
+WHOLE = re.compile(r"-?[0-9]{1,18}")
+NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+PANDAS = re.compile(r"-?[0-9]+(\.0+)?")
+NOTHING = re.compile(r"(?!)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +48,17 @@ def label(classes: NDArray[np.integer], names: tuple[str, ...]) -> ConditionColu
     return ConditionColumn("label", len(names), np.maximum(values, 0), values >= 0, names)
 
 
-def label_by_name(values: Sequence[str | None], by_number: bool = True) -> ConditionColumn | None:
-    """Classes by name; whole numbers are ordered as numbers. None where fewer than two differ."""
+def label_by_name(values: Sequence[str | None], order: Order = "numbers") -> ConditionColumn | None:
+    """Classes by name. None where fewer than two differ.
+
+    order: "numbers" where all are numbers, "whole" where they are whole numbers; otherwise as text.
+    """
     known = {value for value in values if value is not None}
     if len(known) < 2:
         return None
-    whole = by_number and all(_is_whole(value) for value in known)
-    names = tuple(sorted(known, key=lambda name: (int(name), name) if whole else (0, name)))
+    kind = {"numbers": NUMBER, "whole": WHOLE, "text": NOTHING}[order]
+    numeric = all(kind.fullmatch(value) for value in known)
+    names = tuple(sorted(known, key=lambda name: (Decimal(name), name) if numeric else (Decimal(0), name)))
     number = {name: index for index, name in enumerate(names)}
     return label(np.array([-1 if value is None else number[value] for value in values]), names)
 
@@ -84,10 +96,12 @@ def number(value: object) -> float:
 def classes_of(column: NDArray[Any], where: str) -> ConditionColumn:
     """Classes of an array of whole numbers from 0, or of names. Raises UserError."""
     if column.dtype.kind in "US":
-        by_name = label_by_name([str(value) for value in column.astype(str)])
+        by_name = label_by_name(plain_numbers([str(value) for value in column.astype(str)]))
         if by_name is None:
             raise UserError(f"{where}: names fewer than two classes; set data.labels=false")
         return by_name
+    if column.dtype.kind == "f" and np.isfinite(column).all() and (column == np.floor(column)).all():
+        column = column.astype(np.int64)  # whole numbers, as pandas keeps them beside gaps
     if column.dtype.kind not in "iub" or (column.size and column.min() < 0):
         raise UserError(f"{where}: {column.dtype} is not classes; expected whole numbers from 0, or names")
     count = int(column.max()) + 1 if column.size else 0
@@ -96,5 +110,7 @@ def classes_of(column: NDArray[Any], where: str) -> ConditionColumn:
     return label(column.astype(np.int64), tuple(map(str, range(max(count, 2)))))
 
 
-def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) < 19
+def plain_numbers(names: Sequence[str | None]) -> list[str | None]:
+    """Class names of which all are whole numbers, without the .0 that pandas writes behind them."""
+    whole = all(PANDAS.fullmatch(name) for name in names if name)
+    return [name and name.partition(".")[0] if whole else name for name in names]

@@ -27,7 +27,7 @@ class Entries:
 
     files: Sequence[str]  # sorted
     labels: Sequence[str | None] = ()  # names of classes
-    by_number: bool = True  # whether classes that are numbers are in the order of numbers
+    order: condition.Order = "numbers"  # of classes
     masks: Sequence[str | None] = ()  # names of files, or of what a `MaskTree` makes
     texts: Sequence[Sequence[str]] = ()
     spare: Sequence[str] = ()  # a caption for an image that has no other
@@ -44,7 +44,7 @@ class Entries:
 
     def conditions(self) -> dict[str, ConditionColumn]:
         """The columns of conditions."""
-        label = condition.label_by_name(self.labels, self.by_number) if self.labels else None
+        label = condition.label_by_name(self.labels, self.order) if self.labels else None
         attributes = None
         if self.numbers is not None and self.attributes:
             attributes = condition.attributes(self.numbers, self.attributes)
@@ -105,7 +105,7 @@ def joined(parts: Mapping[str, Entries]) -> Entries:
         mask and f"{folder}/{mask}" for mask, (_, folder, _) in zip(each("masks", None), listed, strict=False)
     ]
     return Entries(
-        [name for name, _, _ in listed], each("labels", None), True, masks, each("texts", ()), (),
+        [name for name, _, _ in listed], each("labels", None), first.order, masks, each("texts", ()), (),
         None if numbers is None else np.asarray(numbers, np.float32), attributes,
         None if all(part.sides is None for part in parts.values()) else np.array(sides, np.int8),
         each("weights", 1.0), next((part.mask_names for part in parts.values() if part.mask_names), ()),

@@ -59,8 +59,6 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
     sizes = sorted((condition, kind, size) for condition, (kind, size, _) in described.items())
     head = repr((images.shape[1:], sizes)).encode()
-    if items.masks and items.masks.values == "soft":
-        head += b"soft"
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -70,7 +68,6 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
                        for condition, (kind, size, classes) in described.items()},
         "texts": any(texts),
         "weights": weights is not None,
-        "soft": items.masks is not None and items.masks.values == "soft",
         "layout": items.layout,
         "notes": [asdict(note) for note in items.notes],
         "bad": sorted([*items.bad, *(f"{items.names[item]} ({reason})" for item, reason in bad.items())]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,9 +30,9 @@ class Found:
     config: Data
 
     @property
-    def shards(self) -> Collection[str]:
-        """Folders that stand for parts of one thing."""
-        return self.tree.shards if isinstance(self.tree, ArchivesTree) else ()
+    def shards(self) -> Mapping[str, str]:
+        """Folders that are archives, and what each is a part of."""
+        return self.tree.shards if isinstance(self.tree, ArchivesTree) else {}
 
     @cached_property
     def stems(self) -> Mapping[str, str]:
@@ -41,17 +41,20 @@ class Found:
 
 
 def below(
-    names: Sequence[str], shards: Collection[str], config: Data
+    names: Sequence[str], shards: Mapping[str, str], config: Data
 ) -> tuple[list[str], NDArray[np.int8] | None]:
     """Names below train/ and test/, below a folder that holds everything, and below shards; their sides."""
     if config.rules > 1:  # a zip from Windows, unpacked elsewhere
         names = [name.replace("\\", "/") for name in names]
+    if shards:
+        parts = [name.partition("/") for name in names]
+        named = [f"{shards.get(top, top)}/{rest}" if rest else top for top, _, rest in parts]
+        names = [name.removeprefix("/") for name in named]
     under, sides = split_by_folder(names)
     while config.rules > 1 and under:
         tops = {name.partition("/")[0] if "/" in name else "" for name in under}
-        if "" in tops or not (tops <= {*shards} or (len(tops) == 1 and not KOHYA.fullmatch(min(tops)))):
+        if "" in tops or len(tops) > 1 or KOHYA.fullmatch(min(tops)):
             break
-        shards = () if tops <= {*shards} else shards
         under = [name.partition("/")[2] for name in under]
         if sides is None:
             under, sides = split_by_folder(under)
@@ -66,7 +69,7 @@ def by_folder(found: Found, files: Sequence[str] | None = None) -> Entries:
     return Entries(
         files,
         labels if found.config.labels else (),
-        found.config.rules > 1,
+        "numbers" if found.config.rules > 1 else "text",
         sides=sides,
         bad=found.listing.bad,
     )

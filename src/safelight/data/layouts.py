@@ -75,8 +75,12 @@ def find(path: str, config: Data) -> Found:
         listing = tree.scan()
     if not listing.images:
         bad = f" ({listing.bad[0]})" if listing.bad else ""
-        there = "".join(f"; there is {note}" for note in [*listing.notes][:2])
+        for name in listing.others:
+            listing.notes.add(f"{suffix_of(name)} file", name)
+        there = ", ".join(map(str, [*listing.notes][:3]))
+        hub = "; data.source=hub reads images in Parquet" if ".parquet" in there else ""
         kinds = " ".join(SUFFIXES)
+        there = f"; there are {there}{hub}" if there else ""
         raise UserError(f"data.path: {path} holds no image{bad}; looked for {kinds}{there}")
     found = Found(path, tree, listing, config)
     if config.layout == "metadata" and not (tables(found) or listing.metadata):

@@ -246,7 +246,7 @@ def numbering(
     Raises UserError where the numbers are too large for classes, or black is the only thing masks agree on.
     """
     if values == "soft":
-        return 2, None
+        return 1, None  # a share, one channel
     white = values == "auto" and stated in (None, 2) and NOT_MASKED in seen and {0, 1, 255}.issuperset(seen)
     if white and (1 not in seen or (mixed and stated)):
         numbers = np.arange(256, dtype=np.uint8)

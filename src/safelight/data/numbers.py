@@ -36,7 +36,10 @@ def reader_of(cells: Sequence[Any], stated: bool) -> tuple[Reader | None, str]:
     for no, yes in WORDS:
         if {text.lower() for text in texts} <= {no, yes}:
             return partial(_looked_up, words={no: 0.0, yes: 1.0, "": math.nan}), ""
-    if _reads(percent, cells, MOSTLY):
+    shares = sum(bool(PERCENT.fullmatch(text)) for text in texts)
+    if shares and _reads(percent, cells, MOSTLY):
+        if shares < sum(text != "0" for text in texts):
+            return None, "some are percentages and others plain numbers"
         return percent, ""
     if _reads(comma, cells, MOSTLY):
         if all(THOUSANDS.fullmatch(text) for text in texts if "," in text) and not stated:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safelight.data.source import HELD_OUT, UNDECIDED, Note
+from safelight.data.source import HELD_OUT, NOT_MASKED, UNDECIDED, Note
 
 if TYPE_CHECKING:
     from safelight.types import Condition, DataSpec
@@ -98,7 +98,6 @@ class Pack:
     bad: tuple[str, ...]  # items left out, each with the reason
     notes: tuple[Note, ...] = ()  # what was passed over, and how things were read
     weights: NDArray[np.float32] | None = None  # (N,) how often each item is drawn
-    soft: bool = False  # masks hold the share of class 1, from 0 to 255
 
     def __len__(self) -> int:
         return len(self.images)
@@ -108,6 +107,20 @@ class Pack:
         """(N,) whether the item has every one of the conditions; False throughout where there are none."""
         covered = np.array([*self.covered.values()], bool).reshape(len(self.covered), len(self))
         return np.asarray(covered.all(0) & bool(len(covered)))
+
+    @property
+    def mask_classes(self) -> int:
+        """Classes of the masks; 0 where there are none, 2 of soft ones."""
+        size = self.described["mask"][1] if "mask" in self.described else 0
+        return 2 if size == 1 else size
+
+    def mask_numbers(self, items: NDArray[np.int64] | slice | int) -> NDArray[np.uint8]:
+        """The class numbers of items' masks (n, H, W), 255 of no class; of soft ones 1 from one half on."""
+        rows = np.asarray(self.given["mask"][items])
+        if self.described["mask"][1] > 1:
+            return rows
+        there = np.asarray(self.covered["mask"][items])[..., None, None]
+        return np.where(there, rows >= 128, NOT_MASKED).astype(np.uint8)
 
     @cached_property
     def conditions(self) -> dict[str, Condition]:
@@ -155,7 +168,6 @@ def load(folder: Path, held_out: float) -> Pack | None:
         train=np.flatnonzero(~held),
         held_out=kept[np.lexsort((digests[kept, 1], digests[kept, 0]))],
         described=described, texts=texts, bad=tuple(manifest["bad"]), notes=notes, weights=weights,
-        soft=bool(manifest.get("soft")),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ Row r of step s is image number s * batch_size + r of an endless sequence, which
 of the training items after another. A batch may straddle two of them; each visits every item exactly once.
 
 With shares of classes a row is drawn by class instead, at random, and an epoch is just as many images.
+Without those, items of whole weights come that often in a permutation, and by other weights rows are drawn.
 
 Masks go out with a channel for each class, mirrored and turned with their image, and in a space of latents as
 shares of each class in a latent's pixel. Of several text features of an image one is drawn at random, anew
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from safelight.config import UserError
-from safelight.data.balance import Balance
+from safelight.data.balance import Balance, Weighted, repeated
 from safelight.data.encoded import Encoded, Latents
 from safelight.data.pack import Pack
 from safelight.data.space import Space
@@ -49,7 +50,10 @@ class Stream:
         self.pack, self.seed, self.batch_size, self.views = pack, seed, batch_size, views
         self.device, self.space, self.latents = torch.device(device), space, latents
         self.features: Encoded | None = None
-        self._balance = Balance(pack, balance) if balance else None
+        self._sequence = repeated(pack)  # what a permutation orders
+        self._drawn = (
+            Balance(pack, balance) if balance else Weighted(pack) if self._sequence is None else None
+        )
         self._images = np.asarray(pack.images)  # memmap's own indexing costs more than the copy
         self._given = {name: np.asarray(values) for name, values in pack.given.items()}
         self._masks = pack.described["mask"][1] if "mask" in pack.described else 0  # classes
@@ -102,15 +106,16 @@ class Stream:
 
     def items(self, step: int, rows: range) -> NDArray[np.int64]:
         """Which items of the pack those rows are, (b,)."""
-        if self._balance:
-            return self._balance.items(RowDraw(self.seed, step, "data", rows))
-        begin, length = self.images_seen(step) + rows.start, len(self.pack.train)
+        if self._drawn or self._sequence is None:
+            assert self._drawn
+            return self._drawn.items(RowDraw(self.seed, step, "data", rows))
+        begin, length = self.images_seen(step) + rows.start, len(self._sequence)
         end = begin + len(rows)
         pieces = [
             self._order(epoch)[max(begin - epoch * length, 0) : end - epoch * length]
             for epoch in range(begin // length, (end - 1) // length + 1)
         ]
-        return self.pack.train[np.concatenate(pieces)]
+        return self._sequence[np.concatenate(pieces)]
 
     @property
     def held_out_count(self) -> int:
@@ -179,7 +184,8 @@ class Stream:
         """The permutation of an epoch. The dictionary is never changed in place: threads may share it."""
         order = self._orders.get(epoch)
         if order is None:
-            order = permutation(len(self.pack.train), self.seed, "order", epoch)
+            assert self._sequence is not None
+            order = permutation(len(self._sequence), self.seed, "order", epoch)
             kept = [*self._orders.items()][-(ORDERS_KEPT - 1) :]
             self._orders = {**dict(kept), epoch: order}
         return order
@@ -196,8 +202,9 @@ def examples(stream: Stream, count: int) -> Batch:
 def one_hot(ids: Tensor, classes: int, factor: int = 1) -> Tensor:
     """Class numbers (b, H, W) uint8 as (b, classes, H, W) float32; a number beyond them is all zeros.
 
+    Of one class alone they are shares to 255, as (b, 1, H, W) in [0, 1].
     factor: pixels a side that become one, which holds their share of each class.
     """
     numbers = torch.arange(classes, dtype=torch.uint8, device=ids.device)
-    mask = (ids[:, None] == numbers[:, None, None]).float()
+    mask = ids[:, None].float() / 255 if classes == 1 else (ids[:, None] == numbers[:, None, None]).float()
     return F.avg_pool2d(mask, factor) if factor > 1 else mask

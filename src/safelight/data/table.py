@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safelight.config import UserError, nearest
-from safelight.data.columns import number
+from safelight.data.columns import number, plain_numbers
 from safelight.data.config import Data
 from safelight.data.numbers import Reader, reader_of
 from safelight.terminal import plain
@@ -32,7 +32,6 @@ LABEL = ("label", "class")
 MASK = ("mask_file_name", "mask")
 TEXT = re.compile(r"(text|captions?)([_. -]?\d+)?", re.IGNORECASE)
 SPLIT = "split"
-WHOLE = re.compile(r"-?\d+(\.0+)?")
 NOT_ATTRIBUTES = frozenset(("", "id", "index", "image_id", "unnamed: 0", "width", "height", SPLIT))
 
 
@@ -116,18 +115,18 @@ def roles(table: Table, config: Data, files: str) -> Roles:
     return Roles(label, mask, texts, tuple(readers), readers, unused, weight)
 
 
-def class_names(table: Table, column: str, plain_numbers: bool = True) -> list[str | None]:
+def class_names(table: Table, column: str, rules: int = 2) -> list[str | None]:
     """The class of each row by name, None where the cell is empty. Raises UserError.
 
-    plain_numbers: 1.0 is class 1, where all are such numbers.
+    rules: as data.rules; by those of today "nan" is an empty cell, and 1.0 is class 1 where all are such.
     """
     names: list[str | None] = []
     for place, value in zip(table.where, table.columns[column], strict=True):
         if isinstance(value, float):
             value = int(value) if value.is_integer() else None if math.isnan(value) else value
-        names.append(_text(place, column, value, "one class") or None)
-    whole = all(WHOLE.fullmatch(name) for name in names if name)  # pandas writes 1 as 1.0
-    return [name and name.partition(".")[0] if whole and plain_numbers else name for name in names]
+        name = _text(place, column, value, "one class")
+        names.append(None if not name or (rules > 1 and name.lower() == "nan") else name)
+    return plain_numbers(names) if rules > 1 else names
 
 
 def captions(table: Table, columns: Sequence[str]) -> list[list[str]]:

@@ -127,11 +127,10 @@ class ArchivesTree:
         return listing.settled()
 
     @property
-    def shards(self) -> frozenset[str]:
-        """The folders that stand for archives told apart by numbers alone: parts of one thing, no classes."""
-        tops = [prefix[:-1] for prefix in self._opened]
-        alike = len({re.sub(r"\d+", "", top) for top in tops}) == 1
-        return frozenset(tops if alike else ())
+    def shards(self) -> dict[str, str]:
+        """What archives are parts of, by folder: train-000.tar of train, 00001.tar of nothing in words."""
+        tops = [prefix[:-1] for prefix in self._opened if "/" not in prefix[:-1]]
+        return {top: re.sub(r"([ _.-]+\d+|\d{2,})$", "", top) for top in tops}
 
     @cached_property
     def _opened(self) -> dict[str, Archive]:

@@ -178,7 +178,7 @@ def _masks(pack: Pack, items: NDArray[np.int64]) -> NDArray[np.uint8] | None:
     if "mask" not in pack.given:
         return None
     present = pack.present[items][:, None, None]
-    return np.where(present, np.asarray(pack.given["mask"][items]), NOT_MASKED).astype(np.uint8)
+    return np.where(present, pack.mask_numbers(items), NOT_MASKED).astype(np.uint8)
 
 
 def _attributes(batch: Batch) -> NDArray[np.float32] | None:

@@ -93,7 +93,7 @@ def open_segmenter(
     if "mask" not in pack.described:
         raise UserError(f"features 'segmenter': {pack.name} has no masks to learn; use efficientnet")
     items, held_out = (side[pack.covered["mask"][side]] for side in (pack.train, pack.held_out))
-    _, count, names = pack.described["mask"]
+    count, names = pack.mask_classes, pack.described["mask"][2]
     classes = tuple(names) or tuple(map(str, range(count)))
     network = build(pack.images.shape[3], len(classes))
 
@@ -186,13 +186,13 @@ def learn(network: Network, pack: Pack, items: NDArray[np.int64], progress: Prog
     steps = min(MOST, max(FEWEST, EPOCHS * len(items))) // SIZE
     order = shuffled(items, steps * SIZE, "segmenter", whole=SIZE)
     classes = network.head.out_channels // 4
-    counts = np.bincount(np.asarray(pack.given["mask"][items[:500]]).ravel(), minlength=256)[:classes]
+    counts = np.bincount(pack.mask_numbers(items[:500]).ravel(), minlength=256)[:classes]
     weight = torch.tensor((counts / counts.sum()).clip(1e-3) ** -0.5, dtype=torch.float32, device=device)
 
     def loss(step: int) -> Tensor:
         rows = order[step * SIZE : (step + 1) * SIZE]
         x = shown(pixels_of(pack.images[rows]).to(device))
-        masks = resized(np.asarray(pack.given["mask"][rows]), tuple(x.shape[2:]))
+        masks = resized(pack.mask_numbers(rows), tuple(x.shape[2:]))
         ids = torch.from_numpy(np.ascontiguousarray(masks)).long().to(device)
         if RowDraw(0, step, "segmenter", range(1)).uniform("mirrored") < 0.5:
             x, ids = x.flip(3), ids.flip(2)
@@ -217,6 +217,6 @@ def _known(
     for start in range(0, len(items), BATCH):
         part = items[start : start + BATCH]
         predicted = _predict(network, np.asarray(pack.images[part]), device)
-        masks = resized(np.asarray(pack.given["mask"][part]), predicted.shape[1:])
+        masks = resized(pack.mask_numbers(part), predicted.shape[1:])
         total += Confusion.of(predicted, masks, classes)
     return total

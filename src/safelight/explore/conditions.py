@@ -49,9 +49,12 @@ def from_file(name: str, path: str, spec: DataSpec, factor: int = 1) -> Tensor:
 def _mask(where: str, path: str, classes: int, size: tuple[int, int], factor: int) -> Tensor:
     try:
         with quiet(), open(path, "rb") as file, open_image(file) as image:
-            ids = decode_mask(image, size, height_width(image, orientation(image)), None)
+            values = "soft" if classes == 1 else "auto"
+            ids = decode_mask(image, size, height_width(image, orientation(image)), None, values)
     except Exception as error:
         raise UserError(f"{where}: {blamed(error, path)}") from error
+    if classes == 1:
+        return one_hot(torch.from_numpy(np.array(ids))[None], classes, factor)
     seen = set(np.unique(ids).tolist())
     if classes == 2 and 255 in seen and seen <= {0, 255}:  # black and white
         ids = (ids == 255).astype(np.uint8)

@@ -122,7 +122,7 @@ def mask_rows(model: Model) -> Picture | None:
     real, images = stream.pick(items), np.asarray(pack.images[items])
     preview = replace(model, how=model.recipe.preview)
     samples = preview.generate(real.given, real.present, model.recipe.watch.seed)
-    masks = coloured(np.asarray(pack.given["mask"][items]), pack.described["mask"][1])
+    masks = coloured(pack.mask_numbers(items), pack.mask_classes)
     rows = [np.broadcast_to(row, masks.shape) for row in (images, masks, samples)]
     caption = "Held-out images, their masks, and what those are made into."
     return Picture(np.stack(rows), ("image", "mask", "sample"), (), caption)

@@ -1,0 +1,80 @@
+"""How often images are drawn: kohya's repeats, weights of folders, of paths, and of rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.files import opened, save
+from safelight.config import UserError, check
+from safelight.data.config import Data
+from safelight.data.pack import Pack
+from safelight.data.stream import Stream
+
+
+def drawn(pack: Pack, batches: int, size: int) -> Counter[str]:
+    """How often each image is drawn in the first batches."""
+    stream = Stream(pack, 0, size)
+    items = np.concatenate([stream.items(step, range(size)) for step in range(batches)])
+    return Counter(pack.names[item] for item in items)
+
+
+def test_kohyas_folders_repeat_within_an_epoch(tmp_path: Path) -> None:
+    for name in ("img/3_a cat/1.png", "img/3_a cat/2.png", "img/1_dog/3.png", "reg/1_pet/4.png"):
+        save(tmp_path / name)
+    (tmp_path / "img" / "3_a cat" / "1.txt").write_text("tabby, grey")
+    pack = opened(tmp_path, held_out=0)
+    assert pack.names == ["img/1_dog/3.png", "img/3_a cat/1.png", "img/3_a cat/2.png"]
+    assert pack.conditions["label"].names == ("a cat", "dog")
+    assert list(pack.texts) == [("dog",), ("tabby, grey",), ("a cat",)]
+    assert drawn(pack, 1, 7) == {"img/1_dog/3.png": 1, "img/3_a cat/1.png": 3, "img/3_a cat/2.png": 3}
+    assert drawn(pack, 7, 2) == {name: 2 * count for name, count in drawn(pack, 1, 7).items()}
+    assert [note.kind for note in pack.notes] == ["image of kohya's reg/"]
+
+
+def test_folders_that_are_merely_numbered_are_names(tmp_path: Path) -> None:
+    for name in ("0_cat/1.png", "1_dog/2.png", "2_emu/3.png"):
+        save(tmp_path / name)
+    pack = opened(tmp_path)
+    assert pack.weights is None
+    assert pack.conditions["label"].names == ("0_cat", "1_dog", "2_emu")
+    (tmp_path / "0_cat").rename(tmp_path / "5_cat")
+    assert opened(tmp_path).conditions["label"].names == ("cat", "dog", "emu")
+    assert opened(tmp_path, layout="classes").conditions["label"].names == ("1_dog", "2_emu", "5_cat")
+
+
+def test_paths_have_the_shares_that_weights_state(tmp_path: Path) -> None:
+    for name in ("a/x/1.png", "b/x/2.png", "b/y/3.png", "b/y/4.png"):
+        save(tmp_path / name)
+    paths = [str(tmp_path / "a"), str(tmp_path / "b")]
+    keys = {"path": paths, "weights": [1, 3], "held_out": 0}
+    from safelight.data import open_data
+
+    pack = open_data(check(Data, keys, "data"))
+    assert pack.names == ["a/x/1.png", "b/x/2.png", "b/y/3.png", "b/y/4.png"]
+    assert pack.conditions["label"].names == ("x", "y")
+    assert pack.given["label"].tolist() == [0, 0, 1, 1]
+    assert pack.weights is None  # three times the share for three times the images: all alike
+    pack = open_data(check(Data, keys | {"weights": [1, 1]}, "data"))
+    shares = drawn(pack, 200, 20)
+    assert shares["a/x/1.png"] / 4000 == pytest.approx(1 / 2, abs=0.03)
+    stream = Stream(pack, 0, 20)
+    np.testing.assert_array_equal(stream.items(9, range(5, 10)), stream.items(9, range(20))[5:10])
+    with pytest.raises(UserError, match="states 3 shares for 2 paths"):
+        check(Data, keys | {"weights": [1, 1, 1]}, "data")
+
+
+def test_weights_by_folder_and_by_row(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png", "b/3.png"):
+        save(tmp_path / name)
+    assert drawn(opened(tmp_path, held_out=0, weights={"a": 0, "b": 2}), 1, 8) == {"b/2.png": 4, "b/3.png": 4}
+    with pytest.raises(UserError, match=r"^data\.weights: .* has no folder 'c'"):
+        opened(tmp_path, weights={"c": 2})
+    (tmp_path / "metadata.csv").write_text("file_name,often\na/1.png,2\nb/2.png,\nb/3.png,1\n")
+    pack = opened(tmp_path, held_out=0, weights="often")
+    assert drawn(pack, 1, 4) == {"a/1.png": 2, "b/2.png": 1, "b/3.png": 1}
+    assert "attributes" not in pack.described
+    assert pack.fingerprint != opened(tmp_path, held_out=0, attributes=[]).fingerprint
