@@ -39,7 +39,7 @@ def test_boxes_beside_pictures_are_no_captions(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.25 1e-3\n3 0.1 0.2 0.3 0.4\n")
     pack = opened(tmp_path)
     assert not any(pack.texts)
-    assert [note.kind for note in pack.notes] == [".txt file"]
+    assert [note.kind for note in pack.notes] == [".txt file of numbers"]
     with pytest.raises(UserError, match=r"^data\.captions: no file beside the images of .* holds words"):
         opened(tmp_path, captions="sidecar")
 
