@@ -67,7 +67,8 @@ def full(recipe: Recipe) -> str:
                 continue  # a section of its own
             if section and field and key != "name":
                 choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-                words = meanings(type(section))[key] + (f" One of {', '.join(map(str, choices))}." if choices else "")
+                one_of = f" One of {', '.join(map(str, choices))}." if choices else ""
+                words = meanings(type(section))[key] + one_of
                 lines += textwrap.wrap(words, 108, initial_indent="# ", subsequent_indent="# ")
             lines.append(f"{key} = {toml(stated[key])}" if key in stated else f"# {key} =")
         blocks.append("\n".join(lines))
