@@ -10,9 +10,11 @@ import pytest
 
 from data.files import opened, save
 from safelight.config import UserError, check
+from safelight.data import find_source, open_data
 from safelight.data.config import Data
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
+from safelight.recipe import load
 
 
 def drawn(pack: Pack, batches: int, size: int) -> Counter[str]:
@@ -51,8 +53,6 @@ def test_paths_have_the_shares_that_weights_state(tmp_path: Path) -> None:
         save(tmp_path / name)
     paths = [str(tmp_path / "a"), str(tmp_path / "b")]
     keys = {"path": paths, "weights": [1, 3], "held_out": 0}
-    from safelight.data import open_data
-
     pack = open_data(check(Data, keys, "data"))
     assert pack.names == ["a/x/1.png", "b/x/2.png", "b/y/3.png", "b/y/4.png"]
     assert pack.conditions["label"].names == ("x", "y")
@@ -78,3 +78,13 @@ def test_weights_by_folder_and_by_row(tmp_path: Path) -> None:
     assert drawn(pack, 1, 4) == {"a/1.png": 2, "b/2.png": 1, "b/3.png": 1}
     assert "attributes" not in pack.described
     assert pack.fingerprint != opened(tmp_path, held_out=0, attributes=[]).fingerprint
+
+
+def test_several_paths_on_the_command_line_are_folders_whatever_the_recipe_had(tmp_path: Path) -> None:
+    paths = [str(save(tmp_path / name / "1.png").parent) for name in ("a", "b")]
+    recipe = load("fashion", {"data.path": paths})
+    assert (recipe.data.source, recipe.data.paths) == ("folder", tuple(paths))
+    with pytest.raises(
+        UserError, match=r"^data\.path: idx takes one path; several are for folders and archives"
+    ):
+        find_source(recipe.data.model_copy(update={"source": "idx"}))

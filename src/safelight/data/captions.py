@@ -13,6 +13,7 @@ from safelight.config import UserError
 from safelight.data.entries import Entries
 from safelight.data.folders import Found
 from safelight.data.images import blamed
+from safelight.data.listing import suffix_of
 from safelight.data.source import Items, Source, key
 from safelight.data.table import TEXT, clean
 from safelight.data.table_files import text_of
@@ -28,6 +29,8 @@ NUMBERED = re.compile(r"[ _-]*(\(\d+\)|\d+)$")  # at the end of a file's name
 def beside(found: Found) -> dict[str, list[str]]:
     """The files beside each image that may hold its captions: x.txt or x.png.txt, also in captions/."""
     if found.config.rules == 1 or found.config.captions not in ("auto", "sidecar"):
+        return {}
+    if not any(suffix_of(name) in ENDINGS for name in found.listing.others):
         return {}
     images: dict[str, list[str]] = {}  # by what a file beside them may be called without its ending
     for image in found.listing.images:

@@ -243,7 +243,8 @@ def source_follows_path(section: Mapping[str, Any]) -> dict[str, Any]:
     That is for the Hub, and for a folder that holds idx files, such as those of mnist and fashion-mnist.
     """
     path, source = section.get("path"), section.get("source")
-    if not isinstance(path, str) or source == "hub" or _holds_idx(os.path.expanduser(path)):
+    several = isinstance(path, list | tuple)
+    if not several and (not isinstance(path, str) or source == "hub" or _holds_idx(os.path.expanduser(path))):
         return dict(section)
     return {key: value for key, value in section.items() if key != "source"}
 

@@ -20,7 +20,7 @@ from safelight.data.listing import ARCHIVES, SUFFIXES, TABLES, suffix_of
 from safelight.data.masks import MaskTree
 from safelight.data.pairs import by_pair
 from safelight.data.source import Items, Source, key
-from safelight.data.tree import ArchivesTree, FolderTree, JoinedTree, Tree, describe, open_tree
+from safelight.data.tree import ArchivesTree, FolderTree, JoinedTree, describe, open_tree
 
 LAYOUTS: Mapping[str, Callable[[Found], Entries | None]] = {  # in the order in which they are tried
     "metadata": by_table,
@@ -42,7 +42,7 @@ def folder(config: Data) -> Source:
         name = Path(found.path).name
         name = name[: -len(suffix_of(name))] if suffix_of(name) in ARCHIVES else name
         notes = [*found.listing.notes]
-        return Source(name or "folder", _key(found), lambda: _items(found.tree, config, read(found)), notes)
+        return Source(name or "folder", _key(found), lambda: to_items(found.tree, config, read(found)), notes)
     prefixes: dict[str, Found] = {}
     for found in several:
         name = base = Path(found.path).name or "folder"
@@ -57,7 +57,7 @@ def folder(config: Data) -> Source:
             total = sum(len(part.files) for part in parts.values())
             for part, share in zip(parts.values(), config.weights, strict=True):
                 part.weights = [share * total / max(1, len(part.files))] * len(part.files)
-        return _items(JoinedTree(trees), config, joined(parts))
+        return to_items(JoinedTree(trees), config, joined(parts))
 
     notes = [replace(note, example=f"{name}/{note.example}") for name, found in prefixes.items()
              for note in found.listing.notes]  # fmt: skip
@@ -120,10 +120,6 @@ def read(found: Found) -> Entries:
     more = f" and {len(entries.used) - 1:,} more" if len(entries.used) > 1 else ""
     entries.layout += f" ({first}{more})" if first else ""
     return entries
-
-
-def _items(tree: Tree, config: Data, entries: Entries) -> Items:
-    return to_items(tree, config, entries)
 
 
 def _weighted(entries: Entries, found: Found) -> Entries:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -31,7 +30,8 @@ def is_hidden(name: str) -> bool:
 
 def suffix_of(name: str) -> str:
     """The ending of a file's name in lower case: ".png", ".tar.gz"."""
-    stem, suffix = os.path.splitext(name.lower())
+    stem, dot, ending = name.lower().rpartition("/")[2].rpartition(".")
+    suffix = dot + ending if stem else ""
     return ".tar" + suffix if stem.endswith(".tar") else suffix
 
 

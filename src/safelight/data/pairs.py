@@ -18,6 +18,7 @@ MASKS = {
 NAMED = re.compile(
     r"(.+?)[ _.-](?:mask|masks|seg|segmentation|label|labels|matte|gt)([ _.-]?\d+)?", re.IGNORECASE
 )
+HINT = re.compile(r"[ _.-](?:mask|seg|label|matte|gt)", re.IGNORECASE)
 
 
 def by_pair(found: Found) -> Entries | None:
@@ -53,6 +54,9 @@ Paired = tuple[dict[str, str], set[str], set[str]]  # the mask of each image, al
 
 def _by_folder(images: Sequence[str], under: Sequence[str]) -> Paired | None:
     """Pairs of a folder of masks and one of pictures, or what lies beside the folder of masks."""
+    folders = {name.rpartition("/")[0] for name in under}
+    if not any(part.lower() in MASKS for folder in folders for part in folder.split("/")):
+        return None
     masks: dict[str, str] = {}
     pictures: dict[str, list[str]] = {}
     beside: dict[str, list[str]] = {}
@@ -81,6 +85,8 @@ def _by_folder(images: Sequence[str], under: Sequence[str]) -> Paired | None:
 
 def _by_name(images: Sequence[str]) -> Paired | None:
     """Pairs x.png and x_mask.png in one folder."""
+    if not any(HINT.search(image) for image in images):
+        return None
     stems = {posixpath.splitext(image)[0]: image for image in images}
     masks = {image: stems[match[1]] for stem, image in stems.items()
              if (match := NAMED.fullmatch(stem)) and match[1] in stems}  # fmt: skip
