@@ -205,8 +205,9 @@ def method() -> list[Choice]:
             "method.name", "diffusion", "trains steadily whatever the pictures; every condition can be used"
         ),
         Choice("method.process", "flow", "x_t = (1 - t) x + t noise"),
-        Choice("method.prediction", "x0", "the picture: clean after few steps, where v leaves grain"),
-        Choice("method.min_snr", 5.0, "min-SNR weights, which x0 needs"),
+        Choice(
+            "method.prediction", "x0", "the picture: clean and whole after few steps, where v leaves grain"
+        ),
         Choice(
             "method.uniform_share",
             0.1,
