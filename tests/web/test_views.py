@@ -225,3 +225,19 @@ def test_a_run_that_changed_is_read_again_in_the_list(page, runs):
     with directory.lock():
         assert page.get("/api/runs").json()["runs"][0]["summary"]["status"] == "running"
     assert page.get("/api/runs").json()["runs"][0]["summary"]["status"] == "finished"
+
+
+def test_a_pinned_checkpoint_has_a_name_and_stays(page, runs, monkeypatch, capsys):
+    done = printed(monkeypatch, capsys, runs, "pin", "whole", "--step", "10", "--name", "calm")
+    assert done == {"run": "whole", "name": "calm", "step": 10}
+    shown = page.get("/api/run/whole").json()
+    assert shown["pins"] == {"calm": {"step": 10, "why": "by hand"}}
+    assert [mark["name"] for mark in shown["marks"] if mark["kind"] == "pin"] == ["calm"]
+    freed = printed(monkeypatch, capsys, runs, "prune", "whole", "--budget", "1 KB", "--dry-run")
+    assert 10 not in freed["steps"]
+    for words in (
+        ("--step", "11", "--name", "x"),
+        ("--step", "10", "--name", "best"),
+        ("--step", "10", "--name", "A"),
+    ):
+        assert command(monkeypatch, capsys, "pin", "whole", *words, "--runs", str(runs))[0] == 2

@@ -44,6 +44,7 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
         "report": "Write report.md and report.html of a run.",
         "tree": "Draw the lineage of the runs: forks below the run they came from.",
         "disk": "Show disk use by kind, and why each checkpoint is kept.",
+        "pin": "Keep a checkpoint whatever the budget, under a name.",
         "prune": "Free disk space: thin older checkpoints evenly, and delete damaged ones.",
     }),
     "samples": ("Look at samples", {

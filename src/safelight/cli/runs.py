@@ -171,6 +171,25 @@ def disk(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False)
         say(f"over the budget by {size.words(freed)}; free it with: safelight prune {directory.name}")
 
 
+@app.command(epilog=examples("safelight pin digits-1 --step 500 --name calm"))
+def pin(
+    run: RunArgument,
+    step: Annotated[int, typer.Option("--step", min=1, help="Step of the checkpoint.")],
+    name: Annotated[
+        str, typer.Option("--name", help="Name to give it; a pin of that name moves here. Usable as --step.")
+    ],
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep a checkpoint whatever the budget, under a name."""
+    directory = find(run, runs_directory(runs), write=True)
+    retention.pin(directory, name, step)
+    if as_json:
+        print_json({"run": directory.name, "name": name, "step": step})
+    else:
+        say(f"{directory.name}: step {step:,} is kept as {name}")
+
+
 @app.command(epilog=examples("safelight prune digits-1 --budget 200MB"))
 def prune(
     run: RunArgument,

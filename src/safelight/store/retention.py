@@ -9,6 +9,7 @@ the shortest that so many checkpoints could have, and none that was let go is mi
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -157,6 +158,18 @@ def free(directory: RunDirectory, section: Checkpoint) -> Freed:
         for path in _damaged(directory.path):
             remove_tree(path)
     return planned
+
+
+def pin(directory: RunDirectory, name: str, step: int) -> None:
+    """Give a checkpoint of a run that nobody writes a name, by which it is never let go. Raises UserError."""
+    if name == checkpoint_files.BEST or not re.fullmatch(r"[a-z][a-z0-9-]{0,60}", name):
+        raise UserError(f"pin {name!r}: use small letters, digits and hyphens, a letter first; "
+                        f"{checkpoint_files.BEST} is what evaluations rate best")  # fmt: skip
+    if step not in (steps := checkpoint_files.list_steps(directory.path)):
+        kept = ", ".join(map(str, steps))
+        raise UserError(f"{directory.name}: has no checkpoint of step {step} to pin (kept: {kept})")
+    with directory.lock(), JournalWriter(directory.journal_path) as writer:
+        checkpoint_files.pin(directory.path, name, checkpoint_files.Pin(step, "by hand", {}), writer)
 
 
 def section_of(directory: RunDirectory) -> Checkpoint:

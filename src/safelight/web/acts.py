@@ -96,6 +96,10 @@ def _keep(run: str, o: Options) -> list[str]:
     return ["specimens", run, *(word for id in _specimens(o) for word in ("--keep", id))]
 
 
+def _pin(run: str, o: Options) -> list[str]:
+    return ["pin", run, "--step", str(number(o, "step", 1)), "--name", text(o, "name", RECIPE)]
+
+
 def _film(run: str, o: Options) -> list[str]:
     return ["film", run, *_specimens(o), *changes(o, prefix="sample."), *count(o, "from", "--from"),
             *count(o, "to", "--to"), *count(o, "every", "--every", 1), "--out", FILM]  # fmt: skip
@@ -133,6 +137,7 @@ ACTS = {
     "walk": Act(_walk, files=(WALK,)),
     "search": Act(_pick),
     "evaluate": Act(lambda run, o: ["evaluate", run, *count(o, "step", "--step"), *count(o, "n", "--n", 20)]),
+    "pin": Act(_pin, quick=True),
     "report": Act(lambda run, o: ["report", run]),
     "preview-prune": Act(
         lambda run, o: ["prune", run, *optional(o, "budget", "--budget", SIZE), "--dry-run"], True

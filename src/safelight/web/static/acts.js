@@ -85,10 +85,22 @@ function Resume({ run, longer, again }) {
     <${Note} mistake=${mistake} /><${JobLine} job=${job} quiet /></form>`;
 }
 
+function Pin({ run, step, again }) {
+  const name = run.facts.name, [title, setTitle] = useState("");
+  const [start, job, mistake] = useAct(() => again());
+  const pins = Object.entries(run.pins);
+  return html`<form onSubmit=${(event) => { event.preventDefault(); start("pin", name, { step, name: title }); }}>
+    <p class="note">A pinned checkpoint is never let go, and can be named in place of its step.${pins.length > 0 && ` Pinned: ${pins.map(([key, pin]) => `${key} (step ${count(pin.step)})`).join(", ")}.`}</p>
+    <div class="row"><label>name <input value=${title} required pattern="[a-z][a-z0-9\\-]*" onInput=${(event) => setTitle(event.target.value)} /></label></div>
+    <${Command} text=${command("pin", name, "--step", step, "--name", title || "NAME")} />
+    <button>Pin step ${count(step)}</button><${Note} mistake=${mistake} /><${JobLine} job=${job} quiet /></form>`;
+}
+
 export function Acts({ run, step, again }) {
   const status = run.facts.status, over = status === "finished" || status === "left";
   const offered = [
     !over && ["edit", "Edit"], ["fork", "Fork"], status !== "running" && ["back", "Roll back"],
+    status !== "running" && run.facts.checkpoints.includes(step) && ["pin", "Pin"],
     status !== "running" && (!over || (run.longer && status === "finished")) && ["resume", over ? "Train longer" : "Resume"],
   ].filter(Boolean);
   const [open, set] = useState(null);
@@ -99,5 +111,6 @@ export function Acts({ run, step, again }) {
     ${open === "edit" && html`<${Edit} run=${run} again=${again} />`}
     ${open === "fork" && html`<${Fork} run=${run} step=${step} />`}
     ${open === "back" && html`<${Fork} run=${run} step=${step} back />`}
+    ${open === "pin" && html`<${Pin} run=${run} step=${step} again=${again} />`}
     ${open === "resume" && html`<${Resume} run=${run} longer=${run.longer} again=${again} />`}</section>`;
 }
