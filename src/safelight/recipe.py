@@ -32,6 +32,7 @@ from safelight.discovery import Outside
 from safelight.engine.plan import Optim, Plan, Train, Weight
 from safelight.evaluate.config import Evaluate
 from safelight.monitor.config import Monitor
+from safelight.monitor.stop import StopRules
 from safelight.store.checkpoint_files import Checkpoint
 from safelight.store.tape import Tape
 from safelight.types import Method
@@ -98,6 +99,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     check: CheckConfig
     watch: Watch
     monitor: Monitor
+    stop: StopRules
     evaluate: Evaluate
     checkpoint: Checkpoint
     tape: Tape
@@ -107,6 +109,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     def _sections_agree(self) -> Recipe:
         if self.evaluate.steps and "steps" not in type(self.sample).model_fields:
             raise UserError("evaluate.steps: samples of this method take no steps; remove the key")
+        if not self.evaluate.every and "evaluate/" in self.stop.goal + self.stop.metric:
+            raise UserError(
+                "stop: evaluate/ is not measured; set evaluate.every, for example evaluate.every=500"
+            )
         averaged = self.method().ema
         for name in self.tape.networks:
             if name not in averaged:

@@ -88,3 +88,18 @@ def test_ramps():
 def test_settings_without_meaning_are_refused(wrong):
     with pytest.raises(ValidationError):
         Optim(**wrong)
+
+
+def test_wsd_is_constant_then_falls_as_one_minus_a_root():
+    optim = Optim(lr=2.0, warmup=10, schedule="wsd", decay=0.2, final=0.1)
+    assert optim.lr_at(4, 100) == 1.0
+    assert {optim.lr_at(step, 100) for step in range(10, 81)} == {2.0}
+    assert optim.lr_at(85, 100) == pytest.approx(2 * (0.1 + 0.9 * 0.5))  # 1 - sqrt(5 / 20)
+    assert optim.lr_at(100, 100) == pytest.approx(0.2)
+    assert optim.lr_at(80, 200) == 2.0  # does not depend on the length before it falls
+
+
+def test_a_schedule_that_begins_later_is_shifted():
+    optim = Optim(lr=1.0, warmup=4, schedule="cosine", final=0.1)
+    later = optim.model_copy(update={"start": 50})
+    assert [later.lr_at(50 + step, 150) for step in range(100)] == [optim.lr_at(s, 100) for s in range(100)]

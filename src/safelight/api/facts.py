@@ -39,7 +39,7 @@ def run(directory: RunDirectory, seconds: Mapping[int, float] | None = None) -> 
         "recipe": info.recipe,
         "status": summary.status,
         "step": summary.step,
-        "steps": info.steps,
+        "steps": summary.steps,
         "weights": saved.digest if saved else "",
         "fingerprint": row.fingerprint if row else "",
         "images": images,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -42,17 +44,19 @@ def train(
     name: str | None = None,
     minutes: float | None = None,
     check: bool = False,
+    seconds: float = math.inf,
     runs: str | Path | None = None,
     **train_keys: Any,
 ) -> Run:
     """Train a recipe, shipped or a file, or a folder of pictures, and open the run.
 
     For a folder everything is chosen that `changes` do not state, so that it takes about so many minutes.
-    check: look for faults first. train_keys: keys of [train], such as steps=500 or seed=1. Ctrl-C stops
-    cleanly. A script that torchrun starts in several processes trains one run together.
+    check: look for faults first. seconds: after which it stops, to be resumed. train_keys: keys of [train],
+    such as steps=500 or seed=1. Ctrl-C stops cleanly. A script that torchrun starts in several processes
+    trains one run together.
     """
     keys = {f"train.{key}": value for key, value in train_keys.items()}
-    changes = {**(changes or {}), **keys}
+    changes, until = {**(changes or {}), **keys}, time.monotonic() + seconds
     with together() as world:
         show = TrainingProgress().show(world.first)
         resolved = _chosen(recipe, changes, minutes, world, show)
@@ -66,21 +70,33 @@ def train(
                 world,
                 lambda: TrainingProgress().show(world.first),
                 checked=check,
+                until=until,
             )
         )
 
 
-def resume(run: Named, changes: Mapping[str, Any] | None = None, *, runs: str | Path | None = None) -> Run:
+def resume(
+    run: Named,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    schedule: str | None = None,
+    seconds: float = math.inf,
+    runs: str | Path | None = None,
+) -> Run:
     """Continue a run from its newest good checkpoint, and open it.
 
-    changes: where its data are now, {"data.path": ...}, if they were moved; see `relocate`.
+    changes: from its next step on, such as {"train.steps": 4000} to train longer, and where its data are now,
+    {"data.path": ...}, if they were moved; see `relocate`. schedule: of the learning rate of a longer run:
+    "constant", "restart" or "extend". seconds: after which it stops, to be resumed; a finished run trains
+    on for about as long.
     """
+    until = time.monotonic() + seconds
     with together() as world:
         directory = directory_of(run, runs, write=True)
-        if changes and world.first:
-            relocated(directory, changes)
+        show = TrainingProgress().show(world.first)
+        rest = _moved_first(directory, changes or {}) if world.first else {}
         world.wait()
-        return Run(start.resume(directory, world, TrainingProgress().show(world.first)))
+        return Run(start.resume(directory, world, show, rest, schedule, until))
 
 
 def relocate(run: Named, places: Mapping[str, Any], *, runs: str | Path | None = None) -> None:
@@ -135,7 +151,11 @@ def tune(run: Named, changes: Mapping[str, Any], *, runs: str | Path | None = No
     recipe = InForce.of(directory).recipe_at(MOST)
     recipe.with_changes(changes)  # refused here rather than when it is taken
     short = summary(directory)
-    if short.status == "finished":
+    if (
+        short.status == "finished"
+        and short.step >= short.steps
+        and not any(key in inbox.LENGTH for key in changes)
+    ):
         words = " ".join(f"{key}={value}" for key, value in changes.items())
         raise UserError(
             f"{directory.name}: finished at step {short.step:,} of {short.steps:,}, so no step would run "
@@ -147,26 +167,28 @@ def tune(run: Named, changes: Mapping[str, Any], *, runs: str | Path | None = No
 
 def fork(
     run: Named,
-    step: int,
+    step: int | None = None,
     changes: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
     train: bool = True,
+    schedule: str | None = None,
     runs: str | Path | None = None,
 ) -> Run:
-    """Start a new run from any step of another, with recipe keys changed, and open it.
+    """Start a new run from any step of another, its last by default, with recipe keys changed, and open it.
 
-    train: train it now; otherwise `resume` does.
+    train: train it now; otherwise `resume` does. schedule: as for `resume`.
     """
     parent, show = directory_of(run, runs), TrainingProgress().show()
     changes, moved = _moved_first(parent, changes or {}), bool(changes)
+    step = summary(parent).step if step is None else step
     if moved and not changes:
         raise UserError(
             f"{parent.name}: its data are read from the new place from now on; to fork it with nothing else "
             f"changed: safelight fork {parent.name} --step {step}"
         )
     _warn_at(parent, step, changes, show.warn)
-    made = forking.fork(parent, step, changes, folder_of(runs), name, show.tell)
+    made = forking.fork(parent, step, changes, folder_of(runs), name, show.warn, join=schedule)
     return Run(start.resume(made, World(), show) if train else made)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,6 +74,25 @@ PlacesArgument = Annotated[
 ]
 
 
+ForOption = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar="TIME",
+        help="Stop after 20min or 11h30m, with a checkpoint in time, to be resumed. Default: no limit.",
+    ),
+]
+ScheduleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--schedule",
+        metavar="constant|restart|extend",
+        help="Learning rate of a run that is trained longer: stays as it is, begins again, or is that of the "
+        "new length. Default: constant, if the schedule depends on the length.",
+    ),
+]
+
+
 def examples(*lines: str) -> str:
     """Command lines to begin with, as the foot of a command's help."""
     return "\n\n".join(("For example:", *lines))
@@ -80,6 +101,17 @@ def examples(*lines: str) -> str:
 def print_json(value: Any) -> None:
     """Print a value as JSON; a number that is not finite as null, which JSON has instead."""
     say(*to_json(value, indent=2).replace("\x7f", r"\u007f").split("\n"))
+
+
+def seconds_of(text: str | None) -> float:
+    """Seconds of "11h30m", "20min" or "90s"; infinite for None. Raises UserError."""
+    if text is None:
+        return math.inf
+    units = {"d": 86400, "h": 3600, "m": 60, "min": 60, "s": 1}
+    parts = re.findall(r"(\d+(?:\.\d+)?) *(d|h|min|m|s)", text)
+    if not parts or "".join(map("".join, parts)) != text.replace(" ", ""):
+        raise UserError(f"--for {text}: is no time; write it as 20min, 11h30m or 90s")
+    return sum(float(number) * units[unit] for number, unit in parts)
 
 
 def step_of(text: str | None) -> int | str | None:

@@ -15,6 +15,7 @@ from safelight.cli.options import (
     PlacesArgument,
     RunArgument,
     RunsOption,
+    ScheduleOption,
     changes_of,
     examples,
     print_json,
@@ -53,20 +54,29 @@ def tune(
         say(f"{directory.name}: {', '.join(changes)}, {when}")
 
 
-@app.command(epilog=examples("safelight fork digits-1 --step 500 optim.lr=1e-4 --name calmer"))
+@app.command(
+    epilog=examples(
+        "safelight fork digits-1 --step 500 optim.lr=1e-4 --name calmer",
+        "safelight fork digits-1 train.steps=4000 --schedule restart",
+    )
+)
 def fork(
     run: RunArgument,
-    step: Annotated[int, typer.Option("--step", min=1, help="Step to fork from.")],
+    step: Annotated[
+        int | None, typer.Option("--step", min=1, help="Step to fork from. Default: the last.")
+    ] = None,
     changes: ChangesArgument = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the new run. Default: RECIPE-1, -2, ...")
     ] = None,
     train: TrainOption = True,
+    schedule: ScheduleOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a new run from any step of another, with recipe keys changed."""
-    print_run(sl.fork(run, step, changes_of(changes), name=name, train=train, runs=runs).directory, as_json)
+    made = sl.fork(run, step, changes_of(changes), name=name, train=train, schedule=schedule, runs=runs)
+    print_run(made.directory, as_json)
 
 
 @app.command(epilog=examples("safelight rollback digits-1 --step 400 optim.lr=1e-4"))

@@ -15,15 +15,17 @@ import safelight as sl
 from safelight.cli.options import (
     ChangesArgument,
     DeviceOption,
+    ForOption,
     JsonOption,
     MinutesOption,
-    PlacesArgument,
     RecipeArgument,
     RunArgument,
     RunsOption,
+    ScheduleOption,
     changes_of,
     examples,
     print_json,
+    seconds_of,
 )
 from safelight.cli.runs import print_run
 from safelight.terminal import console, say
@@ -62,6 +64,7 @@ def train(
     no_check: Annotated[
         bool, typer.Option("--no-check", envvar="SAFELIGHT_NO_CHECK", help="Skip the pre-flight checks.")
     ] = False,
+    limit: ForOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,19 +73,39 @@ def train(
     For a folder of pictures a complete recipe is made first; `safelight new my.toml --from FOLDER` writes it.
     """
     settings = changes_of(changes) | ({"train.device": device} if device else {})
+    seconds = seconds_of(limit)
     directory = sl.train(
-        recipe, settings, name=name, minutes=minutes, check=not no_check, runs=runs
+        recipe, settings, name=name, minutes=minutes, check=not no_check, seconds=seconds, runs=runs
     ).directory
     if _first():
         print_run(directory, as_json)
 
 
-@app.command(epilog=examples("safelight resume digits-1", "safelight resume digits-1 data.path=/mnt/photos"))
+@app.command(
+    epilog=examples(
+        "safelight resume digits-1",
+        "safelight resume digits-1 --steps 4000 --schedule extend",
+        "safelight resume digits-1 --for 20min",
+        "safelight resume digits-1 data.path=/mnt/photos",
+    )
+)
 def resume(
-    run: RunArgument, places: PlacesArgument = None, runs: RunsOption = None, as_json: JsonOption = False
+    run: RunArgument,
+    changes: ChangesArgument = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="New length of the run. Default: as planned.")
+    ] = None,
+    limit: ForOption = None,
+    schedule: ScheduleOption = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Continue a stopped or killed run, bit-identical to an uninterrupted one."""
-    directory = sl.resume(run, changes_of(places), runs=runs).directory
+    """Continue a run, bit-identical to an uninterrupted one, or train it longer.
+
+    A finished run goes on with --steps, or with --for, which sets the length that fits the time.
+    """
+    keys = changes_of(changes) | ({"train.steps": steps} if steps else {})
+    directory = sl.resume(run, keys, schedule=schedule, seconds=seconds_of(limit), runs=runs).directory
     if _first():
         print_run(directory, as_json)
 

@@ -26,6 +26,8 @@ from safelight.engine.state import State
 from safelight.randomness import RowDraw, reseed
 from safelight.types import Batch, Method, Moment, Phase, Remembers, Values
 
+ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class BatchStream(Protocol):
     """Where batches come from: a pure function of the step."""
@@ -44,7 +46,7 @@ class Signals:
 
 @contextmanager
 def interrupts(signals: Signals, alone: bool) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask for a stop after the step in hand; a second Ctrl-C interrupts at once.
+    """Ctrl-C, SIGTERM and SIGHUP ask for a stop after the step in hand; a second Ctrl-C interrupts at once.
 
     alone: False among several processes. There the second one is passed over: a terminal sends Ctrl-C to all
     of them, and torchrun sends it to them once more. (It kills what has not ended 30 seconds later.)
@@ -58,7 +60,9 @@ def interrupts(signals: Signals, alone: bool) -> Iterator[None]:
         if alone:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    # nohup has SIGHUP ignored, and means it.
+    asked = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in asked}
     try:
         yield
     finally:

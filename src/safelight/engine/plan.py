@@ -69,14 +69,18 @@ class Optim(Section):
     """Largest gradient norm; larger gradients are scaled down. 0 = no clipping."""
     warmup: int = Field(0, ge=0)
     """Steps of linear warm-up; one-cycle has its own."""
-    schedule: Literal["constant", "linear", "cosine", "exponential", "step", "one-cycle"] = "constant"
-    """Course of the learning rate after the warm-up."""
+    schedule: Literal["constant", "linear", "cosine", "wsd", "exponential", "step", "one-cycle"] = "constant"
+    """Course of the learning rate after the warm-up; wsd = warm-up, stable, decay."""
+    start: int = Field(0, ge=0)
+    """Step at which the warm-up and the schedule begin; set by `resume --schedule restart`."""
     unit: Literal["step", "epoch"] = "step"
     """Change the learning rate every step or every epoch; hold and interval count these."""
     hold: int = Field(0, ge=0)
     """Steps or epochs before the decay begins."""
     final: float = Field(0.0, ge=0)
-    """Learning rate at the last step as a fraction of lr; for linear, cosine and exponential."""
+    """Learning rate at the last step as a fraction of lr; for linear, cosine, wsd and exponential."""
+    decay: float = Field(0.2, gt=0, le=1)
+    """Share of the steps over which the learning rate falls; for wsd."""
     interval: int = Field(1, ge=1)
     """Steps or epochs between two drops; for step."""
     factor: float = Field(0.99, gt=0)
@@ -104,11 +108,15 @@ class Optim(Section):
         if self.cycle_beta1 is None:
             return self.betas
         low, high = self.cycle_beta1
-        progress = (step + 1) / steps
+        progress = (max(step - self.start, 0) + 1) / max(steps - self.start, 1)
         return _one_cycle(progress, high, low, high), self.betas[1]
 
     def lr_at(self, step: int, steps: float, epoch: Fraction = Fraction(1)) -> float:
-        """Learning rate in force at a step of a run of `steps` steps. epoch: steps of one."""
+        """Learning rate in force at a step of a run of `steps` steps. epoch: steps of one.
+
+        wsd falls as 1 - sqrt(p) over its last steps (Hägele 2024).
+        """
+        step, steps = max(step - self.start, 0), max(steps - self.start, 1)
         if self.schedule == "one-cycle":
             return self.lr * _one_cycle((step + 1) / steps)
         if step < self.warmup:
@@ -122,6 +130,10 @@ class Optim(Section):
                 return self.lr * (1 - (1 - self.final) * progress)
             case "cosine":
                 return self.lr * (self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2)
+            case "wsd":
+                fall = max(begin, steps * (1 - self.decay))
+                progress = min(max((step - fall) / max(steps - fall, 1), 0.0), 1.0)
+                return self.lr * (self.final + (1 - self.final) * (1 - math.sqrt(progress)))
             case "exponential":
                 return float(self.lr * self.final**progress)
             case "step":

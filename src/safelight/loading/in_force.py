@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.engine.plan import Plan
 from safelight.loading.recorded import PLACES, recipe_of
+from safelight.loading.seam import joined
 from safelight.recipe import Recipe
 from safelight.store import inbox
 from safelight.store.directory import RunDirectory
@@ -45,19 +46,22 @@ class InForce:
 
 
 def take_edits(
-    run: Path, writer: JournalWriter, recipe: Recipe, step: int, steps: int, tell: Tell, warn: Tell
+    run: Path, writer: JournalWriter, recipe: Recipe, images: int, step: int, tell: Tell, warn: Tell
 ) -> None:
     """Journal the edits that wait in the inbox, to take effect at `step`, which has never run.
 
-    recipe: as the run was made with. steps: of the plan. An edit that cannot be applied, or comes after the
-    last step, is put aside, the reason journalled. warn: takes a line of it.
+    recipe: as the run was made with. images: in the training set. An edit that cannot be applied, or comes
+    after the last step, is put aside, the reason journalled. warn: takes a line of it.
     """
     for edit in inbox.take(run, writer, warn):
         try:
-            if step >= steps:
-                raise UserError(f"the run is finished: no step would run with {', '.join(edit.changes)}")
             live_only(edit.changes)
-            recipe.with_changes({**writer.journal.changes_at(step), **edit.changes})
+            before = recipe.with_changes(writer.journal.changes_at(step))
+            changes, line = joined(before, images, step, edit.changes)
+            require_steps(before.with_changes(changes), images, step, changes)
+            if line:
+                warn(line)
+            edit = replace(edit, changes=changes)
         except UserError as error:
             inbox.refuse(edit.path, str(error), writer)
             warn(f"edit refused: {error}")
@@ -86,7 +90,17 @@ def live_only(changes: Mapping[str, Any]) -> None:
     for name in changes:
         if name.startswith("data.") and name.removeprefix("data.") in PLACES:
             raise UserError(f"{name}: data that were moved: safelight resume RUN {name}={changes[name]}")
-        if name.split(".")[0] not in inbox.LIVE or name.endswith(".kind"):
+        live = name in inbox.LENGTH or name.split(".")[0] in inbox.LIVE
+        if not live or name.endswith(".kind"):
             raise UserError(
-                f"{name}: cannot be edited in a run; the sections that can: {', '.join(inbox.LIVE)}"
+                f"{name}: cannot be edited in a run; the sections that can: {', '.join(inbox.LIVE)}; "
+                f"also {', '.join(inbox.LENGTH)}"
             )
+
+
+def require_steps(recipe: Recipe, images: int, step: int, changes: Iterable[str]) -> None:
+    """Raises UserError where changes come after the last step of a recipe."""
+    if step >= (steps := recipe.plan(images).steps):
+        if any(key in inbox.LENGTH for key in changes):
+            raise UserError(f"train.steps={steps}: the run is at step {step:,} already; state more")
+        raise UserError(f"the run is finished: no step would run with {', '.join(changes)}")

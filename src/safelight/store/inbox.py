@@ -21,8 +21,9 @@ from safelight.store.durable import Announce, mendable, silence, write_bytes
 from safelight.store.journal_writer import JournalWriter
 
 FOLDER = "inbox"
+LENGTH = ("train.steps", "train.epochs")  # keys of another section that can be edited in a run, too
 LIVE = (  # sections that can be edited in a run
-    "optim", "loss", "watch", "monitor", "evaluate", "checkpoint", "tape", "sample",
+    "optim", "loss", "watch", "monitor", "evaluate", "checkpoint", "tape", "sample", "stop",
 )  # fmt: skip
 
 

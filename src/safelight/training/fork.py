@@ -12,10 +12,11 @@ from safelight.config import UserError
 from safelight.engine.precision import Execution
 from safelight.engine.state import Groups, State
 from safelight.loading.dependencies import products_of, used
-from safelight.loading.in_force import InForce, live_only
+from safelight.loading.in_force import InForce, live_only, require_steps
 from safelight.loading.prepare import open_device
 from safelight.loading.recorded import spec_of
 from safelight.loading.replay import replay
+from safelight.loading.seam import joined
 from safelight.recipe import Recipe
 from safelight.store import checkpoint, checkpoint_files, renaming
 from safelight.store.directory import JOURNAL, RunDirectory, create, require_free
@@ -34,20 +35,27 @@ def fork(
     name: str | None = None,
     tell: Tell = lambda line: None,
     why: Mapping[str, Any] | None = None,
+    join: str | None = None,
 ) -> RunDirectory:
     """Make a run that goes on from the state of `parent` after `at` steps, with keys of its recipe changed.
 
     A step without a checkpoint is recomputed first, and refused unless every step on the way has its recorded
     fingerprint. The interventions in force at the step become part of the new recipe. A step before a fork's
     first one is forked from the run whose step it is. Keys of [method] can be changed where the state stays
-    what it is. why: of a remedy, the first entry of the new journal. Raises UserError.
+    what it is. why: of a remedy, the first entry of the new journal. join: of the learning rate where the
+    length is changed, see `seam.joined`. Raises UserError.
     """
     method = {key: value for key, value in changes.items() if key.startswith("method.")}
     live_only({key: value for key, value in changes.items() if key not in method or key == "method.name"})
     parent = owner_of(parent, at)
     info = parent.info()
     require_free(runs, info.recipe, name)
-    recipe = InForce.of(parent).recipe_at(at).with_changes(changes)
+    before, images = InForce.of(parent).recipe_at(at), int(info.facts.data["train"])
+    changes, line = joined(before, images, at, changes, join)
+    recipe = before.with_changes(changes)
+    require_steps(recipe, images, at, changes)
+    if line:
+        tell(line)
     state, verdict = replay(parent, at, tell)
     if not verdict.agreed:
         kept = ", ".join(map(str, checkpoint_files.list_steps(parent.path))) or "none"
@@ -69,7 +77,7 @@ def fork(
         runs,
         tomli_w.dumps(recipe.tree),
         recipe=info.recipe,
-        steps=recipe.plan(int(info.facts.data["train"])).steps,
+        steps=recipe.plan(images).steps,
         facts=info.facts,
         name=name,
         parent=Parent(info.id, at, checkpoint.digest(groups)),

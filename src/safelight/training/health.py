@@ -53,7 +53,7 @@ class Health:
     ) -> None:
         self.directory, self.ready, self.writer, self.tell = directory, ready, writer, tell
         self.recipe_at = recipe_at
-        steps = ready.plan.steps
+        self.steps = steps = recipe_at(start).plan(len(ready.pack.train)).steps
         vitals = Vitals(steps, isinstance(ready.method, Balances))
         self.judge = HealthMonitor(vitals, lambda step: recipe_at(step).monitor)
         self.treatment = Treatment(directory, writer, recipe_at, steps, tell)
@@ -113,7 +113,7 @@ class Health:
     def _healthy(self, since: int) -> int:
         """The newest checkpoint from before trouble showed, and a little earlier; 0 where there is none."""
         steps = checkpoint_files.list_steps(self.directory.path)
-        lag = self.ready.plan.steps // 50
+        lag = self.steps // 50
         early = [step for step in steps if step <= since - lag] or [step for step in steps if step < since]
         return early[-1] if early else 0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -37,8 +39,10 @@ from safelight.training.forecast import Forecast, forecast
 from safelight.training.health import Health, every_network
 from safelight.training.live_film import LiveFilm
 from safelight.training.progress import Show
+from safelight.training.stop import Over, Stopping
 from safelight.types import Batch
 
+RESERVE = 3.0  # seconds for the report, and for what a disk may take longer than before
 FIXED = 16  # images that gradients are compared on
 
 
@@ -57,7 +61,10 @@ class Session:
         state: State,
         show: Show,
         writer: JournalWriter | None,
+        until: float = math.inf,
     ) -> None:
+        """until: by `time.monotonic`; it stops in time for a checkpoint."""
+        self.until, self.longest = until, 0.0  # seconds of the slowest step with what followed it
         self.directory, self.ready, self.show, self.writer = directory, ready, show, writer
         self.execution, self.state = execution, state
         self.autocast = precision.autocast(ready.device, execution.precision)
@@ -71,6 +78,7 @@ class Session:
         self.film: LiveFilm | None = None
         self.records: list[MetricsWriter | TapeWriter | LiveFilm] = []  # what a checkpoint makes final
         self.health: Health | None = None
+        self.stopping: Stopping | None = None
 
     def go(self) -> bool:
         """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand.
@@ -79,7 +87,9 @@ class Session:
         """
         world, start = self.ready.world, self.state.step
         if world.share(self.writer is not None and self._is_finished()):
-            self.show.tell(f"{self.directory.name} is finished: {start:,} steps, none left to train")
+            why = self.writer.journal.of_kind("end")[-1].fields["message"] if self.writer else ""
+            left = f"{why}; change that rule to train on" if why else "none left to train"
+            self.show.tell(f"{self.directory.name} is finished: {start:,} steps, {left}")
             return False
         if self.writer and (recipe := self.in_force.recipe_at(start)).evaluate.every:
             self.evaluator.judge(recipe)  # whatever is missing is told before the hours are spent
@@ -96,6 +106,8 @@ class Session:
                 start,
                 self.show.warn,
             )
+            rules_at = lambda step: self.in_force.recipe_at(step).stop  # noqa: E731
+            self.stopping = Stopping(self.directory, rules_at, start, self.show.warn)
             self._tape(start, self.in_force.recipe_at(start), last=False)
             self.film = LiveFilm(self.directory, session, self.ready, self.execution.precision)
             self.records = [self.metrics, self.tape, self.film]
@@ -116,7 +128,8 @@ class Session:
         plan = self.in_force.plan_at(start)
         how = f"{self.ready.device}, {self.execution.precision} {self.execution.memory_format}"
         self.show.tell(f"{self.directory.name}: trains step {start:,} to {plan.steps:,} on {how}")
-        self.show.tell(f"disk: {ahead(self.ready, self.state).text}")
+        self.show.tell(f"disk: {ahead(self.ready, self.state, plan.steps).text}")
+        self.before = time.monotonic()
         self.show.begin(start, plan.steps, self.ready.recipe.train.batch_size)
         try:
             with interrupts(self.signals, alone=world.size == 1):
@@ -128,7 +141,12 @@ class Session:
         except Leave:
             self._end("left", self.health.treatment.leaves if self.health else "")
             return True
+        except Over as over:
+            self._finish(str(over))
         except Stop:
+            if self.stopping and (over := self.stopping.hours(self.state.step)):
+                self._finish(over)
+                return False
             self._end("stopped")
             self.show.tell(
                 f"stopped after step {self.state.step}; go on with: safelight resume {self.directory.name}"
@@ -155,33 +173,69 @@ class Session:
                 tracks.save(self.directory.tracks, step, kept)
             if self.film:
                 self.film.take(step, self.state, recipe, last)
-            if watch.is_due(step, recipe, len(self.ready.pack.train), steps):
+        watched = watch.is_due(step, recipe, len(self.ready.pack.train), steps)
+        every, best = recipe.evaluate.every, False
+        evaluated = every > 0 and (step % every == 0 or last)
+        self.noted: dict[str, float] = {}
+        if self.writer:
+            if watched:
                 self._watch(step, recipe)
-            every = recipe.evaluate.every
-            best = every > 0 and (step % every == 0 or last) and self._evaluate(recipe)
-            if step % recipe.checkpoint.every == 0 or last or agreed.stop or agreed.leave or best:
-                self._save(step, recipe)
+            best = evaluated and self._evaluate(recipe)
+        over = "" if last else self._over(step, recipe, watched or evaluated)
+        if self.writer and (
+            step % recipe.checkpoint.every == 0 or last or agreed.stop or agreed.leave or best or over
+        ):
+            self._save(step, recipe)
         if agreed.edit:
             self._take_edits(step)
+        if over:
+            raise Over(over)
         if agreed.stop and not last:
             raise Stop
         if agreed.leave:
             raise Leave
+        self._keep_time()  # last: the next step agrees on it, and its boundary saves
+
+    def _over(self, step: int, recipe: Recipe, measured: bool) -> str:
+        """Why a rule of [stop] finishes the run here, on every process; "" where none does."""
+        rules, images = recipe.stop, step * recipe.train.batch_size
+        if rules.images is not None and images >= rules.images:
+            return f"stop.images: {images:,} images seen"
+        if not (measured and (rules.goal or rules.patience)):
+            return ""
+        here = self.stopping.after(step, self.noted) if self.stopping else ""
+        return str(self.ready.world.share(here))
+
+    def _note_columns(self, columns: Mapping[str, float]) -> None:
+        """What was measured at this step, for the metrics and for the rules of [stop]."""
+        self.noted |= columns
+        self.ledger.note(columns)
+
+    def _keep_time(self) -> None:
+        """Ask for a stop while there is time for a checkpoint, and for what may come before it."""
+        now = time.monotonic()
+        self.longest, self.before = max(self.longest, now - self.before), now
+        if now + 2 * self.longest + RESERVE >= self.until and not self.signals.stop:
+            self.show.tell(f"step {self.state.step:,}: the time of --for is over")
+            self.signals.stop = True
+        if self.stopping and self.stopping.hours(self.state.step):
+            self.signals.stop = True
 
     def _is_finished(self) -> bool:
-        """Whether the last session came to the end, and its checkpoint is there."""
+        """Whether the last session came to the end or to a rule of [stop], and its checkpoint is there."""
         assert self.writer is not None
-        if self.state.step < self.ready.plan.steps:
-            return False
-        last = [entry for entry in self.writer.journal.entries if entry.kind in ("session", "end")][-1:]
-        return [entry.fields.get("status") for entry in last] == ["finished"]
+        kinds = ("session", "intervention", "end")
+        last = [entry for entry in self.writer.journal.entries if entry.kind in kinds][-1:]
+        return [(entry.fields.get("status"), entry.fields["step"]) for entry in last] == [
+            ("finished", self.state.step)
+        ]
 
     def _take_edits(self, step: int) -> None:
         """Interventions as they are in force from here on; those that wait take effect at `step`."""
         ready = self.ready
         if self.writer:
-            show, steps = self.show, ready.plan.steps
-            take_edits(self.directory.path, self.writer, ready.recipe, step, steps, show.tell, show.warn)
+            show, images = self.show, len(ready.pack.train)
+            take_edits(self.directory.path, self.writer, ready.recipe, images, step, show.tell, show.warn)
         interventions = shared_interventions(ready.world, self.writer)
         self.in_force = InForce(ready.recipe, len(ready.pack.train), interventions)
 
@@ -197,7 +251,7 @@ class Session:
         ready = self.ready
         with every_network(ready.method, self.state) as nets:
             model = ready.model(self.directory, recipe, nets, step, self.execution.precision)
-            self.ledger.note(watch.held_out_losses(model))
+            self._note_columns(watch.held_out_losses(model))
             self.ledger.note(watch.trained_losses(model))
         weights = self.in_force.plan_at(step).weights_at(step)
         shares = gradient_shares(ready.method, self.state, self._fixed, weights, self.autocast)
@@ -227,7 +281,7 @@ class Session:
         except UserError as error:  # an edit while the run goes on: no reason to end it
             self._note(f"step {self.state.step} is not evaluated: {error}")
             return False
-        self.ledger.note(columns(evaluation))
+        self._note_columns(columns(evaluation))
         return pin_if_best(self.directory.path, evaluation, self.writer)
 
     def _save(self, step: int, recipe: Recipe) -> None:
@@ -303,11 +357,18 @@ class Session:
             rows = self.health.judged(rows)
             self.metrics.append(rows)
             self.show.rows(rows)
+            if self.stopping:
+                self.stopping.require_finite(rows)
             self.signals.edit = bool(inbox.waiting(self.directory.path))
             self.signals.leave = bool(self.health.treatment.leaves)
 
+    def _finish(self, why: str) -> None:
+        """The end by a rule of [stop]."""
+        self._end("finished", why)
+        self.show.tell(f"finished after step {self.state.step:,}: {why}")
+
     def _end(self, status: End, message: str = "") -> None:
-        step = self.state.step
+        step, self.stopping = self.state.step, None
         if self.writer and self.records:
             self.ledger.flush()
             for record in self.records:
@@ -315,6 +376,6 @@ class Session:
             self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
 
 
-def ahead(ready: Prepared, state: State) -> Forecast:
-    """The disk that a training will need."""
-    return forecast(ready.recipe, state, ready.pack.spec, ready.plan.steps)
+def ahead(ready: Prepared, state: State, steps: int = 0) -> Forecast:
+    """The disk that a training will need. steps: in force; the recipe's by default."""
+    return forecast(ready.recipe, state, ready.pack.spec, steps or ready.plan.steps)

@@ -6,12 +6,15 @@ that is a function of its settings: what is finished is used as it is, what was 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import tomli_w
 
@@ -23,6 +26,7 @@ from safelight.engine.memory import require_memory
 from safelight.engine.plan import too_large
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
+from safelight.files import MOST
 from safelight.loading.dependencies import (
     Product,
     Products,
@@ -32,11 +36,13 @@ from safelight.loading.dependencies import (
     products_of,
     references,
 )
+from safelight.loading.in_force import InForce, live_only, require_steps
 from safelight.loading.prepare import Prepared, choose_execution, environment_of, prepare
 from safelight.loading.recorded import code_facts, data_facts, recipe_of, require_data
+from safelight.loading.seam import joined
 from safelight.recipe import Recipe, load
 from safelight.report.run_report import unconditional, write_report
-from safelight.store import checkpoint_files, listing, metrics, renaming
+from safelight.store import checkpoint_files, inbox, listing, metrics, renaming
 from safelight.store.directory import RUN, RunDirectory, create, require_free
 from safelight.store.durable import remove_tree
 from safelight.store.info import Facts
@@ -48,6 +54,7 @@ from safelight.training.grid import digest, without_about
 from safelight.training.progress import Show
 from safelight.training.remedies import settle, untreated
 from safelight.training.session import Session, ahead
+from safelight.types import Tell
 
 
 def begin(
@@ -58,11 +65,12 @@ def begin(
     show: Show,
     products: Products = MappingProxyType({}),
     checked: bool = False,
+    until: float = math.inf,
 ) -> RunDirectory:
     """Train a new run, until it is finished or Ctrl-C stops it. Raises UserError.
 
     products: of the trainings that came before it; `train_stages` makes them. checked: look for
-    faults first, and refuse to begin with one.
+    faults first, and refuse to begin with one. until: by `time.monotonic`, it stops in time for a checkpoint.
     """
     for line in too_large(recipe.optim):
         show.warn(line)
@@ -93,7 +101,7 @@ def begin(
         ).path
     directory = RunDirectory(Path(str(world.share(str(path)))))
     try:
-        left = _run(directory, ready, execution, state, show, findings)
+        left = _run(directory, ready, execution, state, show, findings, until)
     except Exception:
         if (
             world.first
@@ -103,24 +111,78 @@ def begin(
             remove_tree(directory.path)  # it has not trained one step
         raise
     del ready, state  # before those of a fork are made
-    return resume(directory, world, show) if left else directory
+    return resume(directory, world, show, until=until) if left else directory
 
 
-def resume(directory: RunDirectory, world: World, show: Show) -> RunDirectory:
-    """Go on with a run from its newest good checkpoint. Raises UserError.
+def resume(
+    directory: RunDirectory,
+    world: World,
+    show: Show,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    join: str | None = None,
+    until: float = math.inf,
+) -> RunDirectory:
+    """Go on with a run from its newest good checkpoint, its recipe changed from there. Raises UserError.
 
-    Where its monitor left it for a remedy, the run that has its name afterwards goes on, in all processes.
+    join: of the learning rate where the length is changed, see `seam.joined`. until: by `time.monotonic`, it
+    stops in time for a checkpoint; a finished run goes on for about as many steps as that takes. Where its
+    monitor left it for a remedy, the run that has its name afterwards goes on, in all processes.
     """
+    if world.first:
+        change(directory, changes, join, until, show.warn)
+    world.wait()
     left = True
     while left:
         if world.first and (aside := settle(directory, show.warn)):
             write_report(aside)
         world.wait()
-        left = _resumed(directory, world, show)
+        left = _resumed(directory, world, show, until)
     return directory
 
 
-def _resumed(directory: RunDirectory, world: World, show: Show) -> bool:
+def change(
+    directory: RunDirectory, changes: Mapping[str, Any], join: str | None, until: float, warn: Tell
+) -> None:
+    """Leave an edit for the session that comes. Raises UserError for changes that it could not take."""
+    if until < math.inf and not any(key in inbox.LENGTH for key in changes):
+        changes = {**changes, **_steps_until(directory, until)}
+    if not changes:
+        if join:
+            raise UserError("--schedule: nothing is trained longer; add --steps or --for")
+        return
+    if directory.is_locked():
+        words = " ".join(f"{key}={value}" for key, value in changes.items())
+        raise UserError(f"{directory.name}: is being trained; safelight tune {directory.name} {words}")
+    live_only(changes)
+    in_force, images = InForce.of(directory), int(directory.info().facts.data["train"])
+    step = _reached(directory)
+    before = in_force.recipe_at(MOST)
+    changed, line = joined(before, images, step, changes, join)
+    if join == "extend" and not line:
+        warn("--schedule extend: the learning rate is the same either way")
+    require_steps(before.with_changes(changed), images, step, changed)
+    if line:
+        warn(line)
+    inbox.drop(directory.path, changed, "command line")
+
+
+def _reached(directory: RunDirectory) -> int:
+    """The first step that never ran."""
+    parent = directory.info().parent
+    return max(metrics.reached(directory.path), parent.step if parent else 0)
+
+
+def _steps_until(directory: RunDirectory, until: float) -> dict[str, int]:
+    """The length with which a finished run trains on until then, by its last steps; {} for another run."""
+    short = summary(directory)
+    if short.status != "finished" or short.step < short.steps:
+        return {}
+    seconds = statistics.median(row.seconds for row in listing.last_rows(directory, 100))
+    more = int(max(until - time.monotonic(), 0) / max(seconds, 1e-6))
+    return {"train.steps": short.step + max(more, 1)}
+
+
+def _resumed(directory: RunDirectory, world: World, show: Show, until: float) -> bool:
     """One session of a run that is there; whether its monitor left it."""
     recipe = recipe_of(directory)
     ready = _opened(recipe, world, show, products_of(directory))
@@ -129,7 +191,7 @@ def _resumed(directory: RunDirectory, world: World, show: Show) -> bool:
     state = ready.state(execution.memory_format)
     if world.first:
         require_room(ahead(ready, state), directory.path, sum(listing.by_kind(directory.path).values()))
-    return _run(directory, ready, execution, state, show)
+    return _run(directory, ready, execution, state, show, until=until)
 
 
 def _opened(recipe: Recipe, world: World, show: Show, products: Products) -> Prepared:
@@ -150,6 +212,7 @@ def _run(
     state: State,
     show: Show,
     findings: Checked | None = None,
+    until: float = math.inf,
 ) -> bool:
     """One session, and its report; whether the run's monitor left it."""
     with ExitStack() as stack:
@@ -159,7 +222,7 @@ def _run(
             writer = stack.enter_context(JournalWriter(directory.journal_path))
             if findings:
                 writer.append("check", findings.to_dict())
-        session = Session(directory, ready, execution, state, show, writer)
+        session = Session(directory, ready, execution, state, show, writer, until)
         try:
             left = session.go()
         finally:
@@ -185,33 +248,40 @@ def train_stages(
     world: World,
     show: Callable[[], Show],
     checked: bool = False,
+    until: float = math.inf,
 ) -> RunDirectory:
     """Train a new run, after all that it needs. Raises UserError.
 
     show: what a session shows, made anew for each training. Ctrl-C in an earlier stage ends it there, and
     that stage's run is returned; the same command goes on where it was. checked: look for faults of the
-    recipe before it is trained, and refuse to begin with one.
+    recipe before it is trained, and refuse to begin with one. until: as for `begin`, of all stages together.
     """
     require_free(runs, recipe.name, name)
     check_named(recipe.data)  # told before anything is trained or downloaded
     products: dict[str, Product] = {}
     for key, reference in references(recipe).items():
-        made = product(key, reference, recipe, runs, world, show)
+        made = product(key, reference, recipe, runs, world, show, until)
         if isinstance(made, RunDirectory):
             return made
         products[key] = made
-    return begin(recipe, runs, name, world, show(), products, checked)
+    return begin(recipe, runs, name, world, show(), products, checked, until)
 
 
 def product(
-    key: str, reference: Reference, recipe: Recipe, runs: Path, world: World, show: Callable[[], Show]
+    key: str,
+    reference: Reference,
+    recipe: Recipe,
+    runs: Path,
+    world: World,
+    show: Callable[[], Show],
+    until: float = math.inf,
 ) -> Product | RunDirectory:
     """What a value of a recipe names, trained now if need be; the run of a stage that was stopped instead."""
     kind, _, name = reference.partition(":")
     if kind == "recipe":
         stage = stage_recipe(name, recipe)
         name = f"{stage.name}-{digest(stage)}"
-        ended = finish(stage, runs, name, world, show, f"first {name}, for {key} of {recipe.name}")
+        ended = finish(stage, runs, name, world, show, f"first {name}, for {key} of {recipe.name}", until)
         if ended == "stopped":
             return RunDirectory(runs / name)
     if world.local == 0:
@@ -256,7 +326,13 @@ def stage_recipe(source: str, of: Recipe) -> Recipe:
 
 
 def finish(
-    recipe: Recipe, runs: Path, name: str, world: World, show: Callable[[], Show], why: str = ""
+    recipe: Recipe,
+    runs: Path,
+    name: str,
+    world: World,
+    show: Callable[[], Show],
+    why: str = "",
+    until: float = math.inf,
 ) -> Ended:
     """Train a run of that name to its end, from where it is. Raises UserError.
 
@@ -271,9 +347,9 @@ def finish(
     if why:
         show().tell(f"{'trains' if status is None else 'goes on with'} {why}")
     if status is None:
-        directory = train_stages(recipe, runs, name, world, show)
+        directory = train_stages(recipe, runs, name, world, show, until=until)
     else:
-        resume(directory, world, show())
+        resume(directory, world, show(), until=until)
     ended = world.share(summary(directory).status if world.first else None)
     return "stopped" if ended != "finished" else "trained" if status is None else "resumed"
 
