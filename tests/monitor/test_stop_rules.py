@@ -7,7 +7,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from safelight.monitor.stop import FiniteSteps, StopRules, reached, unknown
+from safelight.monitor.stop import FiniteSteps, StopRules, measured, reached, unknown
 from safelight.store.metrics import MetricsRow
 
 NAN = math.nan
@@ -41,7 +41,7 @@ def test_a_goal(goal, value, ends):
     ],
 )
 def test_patience_counts_from_the_best(values, ends):
-    assert bool(reached(StopRules(patience=2), course("held_out/mse", *values))) == ends
+    assert bool(reached(StopRules(patience=2), course("held_out/mean", *values))) == ends
 
 
 def test_more_is_better_of_what_is_no_distance():
@@ -82,3 +82,10 @@ def test_steps_in_a_row_without_a_finite_gradient():
     norms = [NAN, 1.0, NAN, math.inf, NAN]
     assert [finite.add(row(step, norm)) for step, norm in enumerate(norms)] == [1, 0, 1, 2, 3]
     assert finite.since == 2
+
+
+def test_the_mean_of_what_is_held_out():
+    numbers = {"held_out/t 0.0-0.5": 1.0, "held_out/t 0.5-1.0": 2.0, "raw/mse": 9.0}
+    assert measured(numbers)["held_out/mean"] == 1.5
+    assert "raw/mse" not in measured(numbers)
+    assert measured({"raw/mse": 9.0}) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 
 from pydantic import Field, model_validator
 
@@ -12,6 +13,7 @@ from safelight.config import Section
 from safelight.store.metrics import MetricsRow
 
 MEASURED = ("evaluate/", "held_out/")  # columns that rules look at
+MEAN = "held_out/mean"  # of all that are held out
 LESS = re.compile(r"held_out/|evaluate/(FD-|FID|KID)")  # of the others more is better
 Measurement = tuple[int, Mapping[str, float]]  # a step, and the measured columns after it
 
@@ -26,7 +28,8 @@ class StopRules(Section):
     patience: int = Field(0, ge=0)
     """Measurements in a row without a better value that finish the run; 0 = never."""
     metric: str = ""
-    """Column that patience looks at, such as "held_out/mse". Default: the first of evaluate/ or held_out/."""
+    """Column that patience looks at, such as "held_out/mse". Default: the first of evaluate/, or the
+    mean of held_out/, held_out/mean."""
     hours: float | None = Field(None, gt=0)
     """Hours spent in steps, over all sessions, that finish the run. Default: no limit."""
     images: int | None = Field(None, ge=1)
@@ -51,8 +54,10 @@ def _condition(goal: str) -> tuple[str, str, float] | None:
 
 
 def measured(columns: Mapping[str, float]) -> dict[str, float]:
-    """The columns that rules look at."""
-    return {name: value for name, value in columns.items() if name.startswith(MEASURED)}
+    """The columns that rules look at, and the mean of those held out."""
+    named = {name: value for name, value in columns.items() if name.startswith(MEASURED)}
+    held_out = [value for name, value in named.items() if name.startswith("held_out/")]
+    return named | ({MEAN: fmean(held_out)} if held_out else {})
 
 
 def reached(rules: StopRules, course: Sequence[Measurement]) -> str:
@@ -65,10 +70,8 @@ def reached(rules: StopRules, course: Sequence[Measurement]) -> str:
         value = now.get(name, math.nan)
         if value <= bound if sign == "<=" else value >= bound:
             return f"stop.goal: {name} is {value:.4g}"
-    columns = [
-        name for part in MEASURED for _, numbers in course for name in numbers if name.startswith(part)
-    ]
-    metric = rules.metric or next(iter(columns), "")
+    evaluated = (name for _, numbers in course for name in numbers if name.startswith("evaluate/"))
+    metric = rules.metric or next(evaluated, MEAN)
     if not rules.patience or metric not in now:
         return ""
     values = [(step, numbers[metric]) for step, numbers in course if metric in numbers]
