@@ -75,8 +75,8 @@ def reached(rules: StopRules, course: Sequence[Measurement]) -> str:
     if not rules.patience or metric not in now:
         return ""
     values = [(step, numbers[metric]) for step, numbers in course if metric in numbers]
-    sign = 1 if LESS.match(metric) else -1
-    step, best = min(values, key=lambda pair: sign * pair[1] if math.isfinite(pair[1]) else math.inf)
+    worse = 1 if LESS.match(metric) else -1
+    step, best = min(values, key=lambda pair: worse * pair[1] if math.isfinite(pair[1]) else math.inf)
     since = sum(later > step for later, _ in values)
     if since < rules.patience:
         return ""

@@ -144,8 +144,8 @@ class Session:
         except Over as over:
             self._finish(str(over))
         except Stop:
-            if self.stopping and (over := self.stopping.hours(self.state.step)):
-                self._finish(over)
+            if self.stopping and (why := self.stopping.hours(self.state.step)):
+                self._finish(why)
                 return False
             self._end("stopped")
             self.show.tell(
