@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
+from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from safelight.config import UserError
-from safelight.language import open_encoder
+from safelight.data.text_features import text_notes
+from safelight.language import open_encoder, words
 from safelight.networks import towers
 from safelight.networks.towers import resized
 from safelight.types import DataSpec
@@ -95,3 +99,44 @@ def test_what_is_no_encoder_is_told(tmp_path):
         open_encoder(str(tmp_path / "none"))
     with pytest.raises(UserError, match=r"network\.encoder\.path: .* holds neither"):
         towers.JointEncoderConfig(path=str(tmp_path / "none")).build(DataSpec((3, 8, 8)))
+
+
+def test_words_of_ascii_are_what_they_always_were():
+    """Old runs resume to the bit: letters and digits between anything else, and one vector a run."""
+    text = "".join(map(chr, range(32, 127))) + " Red_circle, left-of 2 blue SQUARES (don't)"
+    assert words.split(text) == re.findall(r"[^\W_]+", text.lower())
+    assert blake2b(words.encode(["a red circle left of a blue square", text]).tobytes()).hexdigest()[:16] == (
+        "c6ecf4a27f3ae08b"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("काला कीला", ["काला", "कीला"]),  # vowel signs are marks
+        ("cafe\u0301 na\u00efve", ["caf\u00e9", "na\u00efve"]),
+        ("红色的猫 2只", ["红", "色", "的", "猫", "2", "只"]),
+        ("赤い cat", ["赤", "い", "cat"]),
+        ("สีแดง", ["สี", "แ", "ด", "ง"]),
+        ("붉은 고양이", ["붉은", "고양이"]),
+        ("❤️❤ 🐱🐶", ["❤", "❤", "🐱", "🐶"]),
+        ("👩‍👩‍👧👍🏽", ["👩‍👩‍👧", "👍🏽"]),
+        ("🇩🇪🇫🇷", ["🇩🇪", "🇫🇷"]),
+        ("\u0301 — ‘’", []),
+    ],
+)
+def test_words_of_other_scripts(text, parts):
+    assert words.split(text) == parts
+
+
+def test_an_encoder_says_what_it_loses_of_captions():
+    short = replace(open_encoder("words"), longest=3, tokens=lambda text: len(text.split()))
+    texts = ["red cat", "the red cat", "...", "red cat on a very long wall"]
+    notes = {note.kind: note for note in text_notes(short, texts, short.encode(texts))}
+    cut, empty, alike = (
+        notes[f"caption {kind} words"]
+        for kind in ("cut at the 3 tokens of", "without a word for", "alike to another for")
+    )
+    assert (cut.count, cut.example) == (1, "red cat on a very long wall")
+    assert (empty.count, empty.example) == (1, "...")
+    assert (alike.count, alike.example) == (1, "'red cat' and 'the red cat'")

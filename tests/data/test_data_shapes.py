@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from safelight import language
 from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.config import Data
 from safelight.data.synthetic.shapes import COLOURS, COUNT, OBJECTS, SHAPES, Scene, draw, outside, read, scene
-from safelight.language import open_encoder
+from safelight.language import open_encoder, words
 
 
 def test_every_caption_says_the_scene_and_nothing_else():
@@ -63,7 +62,7 @@ def test_the_pack_has_captions_and_their_features(tmp_path, monkeypatch):
     assert len(pack.train) + len(pack.held_out) == 60
     item = int(pack.train[5])
     rows = pack.given["text"][pack.first[item] : pack.first[item + 1]]
-    np.testing.assert_array_equal(rows, language.encode(pack.texts[item]))
+    np.testing.assert_array_equal(rows, words.encode(pack.texts[item]))
     assert pack.present.all()
     with pytest.raises(UserError, match=r"data\.text_encoder: digits has no captions"):
         open_data(Data(source="digits", text_encoder="words"))
@@ -71,12 +70,12 @@ def test_the_pack_has_captions_and_their_features(tmp_path, monkeypatch):
 
 def test_words_are_like_as_the_runs_they_share():
     texts = ["a red circle left of a blue square", "Red circle left of blue square!", "a green triangle"]
-    one, other, far = language.encode(texts)
+    one, other, far = words.encode(texts)
     np.testing.assert_array_equal(one, other)
     assert abs(float(one @ far)) < 0.25
-    swapped = language.encode(["a blue circle left of a red square"])[0]
+    swapped = words.encode(["a blue circle left of a red square"])[0]
     assert float(one @ swapped) < 0.75
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
-    assert not language.encode([""]).any()
-    assert language.runs("the red circle") == ["red", "circle", "red circle"]
-    assert open_encoder("words").size == language.SIZE
+    assert not words.encode([""]).any()
+    assert words.runs("the red circle") == ["red", "circle", "red circle"]
+    assert open_encoder("words").size == words.SIZE

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from models import model_of
-from safelight import language, methods, recipes
+from safelight import methods, recipes
 from safelight.config import UserError
 from safelight.discovery import modules, network_configs
 from safelight.engine.fingerprint import count
 from safelight.keys import meanings
+from safelight.language import words
 from safelight.loading.model import Model
 from safelight.recipe import Recipe, load, resolve
 from safelight.training import watch
@@ -36,7 +37,7 @@ def spec_of(recipe: Recipe) -> DataSpec:
     if recipe.data.source == "faces":
         conditions = {"attributes": Condition("attributes", 5)}
     if recipe.data.text_encoder:
-        size = {"words": language.SIZE, "sentences": 384, "recipe:captions-encoder": 128}
+        size = {"words": words.SIZE, "sentences": 384, "recipe:captions-encoder": 128}
         conditions = {**conditions, "text": Condition("text", size.get(recipe.data.text_encoder, 512))}
     return DataSpec((recipe.data.channels or 1, *(recipe.data.height_width or (28, 28))), conditions)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +14,14 @@ from safelight.config import UserError
 from safelight.data import columns
 from safelight.data.columns import ConditionColumn
 from safelight.data.npz import Array, described, open_arrays
-from safelight.data.source import Items, Progress, Source, key, stamp
+from safelight.data.source import Items, Note, Notes, Progress, Source, key, stamp
 from safelight.terminal import plain
 
 if TYPE_CHECKING:  # it imports torch
     from safelight.language import TextEncoder
 
 ENCODED = 256  # texts at once
+SHOWN = 60  # characters of a caption in a note
 
 
 def with_features(source: Source, path: str) -> Source:
@@ -60,9 +61,38 @@ def with_encoder(source: Source, encoder: TextEncoder, progress: Progress | None
             if progress:
                 progress(f"features of captions ({encoder.name})", start + len(part), len(texts))
         counts = np.array([len(texts) for texts in items.texts], np.int64)
-        return replace(items, columns={**items.columns, "text": columns.text(features, _starts(counts))})
+        column = columns.text(features, _starts(counts))
+        notes = (*items.notes, *text_notes(encoder, texts, features[[places[text][0] for text in texts]]))
+        return replace(items, columns={**items.columns, "text": column}, notes=notes)
 
-    return replace(source, key=key(source.key, encoder.digest), items=with_text)
+    parts = (source.key, encoder.digest, encoder.rule) if encoder.rule else (source.key, encoder.digest)
+    return replace(source, key=key(*parts), items=with_text)
+
+
+def text_notes(encoder: TextEncoder, texts: Sequence[str], features: NDArray[np.float32]) -> Iterator[Note]:
+    """What an encoder loses of different texts (n): those cut, those without content, those alike.
+
+    features: (n, T), of the texts.
+    """
+    notes = Notes()
+    name = encoder.name
+    if encoder.longest:
+        for text in texts:
+            if len(text) > encoder.longest and encoder.tokens(text) > encoder.longest:  # a token a character
+                reason = "only their beginning counts"
+                notes.add(f"caption cut at the {encoder.longest} tokens of {name}", _start(text), reason)
+    same: dict[bytes, str] = {}
+    for text, row in zip(texts, features, strict=True):
+        if not text.strip() or not row.any():
+            notes.add(f"caption without a word for {name}", _start(text), "trained as one and the same text")
+        elif (other := same.setdefault(row.tobytes(), text)) is not text:
+            pair = f"{_start(other)!r} and {_start(text)!r}"
+            notes.add(f"caption alike to another for {name}", pair, "their words that count are the same")
+    return iter(notes)
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 10]} ... {text[-5:]}"
 
 
 def text_column(

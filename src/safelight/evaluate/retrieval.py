@@ -1,6 +1,6 @@
 """Ranking texts by how well they fit an image: a second encoder, which trains no generator.
 
-A small network learns images beside their captions' bags of word runs (language.py), contrastively,
+A small network learns images beside their captions' bags of word runs (language/words.py), contrastively,
 from the training images of the data at hand.
 """
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from safelight import language
 from safelight.config import UserError
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
@@ -31,6 +30,7 @@ from safelight.evaluate.training import (
     trained_once,
     weights_hash,
 )
+from safelight.language import words
 from safelight.randomness import RowDraw
 
 VERSION = 2  # of the network and its training: another number trains anew
@@ -60,7 +60,7 @@ def open_retrieval(
 
 def text_features(text: nn.Module, texts: Sequence[str]) -> Tensor:
     """Features (n, FEATURES) of unit length of texts, by the text side."""
-    return F.normalize(text.cpu()(torch.from_numpy(language.encode(texts))), dim=1)
+    return F.normalize(text.cpu()(torch.from_numpy(words.encode(texts))), dim=1)
 
 
 def open_towers(
@@ -88,7 +88,7 @@ def build(channels: int) -> nn.Sequential:
     image = classifier.build(channels, FEATURES)
     text = initialised(
         "classifier",
-        lambda: nn.Sequential(nn.Linear(language.SIZE, FEATURES), nn.ReLU(), nn.Linear(FEATURES, FEATURES)),
+        lambda: nn.Sequential(nn.Linear(words.SIZE, FEATURES), nn.ReLU(), nn.Linear(FEATURES, FEATURES)),
     )
     return nn.Sequential(image, text)
 
@@ -97,7 +97,7 @@ def learn(network: nn.Sequential, pack: Pack, items: NDArray[np.int64], progress
     """InfoNCE both ways (Radford 2021), a caption of each image drawn at random, images shifted a little."""
     image, text = network
     device = next(network.parameters()).device
-    features = {int(item): torch.from_numpy(language.encode(pack.texts[int(item)])) for item in items}
+    features = {int(item): torch.from_numpy(words.encode(pack.texts[int(item)])) for item in items}
     batch = min(BATCH, len(items))
     steps = min(MOST, max(FEWEST, EPOCHS * len(items))) // batch
     order = shuffled(items, steps * batch, "reader")

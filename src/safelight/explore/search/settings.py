@@ -12,7 +12,7 @@ from safelight.config import UserError, nearest
 from safelight.explore.latent_model import LatentModel
 from safelight.explore.search.objectives import Objective
 from safelight.explore.search.optimisers import WAYS
-from safelight.language import SILENT
+from safelight.language.words import SILENT
 
 USUAL_POPULATION, USUAL_GENERATIONS = 100, 100
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,13 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safelight.config import UserError, install
-from safelight.randomness import key
+from safelight.language import words
 
-VERSION = 1  # of "words"
-SIZE = 256  # features of "words"
-LONGEST = 4  # words of a run
-SILENT = frozenset(("a", "an", "the", "of", "is", "are", "to", "and", "with"))
-WORD = re.compile(r"[^\W_]+")
 LONGEST_SENTENCE = 128  # tokens
 
 
@@ -39,6 +33,9 @@ class TextEncoder:
     digest: str  # stands for its weights and its version: equal digests give equal features
     size: int  # T
     encode: Callable[[Sequence[str]], NDArray[np.float32]]  # n texts -> (n, T)
+    rule: str = ""  # by which texts are read, where that was another for the same digest
+    longest: int = 0  # tokens of a text; others are cut off. 0: any number
+    tokens: Callable[[str], int] = len  # how many a text has
 
 
 def digest_of(*files: Path) -> str:
@@ -57,7 +54,7 @@ def open_encoder(name: str) -> TextEncoder:
     Raises UserError where it is not there, or its package is missing.
     """
     if name == "words":
-        return TextEncoder(name, f"words {VERSION}", SIZE, encode)
+        return TextEncoder(name, f"words {words.VERSION}", words.SIZE, words.encode, words.RULE)
     if name == "sentences":
         return open_sentences()
     folder = Path(name)
@@ -69,36 +66,6 @@ def open_encoder(name: str) -> TextEncoder:
         f"data.text_encoder: {name} is no encoder; expected words, sentences, recipe:NAME, run:NAME, or the "
         "folder or Hub id of a CLIP"
     )
-
-
-def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Features (n, SIZE) of unit length; zeros for a text without words.
-
-    "words" needs no training: a text is the sum of a fixed random vector for each run of up to four words, so
-    two are as similar as the runs they share (a Johnson-Lindenstrauss projection of their counts). Word order
-    counts: "red circle left" and "circle left blue" differ in which of two circles is the red one.
-    """
-    features = np.zeros((len(texts), SIZE), np.float32)
-    for row, text in enumerate(texts):
-        for run in runs(text):
-            features[row] += _direction(run)
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(length, np.float32(1e-12)), np.float32)
-
-
-def runs(text: str) -> list[str]:
-    """Every run of one to LONGEST words, in lower case, words that say little left out."""
-    words = [word for word in WORD.findall(text.lower()) if word not in SILENT]
-    return [" ".join(words[start : start + length])
-            for length in range(1, LONGEST + 1) for start in range(len(words) - length + 1)]  # fmt: skip
-
-
-@lru_cache(maxsize=100_000)
-def _direction(run: str) -> NDArray[np.float32]:
-    """A random vector of about unit length, by name."""
-    chance = np.random.Generator(np.random.Philox(key=key("words", VERSION, run)))
-    vector: NDArray[np.float32] = chance.standard_normal(SIZE, np.float32)
-    return vector * np.float32(SIZE**-0.5)
 
 
 def open_sentences() -> TextEncoder:
@@ -129,7 +96,11 @@ def open_sentences() -> TextEncoder:
         features: NDArray[np.float32] = F.normalize(mean, dim=1).numpy()
         return features
 
-    return TextEncoder("sentences", digest_of(folder / "model.safetensors"), model.config.hidden_size, encode)
+    def count(text: str) -> int:
+        return len(tokens(text, verbose=False)["input_ids"])
+
+    digest = digest_of(folder / "model.safetensors")
+    return TextEncoder("sentences", digest, model.config.hidden_size, encode, "", LONGEST_SENTENCE, count)
 
 
 def _missing() -> UserError:
@@ -162,9 +133,11 @@ def open_clip(folder: Path) -> TextEncoder:
         normalised: NDArray[np.float32] = F.normalize(features, dim=1).numpy()
         return normalised
 
-    return TextEncoder(
-        folder.name, digest_of(weights, vocabulary), int(model.config.projection_dim or 0), encode
-    )
+    def count(text: str) -> int:
+        return len(tokens(text, verbose=False)["input_ids"])
+
+    size = int(model.config.projection_dim or 0)
+    return TextEncoder(folder.name, digest_of(weights, vocabulary), size, encode, "", length, count)
 
 
 class TextTower(nn.Module):
@@ -207,4 +180,4 @@ def open_joint(folder: Path, open_base: Callable[[str], TextEncoder]) -> TextEnc
         return features
 
     digest = f"{base.digest} {digest_of(folder / 'encoder.safetensors')}"
-    return TextEncoder(facts["name"], digest, facts["features"], encode)
+    return TextEncoder(facts["name"], digest, facts["features"], encode, base.rule, base.longest, base.tokens)
