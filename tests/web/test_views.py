@@ -219,6 +219,37 @@ def test_an_event_comes_once_and_again_after_a_change(page, runs):
     assert first.split("\n")[0] != second.split("\n")[0]
 
 
+def test_fifty_readers_cost_one_look_and_a_slow_one_gets_the_latest(page, runs, monkeypatch):
+    import asyncio
+
+    from safelight.web import events
+
+    monkeypatch.setattr(events, "EVERY", 0.05)
+    watcher = events.Watcher(page.app.state.views, page.app.state.jobs)
+    looked = []
+    state = watcher._state
+    monkeypatch.setattr(watcher, "_state", lambda subject: looked.append(subject) or state(subject))
+
+    async def main() -> None:
+        streams = [watcher.events(["whole"]) for _ in range(50)]
+        for stream in streams:
+            await anext(stream)
+            await anext(stream)
+        looked.clear()
+        for _ in range(3):  # nobody reads meanwhile
+            with (runs / "whole/journal.jsonl").open("ab") as file:
+                file.write(b"\n")
+            await asyncio.sleep(0.2)
+        assert len(looked) < 20
+        last = {await asyncio.wait_for(anext(stream), 5) for stream in streams}
+        assert len(last) == 1
+        assert next(iter(last)).startswith(f"id: {watcher.states['whole']}\n")
+        for stream in streams:
+            await stream.aclose()
+
+    asyncio.run(main())
+
+
 def test_a_run_that_changed_is_read_again_in_the_list(page, runs):
     assert page.get("/api/runs").json()["runs"][0]["summary"]["status"] == "finished"
     directory = RunDirectory(runs / "whole")

@@ -63,6 +63,7 @@ class Watcher:
                     seen |= now
                     id = ".".join(seen.get(name, "") for name in subjects)
                     yield f"id: {id}\ndata: {to_json({'changed': changed})}\n\n"
+                    continue  # a slow reader: there may have been more since
                 try:
                     async with self._changed:
                         await asyncio.wait_for(self._changed.wait(), QUIET)
