@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,20 @@ def test_a_table_in_json_may_be_by_column(tmp_path: Path) -> None:
         save(tmp_path / f"{name}.png")
     (tmp_path / "metadata.json").write_text('{"file_name": ["a.png", "b.png"], "text": ["x", "y"]}')
     assert list(opened(tmp_path).texts) == [("x",), ("y",)]
+
+
+def test_sheets_of_folders_and_archives_are_no_data_wherever_they_lie(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for name in ("cat/1.png", "dog/2.png"):
+        save(photos / name)
+    before = opened(photos).fingerprint
+    save(photos / "photos-data.png")
+    save(photos / "cat-data.png")
+    shutil.make_archive(str(tmp_path / "photos"), "zip", photos)
+    assert opened(tmp_path / "photos.zip").fingerprint == before
+    shutil.make_archive(str(photos / "backup.of.it"), "zip", photos)
+    save(photos / "backup.of.it-data.png")
+    save(photos / "dog" / "my-data.png")  # of nothing that is here
+    pack = opened(photos)
+    assert pack.names == ["cat/1.png", "dog/2.png", "dog/my-data.png"]
+    assert said(pack)["sheet of safelight"][0] == 3

@@ -17,7 +17,7 @@ from typing import IO, ClassVar
 from safelight import files
 from safelight.config import UserError
 from safelight.data.cache import cache_dir
-from safelight.data.listing import HIDDEN, RUN, Listing, is_hidden
+from safelight.data.listing import HIDDEN, RUN, Listing, is_hidden, is_sheet, without_suffix
 from safelight.data.source import BadItem, key, stamp
 from safelight.store.durable import publish
 
@@ -44,7 +44,7 @@ class ZipTree:
         """Every member. Raises UserError where the archive is damaged."""
         lines = ((name, info.file_size, f"{name}\0{info.file_size}\0{info.CRC}\n")
                  for name, info in self._members.items())  # fmt: skip
-        return _listed(lines, [*self._members])
+        return _listed(lines, [*self._members], self.path)
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
@@ -82,7 +82,7 @@ class TarTree:
         state = stamp(Path(self.path))[1:]
         lines = ((name, size, f"{name}\0{size}\0{start}\0{state}\n")
                  for name, (start, size) in self._members.items())  # fmt: skip
-        return _listed(lines, [*self._members])
+        return _listed(lines, [*self._members], self.path)
 
     @cached_property
     def _members(self) -> dict[str, tuple[int, int]]:
@@ -153,12 +153,15 @@ def _named(names: Sequence[str]) -> list[str]:
     return [name.removeprefix(only) for name in names]
 
 
-def _listed(members: Iterator[tuple[str, int, str]], names: Sequence[str]) -> Listing:
-    """The listing of members: name, bytes, stamp."""
+def _listed(members: Iterator[tuple[str, int, str]], names: Sequence[str], path: str) -> Listing:
+    """The listing of members of an archive at a path: name, bytes, stamp."""
     listing = Listing()
     known = frozenset(names)
     folders = {name.rpartition("/")[0] for name in names} - {""}
     runs = tuple(f"{folder}/" for folder in folders if {f"{folder}/{file}" for file in RUN} <= known)
+    titles = {without_suffix(os.path.basename(path))} | {
+        part for folder in folders for part in folder.split("/")
+    }
     for name, size, line in members:
         parts = name.split("/")
         if any(is_hidden(part) and part != ".." for part in parts):
@@ -167,6 +170,8 @@ def _listed(members: Iterator[tuple[str, int, str]], names: Sequence[str]) -> Li
             listing.bad.append(f"{name} (lies outside the archive)")
         elif runs and name.startswith(runs):
             listing.notes.add("file of a run of safelight", name)
+        elif is_sheet(parts[-1], titles):
+            listing.notes.add("sheet of safelight", name)
         else:
             listing.take(name, size, line)
     return listing.settled()

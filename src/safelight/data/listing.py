@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -19,8 +19,20 @@ SIDECARS = (".txt", ".caption", ".json", ".cls")  # beside a picture, with its n
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 COCO_NAMES = ("_annotations.coco.json", "annotations.json", "instances.json")  # beside the pictures
 SYSTEM = ("@eadir", "__macosx", "lost+found", "thumbs.db", "desktop.ini")  # left by disks and archivers
+SHEET = "-data.png"  # written by `safelight data inspect`, by the name of the folder or archive
 RUN = {"run.json", "journal.jsonl"}  # a folder with both is a run of safelight
 HIDDEN = "hidden or system file"
+
+
+def is_sheet(name: str, folders: Collection[str]) -> bool:
+    """Whether a file is the sheet that `data inspect` writes of one of those folders or archives."""
+    return name.endswith(SHEET) and name.removesuffix(SHEET) in folders
+
+
+def without_suffix(name: str) -> str:
+    """A file's name without the ending of an archive."""
+    suffix = suffix_of(name)
+    return name[: -len(suffix)] if suffix in ARCHIVES else name
 
 
 def is_hidden(name: str) -> bool:

@@ -20,7 +20,17 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 from safelight import files
 from safelight.config import UserError
 from safelight.data.archives import Archive, TarTree, ZipTree, open_archive
-from safelight.data.listing import HIDDEN, METADATA, RUN, SUFFIXES, Listing, is_hidden, suffix_of
+from safelight.data.listing import (
+    HIDDEN,
+    METADATA,
+    RUN,
+    SUFFIXES,
+    Listing,
+    is_hidden,
+    is_sheet,
+    suffix_of,
+    without_suffix,
+)
 from safelight.data.masks import MaskTree
 from safelight.data.source import BadItem
 
@@ -28,7 +38,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-SHEET = "-data.png"  # written by `safelight data inspect`, by the name of the folder
 READABLE = 0o444  # whoever may read a file: one that could not be read is tried again when that changes
 LINK_OUT = "a link out of the folder; data.follow_links=true follows it"
 
@@ -69,10 +78,10 @@ class FolderTree:
             return
         above |= {(status.st_dev, status.st_ino)}
         here = os.path.basename(below[:-1] or self.root)
-        folders = {os.path.basename(self.root), here, *(entry.name for entry in entries)}
+        folders = {os.path.basename(self.root), here, *(without_suffix(entry.name) for entry in entries)}
         for entry in entries:
             name = f"{below}{entry.name}"
-            if entry.name.removesuffix(SHEET) in folders and entry.name.endswith(SHEET):
+            if is_sheet(entry.name, folders):
                 listing.notes.add("sheet of safelight", name)
                 continue
             if is_hidden(entry.name):
