@@ -62,7 +62,7 @@ ADAPTED = {  # the best shipped recipe for each, with what a person would change
 STAGES = {
     "captions-encoder": {'"sentences"': '"words"', "steps = 600": "steps = 40",
                          "batch_size = 128": "batch_size = 64", "warmup = 100": "warmup = 10"},
-    "skin-autoencoder": {"steps = 3000": "steps = 300"},
+    "skin-autoencoder": {"steps = 3000": "steps = 150"},
 }  # fmt: skip
 
 

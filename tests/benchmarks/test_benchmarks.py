@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from safelight.cli.options import changes_of
 from safelight.engine.precision import candidates
 from safelight.evaluate import classifier
 from safelight.recipe import load
@@ -222,3 +223,15 @@ def test_a_verdict_is_right_by_its_name_and_in_time(monkeypatch):
     assert module.judged(Ended(), case) == ("missed", "none")
     assert module.judged(Ended(), module.Case("digits", {})) == ("well", "none")
     assert module.judged(Ended(memorising=9), module.Case("digits", {})) == ("false alarm", "memorising at 9")
+
+
+def test_the_recipes_adapted_by_hand_are_recipes(monkeypatch, tmp_path):
+    folders = opened("folders", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for case in folders.ADAPTED:
+        recipe, *words = folders.adapted(case, tmp_path, 100.0, tmp_path)
+        changed = load(recipe, changes_of(words))
+        assert changed.data.path == str(tmp_path)
+        assert changed.train.steps >= 50
+    assert load(tmp_path / "captions-encoder.toml").train.steps == 40
+    assert load(tmp_path / "skin-autoencoder.toml").train.steps == 150
