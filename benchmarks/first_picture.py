@@ -40,8 +40,10 @@ def main() -> None:
         for step, seconds in sorted(trained.sheets.items()):
             samples = sl.open_run(name, step, runs=given.work / "runs").sample(100).images
             share = judge.kernel(judge.features(samples)) / judge.noise
-            first = seconds if first is None and share < BETTER else first
             print(f"| {case} | step {step:,} | {seconds:.0f} s | {share:.2f} of noise |", flush=True)
+            if share < BETTER:
+                first = seconds
+                break
         print(
             f"| {case} | first | {f'{first:.0f} s' if first else 'none'} of {trained.seconds:.0f} s |  |",
             flush=True,
