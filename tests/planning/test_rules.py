@@ -145,5 +145,17 @@ def test_evaluation_by_what_knows_the_pictures():
     assert features(False) == "random"
 
 
+@pytest.mark.parametrize(
+    ("colour", "width", "prediction"), [(True, 32, "x0"), (False, 32, "v"), (True, 96, "v")]
+)
+def test_v_is_predicted_where_patches_are_few_values_for_the_width(colour, width, prediction):
+    chosen = rules.method(seen(colour=colour), replace(LADDER[0], width=width))
+    assert values(chosen)["method.prediction"] == prediction
+
+
+def test_grey_pictures_come_twice_as_many_a_step():
+    assert [rules.batch(seen(colour=colour), LADDER[0]) for colour in (True, False)] == [32, 64]
+
+
 def test_few_pictures_hold_out_few():
     assert [rules.held_out(seen(images=images)).value for images in (100, 800, 50_000)] == [0.05, 0.1, 0.02]

@@ -113,7 +113,6 @@ def first_look(
         rules.mirror(seen),
         rules.held_out(seen),
         Choice("data.skip_bad", True, _bad(seen)),
-        *rules.method(),
     ]
     steps = _Steps(fixed, stated, name, device, tell, seen)
     packing = seen.images * seen.seconds / (os.cpu_count() or 1)
@@ -175,11 +174,12 @@ class _Steps:
 
     def choices(self, rung: Rung, reason: str) -> list[Choice]:
         """Those that are fixed, and those of the rung."""
-        return [*self._fixed, rules.shape(self._seen, rung), *rules.network(rung, reason)]
+        return [*self._fixed, rules.shape(self._seen, rung), *rules.method(self._seen, rung),
+                *rules.network(rung, reason)]  # fmt: skip
 
     def batch(self, rung: Rung) -> int:
         """Pictures a step."""
-        return int(self._stated.get("train.batch_size", rung.batch))
+        return int(self._stated.get("train.batch_size", rules.batch(self._seen, rung)))
 
     def seconds(self, rung: Rung) -> float:
         """Of a step."""
