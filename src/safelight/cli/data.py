@@ -201,7 +201,7 @@ def _condition(condition: dict[str, Any]) -> str:
     if "problem" in condition:
         return str(condition["problem"])
     if "numbers" in condition:
-        return f"{condition['classes']} classes"
+        return "soft, a share of one class" if condition["classes"] == 1 else f"{condition['classes']} classes"
     return f"{len(condition['classes'])} classes: {_counts(condition['classes'])}"
 
 

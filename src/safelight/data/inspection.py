@@ -121,7 +121,7 @@ class Inspection:
             images.append(np.broadcast_to(pixels.image, (*pixels.image.shape[:2], 3)))
             words.append(label.names[label.values[item]] if label and label.present[item] else "")
             if self.items.masks:
-                images.append(_mask_picture(pixels))
+                images.append(_mask_picture(pixels, self.items.masks.values == "soft"))
                 words.append("mask" if pixels.mask is not None else "no mask")
         return np.stack(images), [plain(word) for word in words] if any(words) else []
 
@@ -178,10 +178,10 @@ def _mask_facts(held: set[tuple[int, ...]], masks: Masks) -> dict[str, Any]:
         return {"classes": None, "numbers": sorted(seen), "problem": str(error)}
 
 
-def _mask_picture(pixels: Pixels) -> NDArray[np.uint8]:
+def _mask_picture(pixels: Pixels, soft: bool = False) -> NDArray[np.uint8]:
     """A mask in greys from black to white, what belongs to no class in red."""
     mask = pixels.mask if pixels.mask is not None else np.full(pixels.image.shape[:2], NOT_MASKED, np.uint8)
-    binary = set(np.unique(mask).tolist()) == {0, NOT_MASKED}
+    binary = (soft and pixels.mask is not None) or set(np.unique(mask).tolist()) == {0, NOT_MASKED}
     most = max(1, int(mask[mask != NOT_MASKED].max(initial=1)))
     grey = mask if binary else (mask.astype(int) * 255 // most).clip(0, 255).astype(np.uint8)
     picture = np.repeat(grey[..., None], 3, -1)
