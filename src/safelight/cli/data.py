@@ -107,6 +107,8 @@ def pack(
     say(
         f"{len(made.train):,} to train on, {len(made.held_out):,} held out, {len(made.bad):,} left out as bad"
     )
+    if made.layout:
+        say(f"read: {plain(made.found())}")
     for note in made.notes:
         say(f"passed over: {plain(str(note))}")
     say(f"pack: {made.folder}")
@@ -201,7 +203,9 @@ def _condition(condition: dict[str, Any]) -> str:
     if "problem" in condition:
         return str(condition["problem"])
     if "numbers" in condition:
-        return "soft, a share of one class" if condition["classes"] == 1 else f"{condition['classes']} classes"
+        return (
+            "soft, a share of one class" if condition["classes"] == 1 else f"{condition['classes']} classes"
+        )
     return f"{len(condition['classes'])} classes: {_counts(condition['classes'])}"
 
 

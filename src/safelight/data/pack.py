@@ -98,6 +98,7 @@ class Pack:
     bad: tuple[str, ...]  # items left out, each with the reason
     notes: tuple[Note, ...] = ()  # what was passed over, and how things were read
     weights: NDArray[np.float32] | None = None  # (N,) how often each item is drawn
+    layout: str = ""  # of files: how they were read, in words
 
     def __len__(self) -> int:
         return len(self.images)
@@ -107,6 +108,18 @@ class Pack:
         """(N,) whether the item has every one of the conditions; False throughout where there are none."""
         covered = np.array([*self.covered.values()], bool).reshape(len(self.covered), len(self))
         return np.asarray(covered.all(0) & bool(len(covered)))
+
+    def found(self) -> str:
+        """One line of what was read: images, how, and the conditions."""
+        height, width, _ = self.images.shape[1:]
+        words = [f"{len(self):,} images of {height}x{width}", *([self.layout] if self.layout else [])]
+        for name, (kind, size, names) in self.described.items():
+            what = {"label": f"{size} classes", "mask": f"{size} classes" if size > 1 else "soft",
+                    "attributes": ", ".join(names), "text": f"{size} features"}[kind]  # fmt: skip
+            words.append(f"{name} ({what}) on {int(self.covered[name].sum()):,}")
+        if self.texts:
+            words.append(f"captions on {sum(map(bool, self.texts)):,}")
+        return "; ".join(words)
 
     @property
     def mask_classes(self) -> int:
@@ -168,6 +181,7 @@ def load(folder: Path, held_out: float) -> Pack | None:
         train=np.flatnonzero(~held),
         held_out=kept[np.lexsort((digests[kept, 1], digests[kept, 0]))],
         described=described, texts=texts, bad=tuple(manifest["bad"]), notes=notes, weights=weights,
+        layout=str(manifest.get("layout", "")),
     )  # fmt: skip
 
 

@@ -38,8 +38,10 @@ class Note:
     reason: str = ""  # why, or what to do about it
 
     def __str__(self) -> str:
-        example = f", such as {self.example}" if self.example and self.example not in self.kind else ""
-        return f"{self.count:,} {self.kind}{example}" + (f": {self.reason}" if self.reason else "")
+        """Such as ".zip file: 2, such as cats.zip; give it as data.path"."""
+        known = f"{self.kind}: {self.count:,}" if self.count > 1 or not self.reason else self.kind
+        example = f", such as {self.example}" if self.example else ""
+        return f"{known}{example}" + (f"; {self.reason}" if self.reason else "")
 
 
 class Notes:

@@ -99,6 +99,8 @@ def prepare(
     opened = used(recipe, products)
     if world.local == 0:
         pack = open_data(opened.data, work)
+        if pack.layout:
+            tell(plain(f"{pack.name}: {pack.found()}"))
         for note in pack.notes:
             tell(f"passed over: {plain(str(note))}")
     world.wait()  # the first process of each machine packs, the others find it done
