@@ -189,6 +189,7 @@ def test_vendored_files_are_what_was_fetched(folder):
         ("keep", {"ids": ["--out=x"]}),
         ("film", {"ids": ["20.1"], "changes": {"train.steps": 9}}),
         ("search", {"prompt": "a\x1bb"}),
+        ("resume", {"steps": 9, "schedule": "--help"}),
         ("prune", {"budget": "--dry"}),
         ("train", {"recipe": "/etc/passwd"}),
         ("train", {"recipe": "my.toml"}),

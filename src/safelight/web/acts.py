@@ -17,6 +17,7 @@ KEY = re.compile(r"[a-z_][\w.-]{0,100}")
 NEW_NAME = re.compile(r"\w[\w.+=-]{0,99}")
 SPECIMEN = re.compile(r"\d{1,12}\.(\d{1,9}|[a-z][a-z0-9-]{0,99})")
 RECIPE = re.compile(r"[a-z][a-z0-9-]{0,60}")
+SCHEDULE = re.compile("constant|restart|extend")
 SIZE = re.compile(r"\d{1,9}(\.\d+)? ?[kKMGT]?B")
 FILM, WALK = "film.mp4", "walk.mp4"
 
@@ -96,6 +97,10 @@ def _keep(run: str, o: Options) -> list[str]:
     return ["specimens", run, *(word for id in _specimens(o) for word in ("--keep", id))]
 
 
+def _resume(run: str, o: Options) -> list[str]:
+    return ["resume", run, *count(o, "steps", "--steps", 1), *optional(o, "schedule", "--schedule", SCHEDULE)]
+
+
 def _pin(run: str, o: Options) -> list[str]:
     return ["pin", run, "--step", str(number(o, "step", 1)), "--name", text(o, "name", RECIPE)]
 
@@ -130,7 +135,7 @@ ACTS = {
     "rollback": Act(
         lambda run, o: ["rollback", run, "--step", str(number(o, "step", 1)), *changes(o), *_later(o)]
     ),
-    "resume": Act(lambda run, o: ["resume", run, *count(o, "steps", "--steps", 1)]),
+    "resume": Act(_resume),
     "replay": Act(lambda run, o: ["replay", run, "--step", str(number(o, "step"))]),
     "keep": Act(_keep),
     "film": Act(_film, files=(FILM,)),

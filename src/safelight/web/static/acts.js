@@ -73,14 +73,15 @@ function Fork({ run, step, back }) {
 }
 
 function Resume({ run, longer, again }) {
-  const [steps, setSteps] = useState(run.planned);
+  const [steps, setSteps] = useState(run.planned), [schedule, setSchedule] = useState("");
   const [start, job, mistake] = useAct(() => again());
   const name = run.facts.name, finished = run.facts.status === "finished";
   const more = finished || steps > run.planned;
-  return html`<form onSubmit=${(event) => { event.preventDefault(); start("resume", name, more ? { steps } : {}); }}>
+  return html`<form onSubmit=${(event) => { event.preventDefault(); start("resume", name, more ? { steps, ...(schedule ? { schedule } : {}) } : {}); }}>
     <p class="note">${finished ? `It finished at step ${count(run.facts.step)}.` : `It stands at step ${count(run.facts.step)} of ${count(run.planned)}.`}</p>
-    ${longer && html`<label>until step <input type="number" min=${run.facts.step + (finished ? 1 : 0)} value=${steps} onInput=${(event) => setSteps(Number(event.target.value))} /></label>`}
-    <${Command} text=${command("resume", name, longer && more ? ["--steps", steps] : [])} />
+    ${longer && html`<label>until step <input type="number" min=${run.facts.step + (finished ? 1 : 0)} value=${steps} onInput=${(event) => setSteps(Number(event.target.value))} /></label>
+      <label>learning rate <select value=${schedule} onChange=${(event) => setSchedule(event.target.value)}><option value="">as it suits</option><option value="constant">stays as it is</option><option value="restart">begins again</option><option value="extend">that of the new length</option></select></label>`}
+    <${Command} text=${command("resume", name, longer && more ? ["--steps", steps, ...(schedule ? ["--schedule", schedule] : [])] : [])} />
     <button disabled=${finished && !(steps > run.facts.step)}>${finished ? "Train longer" : "Resume"}</button>
     <${Note} mistake=${mistake} /><${JobLine} job=${job} quiet /></form>`;
 }
