@@ -38,7 +38,7 @@ def main() -> None:
         os.environ["SAFELIGHT_CACHE"] = str(given.work / "cache" / name)
         first = None
         for step, seconds in sorted(trained.sheets.items()):
-            samples = sl.open_run(name, step, runs=given.work / "runs").sample(100).images
+            samples = sl.open_run(name, runs=given.work / "runs", step=step).sample(100).images
             share = judge.kernel(judge.features(samples)) / judge.noise
             print(f"| {case} | step {step:,} | {seconds:.0f} s | {share:.2f} of noise |", flush=True)
             if share < BETTER:
