@@ -57,7 +57,7 @@ class Run:
         if not (recompute and isinstance(step, int)):
             step = checkpoint_step(directory, step, warn or tell)
         self.step, self.ema_length = step, ema_length
-        self._replay, self._tell = Replay(directory, tell), tell
+        self._replay, self._tell = Replay(directory, tell, warn or tell), tell
 
     @cached_property
     def model(self) -> Model:
@@ -191,12 +191,12 @@ class Run:
         request = GridRequest(attributes, components, directions, rows, columns, seed, specimen)
         return picture(travelled(self.model.changed(how), request), self.model.space)
 
-    def export(self, form: str, out: str | Path) -> list[str]:
+    def export(self, form: str, out: str | Path, how: Mapping[str, Any] | None = None) -> list[str]:
         """Write the networks for other tools into a new folder: "diffusers", "safetensors" or "onnx".
 
-        Returns a line about each file. Raises UserError.
+        how: keys of [sample] to change. Returns a line about each file. Raises UserError.
         """
-        return export_networks(self.model, form, Path(out))
+        return export_networks(self.model.changed(how), form, Path(out))
 
     def report(self) -> Path:
         """Write report.md and report.html into the run's folder; returns the path of the latter."""

@@ -15,6 +15,8 @@ from safelight.files import MOST
 from safelight.loading import replay as replaying
 from safelight.loading.in_force import InForce, doubts, live_only
 from safelight.loading.model import ReplayVerdict
+from safelight.loading.prepare import open_device
+from safelight.loading.recorded import MACHINE
 from safelight.loading.recorded import relocate as relocated
 from safelight.planning.first_look import first_look, is_data, require_minutes
 from safelight.recipe import Recipe, load, resolve
@@ -85,10 +87,10 @@ def resume(
 ) -> Run:
     """Continue a run from its newest good checkpoint, and open it.
 
-    changes: from its next step on, such as {"train.steps": 4000} to train longer, and where its data are now,
-    {"data.path": ...}, if they were moved; see `relocate`. schedule: of the learning rate of a longer run:
-    "constant", "restart" or "extend". seconds: after which it stops, to be resumed; a finished run trains
-    on for about as long.
+    changes: from its next step on, such as {"train.steps": 4000} to train longer; on another machine where its
+    data are now, {"data.path": ...}, see `relocate`, and {"train.device": "cpu"} or train.precision. schedule:
+    of the learning rate of a longer run: "constant", "restart" or "extend". seconds: after which it stops, to
+    be resumed; a finished run trains on for about as long.
     """
     until = time.monotonic() + seconds
     with together() as world:
@@ -108,8 +110,10 @@ def relocate(run: Named, places: Mapping[str, Any], *, runs: str | Path | None =
 
 
 def _moved_first(directory: RunDirectory, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes without places of data, which are recorded. Raises UserError."""
-    places = {key: value for key, value in changes.items() if key.startswith("data.")}
+    """The changes without places of data and without what computes, which are recorded. Raises UserError."""
+    places = {key: value for key, value in changes.items() if key.startswith("data.") or key in MACHINE}
+    if device := places.get("train.device"):
+        open_device(str(device))
     if places:
         relocated(directory, places)
     return {key: value for key, value in changes.items() if key not in places}

@@ -14,9 +14,11 @@ from safelight.cli.options import (
     JsonOption,
     RunArgument,
     RunsOption,
+    SampleChangesArgument,
     StepOption,
     examples,
     print_json,
+    sample_changes,
     step_of,
 )
 from safelight.export import metrics
@@ -31,6 +33,7 @@ def export(
     run: RunArgument,
     to: Annotated[str, typer.Option("--to", metavar="FORM", help="Form: diffusers, safetensors or onnx.")],
     out: Annotated[Path, typer.Option("--out", help="New folder to write.")],
+    changes: SampleChangesArgument = None,
     step: StepOption = None,
     ema_length: EmaLengthOption = None,
     runs: RunsOption = None,
@@ -39,8 +42,9 @@ def export(
     """Export the averaged weights for diffusers, as safetensors with a loader, or as checked ONNX."""
     api.samples.require_new(to, out)  # before networks are read
     _, warn = messages()
+    settings = sample_changes(changes, run, runs)
     opened = sl.Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=warn)
-    notes = opened.export(to, out)
+    notes = opened.export(to, out, settings)
     if as_json:
         print_json({"out": str(out), "to": to, "step": opened.step, "told": notes})
     else:

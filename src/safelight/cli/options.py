@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,7 +64,7 @@ SampleChangesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE",
-        help="Sampling keys to change, e.g. sample.steps=20; data.path=NEW of moved data.",
+        help="Sampling keys to change, e.g. sample.steps=20; data.path=NEW of moved data; train.device=cpu.",
     ),
 ]
 PlacesArgument = Annotated[
@@ -131,6 +132,8 @@ def sample_changes(texts: list[str] | None, run: str, runs: Path | None) -> dict
     """
     changes = changes_of(texts)
     places = {name: changes.pop(name) for name in list(changes) if name.startswith("data.")}
+    if device := changes.pop("train.device", ""):
+        os.environ["SAFELIGHT_DEVICE"] = str(device)  # read by this process; nothing is recorded
     if wrong := [name for name in changes if not name.startswith("sample.")]:
         raise UserError(f"{wrong[0]}: only keys of [sample] can be changed here")
     if places:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -37,6 +38,7 @@ from safelight.store.directory import RunDirectory
 from safelight.terminal import paced, plain
 from safelight.types import Method, Nets, Tell, UsesImageFeatures
 
+DEVICE = "SAFELIGHT_DEVICE"  # environment variable: device of commands that read a run
 FEW = 2  # images of the first step of a probe
 
 
@@ -185,6 +187,21 @@ def open_device(name: str, processes: int = 1) -> torch.device:
         device = torch.device("cuda", torch.cuda.current_device())
     precision.settle(device)
     return device
+
+
+def reading_device(recipe: Recipe, tell: Tell) -> torch.device:
+    """The device that a run is read on: $SAFELIGHT_DEVICE, else the recipe's, or what there is in its place.
+
+    tell: takes a line where it is another. Raises UserError where $SAFELIGHT_DEVICE is not here.
+    """
+    if stated := os.environ.get(DEVICE):
+        return open_device(stated)
+    try:
+        return open_device(recipe.train.device)
+    except UserError:
+        device = open_device("auto")
+        tell(f"train.device: {recipe.train.device!r} is not available here; reading the run on {device}")
+        return device
 
 
 def choose_execution(ready: Prepared, tell: Tell = lambda line: None) -> Execution:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 from hashlib import blake2b
@@ -18,11 +18,13 @@ from safelight.data.source import Progress
 from safelight.data.space import Space
 from safelight.recipe import Recipe, resolve
 from safelight.store.directory import RunDirectory
+from safelight.store.journal import JournalEntry
 from safelight.store.journal_writer import JournalWriter
 from safelight.types import DataSpec
 
 PLACES = ("path", "source", "layout", "table", "subset", "revision", "text_features", "follow_links")
 """Keys of [data] that say where data are and how they are found, not what they are or how they are shown."""
+MACHINE = ("train.device", "train.precision")  # keys that say what computes
 
 
 def recipe_of(directory: RunDirectory) -> Recipe:
@@ -32,13 +34,33 @@ def recipe_of(directory: RunDirectory) -> Recipe:
     """
     moves, tree = directory.journal().of_kind("moved"), directory.recipe_tree()
     recipe = resolve({**tree, "data": {"rules": 1, **tree.get("data", {})}}, directory.info().recipe)
-    return elsewhere(recipe, moves[-1].fields["changes"]) if moves else recipe
+    return elsewhere(recipe, _moved(moves)) if moves else recipe
+
+
+def _moved(moves: Iterable[JournalEntry]) -> dict[str, Any]:
+    """Where data and device of a run are now: the newest keys of [data], and the newest of each other."""
+    now: dict[str, Any] = {}
+    for entry in moves:
+        changes = entry.fields["changes"]
+        if any(key.startswith("data.") for key in changes):
+            now = {key: value for key, value in now.items() if not key.startswith("data.")}
+        now |= changes
+    return now
+
+
+def execution_of(directory: RunDirectory) -> dict[str, str]:
+    """The arithmetic of a run's next session: as it was chosen, or as it was changed on another machine."""
+    moved = _moved(directory.journal().of_kind("moved"))
+    stated = {"precision": moved["train.precision"]} if "train.precision" in moved else {}
+    return {**directory.info().facts.execution, **stated}
 
 
 def elsewhere(recipe: Recipe, places: Mapping[str, Any]) -> Recipe:
     """The recipe with other places of its data, {"data.path": ...}, as absolute paths. Raises UserError."""
     for name in places:
-        if name not in (f"data.{key}" for key in PLACES):
+        if name == "train.precision" and places[name] not in ("fp32", "bf16"):
+            raise UserError("train.precision: state fp32 or bf16 for a run that goes on")
+        if name not in (*MACHINE, *(f"data.{key}" for key in PLACES)):
             raise UserError(
                 f"{name}: cannot be edited in a run; moved data are data.path=NEW, other settings are "
                 "changed by safelight tune, fork or train"
@@ -47,14 +69,18 @@ def elsewhere(recipe: Recipe, places: Mapping[str, Any]) -> Recipe:
 
 
 def relocate(directory: RunDirectory, places: Mapping[str, Any], progress: Progress | None = None) -> None:
-    """Journal that the data of a run are elsewhere, {"data.path": ...}: from here on they are read there.
+    """Journal that the data of a run are elsewhere, {"data.path": ...}, or that it goes on on another device.
 
     Raises UserError where they are not what the run was trained on, or the run is being trained.
     """
-    data_of(directory, recipe := elsewhere(recipe_of(directory), places), progress)
-    stated = recipe.data.model_dump(mode="json", include={*PLACES}, exclude_none=True)
+    recipe = elsewhere(recipe_of(directory), places)
+    changes = {key: value for key, value in places.items() if key in MACHINE}
+    if changes.keys() != places.keys():
+        data_of(directory, recipe, progress)
+        stated = recipe.data.model_dump(mode="json", include={*PLACES}, exclude_none=True)
+        changes |= {f"data.{key}": value for key, value in stated.items()}
     with directory.lock(), JournalWriter(directory.journal_path) as writer:
-        writer.append("moved", {"changes": {f"data.{key}": value for key, value in stated.items()}})
+        writer.append("moved", {"changes": changes})
 
 
 def pixel_spec_of(directory: RunDirectory) -> DataSpec:

@@ -33,8 +33,8 @@ from safelight.loading.model import (
     evaluated,
     state_of,
 )
-from safelight.loading.prepare import Prepared, open_device, prepare
-from safelight.loading.recorded import code_facts, recipe_of, require_data, spec_of
+from safelight.loading.prepare import Prepared, prepare, reading_device
+from safelight.loading.recorded import code_facts, execution_of, recipe_of, require_data, spec_of
 from safelight.store import checkpoint, checkpoint_files, metrics
 from safelight.store.checkpoint_files import Another
 from safelight.store.directory import RunDirectory
@@ -53,17 +53,24 @@ class Networks(dict[str, nn.Module]):
 class Replay:
     """A run at whichever of its steps one goes to; quickest in their order. Nothing on disk changes."""
 
-    def __init__(self, directory: RunDirectory, tell: Tell = lambda line: None) -> None:
-        """tell: takes a line about what is recomputed, or damaged. Raises UserError for a damaged run."""
+    def __init__(
+        self, directory: RunDirectory, tell: Tell = lambda line: None, warn: Tell | None = None
+    ) -> None:
+        """tell: takes a line about what is recomputed, or damaged. Raises UserError for a damaged run.
+
+        warn: takes a line where the run is read on another device than its own. Default: `tell`.
+        """
         self.directory, self.tell = directory, tell
         self.info = directory.info()
         self.recipe = recipe_of(directory)
+        self.device = reading_device(self.recipe, warn or tell)
+        if self.recipe.train.device not in ("auto", str(self.device), self.device.type):
+            self.recipe = self.recipe.with_changes({"train.device": str(self.device)})
         self.first = self.info.parent.step if self.info.parent else 0  # of its own steps
         self.recorded = {int(line["step"]): line["fingerprint"] for line in metrics.merged(directory.path)}
         self.in_force = InForce.of(directory)
         self._sessions = directory.journal().of_kind("session")
-        self.device = open_device(self.recipe.train.device)
-        self.execution = Execution(**self.info.facts.execution)
+        self.execution = Execution(**execution_of(directory))
         self.products = products_of(directory)
         self.opened = used(self.recipe, self.products)
         self.method = self.opened.method()
@@ -229,11 +236,19 @@ class Replay:
             self.in_force.plan_at,
             record,
             boundary,
-            autocast=precision.autocast(self.device, self.execution.precision),
+            autocast=lambda: precision.autocast(self.device, self._precision_at(state.step))(),
             device=self.device,
         )
         with suppress(Stop):
             train(job)
+
+    def _precision_at(self, step: int) -> str:
+        """The arithmetic of the session that recorded a step; a run may go on with another."""
+        began = [
+            entry.fields.get("environment", {}) for entry in self._sessions if entry.fields["step"] <= step
+        ]
+        stated = began[-1].get("precision") if began else None
+        return stated if stated in ("fp32", "bf16") else self.execution.precision
 
     @cached_property
     def _ready(self) -> Prepared:
@@ -258,7 +273,7 @@ class Replay:
             following = [int(later.fields["step"]) for later in self._sessions[number + 1 :]]
             if int(session.fields["step"]) < to and min(following, default=to) > self._start:
                 was = {**session.fields.get("environment", {}), **session.fields.get("code", {})}
-                phrases += differences(was, self._now)
+                phrases += differences(was, {**self._now, "precision": was.get("precision", "fp32")})
         return list(dict.fromkeys(phrases))
 
 

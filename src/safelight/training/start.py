@@ -38,7 +38,7 @@ from safelight.loading.dependencies import (
 )
 from safelight.loading.in_force import InForce, live_only, require_steps
 from safelight.loading.prepare import Prepared, choose_execution, environment_of, prepare
-from safelight.loading.recorded import code_facts, data_facts, recipe_of, require_data
+from safelight.loading.recorded import code_facts, data_facts, execution_of, recipe_of, require_data
 from safelight.loading.seam import joined
 from safelight.recipe import Recipe, load
 from safelight.report.run_report import unconditional, write_report
@@ -187,7 +187,7 @@ def _resumed(directory: RunDirectory, world: World, show: Show, until: float) ->
     recipe = recipe_of(directory)
     ready = _opened(recipe, world, show, products_of(directory))
     require_data(directory, ready.pack)
-    execution = Execution(**directory.info().facts.execution)
+    execution = Execution(**execution_of(directory))
     state = ready.state(execution.memory_format)
     if world.first:
         require_room(ahead(ready, state), directory.path, sum(listing.by_kind(directory.path).values()))
