@@ -87,8 +87,8 @@ def resume(
 ) -> Run:
     """Continue a run from its newest good checkpoint, and open it.
 
-    changes: from its next step on, such as {"train.steps": 4000} to train longer; on another machine where the
-    data are, {"data.path": ...}, see `relocate`, and {"train.device": "cpu"} or train.precision. schedule:
+    changes: from its next step on, such as {"train.steps": 4000} to train longer; on another machine where
+    its data are, {"data.path": ...}, see `relocate`, and {"train.device": "cpu"} or train.precision. schedule:
     of the learning rate of a longer run: "constant", "restart" or "extend". seconds: after which it stops, to
     be resumed; a finished run trains on for about as long.
     """
