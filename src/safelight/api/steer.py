@@ -88,9 +88,9 @@ def resume(
     """Continue a run from its newest good checkpoint, and open it.
 
     changes: from its next step on, such as {"train.steps": 4000} to train longer; on another machine where
-    its data are, {"data.path": ...}, see `relocate`, and {"train.device": "cpu"} or train.precision. schedule:
-    of the learning rate of a longer run: "constant", "restart" or "extend". seconds: after which it stops, to
-    be resumed; a finished run trains on for about as long.
+    its data are, {"data.path": ...}, see `relocate`, and {"train.device": "cpu"} or train.precision.
+    schedule: of the learning rate of a longer run: "constant", "restart" or "extend". seconds: after which it
+    stops, to be resumed; a finished run trains on for about as long.
     """
     until = time.monotonic() + seconds
     with together() as world:
