@@ -148,6 +148,22 @@ def test_polygons_count_from_corners_and_small_objects_lie_over_large_ones() -> 
         assert painted[0, 0] == painted[7, 7] == 1
 
 
+@pytest.mark.parametrize("number", ["1e9", "Infinity", "NaN", '"x"', "null"])
+def test_an_outline_that_is_none_is_a_bad_item(tmp_path: Path, number: str) -> None:
+    for name in ("0.png", "1.png"):
+        save(tmp_path / name)
+    known = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(2)],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"image_id": 0, "category_id": 1, "segmentation": [[1, 1, 5, 1, 5, 12345]]}],
+    }
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.json").write_text(json.dumps(known).replace("12345", number))
+    with pytest.raises(UserError, match=r"1 of 2 images cannot be used: 0\.png \(its mask: "):
+        opened(tmp_path)
+    assert opened(tmp_path, skip_bad=True).names == ["1.png"]
+
+
 def test_outlines_of_several_categories_are_a_mask_with_names(tmp_path: Path) -> None:
     for number in range(3):
         save(tmp_path / "images" / f"{number}.png")

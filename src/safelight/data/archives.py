@@ -89,7 +89,9 @@ class TarTree:
         """Where each file's content begins, and how long it is."""
         try:
             with tarfile.open(self._plain, "r:") as archive:
-                infos = [info for info in archive if info.isreg() and not info.issparse()]
+                infos = [
+                    info for info in archive if info.isreg() and not info.issparse()
+                ]  # links lead anywhere
         except UserError:
             raise
         except OSError as error:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ALPHA, OUTLINES = "alpha:", "outlines:"  # beginnings of masks that are made from something else
 MOST_CLASSES = 64  # more are taken for an oversight where the recipe does not state them
 COLOURS = 32  # of a mask, that are named
+MOST_PIXELS = 178_956_970  # of a mask, as of a picture
+FAR = 1e6  # pixels
 SAMPLED = 16  # masks that are looked into for colours
 
 
@@ -50,6 +52,8 @@ class MaskTree:
 
             with self.tree.open(picture) as file, open_image(file) as image:
                 height, width = image.height, image.width
+        if height * width > MOST_PIXELS:
+            raise BadItem(f"outlines of a picture of {height}x{width} would fill the memory")
         objects = []
         with files.opened(self.outlines) as file:
             for number, place in (part.split("@") for part in places.split(",") if part):
@@ -204,7 +208,10 @@ def _shape(outline: Any, height: int, width: int) -> NDArray[np.bool_]:
         return bits.reshape(width, height).T  # COCO goes down columns
     canvas = Image.new("1", (width, height))
     for polygon in outline:  # pixels are numbered by their centres, coordinates count from the corner
-        ImageDraw.Draw(canvas).polygon([float(number) - 0.5 for number in polygon], fill=1)
+        points = np.asarray(polygon, np.float64) - 0.5
+        if not (np.abs(points) < FAR).all():
+            raise BadItem("its outline has a corner far from the picture")
+        ImageDraw.Draw(canvas).polygon(points.tolist(), fill=1)
     return np.asarray(canvas)
 
 

@@ -54,8 +54,8 @@ Paired = tuple[dict[str, str], set[str], set[str]]  # the mask of each image, al
 
 def _by_folder(images: Sequence[str], under: Sequence[str]) -> Paired | None:
     """Pairs of a folder of masks and one of pictures, or what lies beside the folder of masks."""
-    folders = {name.rpartition("/")[0] for name in under}
-    if not any(part.lower() in MASKS for folder in folders for part in folder.split("/")):
+    places = {name.rpartition("/")[0] for name in under}
+    if not any(part.lower() in MASKS for folder in places for part in folder.split("/")):
         return None
     masks: dict[str, str] = {}
     pictures: dict[str, list[str]] = {}
