@@ -51,7 +51,8 @@ RATES = {
 }  # hand-made, steps a second
 BEFORE = 45.0  # processor seconds of the autoencoder or the encoder that comes first
 CLASSES = ["tshirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
-ADAPTED = {  # the best shipped recipe for each, with what a person would change
+# The best shipped recipe for each, what is trained before it, and what a person would change.
+ADAPTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "openmoji-captions": ("captions-small", "captions-encoder", {
         "data.text_encoder": "recipe:{stage}", "network.encoder.path": "recipe:{stage}", "train.ema": 0.98}),
     "openmoji-masks": ("openmoji", "skin-autoencoder", {

@@ -156,7 +156,7 @@ def _headers(
     if not isinstance(reader, FileReader):
         # arrays have one size; what was set to SIDE is not it
         shape = find_source(config.model_copy(update={"text_encoder": None})).items().shape
-        return np.array([shape[:2]]), False, bad
+        return np.array([[shape[0], shape[1]]]), False, bad
     sizes, clear, chosen = [], 0, _spread(len(items.names), HEADERS)
     for place, item in enumerate(chosen):
         progress(what, place, len(chosen))
@@ -164,7 +164,7 @@ def _headers(
             with quiet(), reader.tree.open(reader.files[item]) as file, open_image(file) as image:
                 sizes.append(height_width(image, orientation(image)))
                 if image.has_transparency_data and clear == place and place < CLEAR:
-                    clear += image.convert("RGBA").getextrema()[3][0] < 128
+                    clear += int(np.asarray(image.convert("RGBA").getchannel("A")).min() < 128)
         except Exception as error:
             problem = blamed(error, reader.files[item])
             if isinstance(problem, UserError):
