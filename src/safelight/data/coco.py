@@ -211,7 +211,7 @@ def by_coco(found: Found) -> Entries | None:
     if config.rules > 1 and config.mask is None and any(image.outlines for image in used):
         _paint(entries, used, categories, str(path))
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)
     return entries
 
 
