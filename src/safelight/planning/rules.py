@@ -273,12 +273,12 @@ def looking(seen: Glance, steps: int, batch: int, conditions: Sequence[str], ins
     else:
         features, why = "random", "needs nothing; better ones with the extra efficientnet"
     return [
-        Choice("watch.every", max(1, steps // 8), "eight sheets"),
+        Choice("watch.every", -(-steps // 8), "eight sheets"),
         Choice("watch.images", 36, "pictures on a sheet"),
         Choice("watch.held_out", min(64, batch * 2), "pictures for the held-out loss, which costs time too"),
         Choice("evaluate.features", features, why),
         Choice("evaluate.n", int(min(500, max(50, seen.images))), "samples when `safelight evaluate` is run"),
-        Choice("checkpoint.every", max(1, steps // 8), "one with every sheet"),
+        Choice("checkpoint.every", -(-steps // 8), "one with every sheet"),
     ]
 
 
