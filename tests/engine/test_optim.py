@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -117,10 +119,11 @@ def test_a_penalty_counts_while_its_weight_is_not_0():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("clip", [0.0, 1.0])
-def test_a_step_that_is_not_finite_changes_nothing(bad, clip):
+@pytest.mark.parametrize("kind", get_args(Optim.model_fields["kind"].annotation))
+def test_a_step_that_is_not_finite_changes_nothing(bad, clip, kind):
     net = network()
-    own = NetworkOptimiser(net, "adamw")
-    settings = Optim(clip=clip, weight_decay=0.1)
+    own = NetworkOptimiser(net, kind)
+    settings = Optim(kind=kind, clip=clip, weight_decay=0.1)
     gradients(net, 0)
     own.step(settings, Rate(0.01, settings.betas))
     before = [*values(net), *(value.clone() for value in own.tensors().values())]
@@ -133,10 +136,65 @@ def test_a_step_that_is_not_finite_changes_nothing(bad, clip):
     assert not torch.equal(net[0].weight, before[0])
 
 
-def test_copied_state_goes_on_as_if_never_left():
-    settings = Optim(clip=1.0)
+KINDS = get_args(Optim.model_fields["kind"].annotation)
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+def convolutions(layout: torch.memory_format = torch.contiguous_format) -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(5, 4), nn.Conv2d(4, 6, 3), nn.Linear(6, 3))
+    return net.to(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_muon_is_torchs_on_flattened_convolutions_and_adamw_on_the_rest(layout):
+    settings = Optim(kind="muon", weight_decay=0.1)
+    net, reference = convolutions(layout), convolutions()
+    own = NetworkOptimiser(net, "muon")
+    table, kernel, bias, matrix, last = reference.parameters()
+    flat = nn.Parameter(kernel.detach().flatten(1).clone())
+    muon = torch.optim.Muon([flat, matrix], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW([table, bias, last], lr=0.01, betas=settings.betas, weight_decay=0.1, fused=True)
+    for step in range(3):
+        gradients(net, step)
+        gradients(reference, step)
+        for mine, theirs in zip(net.parameters(), reference.parameters(), strict=True):
+            mine.grad.copy_(theirs.grad)
+        flat.grad = kernel.grad.flatten(1)
+        own.step(settings, Rate(0.01, settings.betas))
+        muon.step()
+        adam.step()
+    expected = [table, flat.view_as(kernel), bias, matrix, last]
+    assert own.held == {id(parameter) for parameter in net.parameters()}
+    for mine, theirs in zip(values(net), expected, strict=True):
+        # columns in another order are summed in another order, and Muon orthogonalises in bfloat16
+        torch.testing.assert_close(mine, theirs.detach(), rtol=0, atol=0 if layout == LAYOUTS[0] else 2e-3)
+
+
+def test_adafactor_keeps_a_row_and_a_column_of_a_convolution():
+    tensors = NetworkOptimiser(convolutions(), "adafactor").tensors()
+    assert tensors["1.row_var"].shape == (6, 1)
+    assert tensors["1.col_var"].shape == (1, 36)
+    assert tensors["2.variance"].shape == (6,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_state_is_there_from_the_start_and_keeps_its_names_and_shapes(kind, layout):
+    net = convolutions(layout)
+    own = NetworkOptimiser(net, kind)
+    before = {name: (value.shape, value.dtype) for name, value in own.tensors().items()}
+    gradients(net, 0)
+    own.step(Optim(kind=kind), Rate(0.01, (0.9, 0.99)))
+    assert {name: (value.shape, value.dtype) for name, value in own.tensors().items()} == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("network", [network, convolutions])
+def test_copied_state_goes_on_as_if_never_left(kind, network):
+    settings = Optim(kind=kind, clip=1.0)
     net, other = network(), network()
-    own, fresh = NetworkOptimiser(net, "adamw"), NetworkOptimiser(other, "adamw")
+    own, fresh = NetworkOptimiser(net, kind), NetworkOptimiser(other, kind)
     for step in range(3):
         gradients(net, step)
         own.step(settings, Rate(0.01, settings.betas))

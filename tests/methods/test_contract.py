@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from models import model_of
 from safelight import methods, recipes
 from safelight.discovery import modules
 from safelight.engine.loop import Job, Stop, train
-from safelight.engine.plan import Plan
+from safelight.engine.plan import Optim, Plan
 from safelight.engine.state import State
 from safelight.explore.path import between
 from safelight.explore.specimens import Specimen, develop, start_of
@@ -79,11 +80,20 @@ def job(recipe: Recipe, steps: int = 4) -> Job:
     )
 
 
-@pytest.mark.parametrize("name", modules(methods))
-def test_resumed_half_way_equals_uninterrupted(name):
-    whole = job(shrunk(name))
+KINDS = get_args(Optim.model_fields["kind"].annotation)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*((name, "adamw") for name in modules(methods)), *(("diffusion", kind) for kind in KINDS)],
+)
+def test_resumed_half_way_equals_uninterrupted(name, kind):
+    recipe = shrunk(name)
+    if kind != "adamw":
+        recipe = recipe.with_changes({"optim.kind": kind})
+    whole = job(recipe)
     train(whole)
-    first = job(shrunk(name))
+    first = job(recipe)
 
     def stop(signals) -> None:
         if first.state.step == 2:
@@ -92,7 +102,7 @@ def test_resumed_half_way_equals_uninterrupted(name):
     first.boundary = stop
     with pytest.raises(Stop):
         train(first)
-    second = job(shrunk(name))
+    second = job(recipe)
     second.state.load(first.state.groups(), 2)
     train(second)
     for group, tensors in whole.state.groups().items():

@@ -1,4 +1,4 @@
-"""One fused Adam a network, whose learning rate is set at every step and never read back."""
+"""An optimiser a network, whose learning rate is set at every step and never read back."""
 
 from __future__ import annotations
 
@@ -11,61 +11,126 @@ from torch import Tensor, nn
 from safelight.engine.plan import Optim, Plan, Rate
 from safelight.types import Phase
 
+FOLLOWS = ("lr", "weight_decay", "betas", "eps")  # settings that a group takes; some take the first two
 FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 class NetworkOptimiser:
-    """Adam(W) over one network, with clipping and skipped non-finite steps.
+    """An optimiser over one network, with clipping and skipped non-finite steps.
 
-    Its state exists from the start, so that a checkpoint is copied into it: `load_state_dict` would
-    bring back the old learning rate and flags.
+    adamw, adam: torch's, fused. muon: torch's on matrices, and on convolutions flattened to (out, rest), at
+    the size of AdamW's updates (Liu 2025); AdamW on embeddings and all else. adafactor: torch's, convolutions
+    flattened. Its state exists from the start, so that a checkpoint is copied into it: `load_state_dict`
+    would bring back the old learning rate and flags.
     """
 
     def __init__(self, network: nn.Module, kind: str) -> None:
         self.parameters = list(network.parameters())
         device = self.parameters[0].device if self.parameters else torch.device("cpu")
-        adam = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
-        self._adam = adam(self.parameters, lr=0.0, fused=device.type in FUSED_DEVICES)
-        for parameter in self.parameters:
-            self._adam.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+        self._flat: dict[int, nn.Parameter] = {}  # of a flattened view, by id, the parameter it is a view of
+        self._views: dict[int, Tensor] = {}  # the other way
+        embeddings = {id(part.weight) for part in network.modules() if isinstance(part, nn.Embedding)}
+        matrices = [p for p in self.parameters if p.ndim > 1 and id(p) not in embeddings]
+        if kind in ("muon", "adafactor"):
+            for parameter in matrices:
+                view = _flattened(parameter.detach())
+                self._flat[id(view)], self._views[id(parameter)] = parameter, view
+        flat = [self._views[id(p)] for p in matrices if id(p) in self._views]
+        rest = [p for p in self.parameters if id(p) not in self._views]
+        self._parts: list[torch.optim.Optimizer] = []
+        if kind == "adafactor":
+            self._parts = [torch.optim.Adafactor([*flat, *rest], lr=0.0, foreach=False)]
+        elif kind == "muon" and flat:
+            self._parts = [torch.optim.Muon(flat, lr=0.0, adjust_lr_fn="match_rms_adamw")]
+        if kind != "adafactor" and (rest or not self._parts):
+            adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+            self._parts.append(adam(rest, lr=0.0, fused=device.type in FUSED_DEVICES))
+        self._fused = kind in ("adamw", "adam")
+        for part in self._parts:
+            for group in part.param_groups:
+                group["follows"] = FOLLOWS if "betas" in group else FOLLOWS[:2]
+                for parameter in group["params"]:
+                    part.state[parameter] = _beginning(part, parameter)
 
     def step(self, settings: Optim, rate: Rate) -> Tensor:
         """One update from the gradients, which are then cleared. Returns the gradient norm, unclipped, 0-d.
 
-        A step whose gradients are not finite is skipped on the device, without a synchronisation.
+        A step whose gradients are not finite is skipped: by adam and adamw on the device, without a
+        synchronisation, by the others after one.
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if settings.clip:
             torch._foreach_mul_(gradients, (settings.clip / (norm + 1e-6)).clamp(max=1.0))
-        group = self._adam.param_groups[0]
-        group["lr"], group["betas"] = rate
-        group["eps"] = settings.eps
-        group["weight_decay"] = settings.weight_decay
-        self._adam.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
-        self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
+        values = {
+            "lr": rate.lr,
+            "weight_decay": settings.weight_decay,
+            "betas": rate.betas,
+            "eps": settings.eps,
+        }
+        for group in self.groups:
+            group |= {key: values[key] for key in group["follows"]}
+        if self._fused:
+            self._parts[0].found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+            self._parts[0].step()
+        elif bool(torch.isfinite(norm)):
+            for view in self._views.values():
+                gradient = self._flat[id(view)].grad
+                view.grad = None if gradient is None else _flattened(gradient)
+            for part in self._parts:
+                part.step()
+        for tensor in (*self.parameters, *self._views.values()):
+            tensor.grad = None
         return norm
 
     @property
     def lr(self) -> float:
         """The learning rate that the last step used."""
-        return float(self._adam.param_groups[0]["lr"])
+        return float(self._parts[0].param_groups[0]["lr"])
 
     @property
-    def groups(self) -> Sequence[Mapping[str, Any]]:
-        """The optimiser's parameter groups, each with the settings that the last step used."""
-        groups: list[dict[str, Any]] = self._adam.param_groups
-        return groups
+    def groups(self) -> Sequence[dict[str, Any]]:
+        """The parameter groups, each with the settings that the last step used; "follows" names them."""
+        return [group for part in self._parts for group in part.param_groups]
+
+    @property
+    def held(self) -> set[int]:
+        """The ids of the parameters that the groups change."""
+        return {id(self._flat.get(id(p), p)) for group in self.groups for p in group["params"]}
 
     def tensors(self) -> dict[str, Tensor]:
         """Moments and step counts, by parameter number."""
+        state = {id(self._flat.get(id(tensor), tensor)): values
+                 for part in self._parts for tensor, values in part.state.items()}  # fmt: skip
         return {f"{number}.{key}": value for number, parameter in enumerate(self.parameters)
-                for key, value in self._adam.state[parameter].items()}  # fmt: skip
+                for key, value in state[id(parameter)].items()}  # fmt: skip
+
+
+def _flattened(tensor: Tensor) -> Tensor:
+    """A tensor (out, ...) as a matrix (out, rest), a view of one that is contiguous or channels_last."""
+    if tensor.ndim == 4 and not tensor.is_contiguous():
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.flatten(1)
+
+
+def _beginning(optimiser: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """What torch makes of a parameter's state at its first step."""
+    if isinstance(optimiser, torch.optim.Muon):
+        return {"momentum_buffer": torch.zeros_like(parameter)}
+    if isinstance(optimiser, torch.optim.Adafactor):
+        step = {"step": torch.zeros((), dtype=torch.float32)}
+        if parameter.ndim == 1:
+            return step | {"variance": torch.zeros_like(parameter)}
+        shape = parameter.shape
+        return step | {
+            "row_var": parameter.new_zeros(*shape[:-1], 1),
+            "col_var": parameter.new_zeros(*shape[:-2], 1, shape[-1]),
+        }
+    return {
+        "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+        "exp_avg": torch.zeros_like(parameter),
+        "exp_avg_sq": torch.zeros_like(parameter),
+    }
 
 
 def rates(plan: Plan, phases: Sequence[Phase], step: int) -> dict[str, Rate]:

@@ -55,8 +55,9 @@ class Rate(NamedTuple):
 class Optim(Section):
     """[optim]: how networks are optimised. Every key but `kind` can be changed while a run trains."""
 
-    kind: Literal["adamw", "adam"] = "adamw"
-    """Optimiser."""
+    kind: Literal["adamw", "adam", "muon", "adafactor"] = "adamw"
+    """Optimiser; muon = Muon on matrices and flattened convolutions at AdamW's size of updates, AdamW on the
+    rest; adafactor takes lr relative to the size of a parameter."""
     lr: float = Field(1e-3, ge=0)
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.99)

@@ -62,7 +62,7 @@ def in_force(state: State, plan: Plan, used: Mapping[str, Rate]) -> list[TensorD
         }
         for number, group in enumerate(optimiser.groups):
             for key, value in expected.items():
-                if group[key] != value:
+                if key in group["follows"] and group[key] != value:
                     differences.append(
                         TensorDifference(
                             "resume-settings",
@@ -105,8 +105,7 @@ def _trainable(state: State, was: Mapping[str, int]) -> Iterator[TensorDifferenc
 
 def _parameters(state: State) -> Iterator[TensorDifference]:
     for name, optimiser in state.optimisers.items():
-        held = {id(p) for group in optimiser.groups for p in group["params"]}
-        if held != {id(p) for p in state.nets[name].parameters()}:
+        if optimiser.held != {id(p) for p in state.nets[name].parameters()}:
             yield TensorDifference(
                 "resume-optimiser", f"{name}: its optimiser holds other tensors than its own"
             )
