@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from safelight.explore.search.optimisers import WAYS
 from safelight.explore.search.run import run_search
-from safelight.explore.search.settings import Wish
+from safelight.explore.search.settings import SearchRequest
 from safelight.store.directory import RunDirectory, find, runs_directory
 from safelight.store.searches import SearchDirectory
 
@@ -28,7 +28,7 @@ SEEDS = (0, 1, 2)
 
 def best_so_far(run: RunDirectory, way: str, prompt: str, seed: int, evaluations: int) -> NDArray[np.float64]:
     """The best score after each evaluation, (evaluations,)."""
-    wish = Wish(prompt=prompt, method=way, population=POPULATION, budget=evaluations, seed=seed)
+    wish = SearchRequest(prompt=prompt, method=way, population=POPULATION, budget=evaluations, seed=seed)
     found = SearchDirectory(Path(run_search(run, wish)["folder"]))
     return np.maximum.accumulate([total for line in found.lines() for total in line["totals"]])
 

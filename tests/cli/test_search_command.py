@@ -81,10 +81,10 @@ def test_cut_off_it_goes_on_to_the_same_bits(folder, monkeypatch, capsys):
 
     monkeypatch.setattr("safelight.explore.search.loop.SAVED", 0.0)
     from safelight.explore.search.run import run_search
-    from safelight.explore.search.settings import Wish
+    from safelight.explore.search.settings import SearchRequest
     from safelight.store.directory import find
 
-    wish = Wish(("judge.py:red",), method="cma", population=8, generations=6, seed=1)
+    wish = SearchRequest(("judge.py:red",), method="cma", population=8, generations=6, seed=1)
     with pytest.raises(KeyboardInterrupt):
         run_search(find("city", folder / "runs"), wish, progress=die)
     assert 0 < len((place / "journal.jsonl").read_bytes()) < len(lines)
@@ -197,7 +197,10 @@ def test_picks_and_splits_that_make_no_sense_are_refused_in_a_line(words, told, 
     ("words", "told"),
     [
         (["--objective", "text"], '--objective text: needs --prompt "WORDS"'),
-        (["--objective", "text", "--prompt", "a tower"], "has no captions to read a text by"),
+        (
+            ["--objective", "text", "--prompt", "a tower"],
+            "has no captions and was trained without an encoder",
+        ),
         (["--objective", "beauty"], "--objective beauty: is not a valid choice (known: "),
         (["--objective", "nothing.py:red"], "there is no such file"),
         (["--objective", "judge.py:rod"], "rod"),

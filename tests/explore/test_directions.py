@@ -160,7 +160,7 @@ def test_what_is_not_there_is_told():
     draw = RowDraw(0, 0, "sample", range(1))
     for number in (0, 4):
         with pytest.raises(UserError, match=f"direction sefa:{number}: there are 3, counted from 1"):
-            directions.along(model, [directions.Wanted("sefa", number)], 3, given, present, draw)
+            directions.along(model, [directions.DirectionRange("sefa", number)], 3, given, present, draw)
     ranges = [directions.read(text) for text in ("pca:1=0..1", "pca:2")]
     with pytest.raises(UserError, match="one range for all"):
         directions.along(model, ranges, 3, given, present, draw)

@@ -7,7 +7,7 @@ import torch
 
 from models import model_of
 from safelight.config import UserError
-from safelight.explore.specimens import Specimen, develop, specimen, start_of
+from safelight.explore.specimens import Specimen, develop, parse_specimen, start_of
 from safelight.types import Batch, Condition, DataSpec
 from toys import SPEC, NoSettings, ToyGan
 
@@ -18,15 +18,15 @@ def no_examples(count: int) -> Batch:
 
 def start(text: str, seed: int = 0, spec: DataSpec = SPEC, examples=no_examples):
     model = model_of(ToyGan(), {}, NoSettings(), spec, seed=seed, examples=examples)
-    return start_of(specimen(text), model)
+    return start_of(parse_specimen(text), model)
 
 
 def test_an_id_is_a_step_and_a_draw():
-    assert specimen("16500.28") == Specimen(16500, 28)
+    assert parse_specimen("16500.28") == Specimen(16500, 28)
     assert str(Specimen(16500, 28)) == "16500.28"
     for wrong in ("16500", "16500.", ".28", "1.2.3", "-1.2", "1.-x", "1.X", "1,2", ""):
         with pytest.raises(UserError, match=r"expected STEP\.DRAW"):
-            specimen(wrong)
+            parse_specimen(wrong)
 
 
 def test_the_id_and_the_seed_decide_the_latent_and_nothing_else_does():

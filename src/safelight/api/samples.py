@@ -12,13 +12,13 @@ from safelight.data.source import Progress
 from safelight.evaluate.evaluation import Evaluation
 from safelight.explore import collection
 from safelight.explore import film as films
-from safelight.explore.collection import Kept
+from safelight.explore.collection import CollectionEntry
 from safelight.explore.film import Film, Making
 from safelight.explore.projection import ProjectionSettings, projected
 from safelight.explore.samples import require_place
 from safelight.explore.search.picking import pick
 from safelight.explore.search.run import run_search
-from safelight.explore.search.settings import Wish
+from safelight.explore.search.settings import SearchRequest
 from safelight.explore.search.split import read_split, run_split
 from safelight.export.networks import require_new as require_new
 from safelight.loading.recorded import recipe_of, spec_of
@@ -94,12 +94,12 @@ def specimens(
 
 def keep(
     run: Named, ids: Sequence[str], *, runs: str | Path | None = None, tell: Tell = silent
-) -> list[Kept]:
+) -> list[CollectionEntry]:
     """Add specimens, such as "16500.28", to the collection of a run."""
     return collection.keep_specimens(directory_of(run, runs), ids, tell)
 
 
-def kept(run: Named, *, runs: str | Path | None = None) -> list[tuple[Kept, Path]]:
+def kept(run: Named, *, runs: str | Path | None = None) -> list[tuple[CollectionEntry, Path]]:
     """The collection of a run: each specimen and its picture."""
     directory = directory_of(run, runs)
     return [
@@ -183,7 +183,7 @@ def search(
     """
     words = tuple(f"{name}={value}" for name, value in (conditions or {}).items())
     chosen = objectives or ("text",)
-    wish = Wish(objectives=chosen, prompt=prompt, conditions=words, sample=changes or {}, **settings)
+    wish = SearchRequest(objectives=chosen, prompt=prompt, conditions=words, sample=changes or {}, **settings)
     if picked and "pick" not in chosen:
         raise UserError("--picked: only with --objective pick")
     directory = directory_of(run, runs)

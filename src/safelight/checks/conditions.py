@@ -189,8 +189,8 @@ def _by_name(calls: Sequence[Call]) -> dict[str, Tensor | None]:
 def _difference(training: Tensor | None, sampling: Tensor | None) -> str:
     """In which way conditions are of another kind; "" where they are of one."""
     if training is None or sampling is None:
-        there = "sampling" if training is None else "training"
-        return f"given in {there} only"
+        side = "sampling" if training is None else "training"
+        return f"given in {side} only"
     if training.shape[1:] != sampling.shape[1:]:
         return f"{tuple(training.shape[1:])} in training, {tuple(sampling.shape[1:])} in sampling"
     if training.is_floating_point() != sampling.is_floating_point():

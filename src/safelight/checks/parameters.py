@@ -84,8 +84,8 @@ def _on_other_rows(subject: Subject, network: str, keys: list[str]) -> set[str]:
     """Which parameters get a gradient from rows without conditions, or with them where images have some."""
     parameters = [subject.nets[network].get_parameter(key) for key in keys]
     batch, reached = subject.batch(subject.rows), set()
-    for there in (False, True)[: 1 + bool(subject.pack.present.any())]:
-        rows = replace(batch, present=torch.full_like(batch.present, there))
+    for conditioned in (False, True)[: 1 + bool(subject.pack.present.any())]:
+        rows = replace(batch, present=torch.full_like(batch.present, conditioned))
         for phase in subject.phases:
             if network not in phase.trains:
                 continue

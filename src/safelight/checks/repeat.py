@@ -34,7 +34,7 @@ NO_KERNEL = Code(
 def check(subject: Subject) -> Iterator[Finding]:
     """Two steps from the state after the trial, and the same two again."""
     state, plan = subject.trial.state, subject.trial.plan
-    kept = {
+    state = {
         group: {name: value.clone() for name, value in values.items()}
         for group, values in state.groups().items()
     }
@@ -42,7 +42,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     subject.clock.afford(2 * STEPS * subject.rows * subject.trial.seconds_an_image, "two steps, twice")
 
     def run() -> str:
-        state.load(kept, begin)
+        state.load(state, begin)
         for net in state.nets.values():
             net.train()
         for name in subject.method.frozen:
@@ -71,7 +71,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         second = run()
     finally:
         torch.use_deterministic_algorithms(was[0], warn_only=was[1])
-        state.load(kept, begin)
+        state.load(state, begin)
     messages = (str(warning.message) for warning in raised)
     lines = {message.split(". ")[0] for message in messages if "deterministic" in message}
     for line in sorted(lines):

@@ -107,7 +107,7 @@ def together() -> Iterator[World]:
         yield world
         world.wait()
     except UserError as error:
-        if not _tells(store, error):
+        if not _reports_error(store, error):
             raise SystemExit(2) from error
         raise
     dist.destroy_process_group()  # after everybody has come here, so that every exit code is 0
@@ -119,7 +119,7 @@ class Counters(Protocol):
     def add(self, key: str, amount: int) -> int: ...
 
 
-def _tells(store: Counters, error: UserError) -> bool:
+def _reports_error(store: Counters, error: UserError) -> bool:
     """Whether this process is the one to tell the error; of being lost, only if nobody told a reason."""
     try:
         if isinstance(error, Lost):

@@ -50,9 +50,9 @@ def require_memory_of_images(rows: int, spec: DataSpec, device: torch.device) ->
     _require("images of a step take", 4 * rows * math.prod(spec.shape), device)
 
 
-def _require(what: str, needed: int, device: torch.device) -> None:
+def _require(subject: str, needed: int, device: torch.device) -> None:
     if needed > (free := memory(device)) > 0:
         raise UserError(
-            f"the {what} at least {words(needed)} of memory, and {words(free)} are free; make network "
+            f"the {subject} at least {words(needed)} of memory, and {words(free)} are free; make network "
             "smaller, lower train.batch_size, or raise train.accumulate"
         )

@@ -18,7 +18,7 @@ NAMES = ("classifier", "segmenter", "efficientnet", READER, RANDOM, INCEPTION)
 
 
 def open_extractor(
-    which: str,
+    name: str,
     pack: Pack,
     device: torch.device,
     tell: Callable[[str], None],
@@ -28,7 +28,7 @@ def open_extractor(
 
     tell: takes a line for the user, before a program from a file is run. Raises UserError.
     """
-    match which:
+    match name:
         case "classifier":
             from safelight.evaluate.classifier import open_classifier
 
@@ -51,10 +51,10 @@ def open_extractor(
             from safelight.evaluate.features import open_inception
 
             return open_inception(device, tell)
-    path = Path(which).expanduser()
+    path = Path(name).expanduser()
     if not path.is_file():
         raise UserError(
-            f"features {which!r}: no such file, and no extractor of that name{nearest(which, NAMES)}"
+            f"features {name!r}: no such file, and no extractor of that name{nearest(name, NAMES)}"
         )
     from safelight.evaluate.features import open_program
 

@@ -87,7 +87,7 @@ def evaluate(
     sampling: how samples are drawn, in words. stream: of the data the generator trained on.
     weights: digest of the checkpoint.
     """
-    found = measure(
+    evaluation = measure(
         _drawn(sample, stream, n, progress),
         judge.pack,
         judge.extractor,
@@ -99,7 +99,7 @@ def evaluate(
         regressor=judge.regressor,
         progress=progress,
     )
-    return read(found, sample, stream, min(n, READ), progress)
+    return read(evaluation, sample, stream, min(n, READ), progress)
 
 
 def read(
@@ -114,7 +114,7 @@ def read(
         return evaluation
     reader = open_reader(pack, stream.device, lambda line: None, progress)
     results = dict(evaluation.results)
-    told = []
+    described = []
     for side, every in ((" unseen", pack.held_out), ("", reference_items(pack, len(pack.train)))):
         items = every[pack.present[every]][:n]
         if len(items) < 2:
@@ -129,11 +129,11 @@ def read(
         if not side:
             real = {}  # the reader has learned these images: how well it reads is known from the others
             results["diversity of one text"] = _varied(sample, stream, reader.extractor, items)
-        for name, own in samples.items():
+        for name, score in samples.items():
             floor = real[name].value if name in real else None
-            results[f"{name}{side}"] = Result(own.value, own.spread, floor)
-        told.append(f"{len(items):,} of {'held-out' if side else 'training'} images")
-    words = f"{reader.description}; texts of {' and of '.join(told)}; reader {reader.extractor.hash}"
+            results[f"{name}{side}"] = Result(score.value, score.spread, floor)
+        described.append(f"{len(items):,} of {'held-out' if side else 'training'} images")
+    words = f"{reader.description}; texts of {' and of '.join(described)}; reader {reader.extractor.hash}"
     return replace(evaluation, results=results, basis={**evaluation.basis, "texts": words})
 
 

@@ -126,12 +126,12 @@ def sides(pack: Pack, n: int, reference: int) -> tuple[Items, Items, str]:
     training = reference_items(pack, len(pack.train))
     if len(pack.held_out) >= n:
         images, against = pack.held_out[:n], training[:reference]
-        what = "held-out images against training images"
+        sides = "held-out images against training images"
     else:
         part = min(n, len(training) // 2)
         images, against = training[:part], training[part:][:reference]
-        what = "two disjoint parts of the training images"
-    return images, against, f"{what}, {len(images):,} against {len(against):,}"
+        sides = "two disjoint parts of the training images"
+    return images, against, f"{sides}, {len(images):,} against {len(against):,}"
 
 
 def _measured(

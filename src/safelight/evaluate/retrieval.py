@@ -54,8 +54,10 @@ def open_retrieval(
         return ranked(features.cpu() @ text_features(text, texts).T, texts)
 
     extractor = Extractor(READER, weights_hash(network), classifier.RULE, see, device)
-    what = f"share of other texts that fit worse, chance 0.5; how often the right one of {AMONG} fits best"
-    return ConditionReader(extractor, scores, what)
+    description = (
+        f"share of other texts that fit worse, chance 0.5; how often the right one of {AMONG} fits best"
+    )
+    return ConditionReader(extractor, scores, description)
 
 
 def text_features(text: nn.Module, texts: Sequence[str]) -> Tensor:
@@ -108,8 +110,8 @@ def learn(network: nn.Sequential, pack: Pack, items: NDArray[np.int64], progress
         draw = RowDraw(0, step, "reader", range(batch))
         pixels = shifted(pixels_of(pack.images[rows]), draw, classifier.SHIFT).to(device)
         captions = [features[int(item)] for item in rows]
-        which = draw.uniform("caption")
-        words = torch.stack([each[int(u * len(each))] for each, u in zip(captions, which, strict=True)])
+        choice = draw.uniform("caption")
+        words = torch.stack([each[int(u * len(each))] for each, u in zip(captions, choice, strict=True)])
         seen = F.normalize(image(classifier.prepared(pixels)), dim=1)
         logits = seen @ F.normalize(text(words.to(device)), dim=1).T / TEMPERATURE
         return F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)
@@ -124,8 +126,8 @@ def ranked(fits: Tensor, texts: Sequence[str]) -> dict[str, Result]:
     Texts equal to the right one are left out.
     """
     number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    which = torch.tensor([number[text] for text in texts])
-    other = which[:, None] != which[None]
+    numbers = torch.tensor([number[text] for text in texts])
+    other = numbers[:, None] != numbers[None]
     right = fits.diagonal()[:, None]
     worse = ((fits < right).double() + 0.5 * (fits == right).double()) * other
     rank = worse.sum(1) / other.sum(1).clamp(min=1)

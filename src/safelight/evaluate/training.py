@@ -33,14 +33,18 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def trained_once(
-    who: str, facts: tuple[object, ...], network: nn.Module, device: torch.device, train: Callable[[], object]
+    name: str,
+    facts: tuple[object, ...],
+    network: nn.Module,
+    device: torch.device,
+    train: Callable[[], object],
 ) -> Any:
     """What `train` returned for the network trained on these facts: plain JSON.
 
     The weights come from the cache, or `train` makes them now. Leaves the network frozen, on the device.
     facts: all that the weights follow from, a version of network and training among them.
     """
-    path = cache_dir("extractors") / f"{who}-{key(who, *facts)[:16]}.safetensors"
+    path = cache_dir("extractors") / f"{name}-{key(name, *facts)[:16]}.safetensors"
     with FileLock(f"{path}.lock"):
         known = _load(path, network)
         network.to(device)
@@ -51,7 +55,7 @@ def trained_once(
     return json.loads(known)
 
 
-def initialised(who: str, make: Callable[[], Network], layer: str = "layer {}") -> Network:
+def initialised(name: str, make: Callable[[], Network], layer: str = "layer {}") -> Network:
     """A network whose weights are named draws (He et al. 2015): torch's own generator is left alone.
 
     layer: how the draw of a layer is called, by the layer's name in the network.
@@ -64,7 +68,7 @@ def initialised(who: str, make: Callable[[], Network], layer: str = "layer {}") 
             module.reset_parameters()
         elif isinstance(module, nn.Conv2d | nn.Linear):
             outputs, *inputs = module.weight.shape
-            weight = RowDraw(0, 0, who, range(outputs)).normal(layer.format(name), *inputs)
+            weight = RowDraw(0, 0, name, range(outputs)).normal(layer.format(name), *inputs)
             module.weight.data.copy_(weight * math.sqrt(2 / math.prod(inputs)))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -72,12 +76,12 @@ def initialised(who: str, make: Callable[[], Network], layer: str = "layer {}") 
 
 
 def fit(
-    network: nn.Module, loss: Callable[[int], Tensor], what: str, progress: Progress | None,
+    network: nn.Module, loss: Callable[[int], Tensor], name: str, progress: Progress | None,
     *, steps: int, batch: int, lr: float, weight_decay: float, warm_up: float,
 ) -> None:  # fmt: skip
     """AdamW on loss(step), a scalar; lr rises for `warm_up` steps and falls as a cosine.
 
-    what: names the network on the progress bar, which counts images, `batch` a step. Ends in evaluation mode.
+    name: of the network on the progress bar, which counts images, `batch` a step. Ends in evaluation mode.
     """
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=weight_decay, fused=True)
     network.train()
@@ -88,18 +92,18 @@ def fit(
         loss(step).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if progress and (step % 10 == 0 or step == steps - 1):
-            progress(f"training the {what}", (step + 1) * batch, steps * batch)
+            progress(f"training the {name}", (step + 1) * batch, steps * batch)
     network.eval()
 
 
-def shuffled(items: NDArray[np.int64], count: int, who: str, whole: int = 1) -> NDArray[np.int64]:
+def shuffled(items: NDArray[np.int64], count: int, name: str, whole: int = 1) -> NDArray[np.int64]:
     """(count,) items, one keyed permutation of them after another.
 
     whole: items in a batch that is to lie in one permutation: where this ends, it goes on at its beginning.
     """
     place = np.arange(count)
     epoch = (place - place % whole) // len(items)
-    orders = np.stack([permutation(len(items), who, number) for number in range(epoch[-1] + 1)])
+    orders = np.stack([permutation(len(items), name, number) for number in range(epoch[-1] + 1)])
     chosen: NDArray[np.int64] = items[orders[epoch, place % len(items)]]
     return chosen
 

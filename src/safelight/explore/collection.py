@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from safelight.config import UserError
-from safelight.explore.specimens import FOLDER, Specimen, origin, picture_of, specimen, start_of
+from safelight.explore.specimens import FOLDER, Specimen, origin, parse_specimen, picture_of, start_of
 from safelight.loading.model import Model
 from safelight.loading.replay import Replay
 from safelight.render.sheet import sheet
@@ -24,7 +24,7 @@ from safelight.types import Tell
 
 
 @dataclass(frozen=True)
-class Kept:
+class CollectionEntry:
     """A specimen of a run's collection, <id>.json; its picture is <id>.png beside it."""
 
     id: str
@@ -47,36 +47,42 @@ def contact_sheet(
     """Draw specimens of a step, from draw `first` on, each over its id. Raises UserError."""
     model = Replay(directory, tell).rounded(step).changed(how)
     specimens = [Specimen(step, first + number) for number in range(count)]
-    images = np.stack([picture_of(start_of(one, model), model) for one in specimens])
-    ids = [str(one) for one in specimens]
+    images = np.stack([picture_of(start_of(specimen, model), model) for specimen in specimens])
+    ids = [str(specimen) for specimen in specimens]
     save_png(sheet(images, frames=ids, caption=f"{directory.name}, step {step:,}"), out)
     return ids, model
 
 
-def keep_specimens(directory: RunDirectory, ids: Sequence[str], tell: Tell = lambda line: None) -> list[Kept]:
+def keep_specimens(
+    directory: RunDirectory, ids: Sequence[str], tell: Tell = lambda line: None
+) -> list[CollectionEntry]:
     """Add specimens, with their pictures, to the run's collection. Raises UserError.
 
     A file each: a run that trains meanwhile is not disturbed.
     """
-    replay, folder, kept = Replay(directory, tell), directory.path / FOLDER, []
-    for one in sorted(map(specimen, ids)):
-        model = replay.rounded(one.step)
+    replay, folder, entries = Replay(directory, tell), directory.path / FOLDER, []
+    for specimen in sorted(map(parse_specimen, ids)):
+        model = replay.rounded(specimen.step)
         sample = model.how.model_dump(mode="json")
-        found = origin(directory, one) if one.name else {}
-        entry = Kept(str(one), utc_now(), model.source, model.verdict.verdict, sample, found)
-        pixels = picture_of(start_of(one, model), model)
-        save_png(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), folder / f"{one}.png")
-        write_bytes(folder / f"{one}.json", sealed.pretty(asdict(entry)))
-        kept.append(entry)
-    return kept
+        found = origin(directory, specimen) if specimen.name else {}
+        entry = CollectionEntry(str(specimen), utc_now(), model.source, model.verdict.verdict, sample, found)
+        pixels = picture_of(start_of(specimen, model), model)
+        save_png(
+            Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), folder / f"{specimen}.png"
+        )
+        write_bytes(folder / f"{specimen}.json", sealed.pretty(asdict(entry)))
+        entries.append(entry)
+    return entries
 
 
-def collection(directory: RunDirectory) -> list[Kept]:
+def collection(directory: RunDirectory) -> list[CollectionEntry]:
     """The specimens that were kept, by step and draw. Raises UserError where one is damaged."""
     folder = directory.path / FOLDER
     with mendable(folder):
         paths = list(folder.glob("[0-9]*.json")) if folder.exists() else []
-    return sorted((sealed.read_as(path, Kept) for path in paths), key=lambda kept: specimen(kept.id))
+    return sorted(
+        (sealed.read_as(path, CollectionEntry) for path in paths), key=lambda entry: parse_specimen(entry.id)
+    )
 
 
 def picture(directory: RunDirectory, id: str) -> Path:

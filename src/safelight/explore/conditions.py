@@ -17,7 +17,7 @@ from safelight.data.stream import one_hot
 from safelight.data.text_features import check_features
 from safelight.loading.dependencies import text_features
 from safelight.loading.model import Model
-from safelight.samplers.generate import Wanted, conditions
+from safelight.samplers.generate import ConditionValue, conditions
 from safelight.types import DataSpec
 
 
@@ -79,7 +79,7 @@ def conditions_of(
     return conditions(spec, values, count, model.device, lambda: model.data.examples(count))
 
 
-def _value(model: Model, name: str, value: str, pixels: DataSpec) -> Wanted:
+def _value(model: Model, name: str, value: str, pixels: DataSpec) -> ConditionValue:
     condition = model.spec.conditions.get(name)
     if condition is None or condition.kind not in ("mask", "text") or value == "none":
         return value

@@ -35,7 +35,7 @@ SHARES = {"pca": "the variance", "sefa": "what the layers make of latents"}  # o
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DirectionRange:
     """A direction in words: its kind, its number from 1, how far it is gone along."""
 
     kind: str
@@ -47,16 +47,16 @@ class Wanted:
         return f"{self.kind}:{self.number}"
 
 
-def read(text: str) -> Wanted:
+def read(text: str) -> DirectionRange:
     """The direction of "pca:1" or "sefa:2=-4..4". Raises UserError."""
-    found = re.fullmatch(r"(pca|sefa):(\d{1,6})(?:=([^=]+?)\.\.([^=]+))?", text.strip())
+    match = re.fullmatch(r"(pca|sefa):(\d{1,6})(?:=([^=]+?)\.\.([^=]+))?", text.strip())
     try:
-        ends = (float(found[3]), float(found[4])) if found and found[3] else (-REACH, REACH)
+        ends = (float(match[3]), float(match[4])) if match and match[3] else (-REACH, REACH)
     except ValueError:
-        found = None
-    if found is None or not all(map(math.isfinite, ends)):
+        match = None
+    if match is None or not all(map(math.isfinite, ends)):
         raise UserError(f"direction {text}: expected pca:1 or sefa:1, with a range pca:1=-3..3")
-    return Wanted(found[1], int(found[2]), *ends)
+    return DirectionRange(match[1], int(match[2]), *ends)
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,12 @@ def suggested(model: Model, kind: str, given: Values, present: Tensor) -> Direct
 
 def affines(nets: Mapping[str, nn.Module]) -> Tensor:
     """The affines of every modulated layer, (inputs of all, D), as they are used. Raises UserError."""
-    found = [own.affine for net in nets.values() for own in net.modules() if isinstance(own, Modulated)]
-    if not found:
+    linears = [
+        layer.affine for net in nets.values() for layer in net.modules() if isinstance(layer, Modulated)
+    ]
+    if not linears:
         raise UserError("direction sefa: the generator has no layer of style_generator; pca needs none")
-    return torch.cat([affine.weight * affine.gain for affine in found])
+    return torch.cat([affine.weight * affine.gain for affine in linears])
 
 
 class _Reached(Exception):
@@ -153,11 +155,11 @@ def first_layer(model: Model, size: int, given: Values, present: Tensor) -> Tens
         if len(rows) == len(z) and not torch.equal(rows, rows[:1].expand_as(rows)):  # else of conditions
             raise _Reached(rows.flatten(1))
 
-    layers = [own for net in model.nets.values() for own in net.modules()
-              if isinstance(own, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]  # fmt: skip
+    layers = [layer for net in model.nets.values() for layer in net.modules()
+              if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]  # fmt: skip
     hooks = [layer.register_forward_hook(look) for layer in layers]
     try:
-        _made(model, z, given, present)
+        _images(model, z, given, present)
     except _Reached as reached:
         return (reached.rows[1:] - reached.rows[:1]).T
     finally:
@@ -168,22 +170,22 @@ def first_layer(model: Model, size: int, given: Values, present: Tensor) -> Tens
 
 def pictures(model: Model, z: Tensor, given: Values, present: Tensor) -> Tensor:
     """Small pictures of latents (n, D), as rows (n, F)."""
-    x = _made(model, z, given, present).float()
+    x = _images(model, z, given, present).float()
     height, width = (min(side, SIDE) for side in x.shape[2:])
     return F.adaptive_avg_pool2d(x, (height, width)).flatten(1)
 
 
-def _made(model: Model, z: Tensor, given: Values, present: Tensor) -> Tensor:
+def _images(model: Model, z: Tensor, given: Values, present: Tensor) -> Tensor:
     """Images of latents (n, D) under the same conditions and noise, in full precision."""
-    own = {name: value[:1].expand(len(z), *value.shape[1:]) for name, value in given.items()}
+    conditions = {name: value[:1].expand(len(z), *value.shape[1:]) for name, value in given.items()}
     draw = Repeated(RowDraw(0, 0, "directions", range(1), present.device), len(z))
-    return model.method.sample(model.nets, z, own, present[:1].expand(len(z)), draw, model.how)
+    return model.method.sample(model.nets, z, conditions, present[:1].expand(len(z)), draw, model.how)
 
 
 @torch.no_grad()
 def along(
     model: Model,
-    wanted: Sequence[Wanted],
+    directions: Sequence[DirectionRange],
     columns: int,
     given: Values,
     present: Tensor,
@@ -196,28 +198,33 @@ def along(
     given, present: (rows, ...), of several directions of one row; draw: of as many. latent: (rows, D), or
     styles (rows, layers, D); by default drawn. Raises UserError for a direction that is not there.
     """
-    if len({(one.low, one.high) for one in wanted}) > 1:
+    if len({(direction.low, direction.high) for direction in directions}) > 1:
         raise UserError("direction: state one range for all of them, as they share their columns")
-    kinds = {one.kind: suggested(model, one.kind, given, present) for one in wanted}
-    for one in wanted:
-        count = len(kinds[one.kind].steps)
-        if not 1 <= one.number <= count:
-            raise UserError(f"direction {one}: there are {count}, counted from 1")
+    kinds = {direction.kind: suggested(model, direction.kind, given, present) for direction in directions}
+    for direction in directions:
+        count = len(kinds[direction.kind].steps)
+        if not 1 <= direction.number <= count:
+            raise UserError(f"direction {direction}: there are {count}, counted from 1")
     base = model.method.latent(draw) if latent is None else latent
     if isinstance(model.method, Styled) and base.ndim == 2:
         base = model.method.style(model.nets, base, model.how)
-    if len(wanted) > 1:
-        base, present = base.expand(len(wanted), *base.shape[1:]), present.expand(len(wanted))
-        given = {name: value.expand(len(wanted), *value.shape[1:]) for name, value in given.items()}
-        draw = Repeated(draw, len(wanted))
-    steps = torch.stack([kinds[one.kind].steps[one.number - 1] for one in wanted]).to(base)
+    if len(directions) > 1:
+        base, present = base.expand(len(directions), *base.shape[1:]), present.expand(len(directions))
+        given = {name: value.expand(len(directions), *value.shape[1:]) for name, value in given.items()}
+        draw = Repeated(draw, len(directions))
+    steps = torch.stack([kinds[direction.kind].steps[direction.number - 1] for direction in directions]).to(
+        base
+    )
     steps = steps[:, None] if base.ndim == 3 else steps
-    places = torch.linspace(wanted[0].low, wanted[0].high, columns).tolist()
-    made = [model.sample(base + place * steps, given, present, draw) for place in places]
-    names = [f"{one}: {float(kinds[one.kind].shares[one.number - 1]):.0%}" for one in wanted]
+    places = torch.linspace(directions[0].low, directions[0].high, columns).tolist()
+    images = [model.sample(base + place * steps, given, present, draw) for place in places]
+    names = [
+        f"{direction}: {float(kinds[direction.kind].shares[direction.number - 1]):.0%}"
+        for direction in directions
+    ]
     return Panel(
-        torch.stack(made, dim=1),
-        rows=tuple(names) if len(wanted) > 1 else (),
+        torch.stack(images, dim=1),
+        rows=tuple(names) if len(directions) > 1 else (),
         columns=tuple(f"{place:+.1f} σ" for place in places),
-        caption="" if len(wanted) > 1 else f"Direction {names[0]} of {SHARES[wanted[0].kind]}.",
+        caption="" if len(directions) > 1 else f"Direction {names[0]} of {SHARES[directions[0].kind]}.",
     )

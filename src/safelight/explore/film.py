@@ -14,7 +14,7 @@ from PIL import Image
 from safelight.config import UserError
 from safelight.explore.path import FilmSubject, eased, places
 from safelight.explore.shooting import Progress, Shot, Sources, pictures_of, shoot
-from safelight.explore.specimens import Specimen, specimen
+from safelight.explore.specimens import Specimen, parse_specimen
 from safelight.loading.recorded import recipe_of
 from safelight.render.film import check_ending, frame, save_film
 from safelight.store import checkpoint_files, metrics
@@ -34,7 +34,7 @@ class Making:
     how: Mapping[str, Any] | None = None  # keys of [sample] to change
     workers: int = 1
     tell: Tell = lambda line: None
-    progress: Progress = lambda what, done, total: None
+    progress: Progress = lambda stage, done, total: None
 
     @property
     def part(self) -> Path:
@@ -65,15 +65,15 @@ def through_training(
     live film where it has all of them, else those of the tape where there is one, else every step.
     """
     check_ending(making.out)
-    specimens = [specimen(one) for one in ids or recipe_of(directory).watch.film]
+    specimens = [parse_specimen(specimen) for specimen in ids or recipe_of(directory).watch.film]
     if not specimens:
         raise UserError(f"{directory.name}: films nothing live; name a specimen, such as {begin}.0")
     last = max([metrics.reached(directory.path), *checkpoint_files.list_steps(directory.path)], default=0)
     end = last if end is None else end
     if not 0 <= begin <= end <= last:
         raise UserError(f"steps {begin} to {end}: {directory.name} has recorded the steps 0 to {last}")
-    steps = range(begin, end + 1, every) if every else _kept(directory, specimens, range(begin, end + 1))
-    subjects = tuple(FilmSubject(one) for one in specimens)
+    steps = range(begin, end + 1, every) if every else _recorded(directory, specimens, range(begin, end + 1))
+    subjects = tuple(FilmSubject(specimen) for specimen in specimens)
     shots = [Shot(number, step, subjects) for number, step in enumerate(steps)]
     return _make(directory, shots, making)
 
@@ -86,26 +86,26 @@ def walk(
     Raises UserError.
     """
     check_ending(making.out)
-    stops = [specimen(one) for one in ids]
+    stops = [parse_specimen(specimen) for specimen in ids]
     if len(stops) < 2:
         raise UserError("walk: name two specimens or more, for example: safelight walk RUN 500.3 500.7")
     if frames < 2:
         raise UserError("walk: --frames must be 2 or more")
     shots = []
     for number, place in enumerate(places(len(stops), frames)):
-        one, other, share = stops[place.leg], stops[place.leg + 1], eased(place.share)
-        across = one.step + round((other.step - one.step) * share)
-        shots.append(Shot(number, across if step is None else step, (FilmSubject(one, other, share),)))
+        start, end, share = stops[place.leg], stops[place.leg + 1], eased(place.share)
+        across = start.step + round((end.step - start.step) * share)
+        shots.append(Shot(number, across if step is None else step, (FilmSubject(start, end, share),)))
     return _make(directory, shots, making)
 
 
-def _kept(directory: RunDirectory, specimens: Sequence[Specimen], steps: range) -> Sequence[int]:
+def _recorded(directory: RunDirectory, specimens: Sequence[Specimen], steps: range) -> Sequence[int]:
     """The steps of a stretch whose frames cost little; all of it where none do."""
     reel = ReelReader(directory.path)
-    live = set.intersection(*(set(reel.steps(str(one))) for one in specimens))
-    for there in (live, TapeReader(directory.path).steps):
-        if kept := [step for step in sorted(there) if step in steps]:
-            return kept
+    live = set.intersection(*(set(reel.steps(str(specimen))) for specimen in specimens))
+    for recorded in (live, TapeReader(directory.path).steps):
+        if matches := [step for step in sorted(recorded) if step in steps]:
+            return matches
     return steps
 
 

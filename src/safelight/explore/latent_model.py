@@ -20,7 +20,7 @@ from safelight.data.source import Progress
 from safelight.explore import specimens
 from safelight.explore.conditions import conditions_of
 from safelight.explore.latents import Repeated, SearchSpace, Shell, Styles, spread_of
-from safelight.explore.search.judges import Sight
+from safelight.explore.search.judges import JudgeInputs
 from safelight.explore.specimens import Start, picture_of
 from safelight.loading.model import Model
 from safelight.loading.replay import Replay, replay
@@ -33,7 +33,7 @@ STYLES = 4096  # of which mean and deviation are taken
 
 
 @dataclass(frozen=True)
-class Made:
+class Generated:
     """Images of some latents."""
 
     x: Tensor  # (n, C, H, W) in model space
@@ -67,10 +67,10 @@ class LatentModel:
         return self.model.data.stream(self.progress).pack
 
     @property
-    def sight(self) -> Sight:
+    def judge_inputs(self) -> JudgeInputs:
         """What encoders are opened with."""
         model = self.model
-        return Sight(
+        return JudgeInputs(
             model.directory, model.data.pixels, lambda: self.pack, model.device, self.tell, self.progress
         )
 
@@ -102,7 +102,7 @@ class LatentModel:
         given = {name: value.expand(rows, *value.shape[1:]) for name, value in self.given.items()}
         return given, self.present.expand(rows)
 
-    def make(self, latents: Tensor) -> Made:
+    def make(self, latents: Tensor) -> Generated:
         """Images of latents or styles (n, ...), all under the same conditions and noise; differentiable."""
         model, rows = self.model, len(latents)
         draw = Repeated(specimens.noise(self.seed, model.device), rows)
@@ -110,7 +110,7 @@ class LatentModel:
             x = model.method.sample(model.nets, latents, *self.conditions(rows), draw, model.how).float()
         space = model.space
         pixels = space.codec.decode(space.latent(x)) if space.codec else x
-        return Made(x, ((pixels + 1) / 2).clamp(0, 1))
+        return Generated(x, ((pixels + 1) / 2).clamp(0, 1))
 
     def start(self, latent: Tensor) -> Start:
         """What the picture of one latent (1, ...) is made from."""

@@ -66,8 +66,8 @@ def project(
     make: points (n, d) -> images (n, C, H, W), differentiable. inside: the nearest allowed points.
     """
     with torch.no_grad():
-        wanted = features(target)
-        apart = _apart(make(candidates), target, features, wanted)
+        target_maps = features(target)
+        apart = _apart(make(candidates), target, features, target_maps)
         unit = apart.mean(1, keepdim=True).clamp(min=1e-12)
         totals = (apart / unit).sum(0)
     at = int(totals.argmin())
@@ -78,11 +78,11 @@ def project(
     start = nearest = pixels
     for step in range(steps + 1):
         with torch.enable_grad():
-            own = _apart(make(inside(x)), target, features, wanted)
-            total = (own / unit).sum()
+            distances = _apart(make(inside(x)), target, features, target_maps)
+            total = (distances / unit).sum()
         reached = float(total.detach())
         if reached < trail[-1]:
-            best, nearest = inside(x).detach().clone(), float(own[0, 0].detach())
+            best, nearest = inside(x).detach().clone(), float(distances[0, 0].detach())
         trail.append(min(trail[-1], reached))
         if step == steps:  # the last point is looked at, not left
             break
@@ -94,10 +94,10 @@ def project(
     return Projected(best, first, tuple(trail), (start, nearest))
 
 
-def _apart(x: Tensor, target: Tensor, features: Features, wanted: Sequence[Tensor]) -> Tensor:
+def _apart(x: Tensor, target: Tensor, features: Features, target_maps: Sequence[Tensor]) -> Tensor:
     """Distances (2, n) of images, in pixels and in features."""
-    all_wanted = [maps.expand(len(x), -1, -1, -1) for maps in wanted]
-    return torch.stack([(x - target).square().mean((1, 2, 3)), distance(features(x), all_wanted)])
+    expanded = [maps.expand(len(x), -1, -1, -1) for maps in target_maps]
+    return torch.stack([(x - target).square().mean((1, 2, 3)), distance(features(x), expanded)])
 
 
 def ball(x: Tensor) -> Tensor:
@@ -110,19 +110,19 @@ def ball(x: Tensor) -> Tensor:
 def halves(x: Tensor) -> list[Tensor]:
     """Pixels at two scales, a constant beside the colours, so that their length is not lost."""
     both = [F.avg_pool2d(x, 2), F.avg_pool2d(x, 4)]
-    return [torch.cat([own, torch.ones_like(own[:, :1])], dim=1) for own in both]
+    return [torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1) for pixels in both]
 
 
 def seen_by(look: Callable[[Tensor], object], network: nn.Module) -> Features:
     """The feature maps of a network's layers without parts, those that keep a picture. look: runs it."""
-    leaves = [own for own in network.modules() if not list(own.children()) and list(own.parameters())]
+    leaves = [layer for layer in network.modules() if not list(layer.children()) and list(layer.parameters())]
 
     def features(x: Tensor) -> list[Tensor]:
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
 
         def keep(layer: nn.Module, inputs: object, maps: object) -> None:
             if isinstance(maps, Tensor) and maps.ndim == 4:
-                found.append(maps.float())
+                outputs.append(maps.float())
 
         hooks = [leaf.register_forward_hook(keep) for leaf in leaves]
         try:
@@ -130,7 +130,7 @@ def seen_by(look: Callable[[Tensor], object], network: nn.Module) -> Features:
         finally:
             for hook in hooks:
                 hook.remove()
-        return found
+        return outputs
 
     return features
 
@@ -153,52 +153,57 @@ class ProjectionSettings:
 
 def projected(
     directory: RunDirectory,
-    asked: ProjectionSettings,
+    settings: ProjectionSettings,
     out: Path,
     tell: Tell = lambda line: None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Project, draw image | projection, keep the latent. Returns what was found out. Raises UserError."""
-    if not asked.image.is_file():
-        raise UserError(f"{asked.image}: there is no such file")
-    step = newest(directory) if asked.step is None else asked.step
-    generator = LatentModel(directory, step, asked.conditions, asked.sample, None, tell, progress)
+    if not settings.image.is_file():
+        raise UserError(f"{settings.image}: there is no such file")
+    step = newest(directory) if settings.step is None else settings.step
+    generator = LatentModel(directory, step, settings.conditions, settings.sample, None, tell, progress)
     if generator.model.space.codec is not None:
         raise UserError(f"{directory.name}: draws latents of an autoencoder, which are not projected to")
     if generator.model.method.latent(RowDraw(0, 0, "shape", range(1), generator.model.device)).ndim != 2:
         raise UserError(f"{directory.name}: its latents are pictures, not vectors as of a GAN or a VAE")
     for network in generator.model.nets.values():
         network.requires_grad_(False)
-    target = generator.read_image(asked.image) * 2 - 1
+    target = generator.read_image(settings.image) * 2 - 1
     candidates, latents, inside = _room(generator, target)
-    made = project(
-        lambda x: generator.make(latents(x)).x, candidates, target, _features(generator), asked.steps, inside,
+    projection = project(
+        lambda x: generator.make(latents(x)).x,
+        candidates,
+        target,
+        _features(generator),
+        settings.steps,
+        inside,
         progress,
-    )  # fmt: skip
-    one = Specimen(generator.model.step, 0, name_of(asked))
-    told = _told(asked, made)
-    specimens.write(directory, one, generator.start(latents(made.x)), None, {"projection": told})
-    keep_specimens(directory, [str(one)], tell)
-    wanted = generator.model.space.to_pixels(target)[0]
-    images = [wanted, *(generator.picture(latents(x)) for x in (made.first, made.x))]
+    )
+    specimen = Specimen(generator.model.step, 0, name_of(settings))
+    facts = _facts(settings, projection)
+    specimens.write(directory, specimen, generator.start(latents(projection.x)), None, {"projection": facts})
+    keep_specimens(directory, [str(specimen)], tell)
+    original = generator.model.space.to_pixels(target)[0]
+    images = [original, *(generator.picture(latents(x)) for x in (projection.first, projection.x))]
     save_png(sheet(np.stack(images), 3, frames=("image", "begun from", "projection")), out)
-    return {"specimen": str(one), "step": generator.model.step, "out": str(out), **told}
+    return {"specimen": str(specimen), "step": generator.model.step, "out": str(out), **facts}
 
 
-def name_of(asked: ProjectionSettings) -> str:
+def name_of(settings: ProjectionSettings) -> str:
     """A specimen's name from the file's and a digest of all that is asked: "My cat.png" is my-cat-1f3a9c."""
-    plain = re.sub(r"[^a-z0-9]+", "-", asked.image.stem.lower()).strip("-")[:60]
+    plain = re.sub(r"[^a-z0-9]+", "-", settings.image.stem.lower()).strip("-")[:60]
     named = plain if plain[:1].isalpha() else f"image-{plain}".strip("-")
-    words = json.dumps([asked.steps, dict(asked.conditions), dict(asked.sample)], sort_keys=True)
-    return f"{named}-{sha256(asked.image.read_bytes() + words.encode()).hexdigest()[:6]}"
+    words = json.dumps([settings.steps, dict(settings.conditions), dict(settings.sample)], sort_keys=True)
+    return f"{named}-{sha256(settings.image.read_bytes() + words.encode()).hexdigest()[:6]}"
 
 
-def _told(asked: ProjectionSettings, made: Projected) -> dict[str, Any]:
+def _facts(settings: ProjectionSettings, projection: Projected) -> dict[str, Any]:
     return {
-        "image": str(asked.image),
-        "steps": asked.steps,
-        "distance": {"first": made.distances[0], "last": made.distances[-1]},
-        "pixel mse": {"first": made.pixels[0], "last": made.pixels[1]},  # of pixels in [-1, 1]
+        "image": str(settings.image),
+        "steps": settings.steps,
+        "distance": {"first": projection.distances[0], "last": projection.distances[-1]},
+        "pixel mse": {"first": projection.pixels[0], "last": projection.pixels[1]},  # of pixels in [-1, 1]
     }
 
 
@@ -219,10 +224,10 @@ def _room(
     if isinstance(generator.model.method, Encodes):
         batch = Batch(target, generator.given, generator.present, range(1), 1)
         with torch.no_grad(), generator.model.autocast():
-            own = generator.model.method.encode(
+            encoded = generator.model.method.encode(
                 generator.model.nets, batch, RowDraw(0, 0, "encode", range(1), generator.model.device)
             )
-        return own.float(), lambda x: x, ball
+        return encoded.float(), lambda x: x, ball
     return generator.model.method.latent(draw), lambda x: x, ball
 
 

@@ -71,7 +71,7 @@ def shoot(
     how: Mapping[str, Any],
     workers: int = 1,
     tell: Tell = lambda line: None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = lambda stage, done, total: None,
 ) -> Sources:
     """Take what is missing of the shots in a folder, `Shot.file` each. Raises UserError.
 
@@ -130,8 +130,8 @@ def _work(
     """Take some shots, their steps increasing. Returns lines for the user that could not be told at once."""
     if threads is not None:
         torch.set_num_threads(threads)  # a part of the environment that a replay is compared in
-    told: list[str] = []
-    say = tell or told.append
+    messages: list[str] = []
+    say = tell or messages.append
     directory, reel = RunDirectory(path), ReelReader(path)
     for damage in reel.damage:
         say(damage)
@@ -146,7 +146,7 @@ def _work(
             source, verdict = model.source, model.verdict.verdict
         write_bytes(folder / shot.file, _encoded(pictures, source, verdict))
         progress(number + 1)
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(messages))
 
 
 def _live(reel: ReelReader, shot: Shot, tell: Tell) -> list[NDArray[np.uint8]] | None:
@@ -178,29 +178,29 @@ def _sources(folder: Path, shots: Sequence[Shot]) -> Sources:
         info = open_picture(folder / shot.file).info
         frames[str(info.get("source"))] += 1
         verdicts[str(info.get("verdict"))] += 1
-    doubt = next((one for one in verdicts if one not in SURE), None)
-    weakest = next((one for one in (UNDAMAGED, MATCHES) if one in verdicts), "exact")
+    doubt = next((verdict for verdict in verdicts if verdict not in SURE), None)
+    weakest = next((verdict for verdict in (UNDAMAGED, MATCHES) if verdict in verdicts), "exact")
     return Sources(dict(frames), doubt or weakest)
 
 
 def _prepare(folder: Path, directory: RunDirectory, shots: Sequence[Shot], how: Mapping[str, Any]) -> None:
     """Make the folder, or find it with pictures of these very shots."""
-    what = repr([[asdict(shot) for shot in shots], sorted(how.items())])
+    described = repr([[asdict(shot) for shot in shots], sorted(how.items())])
     plan = {
         "run": directory.info().id,
-        "shots": blake2b(what.encode(), digest_size=16).hexdigest(),
+        "shots": blake2b(described.encode(), digest_size=16).hexdigest(),
         "images": "rounded to bfloat16",
     }
     with mendable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        there = list(folder.iterdir())
+        files = list(folder.iterdir())
         if (folder / PLAN).exists():
             if sealed.read(folder / PLAN) == plan:
                 sweep(folder, alone=True)
                 return
-            for own in there:
-                own.unlink()
-        elif there:
+            for file in files:
+                file.unlink()
+        elif files:
             raise UserError(
                 f"{folder}: is there and holds other files; move it away, or choose another --out"
             )

@@ -46,12 +46,12 @@ class Specimen:
         return f"{self.step}.{self.name or self.draw}"
 
 
-def specimen(text: str) -> Specimen:
+def parse_specimen(text: str) -> Specimen:
     """The specimen of an id. Raises UserError."""
-    found = re.fullmatch(r"(\d{1,12})\.(?:(\d{1,9})|([a-z][a-z0-9-]{0,99}))", text)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,12})\.(?:(\d{1,9})|([a-z][a-z0-9-]{0,99}))", text)
+    if match is None:
         raise UserError(f"specimen {text!r}: expected STEP.DRAW, such as 16500.28")
-    return Specimen(int(found[1]), int(found[2] or 0), found[3] or "")
+    return Specimen(int(match[1]), int(match[2] or 0), match[3] or "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +65,17 @@ class Start:
     styled: bool = False  # the latent is a style, see types.Styled: ways between are straight
 
 
-def start_of(one: Specimen, model: Model) -> Start:
+def start_of(specimen: Specimen, model: Model) -> Start:
     """What a specimen is made from.
 
     Only data with other conditions than classes are opened for it: a real item lends its conditions. Raises
     UserError where there is none.
     """
-    if one.name:
-        return read(model.directory, one, model.spec, model.device)
-    draw = RowDraw(model.recipe.train.seed, one.step, PHASE, range(one.draw, one.draw + 1), model.device)
+    if specimen.name:
+        return read(model.directory, specimen, model.spec, model.device)
+    draw = RowDraw(
+        model.recipe.train.seed, specimen.step, PHASE, range(specimen.draw, specimen.draw + 1), model.device
+    )
     latent = model.method.latent(draw)
     conditions, given = model.spec.conditions, dict[str, Tensor]()
     if set(conditions) == {"label"}:
@@ -81,7 +83,7 @@ def start_of(one: Specimen, model: Model) -> Start:
     elif conditions:
         real = model.data.examples(EXAMPLES)
         if not len(real.present):
-            raise UserError(f"specimen {one}: no real item lends it its conditions")
+            raise UserError(f"specimen {specimen}: no real item lends it its conditions")
         row = draw.integers("item", len(real.present))
         given = {name: real.given[name][row] for name in conditions}
     return Start(latent, given, torch.full((1,), bool(given), device=model.device), draw)
@@ -127,22 +129,22 @@ def noise(seed: int | None, device: torch.device) -> RowDraw | Still:
 
 
 def write(
-    directory: RunDirectory, one: Specimen, start: Start, seed: int | None, found: Mapping[str, Any]
+    directory: RunDirectory, specimen: Specimen, start: Start, seed: int | None, source: Mapping[str, Any]
 ) -> None:
     """Keep what a specimen is made from. seed: of `noise`. found: by what. Raises UserError."""
     tensors = {"latent": start.latent, "present": start.present}
     tensors |= {f"given.{name}": value for name, value in start.given.items()}
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    words = json.dumps({"seed": seed, "styled": start.styled, "found": dict(found)}, sort_keys=True)
-    path = directory.path / FOLDER / f"{one}.safetensors"
+    words = json.dumps({"seed": seed, "styled": start.styled, "found": dict(source)}, sort_keys=True)
+    path = directory.path / FOLDER / f"{specimen}.safetensors"
     with mendable(path.parent):
         path.parent.mkdir(exist_ok=True)
     write_bytes(path, save(plain, {"safelight": words}))
 
 
-def read(directory: RunDirectory, one: Specimen, spec: DataSpec, device: torch.device) -> Start:
+def read(directory: RunDirectory, specimen: Specimen, spec: DataSpec, device: torch.device) -> Start:
     """What a found specimen is made from. Raises UserError where it was not kept, or is damaged."""
-    tensors, words = _opened(directory, one)
+    tensors, words = _opened(directory, specimen)
     given = {
         name: tensors[f"given.{name}"].to(device) for name in spec.conditions if f"given.{name}" in tensors
     }
@@ -150,16 +152,16 @@ def read(directory: RunDirectory, one: Specimen, spec: DataSpec, device: torch.d
     return Start(latent, given, present, noise(words["seed"], device), bool(words["styled"]))
 
 
-def origin(directory: RunDirectory, one: Specimen) -> dict[str, Any]:
+def origin(directory: RunDirectory, specimen: Specimen) -> dict[str, Any]:
     """By what a specimen was found."""
-    found: dict[str, Any] = _opened(directory, one)[1]["found"]
-    return found
+    source: dict[str, Any] = _opened(directory, specimen)[1]["found"]
+    return source
 
 
-def _opened(directory: RunDirectory, one: Specimen) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    path = directory.path / FOLDER / f"{one}.safetensors"
+def _opened(directory: RunDirectory, specimen: Specimen) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    path = directory.path / FOLDER / f"{specimen}.safetensors"
     if not path.is_file():
-        raise UserError(f"specimen {str(one)!r}: {directory.name} keeps none of that name")
+        raise UserError(f"specimen {str(specimen)!r}: {directory.name} keeps none of that name")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -28,10 +28,10 @@ OVERLAP = 4  # a quarter of a tile's side, at least, is shared with the next one
 
 def canvas_specs(pixels: DataSpec, space: Space, size: tuple[int, int]) -> tuple[DataSpec, DataSpec]:
     """The data as pixels and as methods see them, for images of a size (H, W). Raises UserError."""
-    for side, tile, told in zip(size, pixels.shape[1:], ("high", "wide"), strict=True):
+    for side, tile, dimension in zip(size, pixels.shape[1:], ("high", "wide"), strict=True):
         if side < tile or side % space.factor:
             raise UserError(
-                f"canvas {size[0]}x{size[1]}: should be {tile} pixels {told} or more, and divide by "
+                f"canvas {size[0]}x{size[1]}: should be {tile} pixels {dimension} or more, and divide by "
                 f"{space.factor}"
             )
     large = replace(pixels, shape=(pixels.shape[0], *size))
@@ -69,10 +69,10 @@ class Tiled(nn.Module):
         """As of the network itself."""
 
         def see(rows: slice, columns: slice) -> Tensor:
-            own = {name: value[:, :, rows, columns] if value.ndim == 4 else value
+            conditions = {name: value[:, :, rows, columns] if value.ndim == 4 else value
                    for name, value in given.items()}  # fmt: skip
-            made: Tensor = self.net(x[:, :, rows, columns], t, own, present)
-            return made
+            output: Tensor = self.net(x[:, :, rows, columns], t, conditions, present)
+            return output
 
         return blended(see, (x.shape[2], x.shape[3]), self.tile)
 

@@ -33,10 +33,10 @@ def along_conditions(
     rows = RowDraw(seed, 0, "sample", range(len(present)), present.device)
     latents = model.method.latent(rows)
     columns = sliders.places(moved, steps if len(moved) > 1 else moved[0].steps(steps))
-    made = [
+    images = [
         model.sample(latents, sliders.moved(given, model.spec, place), present, rows) for place in columns
     ]
-    return Panel(torch.stack(made, dim=1), columns=sliders.labels(moved, columns, model.spec))
+    return Panel(torch.stack(images, dim=1), columns=sliders.labels(moved, columns, model.spec))
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,14 @@ def along_components(
     centred = base - axes.mean
     level = base - (centred * direction).sum(1, keepdim=True) * direction  # at the mean along the direction
     places = torch.linspace(-REACH, REACH, steps).tolist()
-    made = [
+    images = [
         model.sample(moved.float().unflatten(1, axes.shape).to(present.device), given, present, draw)
         for moved in (level + place * deviation * direction for place in places)
     ]
     shares = axes.shares[index].tolist()
     names = [f"{number}: {share:.0%}" for number, share in zip(chosen, shares, strict=True)]
     return Panel(
-        torch.stack(made, dim=1),
+        torch.stack(images, dim=1),
         rows=tuple(names) if several else (),
         columns=tuple(f"{place:+.1f} σ" for place in places),
         caption="" if several else f"Principal component {names[0]} of the variance of latents.",

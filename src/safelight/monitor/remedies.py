@@ -78,7 +78,7 @@ def _mode_collapse(tree: Tree) -> Iterator[Remedy]:
 
 def _discriminator_dead(tree: Tree) -> Iterator[Remedy]:
     yield from _evened(tree, "generator", "discriminator")
-    yield from _penalty(tree, 0.25, "a weaker gradient penalty", only_there=True)
+    yield from _penalty(tree, 0.25, "a weaker gradient penalty", if_used=True)
     yield from _rate(tree, "discriminator", 4.0)
     yield from _rate(tree, "generator", 0.25)
 
@@ -150,13 +150,13 @@ _REMEDIES = {
 }
 
 
-def _penalty(tree: Tree, factor: float, words: str, *, only_there: bool = False) -> Iterator[Remedy]:
+def _penalty(tree: Tree, factor: float, words: str, *, if_used: bool = False) -> Iterator[Remedy]:
     """Another weight on the gradient penalties; on both where there was none."""
-    there = {f"loss.weights.{name}": value for name, value in tree["loss"]["weights"].items()
+    weights = {f"loss.weights.{name}": value for name, value in tree["loss"]["weights"].items()
              if name in ("r1", "r2")}  # fmt: skip
-    used = {key: _scaled(value, factor) for key, value in there.items() if value}
-    if used or (there and not only_there):
-        yield Remedy(words, used or dict.fromkeys(there, GAMMA))
+    used = {key: _scaled(value, factor) for key, value in weights.items() if value}
+    if used or (weights and not if_used):
+        yield Remedy(words, used or dict.fromkeys(weights, GAMMA))
 
 
 def _rate(tree: Tree, network: str, factor: float) -> Iterator[Remedy]:

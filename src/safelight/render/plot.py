@@ -113,8 +113,8 @@ def thinned(steps: Steps, values: Series) -> tuple[Steps, Series]:
     """At most POINTS evenly spaced entries, the first and the last among them."""
     if len(steps) <= POINTS:
         return steps, values
-    kept = np.linspace(0, len(steps) - 1, POINTS).round().astype(int)
-    return steps[kept], values[kept]
+    points = np.linspace(0, len(steps) - 1, POINTS).round().astype(int)
+    return steps[points], values[points]
 
 
 def lanes(spans: Iterable[tuple[float, float]], rows: int) -> list[int | None]:

@@ -195,7 +195,7 @@ def _rgb(colour: str) -> NDArray[np.float64]:
 ACROSS = 10  # images in a row, at most
 DOWN = 8  # rows, at most, unless the runs alone are more
 ROUNDS = 3  # sets of noises, at most
-TOLD = 12  # rows, at most, where each prompt has its own
+PROMPT_ROWS = 12  # rows, at most, where each prompt has its own
 
 
 def side_by_side(
@@ -213,7 +213,7 @@ def side_by_side(
         rows = [
             (f"{prompt}: {label}", reduced(images[start : start + min(each, ACROSS)], STRIP_SIDE))
             for prompt, start in zip(
-                prompts[: max(1, TOLD // len(sheets))], range(0, count, each), strict=False
+                prompts[: max(1, PROMPT_ROWS // len(sheets))], range(0, count, each), strict=False
             )
             for label, images in sheets
         ]

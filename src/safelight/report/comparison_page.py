@@ -95,8 +95,8 @@ def _key_figures(comparison: Comparison) -> Iterator[tuple[str, str]]:
     if comparison.at:
         budget = comparison.at[0].budget
         everybody = len(budget.runs) == len(comparison.runs)
-        who = "all of them" if everybody else f"{len(budget.runs)} of them"
-        yield count(round(budget.amount)), f"images seen by {who}"
+        runs = "all of them" if everybody else f"{len(budget.runs)} of them"
+        yield count(round(budget.amount)), f"images seen by {runs}"
     costs = [row.numbers[MEDIAN].value for column in comparison.cost.columns for row in column.rows]
     if len(comparison.cost.columns) == 1 and len(costs) > 1:
         yield f"{number(max(costs) / min(costs))} ×", "the slowest step against the fastest"

@@ -116,8 +116,8 @@ def remarks(journal: Journal) -> Iterator[str]:
         yield f"Pre-flight checks: {outcome}."
         for finding in findings:
             reason = f" Expected by the recipe: {finding['declared']}." if finding["declared"] else ""
-            what = f"{finding['severity'].capitalize()} {finding['code']}: {finding['measured']}"
-            yield f"{what}; expected {finding['expected']}.{reason}"
+            summary = f"{finding['severity'].capitalize()} {finding['code']}: {finding['measured']}"
+            yield f"{summary}; expected {finding['expected']}.{reason}"
     for entry in journal.of_kind("verdict"):
         fields = entry.fields
         if not fields["begins"]:

@@ -18,7 +18,7 @@ ABSENT = "not set"  # a key that the recipe of a run does not have
 WATCHING = ("watch", "checkpoint", "evaluate", "tape", "monitor", "check")
 IGNORED = ("about",)  # words
 SEED = "train.seed"
-SAID = 3  # differing keys that a label says; where there are more it names a run
+LABELLED = 3  # differing keys that a label says; where there are more it names a run
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def replicas(runs: Sequence[RunFacts]) -> tuple[Replicas, ...]:
 
 def _label(values: Mapping[str, str], run: str) -> str:
     """ "lr = 0.0003 · width = 32"; the name of a run where too many keys differ to say."""
-    if not 1 <= len(values) <= SAID:
+    if not 1 <= len(values) <= LABELLED:
         return run
     lasts = [key.rpartition(".")[2] for key in values]
     names = lasts if len(set(lasts)) == len(lasts) else list(values)

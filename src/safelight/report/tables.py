@@ -15,7 +15,7 @@ from safelight.report.seeds import Contrast
 from safelight.report.settings import Replicas, SettingDifference, SettingEdit
 
 HOUR = 3600  # seconds
-BESIDE = 2  # numbers of a table that are each followed by their difference from the first run
+COMPARED = 2  # numbers of a table that are each followed by their difference from the first run
 WIDEST = 9  # numbers side by side: a page has room for no more, so that of more each has a row
 UNEQUAL = 0.05  # share of images seen by which measurements are called unequal
 
@@ -61,7 +61,7 @@ def column_table(column: NumberColumn, title: str, totals: Mapping[str, Number] 
     """
     names = column.names
     first = column.rows[0]
-    several = len(column.rows) > 1 and len(names) <= BESIDE
+    several = len(column.rows) > 1 and len(names) <= COMPARED
     head = ["run", "images seen"]
     for name in names:
         head += [name, f"against {first.run}"] if several else [name]

@@ -14,7 +14,7 @@ from safelight.config import UserError, nearest
 from safelight.randomness import RowDraw
 from safelight.types import Batch, Condition, DataSpec, Method, Nets, Values
 
-Wanted = str | Tensor  # what a condition is asked to be: in words, or rows of values
+ConditionValue = str | Tensor  # what a condition is asked to be: in words, or rows of values
 
 LISTED = 12  # classes that a refusal names
 CHUNK = 250  # images generated at once
@@ -22,7 +22,7 @@ CHUNK = 250  # images generated at once
 
 def conditions(
     spec: DataSpec,
-    requested: Mapping[str, Wanted],
+    requested: Mapping[str, ConditionValue],
     count: int,
     device: torch.device,
     examples: Callable[[], Batch] | None = None,
@@ -61,7 +61,7 @@ def conditions(
 
 
 def require_known(
-    spec: DataSpec, requested: Mapping[str, Wanted], limits: tuple[float, float] | None = None
+    spec: DataSpec, requested: Mapping[str, ConditionValue], limits: tuple[float, float] | None = None
 ) -> None:
     """Raises UserError for a condition that the data does not have, and for values that it does not have.
 
@@ -87,7 +87,7 @@ def require_known(
 def _condition_rows(
     condition: Condition,
     name: str,
-    requested: Mapping[str, Wanted],
+    requested: Mapping[str, ConditionValue],
     count: int,
     example: Callable[[str], Tensor],
 ) -> Tensor:

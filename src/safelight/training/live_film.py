@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from safelight.engine.state import State
-from safelight.explore.specimens import Start, picture_of, specimen, start_of
+from safelight.explore.specimens import Start, parse_specimen, picture_of, start_of
 from safelight.loading.model import evaluated
 from safelight.loading.prepare import Prepared
 from safelight.recipe import Recipe
@@ -38,7 +38,7 @@ class LiveFilm:
         model = self._ready.model(self._directory, recipe, self._rounded(state), step, self._arithmetic)
         for id in ids:
             if id not in self._starts:
-                self._starts[id] = start_of(specimen(id), model)
+                self._starts[id] = start_of(parse_specimen(id), model)
         self._reel.append(step, {id: picture_of(self._starts[id], model) for id in ids})
 
     def sync(self) -> None:

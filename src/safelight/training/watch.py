@@ -25,7 +25,7 @@ from safelight.recipe import Recipe
 from safelight.render.sheet import Picture
 from safelight.render.sheet import panel as draw_panel
 from safelight.render.sheet_file import save_png
-from safelight.samplers.generate import Wanted, conditions
+from safelight.samplers.generate import ConditionValue, conditions
 from safelight.store.durable import write_bytes
 from safelight.types import Balances, Batch, Draws, Measures, Panel, Values
 
@@ -36,7 +36,7 @@ def watched_conditions(recipe: Recipe, stream: Stream) -> tuple[dict[str, Tensor
     recipe: with the files of the encoders it names, see `dependencies.used`. Raises UserError.
     """
     spec, count = stream.spec, recipe.watch.images
-    choices: dict[str, Wanted] = {}
+    choices: dict[str, ConditionValue] = {}
     if not stream.pack.present.any():
         choices = dict.fromkeys(spec.conditions, "none")
     elif (prompts := recipe.watch.prompts) and "text" in spec.conditions:

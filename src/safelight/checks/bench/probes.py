@@ -42,10 +42,10 @@ class Clock:
         """Seconds."""
         return self._end - time.perf_counter()
 
-    def afford(self, seconds: float, what: str) -> None:
+    def afford(self, seconds: float, task: str) -> None:
         """Raises OutOfTime where less is left."""
         if seconds > self.left:
-            raise OutOfTime(f"{what}: would take {seconds:.0f} s, {max(self.left, 0):.0f} s are left")
+            raise OutOfTime(f"{task}: would take {seconds:.0f} s, {max(self.left, 0):.0f} s are left")
 
 
 @dataclass(frozen=True)

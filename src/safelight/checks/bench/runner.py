@@ -45,7 +45,7 @@ def name_of(check: Check) -> str:
 def run(
     subject: Subject,
     fast: bool = False,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Checked:
     """Run the checks. fast: only those that run at the start of a training.
 

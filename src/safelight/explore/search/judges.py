@@ -44,14 +44,14 @@ class ImageEncoder:
     trained_it: bool = False  # the generator was trained by it
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """In words, which it is."""
         did = "trained" if self.trained_it else "did not train"
         return f"{self.name} {self.digest[:8]}, which {did} the generator"
 
 
 @dataclass(frozen=True)
-class Sight:
+class JudgeInputs:
     """What an eye is opened with."""
 
     directory: RunDirectory
@@ -62,75 +62,79 @@ class Sight:
     progress: Progress | None = None
 
 
-def open_eye(which: str | None, sight: Sight, texts: bool) -> ImageEncoder:
+def open_judge(encoder: str | None, inputs: JudgeInputs, texts: bool) -> ImageEncoder:
     """ "training", the run's; "reader"; the name of an extractor; run:NAME; a Hub id or a path.
 
     None: of texts, or of data that have captions, the reader of those; else the run's own; else the
     classifier of data that have classes, efficientnet of others, random where that is missing. Raises
     UserError, also where texts are to be read and it cannot.
     """
-    products = products_of(sight.directory)
-    own = products.get(KEY)
-    captioned = "text" in sight.pixels.conditions
-    if which is None and captioned and any(sight.pack().texts):
-        which = READER
-    elif which is None:
-        blind = own is None and not texts and sight.pixels.classes < 2
-        extractor = of_images_alone(sight.tell) if blind else "classifier"
-        which = TRAINING if own else "" if texts else extractor
-    match which:
+    products = products_of(inputs.directory)
+    trainer = products.get(KEY)
+    captioned = "text" in inputs.pixels.conditions
+    if encoder is None and captioned and any(inputs.pack().texts):
+        encoder = READER
+    elif encoder is None:
+        blind = trainer is None and not texts and inputs.pixels.classes < 2
+        extractor = of_images_alone(inputs.tell) if blind else "classifier"
+        encoder = TRAINING if trainer else "" if texts else extractor
+    match encoder:
         case "":
             raise UserError(
-                f"--encoder: {sight.directory.name} has no captions to read a text by, and no encoder of its "
-                "own; name one, such as run:NAME, a CLIP's path or its Hub id"
+                f"--encoder: {inputs.directory.name} has no captions and was trained without an encoder; "
+                "name an encoder that reads texts: run:NAME, the path of a CLIP or its Hub id"
             )
         case "training" | "own":
-            if own is None:
-                raise UserError(f"--encoder {which}: {sight.directory.name} was trained without an encoder")
-            return _joint(own, sight, True)
+            if trainer is None:
+                raise UserError(
+                    f"--encoder {encoder}: {inputs.directory.name} was trained without an encoder"
+                )
+            return _joint(trainer, inputs, True)
         case "reader":
-            return _reader(sight)
+            return _reader(inputs)
         case "classifier" | "efficientnet" | "segmenter" | "random":
             if texts:
-                raise UserError(f"--encoder {which}: sees images only; name one that reads texts")
-            return _extractor(which, sight)
-    return _named(which, sight, own)
+                raise UserError(f"--encoder {encoder}: sees images only; name one that reads texts")
+            return _extractor(encoder, inputs)
+    return _named(encoder, inputs, trainer)
 
 
-def _named(which: str, sight: Sight, own: Product | None) -> ImageEncoder:
-    kind, _, name = which.partition(":")
+def _named(encoder: str, inputs: JudgeInputs, trainer: Product | None) -> ImageEncoder:
+    kind, _, name = encoder.partition(":")
     if kind == "run":
-        product = of_run(which, name, sight.directory.path.parent)
+        product = of_run(encoder, name, inputs.directory.path.parent)
     else:
-        product = pretrained("--encoder", str(Path(which).absolute()) if Path(which).exists() else which)
-    return _joint(product, sight, own is not None and own.digest == product.digest)
+        product = pretrained(
+            "--encoder", str(Path(encoder).absolute()) if Path(encoder).exists() else encoder
+        )
+    return _joint(product, inputs, trainer is not None and trainer.digest == product.digest)
 
 
-def _joint(product: Product, sight: Sight, trained_it: bool) -> ImageEncoder:
+def _joint(product: Product, inputs: JudgeInputs, trained_it: bool) -> ImageEncoder:
     """A joint encoder of a run, or a CLIP."""
     path = folder(product)
-    network = JointEncoderConfig(path=Reference(path)).build(sight.pixels)
-    network.to(sight.device).eval().requires_grad_(False)
+    network = JointEncoderConfig(path=Reference(path)).build(inputs.pixels)
+    network.to(inputs.device).eval().requires_grad_(False)
 
     def see(images: Tensor) -> Tensor:
         features: Tensor = network(2 * images - 1)
         return features
 
     def read(texts: Sequence[str]) -> Tensor:
-        return torch.from_numpy(open_encoder(path).encode(texts)).to(sight.device)
+        return torch.from_numpy(open_encoder(path).encode(texts)).to(inputs.device)
 
     return ImageEncoder(product.run or Path(product.reference).name, product.digest, see, read, trained_it)
 
 
-def _reader(sight: Sight) -> ImageEncoder:
-    towers = open_towers(sight.pack(), sight.device, sight.tell, sight.progress)
+def _reader(inputs: JudgeInputs) -> ImageEncoder:
+    towers = open_towers(inputs.pack(), inputs.device, inputs.tell, inputs.progress)
     image, text = towers[0], towers[1]
 
     def see(images: Tensor) -> Tensor:
         return F.normalize(image(prepared(255 * images)), dim=1)
 
     def read(texts: Sequence[str]) -> Tensor:
-        features = text_features(text, texts).to(sight.device)
+        features = text_features(text, texts).to(inputs.device)
         if bool((features.abs().sum(1) == 0).any()):
             raise UserError("--prompt: holds no word that the reader knows")
         return features
@@ -138,10 +142,10 @@ def _reader(sight: Sight) -> ImageEncoder:
     return ImageEncoder(READER, weights_hash(towers), see, read)
 
 
-def _extractor(which: str, sight: Sight) -> ImageEncoder:
-    extractor = open_extractor(which, sight.pack(), sight.device, sight.tell, sight.progress)
+def _extractor(encoder: str, inputs: JudgeInputs) -> ImageEncoder:
+    extractor = open_extractor(encoder, inputs.pack(), inputs.device, inputs.tell, inputs.progress)
 
     def see(images: Tensor) -> Tensor:
         return F.normalize(extractor.network(255 * images)[0].float(), dim=1)
 
-    return ImageEncoder(which, extractor.hash, see)
+    return ImageEncoder(encoder, extractor.hash, see)

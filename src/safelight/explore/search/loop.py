@@ -45,21 +45,21 @@ class Scorer:
         """Scores (n, k) of points (n, d), and (n, k, d). Raises UserError where one is not finite."""
         parts = [self._chunk(part, gradients) for part in torch.split(x, CHUNK)]
         scores = torch.cat([part[0] for part in parts])
-        for one, column in zip(self.objectives, scores.T, strict=True):
+        for objective, column in zip(self.objectives, scores.T, strict=True):
             if not bool(column.isfinite().all()):
-                raise UserError(f"--objective {one.name}: a score is not finite")
+                raise UserError(f"--objective {objective.name}: a score is not finite")
         return scores, torch.cat([part[1] for part in parts]) if gradients else None
 
     def _chunk(self, x: Tensor, gradients: bool) -> tuple[Tensor, Tensor]:
         x = x.to(self.generator.model.device).requires_grad_(gradients)
         with torch.set_grad_enabled(gradients):
-            made = self.generator.make(self.generator.space.latents(x))
-            scores = torch.stack([one.score(made) for one in self.objectives], dim=1)
-            found = [
+            generated = self.generator.make(self.generator.space.latents(x))
+            scores = torch.stack([objective.score(generated) for objective in self.objectives], dim=1)
+            columns = [
                 torch.autograd.grad(column.sum(), x, retain_graph=True)[0] for column in scores.T if gradients
             ]
-        own = torch.stack(found, dim=1) if found else x.new_zeros(0)
-        return scores.detach().float().cpu(), own.detach().float().cpu()
+        stacked = torch.stack(columns, dim=1) if columns else x.new_zeros(0)
+        return scores.detach().float().cpu(), stacked.detach().float().cpu()
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,18 @@ class Outcome:
         return np.maximum.accumulate(self.totals)
 
 
-def way_of(asked: Search, generator: LatentModel, own: Sequence[Objective]) -> Way:
+def way_of(query: Search, generator: LatentModel, objectives: Sequence[Objective]) -> Way:
     """The way to search: as asked, or the one that wins for the objectives at hand.
 
     auto: gradient for one that is differentiable, ga for several at once, cma for others. Raises UserError.
     """
-    smooth = asked.method in ("auto", "gradient") and differentiable(own, generator)
-    if asked.method == "gradient" and not smooth:
-        names = ", ".join(one.name for one in own)
+    smooth = query.method in ("auto", "gradient") and differentiable(objectives, generator)
+    if query.method == "gradient" and not smooth:
+        names = ", ".join(objective.name for objective in objectives)
         raise UserError(f"--method gradient: no gradient of {names} reaches the latents; use cma")
-    if asked.method != "auto":
-        return next(way for way in WAYS if way == asked.method)
-    if len(own) > 1:
+    if query.method != "auto":
+        return next(way for way in WAYS if way == query.method)
+    if len(objectives) > 1:
         return "ga"
     return "gradient" if smooth else "cma"
 
@@ -100,7 +100,7 @@ def usual(generator: LatentModel, scorer: Scorer) -> Tensor:
 
 def search(
     directory: SearchDirectory,
-    asked: Candidates,
+    candidates: Candidates,
     way: Way,
     scorer: Scorer,
     standard: Standard,
@@ -109,19 +109,23 @@ def search(
 ) -> Outcome:
     """Search, or go on with it, until all generations are made; directory: begun. Raises UserError."""
     began = time.monotonic()
-    chosen, record = optimiser(way, asked), SearchRecord.begun(standard, keep, asked.space.size)
+    chosen, record = optimiser(way, candidates), SearchRecord.begun(standard, keep, candidates.space.size)
     state = directory.state()
     if state is not None:
-        tensors = {name: torch.from_numpy(np.array(own)) for name, own in state.items()}
+        tensors = {name: torch.from_numpy(np.array(tensor)) for name, tensor in state.items()}
         record.load(
-            {name.removeprefix("record."): own for name, own in tensors.items() if name.startswith("record.")}
+            {
+                name.removeprefix("record."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("record.")
+            }
         )
         chosen.load(
-            {name.removeprefix("way."): own for name, own in tensors.items() if name.startswith("way.")}
+            {name.removeprefix("way."): tensor for name, tensor in tensors.items() if name.startswith("way.")}
         )
     directory.rewind(record.generation)
     saved = time.monotonic()
-    while record.generation < asked.generations:
+    while record.generation < candidates.generations:
         number = record.generation
         scores, totals = generation(chosen, record, scorer)
         directory.append(
@@ -133,16 +137,16 @@ def search(
                 "scores": scores.tolist() if scores.shape[1] > 1 else None,
             }
         )
-        if time.monotonic() - saved > SAVED or record.generation == asked.generations:
+        if time.monotonic() - saved > SAVED or record.generation == candidates.generations:
             directory.save(_arrays(record, chosen))
             saved = time.monotonic()
         if progress:
-            progress("evaluations", record.evaluations, asked.population * asked.generations)
+            progress("evaluations", record.evaluations, candidates.population * candidates.generations)
     totals_of_all = np.array([total for line in directory.lines() for total in line["totals"]], np.float64)
     return Outcome(record, totals_of_all, time.monotonic() - began)
 
 
 def _arrays(record: SearchRecord, chosen: Optimiser) -> dict[str, NDArray[Any]]:
-    parts = {f"record.{name}": own for name, own in record.state().items()}
-    parts |= {f"way.{name}": own for name, own in chosen.state().items()}
-    return {name: own.cpu().numpy() for name, own in parts.items()}
+    parts = {f"record.{name}": tensor for name, tensor in record.state().items()}
+    parts |= {f"way.{name}": tensor for name, tensor in chosen.state().items()}
+    return {name: tensor.cpu().numpy() for name, tensor in parts.items()}

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from safelight.config import UserError, nearest
 from safelight.evaluate.measure import reference_items
-from safelight.explore.latent_model import LatentModel, Made
-from safelight.explore.search.judges import ImageEncoder, open_eye
+from safelight.explore.latent_model import Generated, LatentModel
+from safelight.explore.search.judges import ImageEncoder, open_judge
 
 NAMES = ("text", "realism", "reference=IMAGE", "FILE.py:FUNCTION", "pick")
 
@@ -41,9 +41,9 @@ class Objective:
     """One number of an image."""
 
     name: str
-    told: str  # in words, what it is and by whom
+    description: str  # in words, what it is and by whom
     digest: str  # of all it depends on
-    score: Callable[[Made], Tensor]  # (n,)
+    score: Callable[[Generated], Tensor]  # (n,)
 
 
 def check(names: Sequence[str], prompt: str | None) -> None:
@@ -67,74 +67,74 @@ def check(names: Sequence[str], prompt: str | None) -> None:
         raise UserError("--objective: names an objective twice")
 
 
-def objectives(
-    names: Sequence[str], studio: LatentModel, prompt: str | None, encoder: str | None
+def open_objectives(
+    names: Sequence[str], generator: LatentModel, prompt: str | None, encoder: str | None
 ) -> list[Objective]:
     """Those of some words, which `check` has passed. Raises UserError."""
-    eyes: dict[bool, ImageEncoder] = {}
+    judges: dict[bool, ImageEncoder] = {}
 
-    def eye(texts: bool = False) -> ImageEncoder:
+    def judge(texts: bool = False) -> ImageEncoder:
         """One for all of them, which reads texts where any of them has to."""
         texts = texts or "text" in names
-        if texts not in eyes:
-            eyes[texts] = open_eye(encoder, studio.sight, texts)
-        return eyes[texts]
+        if texts not in judges:
+            judges[texts] = open_judge(encoder, generator.judge_inputs, texts)
+        return judges[texts]
 
-    found = []
+    results = []
     for name in names:
         kind, _, rest = name.partition("=")
         if kind == "text":
-            found.append(_text(str(prompt), eye(True)))
+            results.append(_text(str(prompt), judge(True)))
         elif kind == "realism":
-            found.append(_realism(studio, eye))
+            results.append(_realism(generator, judge))
         elif kind == "reference":
-            found.append(_reference(Path(rest), studio, eye()))
+            results.append(_reference(Path(rest), generator, judge()))
         else:
-            found.append(_function(name, prompt))
-    return found
+            results.append(_function(name, prompt))
+    return results
 
 
-def differentiable(own: Sequence[Objective], studio: LatentModel) -> bool:
+def differentiable(objectives: Sequence[Objective], generator: LatentModel) -> bool:
     """Whether gradients of all of them reach the latents."""
-    x = torch.zeros(1, studio.space.size, device=studio.model.device).add_(0.1).requires_grad_()
+    x = torch.zeros(1, generator.space.size, device=generator.model.device).add_(0.1).requires_grad_()
     with torch.enable_grad():
-        made = studio.make(studio.space.latents(x))
-        return all(one.score(made).requires_grad for one in own)
+        generated = generator.make(generator.space.latents(x))
+        return all(objective.score(generated).requires_grad for objective in objectives)
 
 
-def _text(prompt: str, eye: ImageEncoder) -> Objective:
-    if eye.read is None:
-        raise UserError(f"--encoder {eye.name}: sees images only; name one that reads texts")
-    feature = eye.read([prompt])[0]
+def _text(prompt: str, judge: ImageEncoder) -> Objective:
+    if judge.read is None:
+        raise UserError(f"--encoder {judge.name}: sees images only; name one that reads texts")
+    feature = judge.read([prompt])[0]
 
-    def score(made: Made) -> Tensor:
-        return eye.see(made.images) @ feature
+    def score(generated: Generated) -> Tensor:
+        return judge.see(generated.images) @ feature
 
-    return Objective("text", f"cosine with the prompt, by {eye.told}", eye.digest, score)
+    return Objective("text", f"cosine with the prompt, by {judge.description}", judge.digest, score)
 
 
-def _realism(studio: LatentModel, eye: Callable[[], ImageEncoder]) -> Objective:
-    discriminator = studio.network("discriminator")
+def _realism(generator: LatentModel, judge: Callable[[], ImageEncoder]) -> Objective:
+    discriminator = generator.network("discriminator")
     if discriminator is not None:
-        given, present = dict(studio.given), studio.present
+        given, present = dict(generator.given), generator.present
         if "text" in given:
             given["text"] = torch.nn.functional.normalize(given["text"].float(), dim=1)
 
-        def judged(made: Made) -> Tensor:
-            rows = len(made.x)
-            own = {name: value.expand(rows, *value.shape[1:]) for name, value in given.items()}
-            logit: Tensor = discriminator(made.x, own, present.expand(rows)).float()
+        def judged(generated: Generated) -> Tensor:
+            rows = len(generated.x)
+            repeated = {name: value.expand(rows, *value.shape[1:]) for name, value in given.items()}
+            logit: Tensor = discriminator(generated.x, repeated, present.expand(rows)).float()
             return logit
 
         return Objective("realism", "logit of the run's discriminator", "discriminator", judged)
-    sees, pack = eye(), studio.pack
+    encoder, pack = judge(), generator.pack
     with torch.no_grad():
         real = torch.cat(
             [
-                sees.see(
+                encoder.see(
                     torch.from_numpy(np.asarray(pack.images[part]))
                     .permute(0, 3, 1, 2)
-                    .to(studio.model.device)
+                    .to(generator.model.device)
                     / 255
                 )
                 for part in np.array_split(
@@ -143,28 +143,32 @@ def _realism(studio: LatentModel, eye: Callable[[], ImageEncoder]) -> Objective:
             ]
         )
 
-    def near(made: Made) -> Tensor:
-        fits = sees.see(made.images) @ real.T
+    def near(generated: Generated) -> Tensor:
+        fits = encoder.see(generated.images) @ real.T
         return fits.topk(min(NEAREST, len(real)), dim=1).values.mean(1)
 
-    told = f"mean cosine with the nearest {NEAREST} of {len(real)} real images, by {sees.told}"
-    return Objective("realism", told, f"{sees.digest} {pack.fingerprint}", near)
+    description = (
+        f"mean cosine with the nearest {NEAREST} of {len(real)} real images, by {encoder.description}"
+    )
+    return Objective("realism", description, f"{encoder.digest} {pack.fingerprint}", near)
 
 
-def _reference(path: Path, studio: LatentModel, eye: ImageEncoder) -> Objective:
-    pixels = studio.read_image(path)
+def _reference(path: Path, generator: LatentModel, judge: ImageEncoder) -> Objective:
+    pixels = generator.read_image(path)
     with torch.no_grad():
-        feature = eye.see(pixels)[0]
+        feature = judge.see(pixels)[0]
 
-    def score(made: Made) -> Tensor:
-        return eye.see(made.images) @ feature
+    def score(generated: Generated) -> Tensor:
+        return judge.see(generated.images) @ feature
 
-    told = f"cosine with {path.name}, by {eye.told}"
-    return Objective("reference", told, f"{eye.digest} {sha256(path.read_bytes()).hexdigest()}", score)
+    description = f"cosine with {path.name}, by {judge.description}"
+    return Objective(
+        "reference", description, f"{judge.digest} {sha256(path.read_bytes()).hexdigest()}", score
+    )
 
 
 def _function(name: str, prompt: str | None) -> Objective:
-    path, _, wanted = name.rpartition(":")
+    path, _, attribute = name.rpartition(":")
     spec = importlib.util.spec_from_file_location(f"objective_{Path(path).stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -175,23 +179,23 @@ def _function(name: str, prompt: str | None) -> Objective:
         raise UserError(
             f"--objective {name}: {path} cannot be run ({type(error).__name__}: {error})"
         ) from error
-    function: Any = getattr(module, wanted, None)
+    function: Any = getattr(module, attribute, None)
     if not callable(function):
-        known = [own for own in vars(module) if callable(getattr(module, own)) and not own.startswith("_")]
-        raise UserError(f"--objective {name}: {path} has no function {wanted}{nearest(wanted, known)}")
-    told = {"prompt": prompt} if "prompt" in inspect.signature(function).parameters else {}
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UserError(f"--objective {name}: {path} has no function {attribute}{nearest(attribute, known)}")
+    options = {"prompt": prompt} if "prompt" in inspect.signature(function).parameters else {}
 
-    def score(made: Made) -> Tensor:
+    def score(generated: Generated) -> Tensor:
         try:
-            scores = torch.as_tensor(function(made.images, **told))
+            scores = torch.as_tensor(function(generated.images, **options))
         except Exception as error:
             raise UserError(f"--objective {name}: {type(error).__name__}: {error}") from error
-        if scores.shape != (len(made.images),):
+        if scores.shape != (len(generated.images),):
             raise UserError(
-                f"--objective {name}: gave {tuple(scores.shape)} for {len(made.images)} images; "
-                f"expected ({len(made.images)},)"
+                f"--objective {name}: gave {tuple(scores.shape)} for {len(generated.images)} images; "
+                f"expected ({len(generated.images)},)"
             )
-        return scores.float().to(made.images.device)
+        return scores.float().to(generated.images.device)
 
     digest = sha256(Path(path).read_bytes()).hexdigest()
-    return Objective(wanted, f"{wanted} of {path}", digest, score)
+    return Objective(attribute, f"{attribute} of {path}", digest, score)

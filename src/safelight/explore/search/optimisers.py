@@ -229,8 +229,8 @@ class Breeding:
     def tell(self, scores: Scores) -> None:
         points = torch.cat([self.parents, self.ask()])
         joined = torch.cat([self.scores, scores.scores]) if len(self.parents) else scores.scores
-        kept = order(joined)[: self.candidates.population]
-        self.parents, self.scores = points[kept], joined[kept]
+        survivors = order(joined)[: self.candidates.population]
+        self.parents, self.scores = points[survivors], joined[survivors]
         self.generation += 1
 
     def state(self) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from safelight.explore.search.objectives import PICK, check
 from safelight.explore.search.optimisers import Candidates
 from safelight.explore.search.result import keep
 from safelight.explore.search.run import open_latent_model
-from safelight.explore.search.settings import Wish, name_of, settings_of
+from safelight.explore.search.settings import SearchRequest, name_of, settings_of
 from safelight.explore.search.taste import Taste
 from safelight.explore.specimens import FOLDER, Specimen
 from safelight.render.sheet import sheet
@@ -44,7 +44,7 @@ NONE = "none"
 
 def pick(
     directory: RunDirectory,
-    wish: Wish,
+    request: SearchRequest,
     picked: str | None,
     tell: Tell = lambda line: None,
     progress: Progress | None = None,
@@ -53,39 +53,39 @@ def pick(
 
     picked: "2.3,2.7", of sheet 2 the third and the seventh; "2.none". Raises UserError.
     """
-    if wish.method != "auto" or wish.generations is not None or wish.budget is not None:
+    if request.method != "auto" or request.generations is not None or request.budget is not None:
         raise UserError(
             "--objective pick: goes on as long as you pick; leave out --method, --generations, --budget"
         )
-    asked = replace(wish, population=wish.population or SHEET, generations=1).search()
-    check(asked.objectives, asked.prompt)
-    generator = open_latent_model(directory, wish, asked, tell, progress)
-    settings = settings_of(asked, PICK, generator, [])
-    place = searches.directory(directory.path, wish.name or name_of(asked, settings))
+    query = replace(request, population=request.population or SHEET, generations=1).search()
+    check(query.objectives, query.prompt)
+    generator = open_latent_model(directory, request, query, tell, progress)
+    settings = settings_of(query, PICK, generator, [])
+    place = searches.directory(directory.path, request.name or name_of(query, settings))
     with place.begun(settings):
-        taste = Taste(Candidates(generator.space, asked.population, 1, asked.seed))
+        taste = Taste(Candidates(generator.space, query.population, 1, query.seed))
         before = [line["picked"] for line in place.lines()]
         for rows in before:
             taste.pick(rows)
-        if picked is not None and (rows := _new(picked, before, asked.population)) is not None:
+        if picked is not None and (rows := _new(picked, before, query.population)) is not None:
             _keep(place, generator, taste, rows)
             place.append({"picked": rows})
             before.append(rows)
             taste.pick(rows)
-        result = _result(place, generator, taste, before, asked.prompt, progress)
+        result = _result(place, generator, taste, before, query.prompt, progress)
         place.end(result)
     return {**result, "folder": str(place.path)}
 
 
 def read_picks(text: str, population: int) -> tuple[int, list[int]]:
     """The sheet and the rows, from 0, of "2.3,2.7" or "2.none". Raises UserError."""
-    found = [re.fullmatch(rf"(\d{{1,6}})\.(\d{{1,6}}|{NONE})", part.strip()) for part in text.split(",")]
-    marks = [one.groups() for one in found if one]
+    matches = [re.fullmatch(rf"(\d{{1,6}})\.(\d{{1,6}}|{NONE})", part.strip()) for part in text.split(",")]
+    marks = [match.groups() for match in matches if match]
     numbers = [int(number) for _, number in marks if number != NONE]
     alone = len(numbers) == len(marks) or len(marks) == 1  # none, and nothing beside it
-    of_one = len({on for on, _ in marks}) == 1
-    there = len(set(numbers)) == len(numbers) and all(1 <= number <= population for number in numbers)
-    if len(marks) < len(found) or not (alone and of_one and there):
+    one_sheet = len({on for on, _ in marks}) == 1
+    valid = len(set(numbers)) == len(numbers) and all(1 <= number <= population for number in numbers)
+    if len(marks) < len(matches) or not (alone and one_sheet and valid):
         raise UserError(
             f"--picked {text}: expected numbers of one sheet, 1 to {population}, such as 2.3,2.7, or 2.{NONE}"
         )
@@ -121,8 +121,8 @@ def _specimens(place: SearchDirectory, step: int, number: int, rows: Sequence[in
 
 def _keep(place: SearchDirectory, generator: LatentModel, taste: Taste, rows: Sequence[int]) -> None:
     names = _specimens(place, generator.model.step, taste.sheet, rows)
-    told = [{"search": place.name, "picked": one} for one in ids(taste.sheet, rows)]
-    keep(generator, taste.points[list(rows)], names, told)
+    origins = [{"search": place.name, "picked": label} for label in ids(taste.sheet, rows)]
+    keep(generator, taste.points[list(rows)], names, origins)
 
 
 def _result(
@@ -134,13 +134,17 @@ def _result(
     progress: Progress | None,
 ) -> dict[str, Any]:
     step = generator.model.step
-    kept = [str(one) for number, rows in enumerate(before, 1)
-            for one in _specimens(place, step, number, rows)]  # fmt: skip
-    named = [one for number, rows in enumerate(before, 1) for one in ids(number, rows)]
+    specimens = [
+        str(specimen)
+        for number, rows in enumerate(before, 1)
+        for specimen in _specimens(place, step, number, rows)
+    ]
+    named = [label for number, rows in enumerate(before, 1) for label in ids(number, rows)]
     files = {"sheet": _sheet(place, generator, taste, prompt, progress)}
-    if kept:
+    if specimens:
         files["picked"] = place.path / "picked.png"
-        pictures = [_pixels(generator.model.directory.path / FOLDER / f"{one}.png") for one in kept[-SHOWN:]]
+        folder = generator.model.directory.path / FOLDER
+        pictures = [_pixels(folder / f"{specimen}.png") for specimen in specimens[-SHOWN:]]
         caption = "picked, sheet by sheet" + (f": {prompt}" if prompt else "")
         save_png(sheet(np.stack(pictures), frames=named[-SHOWN:], caption=caption), files["picked"])
     return {
@@ -149,7 +153,7 @@ def _result(
         "sheet": taste.sheet,
         "candidates": ids(taste.sheet, range(len(taste.points))),
         "picked": [ids(number, rows) for number, rows in enumerate(before, 1)],
-        "specimens": kept,
+        "specimens": specimens,
         "files": {name: str(path) for name, path in files.items()},
     }
 

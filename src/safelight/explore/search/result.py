@@ -31,9 +31,9 @@ PLACES = 12  # of the sheet of the best through the search
 
 def conclude(
     directory: SearchDirectory,
-    asked: Search,
+    query: Search,
     generator: LatentModel,
-    own: Sequence[Objective],
+    objectives: Sequence[Objective],
     usual: Tensor,
     outcome: Outcome,
     way: str,
@@ -44,16 +44,19 @@ def conclude(
     """
     record = outcome.record
     best = record.best
-    if len(own) > 1:  # the front first: the best of each trade
-        best = record.front.at_rows(order(record.front.scores)[: asked.keep])
+    if len(objectives) > 1:  # the front first: the best of each trade
+        best = record.front.at_rows(order(record.front.scores)[: query.keep])
     names = [Specimen(generator.model.step, 0, f"{directory.name}-{place + 1}") for place in range(len(best))]
-    told = [{"search": directory.name, "scores": dict(zip((one.name for one in own), scores, strict=True))}
-            for scores in best.scores.tolist()]  # fmt: skip
-    ids = keep(generator, best.x, names, told)
+    titles = [objective.name for objective in objectives]
+    origins = [
+        {"search": directory.name, "scores": dict(zip(titles, scores, strict=True))}
+        for scores in best.scores.tolist()
+    ]
+    ids = keep(generator, best.x, names, origins)
     files = {
-        "best": _sheet(directory, generator, best, record_words(best, own), asked.prompt),
-        "through": _through(directory, generator, outcome, asked.prompt),
-        **_curves(directory, own, usual, outcome, way),
+        "best": _sheet(directory, generator, best, record_words(best), query.prompt),
+        "through": _through(directory, generator, outcome, query.prompt),
+        **_curves(directory, objectives, usual, outcome, way),
     }
     standard = record.standard.total(usual)
     result = {
@@ -63,22 +66,22 @@ def conclude(
         "score": record.score,
         "usual": {"mean": float(standard.mean()), "best": float(standard.max()), "n": len(standard)},
         "objectives": {
-            one.name: {
-                "told": one.told,
+            objective.name: {
+                "told": objective.description,
                 "best": float(record.trail.scores[-1, place]),
                 "usual": float(usual[:, place].mean()),
                 "usual deviation": float(usual[:, place].std()),
             }
-            for place, one in enumerate(own)
+            for place, objective in enumerate(objectives)
         },
         "best_so_far": {str(at): float(outcome.best_so_far[at - 1]) for at in places(record.evaluations)},
         "specimens": ids,
         "files": {name: str(path) for name, path in files.items()},
     }
-    if len(own) > 1:
+    if len(objectives) > 1:
         rows = record.front.scores[:, 0].argsort(descending=True, stable=True)
         result["front"] = [
-            {one.name: float(score) for one, score in zip(own, scores, strict=True)}
+            {title: float(score) for title, score in zip(titles, scores, strict=True)}
             for scores in record.front.scores[rows]
         ]
     directory.end(result)
@@ -86,14 +89,16 @@ def conclude(
 
 
 def keep(
-    generator: LatentModel, points: Tensor, names: Sequence[Specimen], told: Sequence[Mapping[str, Any]]
+    generator: LatentModel, points: Tensor, names: Sequence[Specimen], origins: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """Keep points (n, d) as specimens of the run. told: by what each was found. Returns their ids."""
     sampled = generator.model.how.model_dump(mode="json")
-    for x, one, words in zip(points.to(generator.model.device), names, told, strict=True):
+    for x, specimen, words in zip(points.to(generator.model.device), names, origins, strict=True):
         start = generator.start(generator.space.latents(x[None]))
-        specimens.write(generator.model.directory, one, start, generator.seed, {**words, "sample": sampled})
-    ids = [str(one) for one in names]
+        specimens.write(
+            generator.model.directory, specimen, start, generator.seed, {**words, "sample": sampled}
+        )
+    ids = [str(specimen) for specimen in names]
     keep_specimens(generator.model.directory, ids, generator.tell)
     return ids
 
@@ -146,17 +151,17 @@ def _through(
 
 
 def _curves(
-    directory: SearchDirectory, own: Sequence[Objective], usual: Tensor, outcome: Outcome, way: str
+    directory: SearchDirectory, objectives: Sequence[Objective], usual: Tensor, outcome: Outcome, way: str
 ) -> dict[str, Path]:
     standard = outcome.record.standard
-    name = own[0].name if len(own) == 1 else SUMMED
+    name = objectives[0].name if len(objectives) == 1 else SUMMED
     figure = search_figure({way: [outcome.best_so_far]}, name, float(standard.total(usual).max()))
     write_bytes(directory.path / "curve.png", to_png(figure))
     write_text(directory.path / "curve.svg", to_svg(figure))
     files = {"curve": directory.path / "curve.png"}
-    if len(own) == 2:
+    if len(objectives) == 2:
         plane = Plane(
-            (own[0].name, own[1].name),
+            (objectives[0].name, objectives[1].name),
             usual.double().numpy(),
             outcome.record.front.scores.double().numpy(),
         )

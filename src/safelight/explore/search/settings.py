@@ -52,7 +52,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Wish:
+class SearchRequest:
     """What a person asks for; None where nothing was said."""
 
     objectives: tuple[str, ...] = ("text",)
@@ -78,29 +78,31 @@ class Wish:
                 raise UserError(f"--budget {self.budget}: is less than one generation of {population}")
             most = self.budget // max(population, 1)
             generations = most if self.generations is None else min(generations, most)
-        wanted = dict(text.partition("=")[::2] for text in self.conditions)
+        conditions = dict(text.partition("=")[::2] for text in self.conditions)
         return Search(
-            self.objectives, self.method, population, generations, self.seed, self.prompt, wanted,
+            self.objectives, self.method, population, generations, self.seed, self.prompt, conditions,
             self.encoder, self.sample, self.keep,
         ).checked()  # fmt: skip
 
 
-def settings_of(asked: Search, way: str, generator: LatentModel, own: Sequence[Objective]) -> dict[str, Any]:
+def settings_of(
+    query: Search, way: str, generator: LatentModel, objectives: Sequence[Objective]
+) -> dict[str, Any]:
     """All that decides what a search finds, for search.json."""
-    stated = {**asdict(asked), "method": way, "encoder": None}
+    stated = {**asdict(query), "method": way, "encoder": None}
     return {
         "run": generator.model.directory.info().id,
         "step": generator.model.step,
         **stated,
-        "judges": [f"{one.name}: {one.told}" for one in own],
-        "digests": [one.digest for one in own],
+        "judges": [f"{objective.name}: {objective.description}" for objective in objectives],
+        "digests": [objective.digest for objective in objectives],
     }
 
 
-def name_of(asked: Search, settings: Mapping[str, Any]) -> str:
+def name_of(query: Search, settings: Mapping[str, Any]) -> str:
     """A name by the prompt, the way and a digest of all: the same words find the same search again."""
     letters = (
-        letter if letter.isalnum() and letter.isascii() else " " for letter in (asked.prompt or "").lower()
+        letter if letter.isalnum() and letter.isascii() else " " for letter in (query.prompt or "").lower()
     )
     short = ""
     for word in "".join(letters).split():

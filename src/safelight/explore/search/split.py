@@ -16,7 +16,7 @@ from safelight.config import UserError
 from safelight.data.source import Progress
 from safelight.explore.search.objectives import PICK
 from safelight.explore.search.run import run_search
-from safelight.explore.search.settings import Wish
+from safelight.explore.search.settings import SearchRequest
 from safelight.render.figure_file import to_png, to_svg
 from safelight.render.search_plot import SUMMED, search_figure
 from safelight.store import searches
@@ -41,23 +41,23 @@ class SplitCell:
 
 def read_split(text: str, budget: int | None) -> list[SplitCell]:
     """The cells of "100x1000,200x500", all of one budget. Raises UserError."""
-    found = [re.fullmatch(r"(\d{1,7})x(\d{1,7})", part.strip()) for part in text.split(",")]
-    cells = [SplitCell(int(one[1]), int(one[2])) for one in found if one]
-    if len(cells) < len(found) or not all(own.population and own.generations for own in cells):
+    matches = [re.fullmatch(r"(\d{1,7})x(\d{1,7})", part.strip()) for part in text.split(",")]
+    cells = [SplitCell(int(match[1]), int(match[2])) for match in matches if match]
+    if len(cells) < len(matches) or not all(cell.population and cell.generations for cell in cells):
         raise UserError(f"--split {text}: expected POPULATIONxGENERATIONS, such as 100x1000,200x500")
     if len(set(cells)) < len(cells):
         raise UserError(f"--split {text}: names a split twice")
-    wanted = budget or cells[0].population * cells[0].generations
-    for own in cells:
-        if own.population * own.generations != wanted:
-            made = own.population * own.generations
-            raise UserError(f"--split {own}: makes {made:,} evaluations, not {wanted:,} as the others must")
+    total = budget or cells[0].population * cells[0].generations
+    for cell in cells:
+        if cell.population * cell.generations != total:
+            count = cell.population * cell.generations
+            raise UserError(f"--split {cell}: makes {count:,} evaluations, not {total:,} as the others must")
     return cells
 
 
 def run_split(
     directory: RunDirectory,
-    wish: Wish,
+    request: SearchRequest,
     cells: Sequence[SplitCell],
     seeds: int = SEEDS,
     tell: Tell = lambda line: None,
@@ -67,22 +67,22 @@ def run_split(
 
     Returns a row for each split. Cut off, the same words go on. Raises UserError.
     """
-    if wish.population is not None or wish.generations is not None:
+    if request.population is not None or request.generations is not None:
         raise UserError("--split: states population and generations; leave out --population, --generations")
-    if PICK in wish.objectives:
+    if PICK in request.objectives:
         raise UserError("--split: compares scores, and --objective pick has none")
     curves: dict[str, list[NDArray[np.float64]]] = {}
     each = cells[0].population * cells[0].generations
     results: list[dict[str, Any]] = []
     for cell in cells:
-        for seed in range(wish.seed, wish.seed + seeds):
-            named = f"{wish.name}-{cell}-{seed}" if wish.name else None
-            size = replace(wish, population=cell.population, generations=cell.generations, budget=None)
-            one = replace(size, seed=seed, keep=1, name=named)
+        for seed in range(request.seed, request.seed + seeds):
+            named = f"{request.name}-{cell}-{seed}" if request.name else None
+            size = replace(request, population=cell.population, generations=cell.generations, budget=None)
+            seeded = replace(size, seed=seed, keep=1, name=named)
             within = _within(progress, len(results) * each, len(cells) * seeds * each)
-            results.append(run_search(directory, one, tell, within))
+            results.append(run_search(directory, seeded, tell, within))
             curves.setdefault(str(cell), []).append(_best_so_far(Path(results[-1]["folder"])))
-    name = f"{wish.name}-split" if wish.name else _name([str(result["name"]) for result in results])
+    name = f"{request.name}-split" if request.name else _name([str(result["name"]) for result in results])
     return _concluded(searches.directory(directory.path, name), cells, results, curves)
 
 
@@ -91,11 +91,11 @@ def _within(progress: Progress | None, before: int, total: int) -> Progress | No
     if progress is None:
         return None
 
-    def told(what: str, done: int, _: int) -> None:
-        if what == "evaluations":
-            progress(what, before + done, total)
+    def report(stage: str, done: int, _: int) -> None:
+        if stage == "evaluations":
+            progress(stage, before + done, total)
 
-    return told
+    return report
 
 
 def _best_so_far(folder: Path) -> NDArray[np.float64]:
@@ -119,7 +119,7 @@ def _concluded(
     """The table and its figure, in a folder beside the searches'."""
     rows = []
     for cell in cells:
-        last = np.array([own[-1] for own in curves[str(cell)]])
+        last = np.array([curve[-1] for curve in curves[str(cell)]])
         rows.append(
             {
                 "population": cell.population,
@@ -140,7 +140,7 @@ def _concluded(
         "method": first["method"],
         "rows": rows,
         "usual": first["usual"],
-        "searches": [own["name"] for own in results],
+        "searches": [search["name"] for search in results],
         "files": {"curve": str(place.path / "curve.png")},
     }
     with place.begun({"split": [str(cell) for cell in cells], "searches": result["searches"]}):

@@ -42,6 +42,6 @@ class Taste:
         mother, father = self.picked[pairs[:, 0]], self.picked[pairs[:, 1]]
         sine = max(LEAST, FIRST * SHRINK ** (self.sheet - 2))
         bred = self.candidates.space.inside(children(draw, mother, father, fresh, sine))
-        kept = self.picked[: int(KEPT * len(bred))]
+        previous = self.picked[: int(KEPT * len(bred))]
         late = len(bred) - int(FRESH * len(bred))
-        return torch.cat([kept, bred[len(kept) : late], fresh[late:]])
+        return torch.cat([previous, bred[len(previous) : late], fresh[late:]])
