@@ -108,7 +108,7 @@ def places(evaluations: int, count: int = PLACES) -> list[int]:
     return sorted({round(at) for at in np.geomspace(1, evaluations, count).tolist()})
 
 
-def record_words(points: Points, own: Sequence[Objective]) -> list[str]:
+def record_words(points: Points) -> list[str]:
     """The scores of points as letterings."""
     return [" ".join(f"{value:.3g}" for value in row) for row in points.scores.tolist()]
 
