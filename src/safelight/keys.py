@@ -1,7 +1,8 @@
 """Every key of a recipe with its meaning: docs/recipe.md, and what `safelight new --full` writes.
 
 `python -m safelight.keys > docs/recipe.md` writes the page. All of it comes from the models: a key's meaning
-is the docstring under its field.
+is the docstring under its field. `python -m safelight.keys checks > docs/checks.md` writes every finding of
+the checks, by the `Code`s in their modules.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ of a run has every key.
 Keys of `[network]` belong to the network named there, keys of `[method]` and `[sample]` to the method. A
 method with several networks has a section for each, such as `[network.generator]`; `[optim]` may be split
 likewise.
+"""
+
+CHECKS_INTRO = """# Every finding of the checks
+
+This page is made from the checks by `python -m safelight.keys checks`. Each finding states its severity, its
+check, and the commands that run it: `train` runs the quick checks before the first step, `safelight check`
+runs all of them. A recipe may expect a finding: `[check] expected_findings.CODE = "reason"`.
 """
 
 
@@ -120,6 +128,31 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def checks_page() -> str:
+    """docs/checks.md."""
+    from safelight.checks.bench import resume
+    from safelight.checks.bench.finding import Code
+    from safelight.checks.bench.runner import discovered, name_of
+
+    pairs = [
+        (code, f"{name_of(check)}, {'train and check' if check.FAST else 'check'}")
+        for check in discovered()
+        for code in vars(check).values()
+        if isinstance(code, Code)
+    ]
+    codes = [*pairs, *((code, "resume, where it ends the run") for code in resume.CODES)]
+    parts = [CHECKS_INTRO]
+    for code, command in sorted(codes, key=lambda pair: pair[0].name):
+        parts.append(f"\n## {code.name}\n\n{code.severity.capitalize()} ({command}).\n\n")
+        texts = (("What", code.what), ("Why", code.why), ("How to fix", code.fix))
+        parts.append("".join(f"- **{title}.** {_sentence(text)}\n" for title, text in texts))
+    return "".join(parts)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
+
+
 def _family(name: str) -> str:
     method = method_class(import_module(f"{methods.__name__}.{name}"))
     shipped = [recipe for recipe in map(load, recipes.names()) if recipe.method_class is method]
@@ -187,4 +220,4 @@ def _bounds(limits: FieldInfo | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(checks_page() if sys.argv[1:] == ["checks"] else page())

@@ -89,7 +89,7 @@ def test_the_command_exits_1_with_the_code_and_0_once_it_is_declared(monkeypatch
     told = json.loads(out)
     (finding,) = [one for one in told["findings"] if one["severity"] == "error"]
     assert (code, told["errors"], finding["code"]) == (1, 1, "schedule-unfinished")
-    assert finding["page"] == "docs/checks/schedule-unfinished.md"
+    assert finding["page"] == "docs/checks.md#schedule-unfinished"
     declared = "check.expected_findings.schedule-unfinished=a trial of the warm-up alone"
     code, out, _ = command(monkeypatch, capsys, "check", recipe, declared, "--fast")
     assert code == 0

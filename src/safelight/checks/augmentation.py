@@ -18,6 +18,7 @@ ROWS = 16
 APART = Code(
     "mask-not-moved",
     "error",
+    "in 16 rows of the first batch, the turn or reflection that explains the image does not explain its mask",
     "masks that do not match their images teach the network to ignore them",
     "turn and mirror image and mask by the same draw",
 )

@@ -19,6 +19,9 @@ LEAST = 0.02  # of the variance of the first samples' values
 BLIND = Code(
     "latent-unseen",
     "warning",
+    "Untrained networks sample from two latents under the same conditions and noise, and the latent decides"
+    " less than 2 % of the variance. A note where the method also reconstructs images; skipped where a "
+    "latent is as large as an image.",
     "the first samples are nearly the same for every latent: the generator first learns a single image, and "
     "samples may stay alike",
     "use initial weights that keep the spread of the latent, with biases of 0 (networks/dcgan.py: he)",

@@ -16,24 +16,28 @@ LONG = 0.5  # of the run: a longer average keeps too many early weights
 FEW_EPOCHS = Code(
     "data-not-seen",
     "warning",
+    "steps times batch size is less than the number of training images",
     "some images are never shown",
     "raise train.steps or train.batch_size, or set train.epochs",
 )
 MEMORISES = Code(
     "many-epochs",
     "note",
+    "steps times batch size is more than 2,000 epochs",
     "images seen so often are memorised",
     "augment (data.flip, method.augment, dropout), or stop earlier",
 )
 EMA_LONG = Code(
     "average-too-long",
     "warning",
+    "the average reaches back 1 / (1 - train.ema) steps, which is more than half of the run",
     "samples use weights from too early in the run",
     "lower train.ema: at most 1 - 2 / train.steps, better 1 - 10 / train.steps",
 )
 BATCH = Code(
     "batch-larger-than-data",
     "warning",
+    "the batch size exceeds the number of training images",
     "a batch holds images more than once, and an epoch is less than a step",
     "lower train.batch_size",
 )

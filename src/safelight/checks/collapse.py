@@ -34,12 +34,17 @@ LEAST_NATS = 1.5  # a dimension should be able to carry
 COLLAPSE = Code(
     "posterior-collapse",
     "error",
+    "The loss implies a Gaussian decoder: its variance is the slope of the loss in the encoder's mean over "
+    "its curvature in the decoder's answer. This variance exceeds the largest eigenvalue of the covariance "
+    "of up to 512 images within their labels and attributes (Lucas 2019). A calibrated sigma settles first.",
     "the loss is least where the decoder ignores its latent: every sample is the mean image of its condition",
     "raise the weight of the reconstruction, or let the method find its variance (calibrated sigma)",
 )
 CAPPED = Code(
     "latent-capped",
     "error",
+    "A copy of the encoder is trained to push each of its two heads as far as it goes. At the ends the KL, "
+    "(mean^2 + exp(logvar) - 1 - logvar) / 2, is below 1.5 nats a dimension: two tanh heads reach 0.86.",
     "bounded heads limit the information of a latent dimension, whatever the weights",
     "end the encoder's heads in plain layers",
 )

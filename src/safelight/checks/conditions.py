@@ -31,30 +31,39 @@ APART = 4.0  # spreads between the mean conditions of training and of sampling
 UNUSED = Code(
     "condition-unused",
     "warning",
+    "A condition is exchanged between images, and no loss component changes by a bit. Skipped: conditions "
+    "in a network's `ignored` (the keys `network.ignore`, `conditional` and `classes`), and those that no "
+    "image has.",
     "samples cannot follow a condition that no loss depends on",
     "use it in the network, or leave it out of [data]",
 )
 NOT_SAMPLED = Code(
     "condition-lost-in-sampling",
     "error",
+    "A condition is exchanged between images: losses change, samples do not",
     "the network learns to follow the condition, but sampling does not pass it on",
     "pass `given` and `present` to the network in sample as in the loss",
 )
 NULL_IS_REAL = Code(
     "null-is-real",
     "error",
+    "Training rows marked present carry the same wrong class. Or the network's output without a condition "
+    "equals its output for a class, or for the conditions of one of twelve real images.",
     "no condition equals a real one: guidance pushes away from that class, which is trained on all images",
     "where `present` is False, use a separate value, such as a learned vector",
 )
 NULL_UNTRAINED = Code(
     "null-untrained",
     "warning",
+    "sampling uses outputs with `present` False, and none of 96 training rows has it",
     "guidance uses outputs without a condition, which were never trained",
     "set method.condition_dropout to 0.1, or guidance to 1",
 )
 OTHER_KIND = Code(
     "conditions-differ",
     "error",
+    "A network gets conditions in sampling that differ from those in training: in names, shapes, types, the"
+    " share of numbers that are 0 or 1, or the mean",
     "the network is sampled on conditions of another kind than it was trained on",
     "make the conditions in one function that loss and sample both call",
 )

@@ -21,24 +21,30 @@ WIDE = 10.0  # spread of an attribute, or its distance from 0, above which a net
 RARE_CLASS = Code(
     "class-balance",
     "warning",
+    "In up to 4,096 rows as training draws them, the rarest class has less than a hundredth of an even "
+    "share; less than a tenth is a note. For masks: a class that no pixel has.",
     "a class that is rarely drawn is hardly learned",
     "add images of it, or draw the classes evenly",
 )
 FEW_GIVEN = Code(
     "condition-coverage",
     "warning",
+    "Some training images lack a condition. Above half of them have it: a note. Also, far fewer images have"
+    " all conditions than have the rarest.",
     "images that lack a condition are trained on as if they had none at all",
     "complete the metadata, or leave the condition out of [data]",
 )
 SAYS_NOTHING = Code(
     "condition-constant",
     "warning",
+    "A column of attributes, or all pixels of 500 masks, have a single value",
     "a condition that is the same for every image cannot be learned",
     "leave it out of [data]",
 )
 OUT_OF_SCALE = Code(
     "condition-scale",
     "warning",
+    "the mean or standard deviation of a column of attributes is beyond 10",
     "large numbers drown the others in the layer that takes them",
     "scale the column to [0, 1], or to mean 0 and standard deviation 1",
 )

@@ -21,24 +21,29 @@ COPIES, LEAKED = 0.01, 0.01  # shares of the images above which it is more than 
 CONSTANT = Code(
     "channel-constant",
     "warning",
+    "All pixels of a channel are equal in up to 1,000 training images. Three equal channels are a note.",
     "a constant channel costs capacity and carries nothing",
     "drop it: data.channels=1 for grey images saved as colour, no alpha channel",
 )
 RANGE = Code(
     "image-range",
     "error",
+    "the smallest and largest pixel of up to 1,000 images are fewer than 32 grey levels apart",
     "images with few grey levels are nearly constant in [-1, 1]: the loss is small and the samples are blank",
     "scale the files to 0..255; arrays in [0, 1] were rounded to integers somewhere",
 )
 COPIED = Code(
     "images-copied",
     "warning",
+    "Training images have equal digests. Below 1 % it is a note.",
     "copies are seen more often than the rest, and memorised",
     "remove them; `safelight data inspect` names some",
 )
 LEAKED_CODE = Code(
     "held-out-leaked",
     "warning",
+    "Digests of held-out images equal those of training images. Below 1 % it is a note. Happens only where "
+    "the data has its split from elsewhere: safelight keeps copies together.",
     "held-out losses and evaluations are too good on images that were trained on",
     "remove the images from one side, or split by data.held_out, which keeps copies together",
 )

@@ -25,6 +25,9 @@ MOVES = 1e-4  # relative; the arithmetic of a row does not depend on the others
 LEAKS = Code(
     "sample-leak",
     "error",
+    "One row of a batch of four is exchanged, and a loss component of another row changes. Networks are in "
+    "evaluation mode and called row by row, so batch norm is not blamed. Phases with `whole=True` are "
+    "skipped.",
     "the loss of one sample depends on others in its batch, so training depends on the batch size",
     "reduce over the features of a sample only, such as sum(1); put a loss over the batch in a phase with "
     "whole=True",
@@ -32,6 +35,7 @@ LEAKS = Code(
 MIXES = Code(
     "network-mixes",
     "note",
+    "in evaluation mode, a network gives other outputs for rows together than for each row alone",
     "a network that mixes rows even in evaluation mode gives an image that depends on its batch",
     "nothing, if it is intended, such as a minibatch statistic of a discriminator",
 )

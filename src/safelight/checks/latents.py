@@ -20,18 +20,21 @@ SHIFT = 0.5
 ROUND_TRIP = Code(
     "round-trip",
     "error",
+    "four images through `Space.from_pixels` and back lose more than 20 % of their variance",
     "encoding and decoding loses the image, and no sample can be better than that",
     "feed the autoencoder the range it was trained on, and undo scale and shift before decoding",
 )
 SCALE = Code(
     "latent-scale",
     "error",
+    "the standard deviation of a batch of latents, as the method gets them, is outside 0.5 to 2",
     "noise levels are made for latents of standard deviation 1: those that matter here are not trained",
     "normalise the latents by their measured mean and standard deviation",
 )
 SHIFTED = Code(
     "latent-shift",
     "warning",
+    "the mean of a channel of the latents is more than half a standard deviation from 0",
     "samples start from noise of mean 0: a shift has to be learned at the highest noise",
     "subtract the measured mean of each channel",
 )

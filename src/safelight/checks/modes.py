@@ -20,12 +20,14 @@ MOVES = 1e-2  # relative: pixels depend on the size of the batch at 1e-6
 TRAINING = Code(
     "sampling-in-training-mode",
     "error",
+    "while four samples are made, a batch norm or dropout layer is in training mode, or a buffer changes",
     "batch norm or dropout in training mode makes an image depend on its batch: no sample can be repeated",
     "do not call train() in sample, and leave buffers alone; networks come in evaluation mode",
 )
 COMPANY = Code(
     "sample-depends-on-company",
     "warning",
+    "the first of four samples differs from the same latent and condition sampled alone",
     "the same latent gives another image in another batch, so no sample can be reproduced",
     "let every row of a sample depend on its own latent and condition only",
 )

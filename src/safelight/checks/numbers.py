@@ -18,12 +18,15 @@ DIFFERENCE = 0.1  # relative, of a component
 OVERFLOW = Code(
     "activation-overflow",
     "warning",
+    "in a batch of four, some layer gives numbers above 60,000, about where float16 ends",
     "numbers near the end of their type soon become infinite",
     "normalise before this layer, or lower the learning rate",
 )
 ROUGH = Code(
     "bf16-differs",
     "warning",
+    "A loss component of a batch of four in bfloat16 is more than a tenth off its float32 value. Measured "
+    "only where the run uses bf16.",
     "bfloat16 loses small differences of large numbers, and with them the loss",
     "set train.precision=fp32, or compute that part in moment.fp32()",
 )

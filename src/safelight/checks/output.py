@@ -25,6 +25,9 @@ NEAR = 0.1  # of the data's range
 OUT_OF_REACH = Code(
     "output-range",
     "error",
+    "Two gradients of the loss give the target of every output. A copy of the network is trained to answer "
+    "as low and as high as it can. It is an error where the best answers within reach still cost 2 % of the"
+    " loss of always answering the mean. A generator has no target, and is pushed to the data's range.",
     "the last layer cannot reach the targets, so the loss has a floor and samples are wrong beyond its range",
     "end the network in a plain layer, or in an activation with the range of its target, such as tanh for "
     "images in [-1, 1]",
@@ -32,6 +35,7 @@ OUT_OF_REACH = Code(
 BAD_START = Code(
     "initial-loss",
     "warning",
+    "the first loss is more than ten times that of always answering the mean of the targets",
     "a network that starts far worse than the mean image wastes its first steps, and Adam's moments",
     "scale the inputs to about 1, or let the last layer start at zero",
 )

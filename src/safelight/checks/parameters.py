@@ -21,24 +21,29 @@ FEW = 0.001  # of a network's parameters: below this, vectors that stay are no f
 STILL = Code(
     "parameter-unmoved",
     "error",
+    "Parameters are the same before and after six steps, and get no gradient with or without conditions. A "
+    "few small vectors are a note. Networks of learning rate 0 are skipped.",
     "part of a network gets no gradient, and stays random",
     "let forward use it, detach less, or remove it",
 )
 NOTHING = Code(
     "nothing-to-train",
     "error",
+    "no parameter of a network that a phase trains has requires_grad",
     "a phase that trains a network without trainable parameters does nothing",
     "do not freeze it in build, or name another network in the phase's trains",
 )
 FROZEN_MOVES = Code(
     "frozen-moves",
     "error",
+    "weights or buffers of a frozen network change within six training steps",
     "frozen networks are not in checkpoints: a resumed run would start from other weights",
     "keep it in evaluation mode and out of every phase's trains",
 )
 FROZEN_INSIDE = Code(
     "frozen-inside",
     "note",
+    "A network that a phase trains has parameters with requires_grad = False",
     "parameters with requires_grad = False in a trained network are not trained",
     "nothing, if they are meant to stay frozen",
 )

@@ -20,12 +20,15 @@ STEPS = 2
 DIFFERS = Code(
     "not-deterministic",
     "error",
+    "two steps from the same state, twice, give different weights",
     "a run cannot be resumed, replayed or forked to the same weights",
     "draw from moment.draw instead of torch.rand, and keep no state outside memory()",
 )
 NO_KERNEL = Code(
     "nondeterministic-operator",
     "warning",
+    "PyTorch warns in two steps under torch.use_deterministic_algorithms. On a CPU it rarely does: check "
+    "with the train.device of the run.",
     "an operator has no deterministic backward on this device, so replays can differ",
     "resize with nearest and a convolution, not bilinear; warp by matrix products, not grid_sample",
 )

@@ -18,12 +18,15 @@ FIRST = True
 FAILS = Code(
     "step-fails",
     "error",
+    "the engine makes six training steps on small batches, at the peak learning rate, and the loss or a "
+    "network raises an error",
     "the run would stop at its first step",
     "fix the loss or the network; the error names the place",
 )
 NOT_FINITE = Code(
     "not-finite",
     "error",
+    "in the first six steps a loss component, gradient norm or statistic is infinite or not a number",
     "a step whose gradient is not finite is skipped, and nothing is learned from it",
     "look for a division by zero, a logarithm of 0 or an exponential without bound; lower optim.lr",
 )

@@ -25,6 +25,8 @@ START = 0.1  # relative difference of the spread of the first input
 NOT_INVERTED = Code(
     "space-not-inverted",
     "error",
+    "For a single image x the ideal denoiser is known exactly, without a network. Its samples must be x; "
+    "they have another slope or offset.",
     "training maps images to another space and sampling does not map them back: every sample has wrong "
     "contrast or brightness",
     "undo in sample what the loss does to x, or do neither; [data] maps pixels to x",
@@ -32,18 +34,22 @@ NOT_INVERTED = Code(
 NOISE_LEFT = Code(
     "sampler-unfinished",
     "error",
+    "samples of the ideal denoiser of a single image keep noise of more than half a grey level",
     "the sampler ends before noise level 0, and the rest of the noise stays in every sample",
     "let the last interval end in x, not at t = 1",
 )
 OTHER_TIMES = Code(
     "sampling-times",
     "error",
+    "the noise levels in sampling lie outside the range of those in training",
     "sampling uses noise levels the network never saw in training",
     "use one convention of t in loss and sample",
 )
 OTHER_START = Code(
     "sampling-start",
     "warning",
+    "the sampler's first input has another standard deviation, by a tenth, than x_t in training at that "
+    "noise level",
     "sampling starts from inputs of another spread than in training at that noise level",
     "scale the latent to the spread of x_t at the first noise level",
 )

@@ -17,24 +17,28 @@ NEAR = 0.9  # of the peak
 UNFINISHED = Code(
     "schedule-unfinished",
     "error",
+    "the learning rate is still rising at the last step, below 90 % of its peak",
     "the run ends during warm-up: the learning rate never decays, which is where most quality is gained",
     "set train.steps to what will be run, or shorten the warm-up; the schedule follows train.steps",
 )
 NO_DECAY = Code(
     "decay-never-begins",
     "warning",
+    "the recipe states a schedule with a decay, but the learning rate of the last step is still the peak",
     "the learning rate stays at its peak to the end",
     'lower hold, or set schedule = "constant"',
 )
 RAMP = Code(
     "ramp-unfinished",
     "warning",
+    "A ramp of a loss weight ends after the last step",
     "a loss component never reaches its weight in the recipe",
     "make the ramp shorter than the run",
 )
 TOO_LONG = Code(
     "hours-exceeded",
     "error",
+    "the time of an image in six steps, times batch size and steps, exceeds check.hours",
     "a run stopped before its end never completes its learning rate schedule",
     "plan fewer steps, or allow more hours; `safelight plan` shows what fits",
 )

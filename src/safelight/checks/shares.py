@@ -16,12 +16,14 @@ SMALL = 1e-3  # of the phase's largest
 NO_GRADIENT = Code(
     "component-without-gradient",
     "warning",
+    "the gradient of a weighted component in the parameters of the phase's networks is 0",
     "a weighted component without a gradient changes nothing",
     "let it depend on the networks the phase trains, or set its weight to 0",
 )
 NO_SAY = Code(
     "component-share",
     "note",
+    "the gradient of a weighted component is below a thousandth of the largest in its phase",
     "the larger component drowns the smaller one",
     "nothing, if it is intended; otherwise raise its weight, or ramp the other up",
 )

@@ -25,7 +25,7 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """Something that is not as it should be. code: its page in docs/checks/."""
+    """Something that is not as it should be. code: its section in docs/checks.md."""
 
     code: str
     text: str

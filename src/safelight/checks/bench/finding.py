@@ -1,4 +1,4 @@
-"""What a check finds: a code with a page in docs/checks/, what was measured, and how to fix it."""
+"""What a check finds: a code, explained in docs/checks.md, what was measured, and how to fix it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Code:
 
     name: str
     severity: Severity
-    why: str
+    what: str  # was observed
+    why: str  # it matters
     fix: str
 
     def finding(self, measured: str, expected: str, severity: Severity | None = None) -> Finding:
@@ -103,7 +104,7 @@ class Checked:
 
 def page(code: str) -> str:
     """The page that explains a code."""
-    return f"docs/checks/{code}.md"
+    return f"docs/checks.md#{code}"
 
 
 def ordered(findings: Sequence[Finding]) -> list[Finding]:
