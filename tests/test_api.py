@@ -170,7 +170,7 @@ def test_samples_and_pages_from_python(run, tmp_path):
     assert (kept.id, picture.is_file()) == ("12.2", True)
     film = sl.walk("first", ["12.0", "12.1"], tmp_path / "walk.webp", frames=3, runs=runs)
     assert (film.out.is_file(), len(film.shots)) == (True, 3)
-    with pytest.raises(sl.UserError, match="its latents are pictures"):
+    with pytest.raises(sl.UserError, match="its latents are images"):
         sl.project("first", picture, runs=runs)
     assert sl.compare("first", "second", out=tmp_path, runs=runs).html == tmp_path / "compare.html"
     entries, _, html = sl.log(runs=runs)

@@ -63,7 +63,7 @@ def test_train_show_runs_and_report(monkeypatch, capsys, tmp_path, tiny_words):
         (["sample", "first", "--out", "/"], "/: is a folder that holds files already"),
         (["sample", "first", "--condition", "label=²"], "condition label=²: classes are 0 to 9"),
         (["export", "first", "--to", "tar", "--out", "x"], "--to tar: is not a valid choice; use diffusers"),
-        (["export", "first", "--to", "onnx", "--out", "/"], "/: is there already"),
+        (["export", "first", "--to", "onnx", "--out", "/"], "/: exists already"),
         (["fork", "first", "--step", "14", "--name", "first"], "RUNS/first: exists already"),
         (["train", "digits", "--name", "first"], "RUNS/first: exists already"),
         (["train", "digits", "--name", "a/b"], "'a/b': cannot name a run"),

@@ -65,9 +65,9 @@ def test_directions_are_drawn(words, rows, monkeypatch, capsys):
         (["city", "--direction", "up"], "direction up: expected pca:1 or sefa:1"),
         (["city", "--direction", "pca:1", "--component", "1"], "or --direction, such as pca:1"),
         (["city", "--component", "1", "--specimen", "4.3"], "only directions start from one"),
-        (["city", "--direction", "pca:1", "--specimen", "4.tower"], "city keeps none of that name"),
-        (["digits", "--direction", "pca:1"], "the latents of this run are pictures, 1x28x28"),
-        (["digits", "--direction", "sefa:1"], "the latents of this run are pictures, 1x28x28"),
+        (["city", "--direction", "pca:1", "--specimen", "4.tower"], "city has no specimen of that name"),
+        (["digits", "--direction", "pca:1"], "the latents of this run are images, 1x28x28"),
+        (["digits", "--direction", "sefa:1"], "the latents of this run are images, 1x28x28"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_line(words, told, monkeypatch, capsys):
@@ -104,7 +104,7 @@ def test_an_image_is_projected_and_a_direction_starts_there(name, folder, monkey
         (["city", "nothing.png"], "nothing.png: there is no such file"),
         (["city", "text.png"], "text.png: is not a readable picture"),
         (["city", "dot.png", "--condition", "hair=1"], "condition hair: the data has no such condition"),
-        (["digits", "dot.png"], "its latents are pictures"),
+        (["digits", "dot.png"], "its latents are images"),
     ],
 )
 def test_what_cannot_be_projected_is_told_in_a_line(words, told, folder, monkeypatch, capsys):

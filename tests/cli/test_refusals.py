@@ -71,7 +71,7 @@ def test_a_failed_export_leaves_no_folder(finished, monkeypatch, tmp_path):
     monkeypatch.setitem(networks.WRITERS, "onnx", whole)
     assert networks.export_networks(None, "onnx", out) == [f"open {out}/model"]
     assert [path.name for path in out.iterdir()] == ["model"]
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         networks.export_networks(None, "onnx", out)
 
 

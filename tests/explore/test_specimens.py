@@ -81,7 +81,7 @@ def test_where_no_item_has_conditions_that_is_told():
     empty = Batch(
         torch.zeros(0, 1, 4, 4), {"hair": torch.zeros(0, 2)}, torch.ones(0, dtype=torch.bool), range(0), 0
     )
-    with pytest.raises(UserError, match=r"specimen 3\.1: no real item"):
+    with pytest.raises(UserError, match=r"specimen 3\.1: the data has no item"):
         start("3.1", spec=spec, examples=lambda count: empty)
 
 

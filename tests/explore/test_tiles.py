@@ -97,7 +97,9 @@ def test_what_cannot_be_painted_is_told():
     spec = DataSpec((3, 64, 64), {"mask": Condition("mask", 5)})
     space = Space(Codec("c", "d", 4, 4, lambda x: (x, x), lambda z: z))
     assert canvas_specs(spec, space, (64, 128))[1].shape == (4, 16, 32)
-    with pytest.raises(UserError, match="canvas 60x128: should be 64 pixels high or more, and divide by 4"):
+    with pytest.raises(
+        UserError, match="canvas 60x128: should be 64 pixels high or more, and a multiple of 4"
+    ):
         canvas_specs(spec, space, (60, 128))
     with pytest.raises(UserError, match="64 pixels wide or more"):
         canvas_specs(spec, space, (64, 130))

@@ -178,7 +178,7 @@ def test_the_shift_and_the_first_time_are_those_of_the_sampler_too():
     expected = (3 * t / (1 + 2 * t)).double()
     sigmas = made.process.sigmas(4, 0.98)
     torch.testing.assert_close(sigmas / (1 + sigmas), expected)
-    with pytest.raises(ValidationError, match="shift = 3 is of process"):
+    with pytest.raises(ValidationError, match="shift = 3 needs process"):
         DiffusionConfig(process="ddpm", shift=3.0)
 
 

@@ -230,7 +230,7 @@ def test_a_spaded_network_sees_the_mask_where_it_lies() -> None:
 
 
 def test_spade_without_a_mask_is_refused() -> None:
-    with pytest.raises(UserError, match=r"network\.spade: there is no mask to lay on"):
+    with pytest.raises(UserError, match=r"network\.spade: the data has no masks"):
         SPADED.build(DataSpec((3, 16, 24)))
 
 

@@ -61,7 +61,7 @@ def test_a_folder_holds_the_frames_exactly(tmp_path):
     save_film(frames(), tmp_path / "film", 10)
     paths = sorted((tmp_path / "film").iterdir())
     assert [int(np.asarray(Image.open(path)).min()) for path in paths] == GREYS
-    with pytest.raises(UserError, match="is there and holds files"):
+    with pytest.raises(UserError, match="exists and holds files"):
         save_film(frames(), tmp_path / "film", 10)
 
 

@@ -139,7 +139,7 @@ def test_a_run_of_another_version_is_left_out_with_its_reason(made, tmp_path):
     directory.journal_path.write_bytes(sealed.line(start))
     run = gather(RunDirectory(directory.path))
     assert not run.readable
-    assert "is not written as this version" in run.problems[0]
+    assert "was written by another version" in run.problems[0]
     assert [one.name for one in compare([run, made.read("a")]).unreadable] == ["old"]
 
 

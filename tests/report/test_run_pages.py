@@ -313,7 +313,7 @@ def test_sheets_that_cannot_be_shown_are_said(tmp_path: Path) -> None:
     facts = RunFacts("run", run, "new", sheets=tuple(Sheet(i, run / n) for i, n in enumerate(names)))
     markdown, html = written(run, facts, MethodFacts(), Reproduce())
     for expected in (
-        "../outside.png: lies outside",
+        "../outside.png: is outside",
         "gone.png: is not",
         "torn.png: is not",
         "is JPEG, not PNG",

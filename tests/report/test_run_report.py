@@ -52,7 +52,7 @@ def test_the_title_is_of_the_method_and_the_data_not_of_the_recipe(recipe, chang
 
 def test_a_recipe_for_classes_says_where_the_images_have_none():
     said = unconditional(load("fashion"), STAMPS)
-    assert said.startswith("stamps has no classes, so this trains unconditionally; data.labels=false says")
+    assert said.startswith("stamps has no classes, so this trains without conditions; set data.labels=false")
     assert unconditional(load("fashion"), {**STAMPS, "conditions": LABEL}) == ""
     assert unconditional(load("fashion", {"data.labels": False}), STAMPS) == ""
 

@@ -145,7 +145,7 @@ def test_what_cannot_be_asked_of_several_conditions(wanted, message):
 def test_without_real_items_a_condition_has_to_be_said(examples):
     with pytest.raises(UserError) as error:
         conditions(FACES, {"label": "cat", "mouth": "1"}, 2, CPU, examples)
-    assert str(error.value).startswith("condition attributes: no real item is at hand")
+    assert str(error.value).startswith("condition attributes: no real item to take it from")
     assert "hair=0.5" in str(error.value)
 
 

@@ -278,7 +278,7 @@ def test_mistakes_are_named() -> None:
     sigmas = samplers.karras_sigmas(4, 0.02, 80)
     with pytest.raises(UserError, match=r"sampler: 'hein' is not a valid choice \(did you mean 'heun'\?\)"):
         samplers.sample("hein", ideal, NOISE, sigmas)
-    with pytest.raises(UserError, match=r"eta: 0\.5 means nothing to sampler 'heun'"):
+    with pytest.raises(UserError, match=r"eta: 0\.5 has no effect with sampler 'heun'"):
         samplers.sample("heun", ideal, NOISE, sigmas, eta=0.5)
     with pytest.raises(UserError, match="evaluations: 0 is too few"):
         samplers.intervals_for("euler", 0)

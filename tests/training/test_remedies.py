@@ -138,7 +138,7 @@ def test_it_is_told_on_the_way_and_listed_afterwards(cured, monkeypatch, capsys)
     assert f"city, from step 5 with {now}: finished" in tell("tree")
     assert "helped; no longer discriminator wins" in tell("show", "city")
     for name, words in (("city", f"to try {now}"), ("city-tried-1", "did not help (discriminator wins)"),
-                        ("city-before-5", "left for a fork from step 5")):  # fmt: skip
+                        ("city-before-5", "ended; a fork from step 5 tries")):  # fmt: skip
         assert words in (city.path.parent / name / "report.md").read_text()
 
 
@@ -341,9 +341,9 @@ def test_decisions_as_sentences():
     trial, _ = first_trial(trouble(), load(ILL).tree, 2)
     assert trial is not None
     assert describe({"event": "begun", "at": 5, **trial.to_dict()}) == (
-        "Begun at step 5 to try a stronger gradient penalty against discriminator wins, which the run before "
-        "had at step 13 (loss.weights.r1 = 0.5); remedy 3 of its lineage, judged from step 19 on."
+        "Started at step 5 to try a stronger gradient penalty against discriminator wins, seen in the previous run "
+        "at step 13 (loss.weights.r1 = 0.5); remedy 3 of its lineage, judged from step 19 on."
     )
     assert describe({"event": "given up", "at": 13, "verdict": "KL collapse", "number": 0}) == (
-        "Step 13: KL collapse: no remedy left that a fork could try; the run goes on unaltered."
+        "Step 13: KL collapse: no remedy left that a fork could try; the run continues unchanged."
     )

@@ -93,7 +93,7 @@ def test_an_autoencoder_first_then_a_model_of_its_latents(run, place):
     assert sum(run.info().facts.data["mask_shares"]) == pytest.approx(1)
     assert (run.panels / "00000006-masks.png").is_file()
     assert (run.sheets / "00000006.png").is_file()
-    assert "Of the training pixels: class 0" in (run.path / "report.md").read_text()
+    assert "Share of the training pixels: class 0" in (run.path / "report.md").read_text()
     assert all(np.isfinite(metrics.read(run.path)["raw/mse"]))
 
 
@@ -238,7 +238,7 @@ def test_safetensors_are_opened_by_their_plain_loader(run, tmp_path, monkeypatch
     mine = opened.model.nets["denoiser"].state_dict()
     assert all(torch.equal(mine[name], value) for name, value in nets["denoiser"].state_dict().items())
     assert facts["scale"] == list(opened.model.space.scale)
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         opened.export("safetensors", tmp_path / "plain")
 
 

@@ -36,7 +36,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         explained += bool(fits)
         if fits and not fits & _moves_between(stored.given["mask"][row], batch.given["mask"][row]):
             yield APART.finding(
-                f"image {row} of the first batch is {sorted(fits)[0]}, its mask is not", "the same for both"
+                f"image {row} of the first batch is {sorted(fits)[0]}, its mask is not",
+                "the same turn for both",
             )
             return
     if not explained:

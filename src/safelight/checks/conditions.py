@@ -95,7 +95,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield NULL_UNTRAINED.finding(
             f"samples are made with guidance, and none of {sum(map(len, present))} training rows was without "
             "its condition",
-            "a share of the rows without",
+            "a share of rows without a condition",
         )
     yield from _relabelled(subject, seen)
     yield from _null(subject)
@@ -259,7 +259,7 @@ def _null(subject: Subject) -> Iterator[Finding]:
                 same = [title for (title, _), gap in zip(others, gaps[:, row], strict=True) if gap < SAME]
                 if same:
                     yield NULL_IS_REAL.finding(
-                        f"{network} answers without a condition exactly as on {same[0]}",
+                        f"{network} gives the same output without a condition as on {same[0]}",
                         "another answer",
                     )
                     return

@@ -52,7 +52,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     lost = float(((back - pixels) ** 2).mean() / max(pixels.var(), 1e-9))
     if lost > LOST:
         yield ROUND_TRIP.finding(
-            f"{lost:.0%} of the pixels' variance is lost on the way into the space and back",
+            f"{lost:.0%} of the pixels' variance is lost in encoding and decoding",
             f"below {LOST:.0%}",
         )
     if subject.spec.shape == (pixels.shape[3], *pixels.shape[1:3]):

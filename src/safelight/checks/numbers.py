@@ -60,7 +60,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             handle.remove()
     name = max(largest, key=lambda layer: largest[layer], default=None)
     if name is not None and not largest[name] < LARGEST:
-        yield OVERFLOW.finding(f"{name} answers with numbers up to {largest[name]:.3g}", f"below {LARGEST:g}")
+        yield OVERFLOW.finding(f"{name} outputs numbers up to {largest[name]:.3g}", f"below {LARGEST:g}")
     if subject.precision != "bf16":
         return
     for phase in subject.phases:

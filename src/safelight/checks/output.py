@@ -27,7 +27,7 @@ OUT_OF_REACH = Code(
     "error",
     "Two gradients of the loss give the target of every output. A copy of the network is trained to answer "
     "as low and as high as it can. It is an error where the best answers within reach still cost 2 % of the"
-    " loss of always answering the mean. A generator has no target, and is pushed to the data's range.",
+    " loss of always predicting the mean. A generator has no target, and is pushed to the data's range.",
     "the last layer cannot reach the targets, so the loss has a floor and samples are wrong beyond its range",
     "end the network in a plain layer, or in an activation with the range of its target, such as tanh for "
     "images in [-1, 1]",
@@ -35,7 +35,7 @@ OUT_OF_REACH = Code(
 BAD_START = Code(
     "initial-loss",
     "warning",
-    "the first loss is more than ten times that of always answering the mean of the targets",
+    "the first loss is more than ten times that of always predicting the mean of the targets",
     "a network that starts far worse than the mean image wastes its first steps, and Adam's moments",
     "scale the inputs to about 1, or let the last layer start at zero",
 )
@@ -58,10 +58,10 @@ def check(subject: Subject) -> Iterator[Finding]:
         floor = mean_loss(subject, network, batch, goal.targets.clamp(least, most), goal.components)
         if floor > FLOOR * trivial:
             yield OUT_OF_REACH.finding(
-                f"{network.name} answers from {_end(least, low)} to {_end(most, high)}, its targets lie "
-                f"between {low:.2f} and {high:.2f}: {' + '.join(goal.components)} cannot get below "
-                f"{floor:.3f}, where always answering the mean gives {trivial:.3f}",
-                "answers as far as the targets, and a floor near 0",
+                f"{network.name} can output {_end(least, low)} to {_end(most, high)}, its targets are "
+                f"{low:.2f} to {high:.2f}: {' + '.join(goal.components)} cannot get below "
+                f"{floor:.3f}, where always predicting the mean gives {trivial:.3f}",
+                "outputs that reach the targets, and a floor near 0",
             )
 
 
@@ -86,7 +86,7 @@ def _first_loss(subject: Subject, network: ImageNetwork, trivial: float, goal: T
     if trivial > 0 and not first <= TRIVIAL * trivial:
         yield BAD_START.finding(
             f"{' + '.join(goal.components)} of {network.name} starts at {first:.3g}",
-            f"about {trivial:.3g}, that of always answering the mean; at most {TRIVIAL:g} times it",
+            f"about {trivial:.3g}, that of always predicting the mean; at most {TRIVIAL:g} times it",
         )
 
 

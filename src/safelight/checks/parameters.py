@@ -68,7 +68,9 @@ def check(subject: Subject) -> Iterator[Finding]:
                 )
             continue
         if frozen:
-            yield FROZEN_INSIDE.finding(f"{name}: {_listed(frozen)}", "all of a trained network is trained")
+            yield FROZEN_INSIDE.finding(
+                f"{name}: {_listed(frozen)}", "every parameter of a trained network can be trained"
+            )
         still = [key for key in parameters if key not in moved and key not in frozen]
         if still and subject.plan.optim[name].lr:
             reached = _on_other_rows(subject, name, still)

@@ -70,7 +70,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         schedule = ", ".join(dict.fromkeys(optim.schedule for optim in plan.optim.values()))
         where = f" of {schedule}" if schedule else ""
         yield TOO_LONG.finding(
-            f"{subject.hours:g} h are over at step {done:,} of {plan.steps:,} ({done / plan.steps:.0%}"
+            f"{subject.hours:g} h end at step {done:,} of {plan.steps:,} ({done / plan.steps:.0%}"
             f"{where}), the learning rate at {max(rates, default=0):.0%} of its peak",
             f"all steps, which take {seconds * plan.steps / 3600:.3g} h here",
         )

@@ -142,8 +142,8 @@ def _in_company() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise Lost(
-            "another process of this run has ended, so this one ends too; "
-            "when the reason is mended, go on with: safelight resume"
+            "another process of this run has ended, so this one stops too; "
+            "fix the cause, then run: safelight resume"
         ) from error
 
 

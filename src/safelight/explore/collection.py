@@ -94,5 +94,5 @@ def newest(directory: RunDirectory) -> int:
     """Step of the newest checkpoint. Raises UserError where there is none."""
     steps = checkpoint_files.list_steps(directory.path)
     if not steps:
-        raise UserError(f"{directory.name}: has no checkpoint yet; say --step, or train it further first")
+        raise UserError(f"{directory.name}: has no checkpoint yet; give --step, or train it further")
     return steps[-1]

@@ -117,8 +117,8 @@ def suggested(model: Model, kind: str, given: Values, present: Tensor) -> Direct
     if z.ndim != 2:
         size = "x".join(map(str, z.shape[1:]))
         raise UserError(
-            f"direction {kind}: the latents of this run are pictures, {size}, not vectors as of a GAN; "
-            "--attribute moves its conditions"
+            f"direction {kind}: the latents of this run are images, {size}, not vectors; "
+            "--attribute varies its conditions"
         )
     if isinstance(model.method, Styled):
         w = model.method.style(model.nets, z, model.how)[:, 0].float()
@@ -199,7 +199,7 @@ def along(
     styles (rows, layers, D); by default drawn. Raises UserError for a direction that is not there.
     """
     if len({(direction.low, direction.high) for direction in directions}) > 1:
-        raise UserError("direction: state one range for all of them, as they share their columns")
+        raise UserError("direction: state one range for all of them, because they share columns")
     kinds = {direction.kind: suggested(model, direction.kind, given, present) for direction in directions}
     for direction in directions:
         count = len(kinds[direction.kind].steps)

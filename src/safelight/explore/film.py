@@ -67,7 +67,7 @@ def through_training(
     check_ending(making.out)
     specimens = [parse_specimen(specimen) for specimen in ids or recipe_of(directory).watch.film]
     if not specimens:
-        raise UserError(f"{directory.name}: films nothing live; name a specimen, such as {begin}.0")
+        raise UserError(f"{directory.name}: records no live film; name a specimen, such as {begin}.0")
     last = max([metrics.reached(directory.path), *checkpoint_files.list_steps(directory.path)], default=0)
     end = last if end is None else end
     if not 0 <= begin <= end <= last:

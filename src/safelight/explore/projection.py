@@ -164,9 +164,13 @@ def projected(
     step = newest(directory) if settings.step is None else settings.step
     generator = LatentModel(directory, step, settings.conditions, settings.sample, None, tell, progress)
     if generator.model.space.codec is not None:
-        raise UserError(f"{directory.name}: draws latents of an autoencoder, which are not projected to")
+        raise UserError(
+            f"{directory.name}: trains on latents of an autoencoder; projection needs a model of pixels"
+        )
     if generator.model.method.latent(RowDraw(0, 0, "shape", range(1), generator.model.device)).ndim != 2:
-        raise UserError(f"{directory.name}: its latents are pictures, not vectors as of a GAN or a VAE")
+        raise UserError(
+            f"{directory.name}: its latents are images, not vectors; only a GAN or a VAE can project"
+        )
     for network in generator.model.nets.values():
         network.requires_grad_(False)
     target = generator.read_image(settings.image) * 2 - 1

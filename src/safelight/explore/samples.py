@@ -124,5 +124,5 @@ def mask_rows(model: Model) -> Picture | None:
     samples = preview.generate(real.given, real.present, model.recipe.watch.seed)
     masks = coloured(pack.mask_numbers(items), pack.mask_classes)
     rows = [np.broadcast_to(row, masks.shape) for row in (images, masks, samples)]
-    caption = "Held-out images, their masks, and what those are made into."
+    caption = "Held-out images, their masks, and samples of those masks."
     return Picture(np.stack(rows), ("image", "mask", "sample"), (), caption)

@@ -82,7 +82,7 @@ def shoot(
         (shot for shot in shots if not (folder / shot.file).exists()), key=lambda shot: shot.step
     )
     if len(missing) < len(shots):
-        tell(f"{len(shots) - len(missing)} of {len(shots)} frames are there already")
+        tell(f"{len(shots) - len(missing)} of {len(shots)} frames exist already")
     done = len(shots) - len(missing)
     if workers == 1 or len(missing) < 2:
         for line in _work(
@@ -201,9 +201,7 @@ def _prepare(folder: Path, directory: RunDirectory, shots: Sequence[Shot], how: 
             for file in files:
                 file.unlink()
         elif files:
-            raise UserError(
-                f"{folder}: is there and holds other files; move it away, or choose another --out"
-            )
+            raise UserError(f"{folder}: exists and holds other files; move it, or choose another --out")
     write_bytes(folder / PLAN, sealed.pretty(plan))
 
 

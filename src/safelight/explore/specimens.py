@@ -83,7 +83,7 @@ def start_of(specimen: Specimen, model: Model) -> Start:
     elif conditions:
         real = model.data.examples(EXAMPLES)
         if not len(real.present):
-            raise UserError(f"specimen {specimen}: no real item lends it its conditions")
+            raise UserError(f"specimen {specimen}: the data has no item to take its conditions from")
         row = draw.integers("item", len(real.present))
         given = {name: real.given[name][row] for name in conditions}
     return Start(latent, given, torch.full((1,), bool(given), device=model.device), draw)
@@ -161,7 +161,7 @@ def origin(directory: RunDirectory, specimen: Specimen) -> dict[str, Any]:
 def _opened(directory: RunDirectory, specimen: Specimen) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = directory.path / FOLDER / f"{specimen}.safetensors"
     if not path.is_file():
-        raise UserError(f"specimen {str(specimen)!r}: {directory.name} keeps none of that name")
+        raise UserError(f"specimen {str(specimen)!r}: {directory.name} has no specimen of that name")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

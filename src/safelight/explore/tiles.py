@@ -31,7 +31,7 @@ def canvas_specs(pixels: DataSpec, space: Space, size: tuple[int, int]) -> tuple
     for side, tile, dimension in zip(size, pixels.shape[1:], ("high", "wide"), strict=True):
         if side < tile or side % space.factor:
             raise UserError(
-                f"canvas {size[0]}x{size[1]}: should be {tile} pixels {dimension} or more, and divide by "
+                f"canvas {size[0]}x{size[1]}: should be {tile} pixels {dimension} or more, and a multiple of "
                 f"{space.factor}"
             )
     large = replace(pixels, shape=(pixels.shape[0], *size))

@@ -44,7 +44,7 @@ def autoencoder(trained: Model) -> Any:
     """diffusers' AutoencoderKL with the weights of a run. Raises UserError where the layers differ."""
     encoder, decoder = trained.recipe.networks["encoder"], trained.recipe.networks["decoder"]
     if not (isinstance(encoder, KLEncoderConfig) and isinstance(decoder, KLDecoderConfig)):
-        raise UserError("diffusers has kl_encoder and kl_decoder alone; use --to safetensors")
+        raise UserError("diffusers supports kl_encoder and kl_decoder only; use --to safetensors")
     same = (encoder.groups, encoder.attention) == (decoder.groups, decoder.attention)
     if not same or decoder.blocks != encoder.blocks + 1 or decoder.widths != encoder.widths[::-1]:
         raise UserError(

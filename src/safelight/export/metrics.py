@@ -78,7 +78,7 @@ def _tensorboard(directory: RunDirectory, lines: Lines, names: Sequence[str], fo
     except ImportError as error:
         raise UserError(f"TensorBoard needs an extra: {install('tensorboard')}") from error
     if any(folder.glob("events.out.tfevents.*")):
-        raise UserError(f"{folder}: holds events already, which would show double; choose a new folder")
+        raise UserError(f"{folder}: holds events already; choose a new folder")
     begun = datetime.fromisoformat(directory.info().created).timestamp()
     clock = [begun + seconds for seconds in accumulate(float(line["seconds"]) for line in lines)]
     scalars = [name for name in names if name not in ("step", "seconds", *TEXT)]

@@ -46,7 +46,7 @@ def require_new(form: str, out: Path) -> None:
         raise UserError(f"--to {form}: is not a valid choice; use {', '.join(FORMS)}")
     with mendable(out):
         if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out}: is there already; choose a new folder")
+            raise UserError(f"{out}: exists already; choose a new folder")
 
 
 def _write_safetensors(model: Model, out: Path) -> list[str]:

@@ -63,7 +63,7 @@ def write_onnx(model: Model, out: Path) -> list[str]:
                   for a, b in zip(outputs, expected, strict=True))  # fmt: skip
         if off > CLOSE:
             raise UserError(
-                f"{name}: its ONNX differs from torch by {off:.1e} of the output; use --to safetensors"
+                f"{name}: the ONNX file differs from torch by {off:.1e} of the output; use --to safetensors"
             )
         lines.append(f"{path.name}: inputs {', '.join(used)}; differs from torch by {off:.1e} of the output")
     return lines
@@ -89,9 +89,7 @@ class Flat(nn.Module):
         self.net = net
         first = {"denoiser": ["x", "t"], "encoder": ["x"], "decoder": ["latent"], "generator": ["latent"]}
         if name not in first:
-            raise UserError(
-                f"{name}: ONNX files are made of denoisers, generators, encoders and decoders alone"
-            )
+            raise UserError(f"{name}: only denoisers, generators, encoders and decoders export to ONNX")
         self.leading = first[name]
         self.inputs = [*self.leading, *conditions, "present"]
 

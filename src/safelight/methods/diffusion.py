@@ -63,7 +63,7 @@ class DiffusionConfig(Section):
         if not 0 < self.beta_range[0] <= self.beta_range[1] < 1:
             raise ValueError(f"beta_range {list(self.beta_range)} must rise within (0, 1)")
         if self.process == "ddpm" and self.shift != 1:
-            raise ValueError(f'shift = {self.shift:g} is of process = "flow" only; set shift = 1')
+            raise ValueError(f'shift = {self.shift:g} needs process = "flow"; set shift = 1')
         return self
 
 
@@ -89,7 +89,7 @@ class DiffusionSampling(Section):
     def _checked(self) -> DiffusionSampling:
         if self.eta and self.sampler != "ddim":
             raise ValueError(
-                f'eta = {self.eta} means nothing to {self.sampler!r}; set sampler = "ddim" or eta = 0'
+                f'eta = {self.eta} has no effect with {self.sampler!r}; set sampler = "ddim" or eta = 0'
             )
         return self
 

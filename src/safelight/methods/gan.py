@@ -45,7 +45,7 @@ class GanConfig(Section):
     @model_validator(mode="after")
     def _checked(self) -> GanConfig:
         if self.separate and self.loss == "relativistic":
-            raise ValueError('separate = true pairs no images; set loss = "non-saturating"')
+            raise ValueError('separate = true cannot pair images; set loss = "non-saturating"')
         return self
 
 

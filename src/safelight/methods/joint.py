@@ -118,7 +118,7 @@ class Joint:
         order = self.fits(nets, batch).T.argsort(1, descending=True)
         rows = torch.cat([torch.arange(len(batch.x), device=order.device)[:, None], order], dim=1)
         columns = ("its text", *(f"{place}." for place in range(1, rows.shape[1])))
-        caption = "Held-out images. After the first of a row: all, from the one that fits its text best."
+        caption = "Held-out images: the first of each row has the text, then all, the best match to it first."
         return {"retrieval": Panel(batch.x[rows], (), columns, caption)}
 
     def fits(self, nets: Nets, batch: Batch) -> Tensor:

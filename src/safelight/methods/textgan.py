@@ -346,5 +346,5 @@ class TextGan:
             z = draw.normal(f"latent {column}", self.latent_size)
             x = self.sample(nets, z, batch.given, batch.present, draw, TextGanSampling())
             columns.append(x.float()[:high])
-        caption = "Held-out images, and samples of the text of each."
+        caption = "Held-out images, and samples of their texts."
         return {"one-text": Panel(torch.stack(columns, 1), (), ("image", *["sample"] * wide), caption)}

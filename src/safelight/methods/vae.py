@@ -245,11 +245,11 @@ class Vae:
             "reconstructions": Panel(
                 torch.stack([batch.x, x̂]),
                 rows=("image", "decoded"),
-                caption="Held-out images, and what the decoder makes of the mean of their posteriors.",
+                caption="Held-out images, and their reconstructions from the posterior mean.",
             ),
             "prior": Panel(
                 torch.stack(prior),
-                caption="Latents of the prior, decoded; a column has the conditions of the image above.",
+                caption="Decoded samples of the prior; each column has the conditions of the image above.",
             ),
         }
         if batch.present.all() and (grid := self.grid(nets, batch, draw)):

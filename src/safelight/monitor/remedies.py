@@ -191,7 +191,7 @@ def _evened(tree: Tree, fast: str, slow: str) -> Iterator[Remedy]:
 def _augmented(tree: Tree) -> Iterator[Remedy]:
     if tree["method"].get("augment") == "none":
         changes = {"method.augment": "diffaugment"}
-        yield Remedy("augmentation of all the discriminator sees", changes)
+        yield Remedy("augmentation of all images the discriminator sees", changes)
 
 
 def _larger_batch(tree: Tree) -> Iterator[Remedy]:

@@ -68,7 +68,7 @@ def following(trial: RemedyTrial, tree: Tree) -> tuple[RemedyTrial | None, Seque
 def given_up(verdict: str, tried: int) -> str:
     """That nothing is left to try, in words."""
     why = f"after {tried} tried along its lineage" if tried else "that a fork could try"
-    return f"{verdict}: no remedy left {why}; the run goes on unaltered"
+    return f"{verdict}: no remedy left {why}; the run continues unchanged"
 
 
 def describe(fields: Mapping[str, Any]) -> str:
@@ -79,16 +79,16 @@ def describe(fields: Mapping[str, Any]) -> str:
     trial = RemedyTrial.of(fields)
     trouble, changes = trial.trouble, ", ".join(f"{key} = {value}" for key, value in trial.changes.items())
     if event == "tried":
-        return f"{at}: left for a fork from step {trouble.rescue:,} that tries {trial.text} ({changes})."
+        return f"{at}: ended; a fork from step {trouble.rescue:,} tries {trial.text} ({changes})."
     if event == "begun":
         return (
-            f"Begun at step {trouble.rescue:,} to try {trial.text}, which the run before had at step "
+            f"Started at step {trouble.rescue:,} to try {trial.text}, seen in the previous run at step "
             f"{trouble.step:,} ({changes}); remedy {trial.number} of its lineage, judged from step "
             f"{trouble.until:,} on."
         )
     if event == "helped":
         return f"{at}: {trial.words} helped; no longer {trouble.verdict}."
-    return f"{at}: {trial.words} did not help ({fields['why']}); left, and back to step {trouble.rescue:,}."
+    return f"{at}: {trial.words} did not help ({fields['why']}); ended, back to step {trouble.rescue:,}."
 
 
 def _next(before: RemedyTrial, tree: Tree) -> tuple[RemedyTrial | None, Sequence[Remedy]]:

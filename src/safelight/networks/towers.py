@@ -125,7 +125,7 @@ class JointEncoderConfig(Section):
             return _trained_here(folder, spec)
         if (folder / "config.json").is_file():
             return ClipImages(folder)
-        raise UserError(f"network.encoder.path: {self.path} holds neither an encoder trained here nor a CLIP")
+        raise UserError(f"network.encoder.path: {self.path} is neither a safelight encoder nor a CLIP")
 
 
 def _trained_here(folder: Path, spec: DataSpec) -> nn.Module:

@@ -68,9 +68,7 @@ class UNetConfig(Section):
         if self.width % self.groups:
             raise UserError(f"network.groups: {self.groups} does not divide width {self.width}")
         if self.spade and ("mask" not in spec.conditions or "mask" in self.ignore):
-            raise UserError(
-                "network.spade: there is no mask to lay on; give the data masks, or remove the key"
-            )
+            raise UserError("network.spade: the data has no masks; add masks, or remove the key")
         for level in self.attention:
             if not 0 <= level < len(self.multipliers):
                 raise UserError(f"network.attention: no level {level}; 0 is the finest of multipliers")

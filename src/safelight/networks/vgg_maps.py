@@ -41,7 +41,7 @@ class VGGMapsConfig(Section):
         try:
             network.load_state_dict({name: weights[name] for name in network.state_dict()})
         except (KeyError, RuntimeError) as error:
-            raise UserError(f"network.perceptual.path: {file} holds no VGG-16 ({error})") from error
+            raise UserError(f"network.perceptual.path: {file} is not a VGG-16 ({error})") from error
         return network
 
 

@@ -125,7 +125,7 @@ def spreads_figure(panels: Sequence[SpreadPanel]) -> Figure:
         notes = (
             "dots: seeds",
             "tick: their mean",
-            "pale: a mean in here is within the seed spread of the first",
+            "pale: within the seed spread of the first",
         )
         figure.supxlabel(" · ".join(notes), fontsize=SMALL, color=PENCIL)
     return figure

@@ -29,7 +29,7 @@ def check_ending(out: Path) -> None:
     if out.suffix not in ENDINGS:
         raise UserError(f"{out}: unknown output type; use .mp4, .webp, .gif, or a folder")
     if not out.suffix and out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out}: is there and holds files; name another folder, or move it away")
+        raise UserError(f"{out}: exists and holds files; choose another folder, or move it")
 
 
 def frame(images: Images, words: str = "") -> Image.Image:

@@ -138,7 +138,7 @@ def write_page(folder: Path, name: str, page: Page, pictures: str = "") -> tuple
     """
     drawn_into = folder / (pictures or f"{name}_files")
     if (drawn_into / "run.json").exists():
-        raise UserError(f"{drawn_into}: is a run, where the pictures of {name}.md should go; rename the run")
+        raise UserError(f"{drawn_into}: is a run, but the pictures of {name}.md belong there; rename the run")
     with mendable(drawn_into):
         drawn_into.mkdir(parents=True, exist_ok=True)
     sections = tuple(

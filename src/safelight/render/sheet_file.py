@@ -74,14 +74,12 @@ def layout_of(picture: Image.Image) -> Layout | None:
 def read_sheet(path: Path) -> Images:
     """The images (N, H, W, C) of a saved sheet, exactly as they were given to `sheet`.
 
-    Raises UserError where the file is not a picture or does not say where its images are.
+    Raises UserError where the file is not a picture or no layout is stored in it.
     """
     picture = open_picture(path)
     layout = layout_of(picture)
     if layout is None:
-        raise UserError(
-            f"{path}: is not a contact sheet (it does not say where its images are); draw it again"
-        )
+        raise UserError(f"{path}: is not a contact sheet (it no layout is stored in it); draw it again")
     pixels = np.asarray(picture.convert("RGB"))
     boxes = map(layout.box, range(layout.count))
     step, channels = layout.scale, layout.channels

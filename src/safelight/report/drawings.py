@@ -206,7 +206,7 @@ def panels_blocks(run: RunFacts) -> list[Block]:
             picture = panel(grid, tuple(map(str, words["rows"])), tuple(map(str, words["columns"])))
             return picture, f"{words['caption']} {when[0].upper()}{when[1:]}."
         except (OSError, LookupError, TypeError, ValueError) as error:
-            raise UserError(f"{path.with_suffix('.json')}: does not say what is in {path.name}") from error
+            raise UserError(f"{path.with_suffix('.json')}: does not describe {path.name}") from error
 
     return _pictures(run, "panel", shown, draw)
 
@@ -290,7 +290,7 @@ def _readable(run: RunFacts, sheets: Sequence[Sheet]) -> tuple[list[Sheet], tupl
     for saved in sheets:
         try:
             if not saved.path.resolve().is_relative_to(run.path.resolve()):
-                raise UserError("lies outside the run")
+                raise UserError("is outside the run")
             if (form := open_picture(saved.path).format) != "PNG":
                 raise UserError(f"is {form}, not PNG")
             shown.append(saved)

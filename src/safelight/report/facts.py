@@ -212,7 +212,7 @@ def gather(directory: RunDirectory) -> RunFacts:
     except UserError as error:
         problem = str(error)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        problem = f"{directory.path}: is not written as this version of safelight does it ({error!r})"
+        problem = f"{directory.path}: was written by another version of safelight ({error!r})"
     return RunFacts(directory.name, directory.path, "damaged", problems=(problem,), readable=False)
 
 
@@ -279,7 +279,7 @@ def read_measured(run: Path) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
                 measured.append(Measured(name, result.value, made.step, made.basis, floor, spread, words))
         except (AttributeError, LookupError, TypeError, UserError) as error:
             problems.append(
-                f"{run / results.FOLDER}: an evaluation is not of this version ({error!r}); evaluate again"
+                f"{run / results.FOLDER}: an evaluation was written by another version ({error!r}); evaluate again"
             )
     return tuple(sorted(measured, key=lambda metric: metric.step)), tuple(problems)
 

@@ -183,7 +183,7 @@ def bound(
         (
             "rate, distortion",
             f"{number(nats)} nats, {number(mse)}",
-            "KL paid, and error left: one point of the trade-off that σ sets.",
+            "KL and error: one point of the trade-off that σ sets.",
         ),
     )
     return LearningRate(table, record.steps[rows], all_nats, errors, values)

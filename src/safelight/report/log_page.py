@@ -62,7 +62,7 @@ def log_page(entries: Sequence[LogEntry], place: str, full: int, written: str = 
     return Page(
         mark="experiment log",
         title=place,
-        summary=f"{plural(len(entries), 'run')}, the newest first: what each changed, and what came of it.",
+        summary=f"{plural(len(entries), 'run')}, newest first: what each run changed, and its results.",
         key_figures=(
             (str(len(entries)), "runs"),
             (str(sum(entry.run.status == "finished" for entry in entries)), "finished"),

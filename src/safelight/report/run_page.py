@@ -312,7 +312,7 @@ def _mask_shares(data: Mapping[str, Any]) -> Iterator[str]:
     if shares := data.get("mask_shares"):
         names = data["conditions"]["mask"]["names"] or [f"class {number}" for number in range(len(shares))]
         parts = ", ".join(f"{name} {share:.1%}" for name, share in zip(names, shares, strict=True))
-        yield f"Of the training pixels: {parts}."
+        yield f"Share of the training pixels: {parts}."
 
 
 def recipe_sections(recipe: Mapping[str, Any]) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
@@ -344,7 +344,7 @@ def _reproduce(run: RunFacts, again: Reproduce) -> list[Block]:
         ("seed", str(run.settings.get("train.seed", ""))),
         ("data fingerprint", str(run.data.get("fingerprint", ""))),
         ("weights digest", again.digest),
-        ("of the weights at step", "" if again.step is None else count(again.step)),
+        ("step of the weights", "" if again.step is None else count(again.step)),
         ("safelight", code),
         ("replay", again.replay),
     )

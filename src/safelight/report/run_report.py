@@ -85,8 +85,8 @@ def unconditional(recipe: Recipe, data: Mapping[str, Any]) -> str:
     if data["conditions"] or not recipe.data.labels:
         return ""
     return (
-        f"{data['name']} has no classes, so this trains unconditionally; data.labels=false says that it is "
-        "meant, a subfolder a class gives it classes."
+        f"{data['name']} has no classes, so this trains without conditions; set data.labels=false if "
+        "that is meant, or give each class a subfolder."
     )
 
 
@@ -114,7 +114,7 @@ def _commands(directory: RunDirectory) -> Iterator[str]:
     if folder.is_absolute():
         yield shlex.join(["cd", str(folder)])
     if (missing := first.info().parent) is not None:
-        yield f"# {first.name} was forked from run {missing.run}, which is not here: put it back first"
+        yield f"# {first.name} was forked from run {missing.run}, which is missing: restore it first"
     else:
         yield shlex.join(
             ["safelight", "train", str(shown / "recipe.toml"), "--name", f"{first.name}-again", *where]

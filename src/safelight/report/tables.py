@@ -187,7 +187,7 @@ def fates(runs: Sequence[RunFacts]) -> tuple[str, ...]:
         for run in runs
         if run.parent
     ]
-    lines += [f"{run.name}: {run.fate}; compared as far as it came." for run in readable if run.fate]
+    lines += [f"{run.name}: {run.fate}; compared up to its last step." for run in readable if run.fate]
     lines += [f"{run.name}: {problem}" for run in readable for problem in run.problems]
     lines += [
         f"{run.name} is left out: {'; '.join(run.problems) or 'it cannot be read'}"

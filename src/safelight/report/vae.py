@@ -87,7 +87,7 @@ def _better(best: NumberRow, other: NumberRow) -> str:
     units, used = best.numbers[UNITS].value, other.numbers[UNITS].value
     if error < left:
         why = f"it leaves {error / left:.0%} of the error"
-        why += f" for {number(nats - paid)} nats more of KL" if nats > paid else ", and pays less KL"
+        why += f" for {number(nats - paid)} nats more of KL" if nats > paid else ", with less KL"
     else:
         why = f"it pays {number(paid - nats)} nats less of KL, which outweighs its larger error"
     return (

@@ -50,7 +50,7 @@ def conditions(
         rows = real.given[name][real.present] if real else ()
         if not len(rows):
             raise UserError(
-                f"condition {name}: no real item is at hand to take it from; say it, such as "
+                f"condition {name}: no real item to take it from; state it, such as "
                 f"{_such_as(spec.conditions[name])}"
             )
         return rows[torch.arange(count) % len(rows)]
@@ -81,7 +81,7 @@ def require_known(
         elif condition is None or condition.kind == "attributes":
             numbers = _numbers(condition, name, value).tolist() if condition else [_number(name, value)]
             if not all(low <= number <= high for number in numbers):
-                raise UserError(f"condition {name}={value}: attributes lie between {low:g} and {high:g}")
+                raise UserError(f"condition {name}={value}: attributes are between {low:g} and {high:g}")
 
 
 def _condition_rows(

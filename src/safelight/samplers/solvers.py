@@ -267,7 +267,7 @@ def sample(
     if name == "ddim":
         return sample_ddim(denoise, x, sigmas, noise, eta=eta)
     if eta != 0:
-        raise UserError(f"eta: {eta} means nothing to sampler {name!r}; leave it out or choose 'ddim'")
+        raise UserError(f"eta: {eta} has no effect with sampler {name!r}; leave it out or choose 'ddim'")
     if name == "ancestral":
         return sample_ancestral(denoise, x, sigmas, noise, variance=variance)
     return sampler(denoise, x, sigmas, noise)

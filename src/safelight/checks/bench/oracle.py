@@ -105,7 +105,7 @@ def targets(subject: Subject, network: ImageNetwork, batch: Batch, step: int = 0
         gradient(best)[0].abs().max() <= STRAIGHT * at_zero.abs().max()
     )
     if not square:
-        raise NotApplicable(f"the loss is no square of the output of {network.name}")
+        raise NotApplicable(f"the loss is not a squared error of the output of {network.name}")
     return Targets(call, best, curvature, tuple(names))
 
 

@@ -136,7 +136,7 @@ def _reader(inputs: JudgeInputs) -> ImageEncoder:
     def read(texts: Sequence[str]) -> Tensor:
         features = text_features(text, texts).to(inputs.device)
         if bool((features.abs().sum(1) == 0).any()):
-            raise UserError("--prompt: holds no word that the reader knows")
+            raise UserError("--prompt: contains no word that the reader knows")
         return features
 
     return ImageEncoder(READER, weights_hash(towers), see, read)

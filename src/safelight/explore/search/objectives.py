@@ -58,7 +58,7 @@ def check(names: Sequence[str], prompt: str | None) -> None:
             if not Path(path).is_file():
                 raise UserError(f"--objective {name}: there is no such file")
         elif name == PICK and len(names) > 1:
-            raise UserError("--objective pick: a person judges alone; leave out the others")
+            raise UserError("--objective pick: cannot be combined with other objectives")
         elif name not in ("text", "realism", PICK):
             raise UserError(f"--objective {name}: is not a valid choice{nearest(name, NAMES)}")
     if "text" in names and not prompt:

@@ -54,9 +54,7 @@ def pick(
     picked: "2.3,2.7", of sheet 2 the third and the seventh; "2.none". Raises UserError.
     """
     if request.method != "auto" or request.generations is not None or request.budget is not None:
-        raise UserError(
-            "--objective pick: goes on as long as you pick; leave out --method, --generations, --budget"
-        )
+        raise UserError("--objective pick: has no budget; leave out --method, --generations, --budget")
     query = replace(request, population=request.population or SHEET, generations=1).search()
     check(query.objectives, query.prompt)
     generator = open_latent_model(directory, request, query, tell, progress)
@@ -103,8 +101,8 @@ def _new(text: str, before: Sequence[list[int]], population: int) -> list[int] |
     if sorted(before[number - 1]) != sorted(rows):
         was = ", ".join(ids(number, before[number - 1])) or NONE
         raise UserError(
-            f"--picked {text}: of sheet {number} {was} was picked; the newest is sheet {newest}, and another "
-            "--name begins anew"
+            f"--picked {text}: sheet {number} has its picks already ({was}); pick from sheet {newest}, or "
+            "start again under another --name"
         )
     return None
 

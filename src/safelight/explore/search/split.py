@@ -51,7 +51,7 @@ def read_split(text: str, budget: int | None) -> list[SplitCell]:
     for cell in cells:
         if cell.population * cell.generations != total:
             count = cell.population * cell.generations
-            raise UserError(f"--split {cell}: makes {count:,} evaluations, not {total:,} as the others must")
+            raise UserError(f"--split {cell}: makes {count:,} evaluations, not {total:,} as every split must")
     return cells
 
 
