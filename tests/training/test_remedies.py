@@ -341,8 +341,8 @@ def test_decisions_as_sentences():
     trial, _ = first_trial(trouble(), load(ILL).tree, 2)
     assert trial is not None
     assert describe({"event": "begun", "at": 5, **trial.to_dict()}) == (
-        "Started at step 5 to try a stronger gradient penalty against discriminator wins, seen in the previous run "
-        "at step 13 (loss.weights.r1 = 0.5); remedy 3 of its lineage, judged from step 19 on."
+        "Started at step 5 to try a stronger gradient penalty against discriminator wins, seen in the "
+        "previous run at step 13 (loss.weights.r1 = 0.5); remedy 3 of its lineage, judged from step 19 on."
     )
     assert describe({"event": "given up", "at": 13, "verdict": "KL collapse", "number": 0}) == (
         "Step 13: KL collapse: no remedy left that a fork could try; the run continues unchanged."

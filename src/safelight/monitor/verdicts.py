@@ -110,7 +110,7 @@ def mode_collapse(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     coverage = v.last("monitor/coverage")
     if diversity < s.diversity * slack and not coverage > COVERED:  # few samples have no coverage
         return Symptom(
-            f"samples have {diversity:.2f} of the diversity and {coverage:.2f} of the coverage of real images",
+            f"samples have {diversity:.2f} of the diversity of real images, {coverage:.2f} of the coverage",
             f"at least {s.diversity:g}, or coverage above {COVERED:g}",
         )
     if classes < CLASSES * slack:
@@ -125,7 +125,7 @@ def discriminator_dead(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
     if not (v.accuracy < UNDECIDED * slack and coverage < s.coverage * slack):
         return None
     return Symptom(
-        f"discriminator accuracy {v.accuracy:.2f}, samples have {coverage:.2f} of the coverage of real images",
+        f"discriminator accuracy {v.accuracy:.2f}, samples cover {coverage:.2f} of real images",
         f"accuracy below {UNDECIDED:g} only with coverage of {s.coverage:g} or more",
     )
 
@@ -170,7 +170,7 @@ def kl_explosion(v: Vitals, s: Monitor, holds: bool) -> Symptom | None:
         return None
     return Symptom(
         f"KL {kl:.3g} nats, {kl / max(v.smallest_kl, 1e-9):.3g} times its smallest; "
-        f"samples from the prior have {coverage:.2f} of the coverage of real images",
+        f"samples from the prior cover {coverage:.2f} of real images",
         f"coverage of {least:.2g} or more",
     )
 

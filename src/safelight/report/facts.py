@@ -279,7 +279,8 @@ def read_measured(run: Path) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
                 measured.append(Measured(name, result.value, made.step, made.basis, floor, spread, words))
         except (AttributeError, LookupError, TypeError, UserError) as error:
             problems.append(
-                f"{run / results.FOLDER}: an evaluation was written by another version ({error!r}); evaluate again"
+                f"{run / results.FOLDER}: an evaluation was written by another version ({error!r}); "
+                "evaluate again"
             )
     return tuple(sorted(measured, key=lambda metric: metric.step)), tuple(problems)
 
