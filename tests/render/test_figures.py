@@ -9,9 +9,11 @@ import numpy as np
 from safelight.render.figures import evaluated_figure
 from safelight.render.page import write_page
 from safelight.render.trends import Curve, History
-from safelight.report.facts import Measured, RunFacts, record_of
+from safelight.report.facts import Measured, RunFacts
 from safelight.report.history import MethodFacts
-from safelight.report.run_page import Reproduce, run_page
+from safelight.report.records import record_of
+from safelight.report.run_origin import Reproduce
+from safelight.report.run_page import run_page
 
 STEPS = np.array([100, 200, 300, 400])
 FD = Curve("FD-classifier", STEPS, np.array([90.0, 12.0, 5.0, 7.0]), reference=2.5)

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from safelight.report.basis import Budget, budgets, rows_within, sheet_within
-from safelight.report.basis import of as budgets_of
-from safelight.report.facts import record_of
+from safelight.report.budgets import Budget, budgets, rows_within, sheet_within
+from safelight.report.budgets import of as budgets_of
+from safelight.report.records import record_of
 
 
 def amounts(**reaches: float) -> list[tuple[float, tuple[str, ...]]]:

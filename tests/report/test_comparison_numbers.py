@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from safelight.report.basis import MEAN, MEDIAN, Budget, NumberTable, cost, median_part
+from safelight.report.basis import MEAN, MEDIAN, NumberTable, cost, median_part
+from safelight.report.budgets import Budget
 from safelight.report.numbers import (
     BLOCKS,
     components,

@@ -6,8 +6,8 @@ import math
 
 from safelight.functional import elbo
 from safelight.recipe import load
-from safelight.report.facts import record_of
-from safelight.report.history import bound
+from safelight.report.records import record_of
+from safelight.report.vae import bound
 from safelight.types import DataSpec
 
 SPEC = DataSpec((1, 8, 8))

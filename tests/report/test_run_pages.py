@@ -18,18 +18,12 @@ from PIL import Image
 from safelight.render.page import WIDEST, Page, Text, code, code_block, data_address, finalize, write_page
 from safelight.render.sheet import Images, reduced, sheet
 from safelight.render.sheet_file import encode_png, read_sheet, save_png
-from safelight.report.drawings import chosen, development
-from safelight.report.facts import (
-    Measured,
-    MetricsRecord,
-    RecordedColumn,
-    RunFacts,
-    SessionFacts,
-    Sheet,
-    record_of,
-)
+from safelight.report.facts import Measured, RunFacts, SessionFacts, Sheet
 from safelight.report.history import MethodFacts
-from safelight.report.run_page import Reproduce, environment_rows, recipe_sections, run_page
+from safelight.report.records import MetricsRecord, RecordedColumn, record_of
+from safelight.report.run_drawings import chosen, development
+from safelight.report.run_origin import Reproduce, environment_rows, recipe_sections
+from safelight.report.run_page import run_page
 from safelight.store.journal import Journal, JournalEntry
 
 RAN = "What ran, where, for how long"

@@ -17,8 +17,8 @@ import torch
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipe import load
-from safelight.report.drawings import panels_blocks
 from safelight.report.facts import gather
+from safelight.report.run_drawings import panels_blocks
 from safelight.run import Run
 from safelight.store import checkpoint_files, inbox, metrics
 from safelight.store.directory import RunDirectory, find

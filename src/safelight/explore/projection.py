@@ -36,6 +36,7 @@ from safelight.render.sheet_file import save_png
 from safelight.store.directory import RunDirectory
 from safelight.types import Batch, Encodes, Tell
 
+FIRST = 64  # latents of which the best is begun from
 RATE = 0.05  # of Adam, in deviations of a latent
 
 
@@ -133,11 +134,6 @@ def seen_by(look: Callable[[Tensor], object], network: nn.Module) -> Features:
         return outputs
 
     return features
-
-
-# --- Projecting an image into the latents of a run; what is found is kept as a specimen ---
-
-FIRST = 64  # latents of which the best is begun from
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ FAR = 100.0  # times the middle course of a panel: a run that diverged is named 
 FEW = 60  # points of a line that are drawn as dots too
 LONGEST = 48  # letters of a label
 PALE = "#efe3d3"  # the band of chance
+PANEL = 2.2  # inches, of a metric's panel
 RING = {"linestyle": "none", "marker": "o", "markersize": 8, "markerfacecolor": "none", "color": INK}
 ROW = 0.27  # inches, of a setting in a figure of spreads
 
@@ -200,11 +201,6 @@ def rate_figure(rate: LearningRate) -> Figure:
         ax.set_ylabel("MSE")
         figure.supxlabel("dotted: equal bpd* · ring: the last measurement", fontsize=SMALL, color=PENCIL)
     return figure
-
-
-# --- Distances of samples to the data over training, each with its floor ---
-
-PANEL = 2.2  # inches
 
 
 def evaluated_figure(history: History) -> Figure:

@@ -1,4 +1,6 @@
-"""Letters inside pictures: measured, wrapped and shortened so that they stay in their place."""
+"""Letters inside pictures, measured, wrapped and shortened to stay in place. The colours of all pictures:
+a darkroom, its red lamp, and paper.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,24 @@ from PIL.ImageFont import FreeTypeFont, Layout, truetype
 
 ELLIPSIS = "…"
 LINE = 1.35  # line spacing, in letter sizes
+
+DARKROOM = "#171413"  # behind pictures: neutral, slightly warm, dark enough not to tint a judgement
+SAFELIGHT = "#c23b22"  # the lamp: one accent, used sparingly
+AMBER = "#e0a15a"  # lettering on DARKROOM
+ASH = "#a89f97"  # quiet lettering on DARKROOM
+PAPER = "#fbf9f5"  # behind curves and text
+INK = "#241f1c"  # lettering and axes on PAPER
+PENCIL = "#857b73"  # quiet lettering on PAPER
+RAW = "#d98c5f"  # a curve before smoothing; SAFELIGHT after
+BANDS = ("#5b1a12", "#b23a1e", "#d9772f", "#c9a13b", "#7d8a4a", "#3f7a74", "#3d5a80", "#6b4c6e")
+EVENTS = {
+    "intervention": "#8a5a12",
+    "resume": PENCIL,
+    "checkpoint": PENCIL,
+    "fork": "#3d5a80",
+    "verdict": SAFELIGHT,
+    "remedy": "#3f7a74",
+}
 
 
 @dataclass(frozen=True)
@@ -80,24 +100,3 @@ def wrap(text: str, face: FreeTypeFont, width: int, lines: int) -> list[str]:
     if words and lines > 0:
         wrapped.append(shorten(" ".join(words), face, width))
     return wrapped
-
-
-# --- The colours of everything safelight draws: a darkroom, its red lamp, and paper ---
-
-DARKROOM = "#171413"  # behind pictures: neutral, slightly warm, dark enough not to tint a judgement
-SAFELIGHT = "#c23b22"  # the lamp: one accent, used sparingly
-AMBER = "#e0a15a"  # lettering on DARKROOM
-ASH = "#a89f97"  # quiet lettering on DARKROOM
-PAPER = "#fbf9f5"  # behind curves and text
-INK = "#241f1c"  # lettering and axes on PAPER
-PENCIL = "#857b73"  # quiet lettering on PAPER
-RAW = "#d98c5f"  # a curve before smoothing; SAFELIGHT after
-BANDS = ("#5b1a12", "#b23a1e", "#d9772f", "#c9a13b", "#7d8a4a", "#3f7a74", "#3d5a80", "#6b4c6e")
-EVENTS = {
-    "intervention": "#8a5a12",
-    "resume": PENCIL,
-    "checkpoint": PENCIL,
-    "fork": "#3d5a80",
-    "verdict": SAFELIGHT,
-    "remedy": "#3f7a74",
-}

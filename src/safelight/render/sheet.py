@@ -13,8 +13,6 @@ from PIL import Image, ImageDraw
 
 from safelight.render.lettering import AMBER, ASH, DARKROOM, SAFELIGHT, Letters
 
-# --- Where the images of a contact sheet are: what drawing, reading back and pointing at one agree on ---
-
 GUTTER = 4  # pixels between images
 
 
@@ -168,8 +166,6 @@ def _checked(images: Images) -> tuple[int, int, int, int]:
     return count, height, width, channels
 
 
-# --- Masks as pictures: a colour for each class ---
-
 COLOURS = (
     "#e8d9cf", "#3d2b56", "#d9a441", "#b23a1e", "#7d4f8c",
     "#3f7a74", "#7d8a4a", "#3d5a80", "#d9772f", "#a7bfc9",
@@ -189,8 +185,6 @@ def coloured(ids: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
 def _rgb(colour: str) -> NDArray[np.float64]:
     return np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)], np.float64)
 
-
-# --- Sheets of the same noises, one run a row, so that the eye compares like with like ---
 
 ACROSS = 10  # images in a row, at most
 DOWN = 8  # rows, at most, unless the runs alone are more

@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-# --- What a run recorded while it trained: the plain data that curves and the loss analysis are made of ---
-
 Steps = NDArray[np.int64]
 Series = NDArray[np.float64]
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from safelight.report import basis, numbers, settings
-from safelight.report.basis import Apart, Budget, NumberColumn, NumberRow, NumberTable
+from safelight.report.basis import Apart, NumberColumn, NumberRow, NumberTable
 from safelight.report.basis import cost as cost_of
+from safelight.report.budgets import Budget
 from safelight.report.facts import RunFacts
 from safelight.report.pictures import Chosen, Pictures, SideBySide, pictures
 from safelight.report.seeds import RULE, Seeds, Spread, judge_column
@@ -165,8 +166,6 @@ def _unique(runs: Sequence[RunFacts]) -> list[RunFacts]:
         for run in runs
     ]
 
-
-# --- Plain values ---
 
 RENAMED = {
     "measured": "evaluate",

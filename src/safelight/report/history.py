@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from typing import Any
 
-import numpy as np
-
-from safelight.functional import elbo
 from safelight.monitor.trial import describe as describe_remedy
-from safelight.recipe import Recipe
 from safelight.render.figures import LearningRate
 from safelight.render.trends import Curve, Event, History
-from safelight.render.wording import number, plural
-from safelight.report.facts import MetricsRecord, RunFacts, date
-from safelight.report.vae import BITS, ERROR, NATS, UNITS
+from safelight.render.wording import plural
+from safelight.report.facts import RunFacts, date
+from safelight.report.records import MetricsRecord
 from safelight.store.journal import Journal
-from safelight.types import DataSpec, Unit
+from safelight.types import Unit
 
 
 @dataclass(frozen=True)
@@ -132,74 +126,3 @@ def remarks(journal: Journal) -> Iterator[str]:
         )
     for entry in journal.of_kind("remedy"):
         yield describe_remedy(entry.fields)
-
-
-# --- What a variational autoencoder learned, by numbers that are free of its weights ---
-
-
-def bound(
-    record: MetricsRecord, weights: Mapping[str, float], recipe: Recipe, spec: DataSpec
-) -> LearningRate | None:
-    """The bound of a run as it was last measured, and the way there; None where it is no VAE.
-
-    weights: of loss components, in force at the end.
-    """
-    columns = [record.columns.get(f"held_out/{name}") for name in (BITS, ERROR, NATS, UNITS)]
-    measured = [column for column in columns if column is not None]
-    if len(measured) < len(columns):
-        return None
-    rows = reduce(np.intersect1d, (column.rows for column in measured))
-    if not len(rows):
-        return None
-    all_bits, errors, all_nats, active = (column.values[np.isin(column.rows, rows)] for column in measured)
-    bits, mse, nats, units = (float(values[-1]) for values in (all_bits, errors, all_nats, active))
-    seen = record.columns.get("seen/sigma")
-    sigma = float(seen.values[-1]) if seen else math.nan
-    values = math.prod(spec.shape)
-    latent = math.prod(recipe.networks["encoder"].latent_shape(spec))
-    table = (
-        (
-            "reconstruction MSE",
-            number(mse),
-            f"of pixel values in [0, 1], mean over {values:,}; root {255 * mse**0.5:.1f} of 255 levels.",
-        ),
-        (
-            "KL",
-            f"{number(nats)} nats",
-            "information about an image in its latents, over all dimensions; 0 means a collapsed posterior.",
-        ),
-        (
-            "active units",
-            f"{units:.0f} of {latent}",
-            f"dimensions of the latent whose mean varies by more than {elbo.ACTIVE} from image to image.",
-        ),
-        (
-            "bpd*",
-            number(bits),
-            "bits a pixel value at the best σ, of a density on [0, 1]; less is better, and runs of any "
-            "weights can be compared by it. Of 8-bit values 8 more.",
-        ),
-        ("σ of the decoder", number(sigma), _describe_sigma(sigma, mse, values, weights)),
-        (
-            "rate, distortion",
-            f"{number(nats)} nats, {number(mse)}",
-            "KL and error: one point of the trade-off that σ sets.",
-        ),
-    )
-    return LearningRate(table, record.steps[rows], all_nats, errors, values)
-
-
-def _describe_sigma(sigma: float, mse: float, values: int, weights: Mapping[str, float]) -> str:
-    """What σ the loss stands for, the same as a weight, and how far it is from the best."""
-    best = max(mse, elbo.FINEST) ** 0.5
-    v = weights.get("kl", 1.0)
-    if w := weights.get("mse", 0.0):
-        words = f"implied by the weights {number(w)} on mse and {number(v)} on kl."
-    elif not math.isfinite(sigma):
-        return f"not recorded; the best is {number(best)}, the root of the error."
-    else:
-        words = f"the same as a weight of {number(elbo.implied_weight(sigma, values, v))} on mse."
-    words += f" The best is {number(best)}, the root of the error"
-    return (
-        f"{words}: this one is {number(sigma / best)} times as large." if sigma > 1.5 * best else f"{words}."
-    )

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from safelight.report import numbers
-from safelight.report.basis import MEAN, Budget, Number, NumberRow, NumberTable
+from safelight.report.basis import MEAN, Number, NumberRow, NumberTable
 from safelight.report.basis import cost as cost_of
+from safelight.report.budgets import Budget
 from safelight.report.comparison import Comparison, compare, run_to_dict, to_plain
 from safelight.report.facts import RunFacts
 from safelight.report.settings import SettingDifference, SettingEdit

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from safelight.engine.plan import Weight, weight_at
-from safelight.report.basis import Basis, Budget, Number, NumberRow, images_at, rows_within, setting, worded
+from safelight.report.basis import Basis, Number, NumberRow, setting, worded
+from safelight.report.budgets import Budget, images_at, rows_within
 from safelight.report.facts import Measured, RunFacts
 
 BLOCKS = 8  # batch means of a window, from which its standard error is taken

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from safelight.report import basis as budgets
-from safelight.report.basis import Apart, Basis, Budget, NumberRow, apart, machine, together, worded
-from safelight.report.facts import Axis, RunFacts, Sheet
+from safelight.report.basis import Apart, Basis, NumberRow, apart, machine, together, worded
+from safelight.report.budgets import Budget
+from safelight.report.facts import RunFacts, Sheet
+from safelight.report.records import Axis
 
 
 @dataclass(frozen=True)

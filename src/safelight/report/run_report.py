@@ -21,8 +21,10 @@ from safelight.render.figure_file import inline_svg
 from safelight.render.page import write_page
 from safelight.render.plot import loss_figure
 from safelight.report.facts import RunFacts, date, gather
-from safelight.report.history import MethodFacts, bound, history_of
-from safelight.report.run_page import Reproduce, run_page
+from safelight.report.history import MethodFacts, history_of
+from safelight.report.run_origin import Reproduce
+from safelight.report.run_page import run_page
+from safelight.report.vae import bound
 from safelight.store import checkpoint_files, listing, retention
 from safelight.store.directory import RunDirectory
 from safelight.types import Balances
