@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from safelight.explore.latents import REACH, Shell, Styles
-from safelight.explore.search.optimisers import WAYS, Candidates, Way, front, fronts, optimiser
+from safelight.explore.search.fronts import front, fronts
+from safelight.explore.search.optimisers import WAYS, Candidates, Way, optimiser
 from safelight.explore.search.record import SearchRecord, Standard, generation
 from safelight.explore.search.taste import FRESH, Taste
 

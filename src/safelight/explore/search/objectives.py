@@ -102,15 +102,17 @@ def differentiable(objectives: Sequence[Objective], generator: LatentModel) -> b
         return all(objective.score(generated).requires_grad for objective in objectives)
 
 
+def _cosine(judge: ImageEncoder, feature: Tensor) -> Callable[[Generated], Tensor]:
+    return lambda generated: judge.see(generated.images) @ feature
+
+
 def _text(prompt: str, judge: ImageEncoder) -> Objective:
     if judge.read is None:
         raise UserError(f"--encoder {judge.name}: sees images only; name one that reads texts")
     feature = judge.read([prompt])[0]
-
-    def score(generated: Generated) -> Tensor:
-        return judge.see(generated.images) @ feature
-
-    return Objective("text", f"cosine with the prompt, by {judge.description}", judge.digest, score)
+    return Objective(
+        "text", f"cosine with the prompt, by {judge.description}", judge.digest, _cosine(judge, feature)
+    )
 
 
 def _realism(generator: LatentModel, judge: Callable[[], ImageEncoder]) -> Objective:
@@ -157,14 +159,9 @@ def _reference(path: Path, generator: LatentModel, judge: ImageEncoder) -> Objec
     pixels = generator.read_image(path)
     with torch.no_grad():
         feature = judge.see(pixels)[0]
-
-    def score(generated: Generated) -> Tensor:
-        return judge.see(generated.images) @ feature
-
+    digest = f"{judge.digest} {sha256(path.read_bytes()).hexdigest()}"
     description = f"cosine with {path.name}, by {judge.description}"
-    return Objective(
-        "reference", description, f"{judge.digest} {sha256(path.read_bytes()).hexdigest()}", score
-    )
+    return Objective("reference", description, digest, _cosine(judge, feature))
 
 
 def _function(name: str, prompt: str | None) -> Objective:

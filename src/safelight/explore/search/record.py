@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from safelight.explore.search.optimisers import Optimiser, Scores, front, order
+from safelight.explore.search.fronts import front, order
+from safelight.explore.search.optimisers import Optimiser, Scores
 
 ALIKE = 0.9  # cosine above which two points of the best are one
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from safelight.explore import specimens
 from safelight.explore.collection import keep_specimens
 from safelight.explore.latent_model import LatentModel
+from safelight.explore.search.fronts import order
 from safelight.explore.search.loop import Outcome
 from safelight.explore.search.objectives import Objective
-from safelight.explore.search.optimisers import order
 from safelight.explore.search.record import Points
 from safelight.explore.search.settings import Search
 from safelight.explore.specimens import Specimen
