@@ -37,7 +37,7 @@ NO_KERNEL = Code(
 def check(subject: Subject) -> Iterator[Finding]:
     """Two steps from the state after the trial, and the same two again."""
     state, plan = subject.trial.state, subject.trial.plan
-    state = {
+    before = {
         group: {name: value.clone() for name, value in values.items()}
         for group, values in state.groups().items()
     }
@@ -45,7 +45,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     subject.clock.afford(2 * STEPS * subject.rows * subject.trial.seconds_an_image, "two steps, twice")
 
     def run() -> str:
-        state.load(state, begin)
+        state.load(before, begin)
         for net in state.nets.values():
             net.train()
         for name in subject.method.frozen:
@@ -74,7 +74,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         second = run()
     finally:
         torch.use_deterministic_algorithms(was[0], warn_only=was[1])
-        state.load(state, begin)
+        state.load(before, begin)
     messages = (str(warning.message) for warning in raised)
     lines = {message.split(". ")[0] for message in messages if "deterministic" in message}
     for line in sorted(lines):

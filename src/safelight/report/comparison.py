@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safelight.report import basis, numbers, settings
+from safelight.report import budgets, numbers, settings
 from safelight.report.basis import Apart, NumberColumn, NumberRow, NumberTable
 from safelight.report.basis import cost as cost_of
 from safelight.report.budgets import Budget
@@ -92,7 +92,7 @@ def compare(runs: Sequence[RunFacts]) -> Comparison:
     groups = settings.replicas(readable)
     metrics = NumberTable.of(row for run in readable for row in numbers.metrics(run))
     cost = NumberTable.of(map(cost_of, readable))
-    at = tuple(_at(readable, budget) for budget in basis.of(readable, "images"))
+    at = tuple(_at(readable, budget) for budget in budgets.of(readable, "images"))
     return Comparison(
         runs=readable,
         unreadable=tuple(run for run in named if not run.readable),

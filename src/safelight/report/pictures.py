@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safelight.report import basis as budgets
+from safelight.report import budgets
 from safelight.report.basis import Apart, Basis, NumberRow, apart, machine, together, worded
 from safelight.report.budgets import Budget
 from safelight.report.facts import RunFacts, Sheet
