@@ -61,8 +61,8 @@ def interrupts(signals: Signals, alone: bool) -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     # nohup has SIGHUP ignored, and means it.
-    signals = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in signals}
+    numbers = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield
     finally:
