@@ -31,7 +31,7 @@ from safelight.data.config import Data, source_follows_path
 from safelight.discovery import Outside
 from safelight.engine.plan import Optim, Plan, Train, Weight
 from safelight.evaluate.config import Evaluate
-from safelight.monitor.config import Monitor
+from safelight.monitor.config import Log, Monitor
 from safelight.monitor.stop import StopRules
 from safelight.store.checkpoint_files import Checkpoint
 from safelight.store.tape import Tape
@@ -100,6 +100,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     watch: Watch
     monitor: Monitor
     stop: StopRules
+    log: Log
     evaluate: Evaluate
     checkpoint: Checkpoint
     tape: Tape

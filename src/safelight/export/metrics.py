@@ -91,13 +91,13 @@ def _tensorboard(directory: RunDirectory, lines: Lines, names: Sequence[str], fo
             writer.add_event(Event(step=line["step"], wall_time=time, summary=Summary(value=values)))
         for path in sorted(directory.sheets.glob("*.png")):
             step = int(path.stem)  # steps behind it: the line of the step before is the last one
-            image = Summary.Value(tag="samples", image=_image(Summary.Image, path.read_bytes()))
+            image = Summary.Value(tag="samples", image=tensorboard_image(Summary.Image, path.read_bytes()))
             time = clock[min(step, len(clock)) - 1] if clock else begun
             writer.add_event(Event(step=step, wall_time=time, summary=Summary(value=[image])))
         writer.close()
 
 
-def _image(make: Any, png: bytes) -> Any:
+def tensorboard_image(make: Any, png: bytes) -> Any:
     """A PNG as TensorBoard holds it: its size is in its header."""
     width, height = struct.unpack(">II", png[16:24])
     return make(height=height, width=width, colorspace=3, encoded_image_string=png)

@@ -23,6 +23,14 @@ Name = Literal[
 LONGEST_WARMUP, LONGEST_PATIENCE = 2000, 1000  # steps: a long run is not left alone for days
 
 
+class Log(Section):
+    """[log]: other tools that show the run while it trains, from a process of their own."""
+
+    to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
+    """Tools to show metrics and sheets in; files lie in logs/ of the run. wandb is offline unless $WANDB_MODE
+    says otherwise."""
+
+
 class Monitor(Section):
     """[monitor]: verdicts on a run while it trains. Every key can be changed meanwhile."""
 

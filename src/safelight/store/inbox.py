@@ -23,7 +23,7 @@ from safelight.store.journal_writer import JournalWriter
 FOLDER = "inbox"
 LENGTH = ("train.steps", "train.epochs")  # keys of another section that can be edited in a run, too
 LIVE = (  # sections that can be edited in a run
-    "optim", "loss", "watch", "monitor", "evaluate", "checkpoint", "tape", "sample", "stop",
+    "optim", "loss", "watch", "monitor", "evaluate", "checkpoint", "tape", "sample", "stop", "log",
 )  # fmt: skip
 
 

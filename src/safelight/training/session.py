@@ -38,6 +38,7 @@ from safelight.training.evaluation import Evaluator, columns, pin_if_best
 from safelight.training.forecast import Forecast, forecast
 from safelight.training.health import Health, every_network
 from safelight.training.live_film import LiveFilm
+from safelight.training.live_log import LiveLog
 from safelight.training.progress import Show
 from safelight.training.stop import Over, Stopping
 from safelight.types import Batch
@@ -79,6 +80,7 @@ class Session:
         self.records: list[MetricsWriter | TapeWriter | LiveFilm] = []  # what a checkpoint makes final
         self.health: Health | None = None
         self.stopping: Stopping | None = None
+        self.live_log: LiveLog | None = None
 
     def go(self) -> bool:
         """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand.
@@ -98,6 +100,8 @@ class Session:
             session = self.writer.journal.session
             self.metrics = MetricsWriter(self.directory.path, session, start)
             self.tape = TapeWriter(self.directory.path, session)
+            tools = self.in_force.recipe_at(start).log.to
+            self.live_log = LiveLog(self.directory.path, session, tools, self.show.warn)
             self.health = Health(
                 self.directory,
                 self.ready,
@@ -373,6 +377,8 @@ class Session:
             self.ledger.flush()
             for record in self.records:
                 record.close()
+            if self.live_log:
+                self.live_log.close()
             self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
 
 
