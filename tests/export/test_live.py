@@ -78,7 +78,7 @@ def test_the_others_by_what_they_are_called_with(name, finished, tmp_path, monke
     assert scalars == list(enumerate(metrics.read(run.path)["raw/mse"]))
     pictures = [words[1]["samples"] for words in logged if "samples" in words[1]]
     assert pictures == [str(path) for path in sorted(run.sheets.glob("*.png"))]
-    monkeypatch.delitem(sys.modules, name, raising=False)
+    sys.modules.pop(name)
 
 
 def test_a_tool_that_is_missing_or_fails_does_not_end_the_training(tmp_path, monkeypatch):

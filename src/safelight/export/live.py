@@ -1,7 +1,7 @@
-"""A run in other tools while it trains: `python -m safelight.export.live RUN SESSION TOOL...`, a process of its own.
+"""A run in other tools while it trains: `python -m safelight.export.live RUN SESSION TOOL...`.
 
-It reads the metrics and sheets that the run has written, so it can neither slow nor break the training. It
-ends when its standard input does, after one more look.
+A process of its own, which reads the metrics and sheets that the run has written, so that it can neither slow
+nor break the training. It ends when its standard input does, after one more look.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 def follow(run: RunDirectory, session: int, names: list[str], ended: Callable[[float], bool]) -> None:
-    """Show a session in tools until it has ended. ended: waits for so many seconds, and says whether it has."""
+    """Show a session in tools until it has ended. ended: waits so many seconds, and says whether it has."""
     (run.path / FOLDER).mkdir(exist_ok=True)
     tools = [TOOLS[name](run) for name in names]
     path = run.path / f"metrics-{session:04d}.jsonl"
