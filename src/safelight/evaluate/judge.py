@@ -28,8 +28,6 @@ from safelight.samplers.generate import chunks
 from safelight.types import Batch, Tell
 
 READ = 1000  # samples that are read, of trained texts and of held-out ones
-
-
 Sampler = Callable[[Batch], NDArray[np.uint8]]  # images (b, H, W, C) under a batch's conditions, by its rows
 TEXTS, EACH = 16, 8  # texts of which the samples' diversity is measured, and samples of each
 

@@ -38,8 +38,6 @@ from safelight.types import Batch, Encodes, Tell
 
 FIRST = 64  # latents of which the best is begun from
 RATE = 0.05  # of Adam, in deviations of a latent
-
-
 Features = Callable[[Tensor], list[Tensor]]  # images (b, C, H, W) -> feature maps (b, c, h, w)
 
 

@@ -37,8 +37,6 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much of it
 
 
 PLAN = "film.json"
-
-
 POLL = 0.2  # seconds between two looks at what the workers have done
 
 

@@ -12,8 +12,6 @@ from safelight.report.facts import RunFacts
 
 Role = Literal["training", "sampling", "watching"]
 ABSENT = "not set"  # a key that the recipe of a run does not have
-
-
 # Sections that decide what is looked at and kept, not what is trained.
 WATCHING = ("watch", "checkpoint", "evaluate", "tape", "monitor", "check")
 IGNORED = ("about",)  # words

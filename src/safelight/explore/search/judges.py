@@ -28,8 +28,6 @@ from safelight.store.directory import RunDirectory
 from safelight.types import DataSpec, Tell
 
 KEY = "network.encoder.path"  # where a recipe names the encoder that trains it
-
-
 TRAINING = "training"
 
 

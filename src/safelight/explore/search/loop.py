@@ -27,11 +27,7 @@ from safelight.randomness import RowDraw
 from safelight.store.searches import SearchDirectory
 
 USUAL = 128  # samples of the generator, by whose scores objectives are made comparable; they are not counted
-
-
 CHUNK = 100  # candidates at once: their last bits depend on it
-
-
 SAVED = 2.0  # seconds between two savings of the state
 
 

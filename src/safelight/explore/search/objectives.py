@@ -28,11 +28,7 @@ from safelight.explore.latent_model import Generated, LatentModel
 from safelight.explore.search.judges import ImageEncoder, open_judge
 
 NAMES = ("text", "realism", "reference=IMAGE", "FILE.py:FUNCTION", "pick")
-
-
 PICK = "pick"  # a person judges: see picking.py
-
-
 REAL, NEAREST = 1000, 5  # real images whose nearest few realism is measured from
 
 

@@ -34,11 +34,7 @@ from safelight.store.searches import SearchDirectory
 from safelight.types import Tell
 
 SHEET = 24  # candidates, where nothing is said
-
-
 SHOWN = 48  # of all that was picked, the last ones
-
-
 NONE = "none"
 
 

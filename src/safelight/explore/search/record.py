@@ -12,11 +12,7 @@ from safelight.explore.search.fronts import front, order
 from safelight.explore.search.optimisers import Optimiser, Scores
 
 ALIKE = 0.9  # cosine above which two points of the best are one
-
-
 FRONT = 256  # points of a front that are kept, those that stand apart
-
-
 # points (n, d), whether gradients are wanted -> scores (n, k), and gradients (n, k, d) where asked for
 Evaluate = Callable[[Tensor, bool], tuple[Tensor, Tensor | None]]
 

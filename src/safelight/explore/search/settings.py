@@ -15,8 +15,6 @@ from safelight.explore.search.optimisers import WAYS
 from safelight.language.words import SILENT
 
 USUAL_POPULATION, USUAL_GENERATIONS = 100, 100
-
-
 LONGEST = 24  # letters of a prompt in a name
 
 
