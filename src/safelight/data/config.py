@@ -75,7 +75,7 @@ class Data(Section):
     "none", or a metadata column. Default: the column text or caption, otherwise files beside the images."""
     shuffle_tags: int = Field(0, ge=0, le=64)
     """Orders of the comma-separated tags of each caption; one is drawn each time. 0 keeps them in order."""
-    keep_tags: int = Field(0, ge=0)
+    keep_tags: int = Field(0, ge=0, le=10**6)
     """Tags that stay first when others are shuffled."""
     label: str | None = None
     """Metadata column of the class; "folder" takes the first subfolder even where there is metadata.
