@@ -90,7 +90,9 @@ def folder(finished, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def browser(folder) -> Iterator[tuple[object, str, dict]]:
     with serving(folder) as link, sync_api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = play.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         first = chromium.new_context()
         first.new_page().goto(link)
         yield chromium, link.partition("/enter")[0], first.storage_state()
