@@ -212,4 +212,4 @@ def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
         kind = model.model_fields[part].annotation if part in model.model_fields else None
         kinds = [each for each in (kind, *get_args(kind)) if isinstance(each, type)]
         model = next((each for each in kinds if issubclass(each, BaseModel)), BaseModel)
-    return list(model.model_fields)
+    return [field.alias or key for key, field in model.model_fields.items()]

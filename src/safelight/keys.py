@@ -73,12 +73,13 @@ def full(recipe: Recipe) -> str:
         for key, field in fields.items():
             if isinstance(getattr(section, key, None), BaseModel):
                 continue  # a section of its own
+            name = field.alias if field and field.alias else key
             if section and field and key != "name":
                 choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
                 one_of = f" One of {', '.join(map(str, choices))}." if choices else ""
                 words = meanings(type(section))[key] + one_of
                 lines += textwrap.wrap(words, 108, initial_indent="# ", subsequent_indent="# ")
-            lines.append(f"{key} = {toml(stated[key])}" if key in stated else f"# {key} =")
+            lines.append(f"{name} = {toml(stated[name])}" if name in stated else f"# {name} =")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
@@ -86,6 +87,7 @@ def full(recipe: Recipe) -> str:
 def _sections(recipe: Recipe) -> Iterator[tuple[str, BaseModel | None, Mapping[str, Any]]]:
     """The header, model and values of each section; weights have no model."""
     tree = recipe.tree | {"check": recipe.check.model_dump(mode="json", exclude_none=True)}
+    tree["init"] = recipe.init.model_dump(mode="json", by_alias=True, exclude_none=True)
     several = {"network": recipe.networks, "optim": recipe.optim}
     models = {"method": recipe.method_config}
     for name in SECTIONS:
@@ -181,7 +183,9 @@ def _table(model: type[BaseModel]) -> str:
             default = (
                 "required" if field.is_required() else f"`{toml(defaults[key])}`" if key in defaults else ""
             )
-            lines.append(f"| `{key}` | {default} | {values(field.annotation, field)} | {words[key]} |")
+            lines.append(
+                f"| `{field.alias or key}` | {default} | {values(field.annotation, field)} | {words[key]} |"
+            )
     return "\n".join(lines) + "\n"
 
 

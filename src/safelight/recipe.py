@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -26,7 +26,18 @@ from pydantic import (
 
 from safelight import discovery, methods, recipes
 from safelight.checks.bench.config import CheckConfig
-from safelight.config import Section, Tree, UserError, check, nearest, override, read_toml, sane, shortened
+from safelight.config import (
+    Reference,
+    Section,
+    Tree,
+    UserError,
+    check,
+    nearest,
+    override,
+    read_toml,
+    sane,
+    shortened,
+)
 from safelight.data.config import Data, source_follows_path
 from safelight.discovery import Outside
 from safelight.engine.plan import Optim, Plan, Train, Weight
@@ -81,6 +92,25 @@ class Watch(Section):
         return ids
 
 
+class Init(Section):
+    """[init]: weights to begin with. Those that do not fit begin as they would without the section."""
+
+    from_: Reference | None = Field(None, alias="from")
+    """Source: a run as RUN or RUN@STEP, a .safetensors file, or a folder, also of diffusers."""
+    weights: Literal["averaged", "raw"] = "averaged"
+    """Which weights of a run to take."""
+    take: tuple[str, ...] = ("*",)
+    """Patterns of the parameters to take, such as ["denoiser.down.*"]."""
+    skip: tuple[str, ...] = ()
+    """Patterns of parameters not to take."""
+
+    @model_validator(mode="after")
+    def _has_source(self) -> Init:
+        if self.from_ is None and self.model_dump(exclude_defaults=True):
+            raise ValueError('state where the weights are from, for example from = "digits-1"')
+        return self
+
+
 class Recipe(BaseModel, frozen=True, extra="forbid"):
     """A resolved recipe: every section checked by its owner, every default filled in."""
 
@@ -95,6 +125,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     method_config: Any = Field(alias="method")
     weights: dict[str, Weight] = Field(alias="loss")  # by component
     optim: dict[str, Optim]  # by network
+    init: Init
     train: Train
     check: CheckConfig
     watch: Watch
@@ -162,7 +193,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         if not _per_network(self.stated.get("optim", {}), self.optim):
             tree["optim"] = next(iter(tree["optim"].values()))
         tree["check"] = self.check.model_dump(mode="json", exclude_defaults=True)
-        return {name: section for name, section in tree.items() if section or name != "check"}
+        tree["init"] = self.init.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return {name: section for name, section in tree.items() if section or name not in ("check", "init")}
 
 
 GIVEN = ("name", "stated", "outside", "method_class")  # fields that are not sections

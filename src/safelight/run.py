@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from safelight.config import UserError, nearest
+from safelight.config import UserError
 from safelight.data.source import Progress
 from safelight.evaluate.evaluation import Evaluation
 from safelight.evaluate.judge import evaluate, open_judge
@@ -20,6 +20,7 @@ from safelight.explore.tiles import canvas_specs, paint
 from safelight.export.networks import export_networks
 from safelight.loading.averages import averaged
 from safelight.loading.model import Model, ReplayVerdict
+from safelight.loading.recorded import checkpoint_step
 from safelight.loading.replay import Replay
 from safelight.recipe import Recipe
 from safelight.render.sheet import Picture
@@ -192,7 +193,7 @@ class Run:
         return picture(travelled(self.model.changed(how), request), self.model.space)
 
     def export(self, form: str, out: str | Path, how: Mapping[str, Any] | None = None) -> list[str]:
-        """Write the networks for other tools into a new folder: "diffusers", "safetensors" or "onnx".
+        """Write the networks for other tools into a new folder: "diffusers", "safetensors", "onnx" or "lora".
 
         how: keys of [sample] to change. Returns a line about each file. Raises UserError.
         """
@@ -216,30 +217,3 @@ class Run:
     def _repr_html_(self) -> str:
         """How a notebook shows a run: one line, its latest sheet, its loss."""
         return run_html(self.directory)
-
-
-def checkpoint_step(directory: RunDirectory, step: int | str | None, warn: Tell) -> int:
-    """The step of a checkpoint by step or name; None is the newest good one. Raises UserError.
-
-    warn: takes a line for each damaged one that is passed over.
-    """
-    if step is None:
-        damage: list[str] = []
-        saved = checkpoint_files.newest_good(directory.path, directory.digests(), tell=damage.append)
-        for line in damage:
-            warn(f"{line}; goes on with step {saved.step}" if saved else line)
-        if saved is None:
-            raise UserError(f"{directory.name}: has no checkpoint yet; train it further first")
-        return saved.step
-    if isinstance(step, str):
-        named = checkpoint_files.read_pins(directory.path)
-        if step not in named:
-            raise UserError(f"{directory.name}: no checkpoint has the name {step!r}{nearest(step, named)}")
-        step = named[step].step
-    steps = checkpoint_files.list_steps(directory.path)
-    if step not in steps:
-        raise UserError(
-            f"{directory.name}: has no checkpoint of step {step} (kept: {', '.join(map(str, steps))}); "
-            "run.at(step) recomputes it"
-        )
-    return step

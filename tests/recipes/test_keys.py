@@ -26,7 +26,8 @@ def test_every_key_has_a_meaning_on_the_page(section):
     for key in section.model_fields.keys() - {"name"}:
         assert meanings[key][0].isupper() or meanings[key][0].isdigit()
         assert meanings[key].endswith(".")
-        rows = [row for row in page.splitlines() if row.startswith(f"| `{key}` |")]
+        name = section.model_fields[key].alias or key
+        rows = [row for row in page.splitlines() if row.startswith(f"| `{name}` |")]
         assert any(row.endswith(f"| {meanings[key]} |") for row in rows), key
 
 

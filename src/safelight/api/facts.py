@@ -49,6 +49,7 @@ def run(directory: RunDirectory, seconds: Mapping[int, float] | None = None) -> 
         "environment": dict(info.facts.environment),
         "execution": dict(info.facts.execution),
         "parent": asdict(info.parent) | {"name": parent.name if parent else ""} if info.parent else None,
+        "init": summary.init,
         "verdicts": verdicts,
         "inherited_verdicts": [name for name in verdicts if name not in began],
         "remedies": [trial.describe(entry.fields) for entry in journal.of_kind("remedy")],
@@ -92,8 +93,8 @@ class Branch:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for --json."""
         at = self.run.parent.step if self.run.parent else None
-        return {"name": self.run.name, "parent": self.parent, "at": at, "remedy": self.run.remedy,
-                "problem": self.problem}  # fmt: skip
+        return {"name": self.run.name, "parent": self.parent, "at": at, "init": self.run.init,
+                "remedy": self.run.remedy, "problem": self.problem}  # fmt: skip
 
 
 def lineage(runs: Sequence[Summary]) -> list[Branch]:

@@ -53,7 +53,7 @@ def latent_share(subject: Subject) -> float | None:
     if latents[0].shape[1:] == subject.spec.shape:
         return None
     subject.clock.afford(2 * FEW * seconds / BACKWARD, "samples of untrained networks")
-    nets = built(subject.method, subject.spec, subject.plan.train.seed, subject.device, "contiguous")
+    nets = built(subject.method, subject.spec, subject.plan.train, subject.device, "contiguous")
     for net in nets.values():
         net.eval()
     real = subject.real(FEW)

@@ -12,6 +12,7 @@ import torch
 
 from safelight.checks.bench.finding import Code, Finding
 from safelight.checks.bench.subject import Subject
+from safelight.engine.adapters import held
 
 SECONDS = 5.0
 FAST = True
@@ -67,9 +68,9 @@ def check(subject: Subject) -> Iterator[Finding]:
                     f"{name}: {_listed(sorted(moved))} changed in training", "no change"
                 )
             continue
-        if frozen:
+        if inside := [key for key in frozen if not held(parameters[key])]:
             yield FROZEN_INSIDE.finding(
-                f"{name}: {_listed(frozen)}", "every parameter of a trained network can be trained"
+                f"{name}: {_listed(inside)}", "every parameter of a trained network can be trained"
             )
         still = [key for key in parameters if key not in moved and key not in frozen]
         if still and subject.plan.optim[name].lr:

@@ -31,7 +31,9 @@ app = typer.Typer()
 @app.command(epilog=examples("safelight export digits-1 --to onnx --out onnx/"))
 def export(
     run: RunArgument,
-    to: Annotated[str, typer.Option("--to", metavar="FORM", help="Form: diffusers, safetensors or onnx.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="FORM", help="Form: diffusers, safetensors, onnx or lora.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="New folder to write.")],
     changes: SampleChangesArgument = None,
     step: StepOption = None,

@@ -80,6 +80,8 @@ def print_run(directory: RunDirectory, as_json: bool) -> None:
     origin = ""
     if parent := facts["parent"]:
         origin = f"; forked from {parent['name'] or parent['run'][:8]} at step {parent['step']:,}"
+    if facts["init"]:
+        origin += f"; with the weights of {facts['init']}"
     saved = facts["checkpoints"][-1] if facts["checkpoints"] else 0
     say(f"{facts['name']}: {facts['status']}, {progress} ({facts['recipe']}{origin})")
     say(f"data:    {facts['data']['train']:,} images of {facts['data']['name']}, {facts['images']:,} seen")
@@ -147,6 +149,7 @@ def _line(run: Summary, problem: str) -> str:
     if problem:
         return f"{run.name}: damaged: {problem}"
     origin = f", from step {run.parent.step:,}" if run.parent else ""
+    origin += f", with the weights of {run.init}" if run.init else ""
     origin += f" with {run.remedy}" if run.remedy else ""
     return f"{run.name}{origin}: {run.status}, step {run.step:,} of {run.steps:,}"
 

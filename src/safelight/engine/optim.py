@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from safelight.engine.adapters import held
 from safelight.engine.plan import Optim, Plan, Rate
 from safelight.types import Phase
 
@@ -25,7 +26,7 @@ class NetworkOptimiser:
     """
 
     def __init__(self, network: nn.Module, kind: str) -> None:
-        self.parameters = list(network.parameters())
+        self.parameters = [parameter for parameter in network.parameters() if not held(parameter)]
         device = self.parameters[0].device if self.parameters else torch.device("cpu")
         self._flat: dict[int, nn.Parameter] = {}  # of a flattened view, by id, the parameter it is a view of
         self._views: dict[int, Tensor] = {}  # the other way

@@ -190,6 +190,18 @@ class Train(Section):
     """Relative lengths of the power-function averages to keep; other lengths are made from them. [] =
     none."""
 
+    freeze: tuple[str, ...] | None = None
+    """Patterns of parameters that are not trained, such as ["denoiser.down.*"]. Default: none."""
+    lora: int | None = Field(None, ge=1, le=1024)
+    """Rank of low-rank adapters on linear layers and 1x1 convolutions; only they are trained. Default:
+    none."""
+    lora_alpha: float | None = Field(None, gt=0)
+    """Adapters are scaled by alpha / rank. Default: the rank."""
+    lora_layers: tuple[str, ...] | None = None
+    """Patterns of the layers that get adapters. Default: all."""
+    lora_train: tuple[str, ...] | None = None
+    """Patterns of parameters that are trained beside the adapters. Default: none."""
+
     @model_validator(mode="after")
     def _one_length(self) -> Train:
         if (self.steps is None) == (self.epochs is None):

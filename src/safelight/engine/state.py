@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from safelight import randomness
 from safelight.config import UserError
+from safelight.engine.adapters import adapt, freeze
 from safelight.engine.ema import Averages
 from safelight.engine.optim import NetworkOptimiser, optimisers
-from safelight.engine.plan import Plan
+from safelight.engine.plan import Plan, Train
 from safelight.types import DataSpec, Method, Remembers
 
 Groups = dict[str, dict[str, Tensor]]
@@ -24,10 +25,20 @@ class State:
     """
 
     def __init__(
-        self, method: Method, spec: DataSpec, plan: Plan, device: torch.device, memory_format: str
+        self,
+        method: Method,
+        spec: DataSpec,
+        plan: Plan,
+        device: torch.device,
+        memory_format: str,
+        start: Callable[[Mapping[str, nn.Module]], None] | None = None,
     ) -> None:
+        """start: puts other weights into the networks as they are built, see loading/transfer.py."""
         self.step = 0
-        self.nets = built(method, spec, plan.train.seed, device, memory_format)
+        self.nets = built(method, spec, plan.train, device, memory_format)
+        if start:
+            start(self.nets)
+        freeze(self.nets, plan.train, trained(method))
         self.averages = Averages(self.nets, method.ema, plan.train.ema, plan.train.ema_lengths)
         self.optimisers: dict[str, NetworkOptimiser] = optimisers(self.nets, method.phases, plan.optim)
         remembered = method.memory() if isinstance(method, Remembers) else {}
@@ -68,15 +79,17 @@ class State:
 
 
 def built(
-    method: Method, spec: DataSpec, seed: int, device: torch.device, memory_format: str
+    method: Method, spec: DataSpec, train: Train, device: torch.device, memory_format: str
 ) -> dict[str, nn.Module]:
-    """The networks of a method as a run with this seed begins with them. Raises UserError."""
-    randomness.reseed(seed, "initial weights")
+    """The networks of a method as a run with this seed begins with them, with adapters. Raises UserError."""
+    randomness.reseed(train.seed, "initial weights")
     # Converted before anything holds on to a parameter: `.to(memory_format)` swaps the storage.
     try:
+        plain = method.networks(spec)
+        adapt(plain, train, trained(method))
         nets: dict[str, nn.Module] = {
             name: net.to(device, memory_format=layout(memory_format))  # type: ignore[call-overload]
-            for name, net in method.networks(spec).items()
+            for name, net in plain.items()
         }
     except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
@@ -84,6 +97,11 @@ def built(
     for name in method.frozen:
         nets[name].eval().requires_grad_(False)
     return nets
+
+
+def trained(method: Method) -> list[str]:
+    """The networks that phases train."""
+    return sorted({name for phase in method.phases for name in phase.trains})
 
 
 def layout(memory_format: str) -> torch.memory_format:

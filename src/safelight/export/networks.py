@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import save_file
 
 from safelight.config import UserError
+from safelight.engine.adapters import adapters, merged
 from safelight.export.diffusers import write_diffusers
 from safelight.export.onnx import write_onnx
 from safelight.export.shipped import copy_shipped
 from safelight.loading.model import Model
 from safelight.store.durable import mendable, publish, sweep, temporary_beside
 
-FORMS = ("diffusers", "safetensors", "onnx")
+FORMS = ("diffusers", "safetensors", "onnx", "lora")
 
 
 def export_networks(model: Model, form: str, out: Path) -> list[str]:
@@ -25,6 +27,8 @@ def export_networks(model: Model, form: str, out: Path) -> list[str]:
     Raises UserError.
     """
     require_new(form, out)
+    if form != "lora":  # other tools know no adapters
+        model = replace(model, nets={name: merged(net) for name, net in model.nets.items()})
     place = next(path for path in out.absolute().parents if path.is_dir())
     with mendable(out):
         sweep(place, name=out.name)
@@ -68,4 +72,25 @@ def _write_safetensors(model: Model, out: Path) -> list[str]:
     return [f"{', '.join(model.nets)}: open with load.py"]
 
 
-WRITERS = {"diffusers": write_diffusers, "safetensors": _write_safetensors, "onnx": write_onnx}
+def _write_lora(model: Model, out: Path) -> list[str]:
+    """Adapters apart from the weights they are added to, as peft has them: a folder for each network."""
+    lines = []
+    for name, net in model.nets.items():
+        tensors, config = adapters(net)
+        if tensors:
+            folder = out / name
+            folder.mkdir()
+            save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+            (folder / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+            lines.append(
+                f"{name}: {len(tensors) // 2} adapters of rank {config['r']} in {folder}, as of peft"
+            )
+    if not lines:
+        raise UserError(
+            f"{model.directory.name}: has no adapters; train with train.lora, or use another --to"
+        )
+    return lines
+
+
+WRITERS = {"diffusers": write_diffusers, "safetensors": _write_safetensors, "onnx": write_onnx,
+           "lora": _write_lora}  # fmt: skip

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 import torch
@@ -33,6 +34,7 @@ from safelight.loading.codecs import KEY as CODEC
 from safelight.loading.codecs import open_codec
 from safelight.loading.dependencies import Products, references, used
 from safelight.loading.model import Model, RunData, average_words
+from safelight.loading.transfer import INIT, Transfer
 from safelight.recipe import Recipe
 from safelight.store.directory import RunDirectory
 from safelight.terminal import paced, plain
@@ -64,7 +66,15 @@ class Prepared:
 
     def state(self, memory_format: str, plan: Plan | None = None) -> State:
         """The state of training at step 0. plan: the recipe's by default."""
-        return State(self.method, self.stream.spec, plan or self.plan, self.device, memory_format)
+        return State(
+            self.method, self.stream.spec, plan or self.plan, self.device, memory_format, self.transfer
+        )
+
+    @cached_property
+    def transfer(self) -> Transfer | None:
+        """The weights that a new run begins with; None where it begins with its own. Raises UserError."""
+        product = self.products.get(INIT)
+        return Transfer(product, self.recipe.init, self.method, self.stream.spec) if product else None
 
     def model(self, directory: RunDirectory, recipe: Recipe, nets: Nets, step: int, arithmetic: str) -> Model:
         """Networks of a run that trains, as its samples are drawn. recipe: in force. arithmetic: "fp32"."""

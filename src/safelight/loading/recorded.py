@@ -10,17 +10,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safelight.config import UserError
+from safelight.config import UserError, nearest
 from safelight.data import open_data
 from safelight.data.balance import mask_shares
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
 from safelight.data.space import Space
 from safelight.recipe import Recipe, resolve
+from safelight.store import checkpoint_files
 from safelight.store.directory import RunDirectory
 from safelight.store.journal import JournalEntry
 from safelight.store.journal_writer import JournalWriter
-from safelight.types import DataSpec
+from safelight.types import DataSpec, Tell
 
 PLACES = ("path", "source", "layout", "table", "subset", "revision", "text_features", "follow_links")
 """Keys of [data] that say where data are and how they are found, not what they are or how they are shown."""
@@ -146,3 +147,30 @@ def _source() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def checkpoint_step(directory: RunDirectory, step: int | str | None, warn: Tell) -> int:
+    """The step of a checkpoint by step or name; None is the newest good one. Raises UserError.
+
+    warn: takes a line for each damaged one that is passed over.
+    """
+    if step is None:
+        damage: list[str] = []
+        saved = checkpoint_files.newest_good(directory.path, directory.digests(), tell=damage.append)
+        for line in damage:
+            warn(f"{line}; goes on with step {saved.step}" if saved else line)
+        if saved is None:
+            raise UserError(f"{directory.name}: has no checkpoint yet; train it further first")
+        return saved.step
+    if isinstance(step, str):
+        named = checkpoint_files.read_pins(directory.path)
+        if step not in named:
+            raise UserError(f"{directory.name}: no checkpoint has the name {step!r}{nearest(step, named)}")
+        step = named[step].step
+    steps = checkpoint_files.list_steps(directory.path)
+    if step not in steps:
+        raise UserError(
+            f"{directory.name}: has no checkpoint of step {step} (kept: {', '.join(map(str, steps))}); "
+            "run.at(step) recomputes it"
+        )
+    return step

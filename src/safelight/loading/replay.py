@@ -155,8 +155,7 @@ class Replay:
     @cached_property
     def _networks(self) -> dict[str, nn.Module]:
         """Networks that are not trained, for the weights of tapes."""
-        seed, layout = self.recipe.train.seed, self.execution.memory_format
-        nets = built(self.method, self.spec, seed, self.device, layout)
+        nets = built(self.method, self.spec, self.recipe.train, self.device, self.execution.memory_format)
         names: Sequence[str] = (*self.method.frozen, *self.method.ema)
         return {name: nets[name].eval().requires_grad_(False) for name in names}
 
@@ -169,7 +168,7 @@ class Replay:
         last = max([recorded, *checkpoint_files.list_steps(self.directory.path)])
         if not self.first <= to <= last:
             raise UserError(f"step {to}: {self.directory.name} has recorded the steps {self.first} to {last}")
-        if to != self.state.step:
+        if to != self.state.step or (self.info.facts.init and not self._saved):
             self._load_before(to)
         if self.state.step < to:
             self._recompute(to)
@@ -200,7 +199,8 @@ class Replay:
 
     def _load_before(self, to: int) -> None:
         """Load the nearest good checkpoint up to a step, unless the state is nearer already."""
-        here = self.state.step if self.first <= self.state.step <= to else None
+        begun = self._saved or not self.info.facts.init  # with the weights it had
+        here = self.state.step if begun and self.first <= self.state.step <= to else None
         nearer = good_before(self.directory, to, -1 if here is None else here, self.tell)
         if nearer is not None:
             self._start, groups = nearer
@@ -208,9 +208,9 @@ class Replay:
             self.state.load(groups, self._start)
         elif here is not None:
             return
-        elif self.first > 0:
+        elif self.first > 0 or self.info.facts.init:
             raise UserError(
-                f"{self.directory.name}: has no good checkpoint up to step {to}, not even that of its fork"
+                f"{self.directory.name}: has no good checkpoint up to step {to}, not even that it began with"
             )
         else:
             self._state, self._start, self._saved = self._beginning(), 0, False

@@ -88,8 +88,10 @@ class RunDirectory:
 
     def digests(self) -> dict[int, str]:
         """What every checkpoint has to be, by its step: the journal says it, of a fork's first run.json."""
-        parent = self.info().parent
-        digests = {parent.step: parent.digest} if parent else {}
+        info = self.info()
+        digests = {info.parent.step: info.parent.digest} if info.parent else {}
+        if info.facts.init and not info.parent:
+            digests[0] = str(info.facts.init.get("state"))
         return digests | {
             entry.fields["step"]: entry.fields["digest"] for entry in self.journal().of_kind("checkpoint")
         }

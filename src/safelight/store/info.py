@@ -40,6 +40,8 @@ class Facts:
     environment: Mapping[str, Any]  # and of what computed the first session
     execution: Mapping[str, str]  # choices a resumed run keeps: precision, memory format
     products: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of other trainings, by key
+    init: Mapping[str, Any] = field(default_factory=dict)  # where the first weights are from, and "state":
+    # the digest of checkpoint 0, which holds them
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from safelight import files
 from safelight.config import UserError
@@ -139,6 +139,7 @@ class Summary:
     recipe: str
     parent: run_directory.Parent | None
     problem: str = ""  # why it is damaged
+    init: str = ""  # where the first weights are from, such as "digits-1 at step 400"
     remedy: str = ""  # that a fork of the monitor tries, and against what
     numbers: Mapping[str, float] = field(default_factory=dict)  # of the newest step: see `_numbers`
     metric: Metric | None = None  # of samples, as measured last
@@ -175,6 +176,7 @@ def summary(directory: RunDirectory) -> Summary:
         created=info.created,
         recipe=info.recipe,
         parent=info.parent,
+        init=_init(info.facts.init),
         remedy=remedy,
         numbers=_numbers(shown) if shown else {},
         metric=metric,
@@ -208,6 +210,14 @@ def _last_word(path: Path) -> JournalEntry | None:
     """The journal's last start or end of a session, None before the first. Raises OSError."""
     entries = (journal.parse_line(text) for text in last_lines(path))
     return next((entry for entry in entries if entry and entry.kind in ("session", "end")), None)
+
+
+def _init(init: Mapping[str, Any]) -> str:
+    """Where the first weights of a run are from, in words; "" where they are random."""
+    if not init:
+        return ""
+    step = init.get("step")
+    return f"{init.get('run')} at step {step:,}" if isinstance(step, int) else str(init.get("reference"))
 
 
 def _remedy(path: Path) -> str:

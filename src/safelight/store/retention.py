@@ -195,7 +195,7 @@ def reasons(directory: RunDirectory, newest: int) -> dict[int, tuple[str, ...]]:
     whys += [
         (pin.step, f"pinned as {name}") for name, pin in checkpoint_files.read_pins(directory.path).items()
     ]
-    whys += [(info.parent.step, "where it begins")] if info.parent else []
+    whys += [(first_of(directory), "where it begins")] if info.parent or info.facts.init else []
     whys += [(step, f"{name} was forked here") for name, step in _forks(directory.path.parent, info.id)]
     return {step: tuple(why for at, why in whys if at == step) for step in steps
             if any(at == step for at, _ in whys)}  # fmt: skip

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight.config import UserError
+from safelight.engine.adapters import held
 from safelight.engine.optim import rates
 from safelight.engine.plan import Plan, Rate
 from safelight.engine.state import State
@@ -105,7 +106,7 @@ def _trainable(state: State, was: Mapping[str, int]) -> Iterator[TensorDifferenc
 
 def _parameters(state: State) -> Iterator[TensorDifference]:
     for name, optimiser in state.optimisers.items():
-        if optimiser.held != {id(p) for p in state.nets[name].parameters()}:
+        if optimiser.held != {id(p) for p in state.nets[name].parameters() if not held(p)}:
             yield TensorDifference(
                 "resume-optimiser", f"{name}: its optimiser holds other tensors than its own"
             )

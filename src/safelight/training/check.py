@@ -108,6 +108,7 @@ def subject(ready: Prepared, execution: Execution) -> Subject:
         ready.device,
         precision.autocast(ready.device, execution.precision),
         ready.recipe.check.hours,
+        not_taken=lambda: ready.transfer.source if ready.transfer and ready.transfer.nothing else "",
     )
 
 
@@ -124,6 +125,7 @@ def _key(ready: Prepared, execution: Execution, fast: bool) -> str:
     facts = [
         flatten(tree),
         ready.recipe.check.hours,
+        sorted(product.digest for product in ready.products.values()),
         ready.pack.fingerprint,
         code_facts(ready.recipe),
         fingerprint.environment(ready.device, execution.precision, execution.memory_format, 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def fork(
         tomli_w.dumps(recipe.tree),
         recipe=info.recipe,
         steps=recipe.plan(images).steps,
-        facts=info.facts,
+        facts=replace(info.facts, init={}),  # the checkpoint that it starts from has them
         name=name,
         parent=Parent(info.id, at, checkpoint.digest(groups)),
         fill=fill,

@@ -312,8 +312,10 @@ class Session:
     def _load_newest(self) -> None:
         """The newest checkpoint that verifies, into the state of every process."""
         saved = self._newest_good() if self.writer else None
-        if self.writer and saved is None and self.directory.info().parent:
-            raise UserError(f"{self.directory.path}: no checkpoint of this fork is good; fork it again")
+        info = self.directory.info()
+        if self.writer and saved is None and (info.parent or info.facts.init):
+            again = "fork" if info.parent else "train"
+            raise UserError(f"{self.directory.path}: no checkpoint of this run is good; {again} it again")
         step = self.ready.world.share(saved.step if saved else None)
         if isinstance(step, int):
             path = checkpoint_files.directory(self.directory.path, step)

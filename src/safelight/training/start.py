@@ -40,9 +40,10 @@ from safelight.loading.in_force import InForce, live_only, require_steps
 from safelight.loading.prepare import Prepared, choose_execution, environment_of, prepare
 from safelight.loading.recorded import code_facts, data_facts, execution_of, recipe_of, require_data
 from safelight.loading.seam import joined
+from safelight.loading.transfer import INIT, init_product
 from safelight.recipe import Recipe, load
 from safelight.report.run_report import unconditional, write_report
-from safelight.store import checkpoint_files, inbox, listing, metrics, renaming
+from safelight.store import checkpoint, checkpoint_files, inbox, listing, metrics, renaming
 from safelight.store.directory import RUN, RunDirectory, create, require_free
 from safelight.store.durable import remove_tree
 from safelight.store.info import Facts
@@ -82,7 +83,11 @@ def begin(
     execution = choose_execution(ready, show.tell)
     findings = before_training(ready, execution, show.tell, show.warn) if checked else None
     state = ready.state(execution.memory_format)
-    path = None
+    path, init, groups = None, {}, state.groups()
+    if ready.transfer:
+        for line in ready.transfer.lines():
+            show.tell(line)
+        init = ready.transfer.facts() | {"state": checkpoint.digest(groups)}
     if world.first:
         require_room(ahead(ready, state), runs)
         path = create(
@@ -96,8 +101,10 @@ def begin(
                 code=code_facts(recipe),
                 environment=environment_of(ready, execution),
                 execution=asdict(execution),
-                products=plain(products),
+                products=plain({key: value for key, value in products.items() if key != INIT}),
+                init=init,
             ),
+            fill=lambda run: checkpoint.save(run, 0, groups, {"edits": 0}) if init else None,
         ).path
     directory = RunDirectory(Path(str(world.share(str(path)))))
     try:
@@ -106,7 +113,7 @@ def begin(
         if (
             world.first
             and metrics.last_row(directory.path) is None
-            and not checkpoint_files.list_steps(directory.path)
+            and not any(checkpoint_files.list_steps(directory.path))
         ):
             remove_tree(directory.path)  # it has not trained one step
         raise
@@ -259,7 +266,7 @@ def train_stages(
     require_free(runs, recipe.name, name)
     check_named(recipe.data)  # told before anything is trained or downloaded
     products: dict[str, Product] = {}
-    for key, reference in references(recipe).items():
+    for key, reference in sources(recipe).items():
         made = product(key, reference, recipe, runs, world, show, until)
         if isinstance(made, RunDirectory):
             return made
@@ -278,26 +285,41 @@ def product(
 ) -> Product | RunDirectory:
     """What a value of a recipe names, trained now if need be; the run of a stage that was stopped instead."""
     kind, _, name = reference.partition(":")
-    if kind == "recipe":
+    if kind == "recipe" and key != INIT:
         stage = stage_recipe(name, recipe)
         name = f"{stage.name}-{digest(stage)}"
         ended = finish(stage, runs, name, world, show, f"first {name}, for {key} of {recipe.name}", until)
         if ended == "stopped":
             return RunDirectory(runs / name)
     if world.local == 0:
-        made = of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
+        made = _there(key, reference, name, runs)
     world.wait()  # the first process of each machine downloads, the others find it done
     if world.local != 0:
-        made = of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
+        made = _there(key, reference, name, runs)
     return made
+
+
+def sources(recipe: Recipe) -> dict[str, Reference]:
+    """What has to be there before a run of a recipe begins; afterwards init.from is not needed any more."""
+    init = {INIT: recipe.init.from_} if recipe.init.from_ else {}
+    return references(recipe) | init
+
+
+def _there(key: str, reference: Reference, name: str, runs: Path) -> Product:
+    """What a value of a recipe names, which is there by now. Raises UserError. name: of a finished run."""
+    if key == INIT:
+        return init_product(reference, runs)
+    if reference.startswith(("recipe:", "run:")):
+        return of_run(reference, name, runs)
+    return pretrained(key, reference)
 
 
 def made(recipe: Recipe, runs: Path) -> dict[str, Product]:
     """What a recipe needs of other trainings, where it is there already. Raises UserError where it is not."""
     products = {}
-    for key, reference in references(recipe).items():
+    for key, reference in sources(recipe).items():
         kind, _, name = reference.partition(":")
-        if kind == "recipe":
+        if kind == "recipe" and key != INIT:
             stage = stage_recipe(name, recipe)
             name = f"{stage.name}-{digest(stage)}"
             if not (runs / name / RUN).is_file():
@@ -305,9 +327,7 @@ def made(recipe: Recipe, runs: Path) -> dict[str, Product]:
                     f"{key}: {reference} is not trained yet in {runs}; safelight train {recipe.name} begins "
                     "with it"
                 )
-        products[key] = (
-            of_run(reference, name, runs) if kind in ("recipe", "run") else pretrained(key, reference)
-        )
+        products[key] = _there(key, reference, name, runs)
     return products
 
 

@@ -60,6 +60,7 @@ class Subject:
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     hours: float | None = None  # that the run may take
     clock: Clock = field(default_factory=Clock)
+    not_taken: Callable[[], str] = lambda: ""  # of init.from: the source, where none of its weights fit
 
     @property
     def pack(self) -> Pack:
