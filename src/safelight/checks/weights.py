@@ -13,6 +13,7 @@ FAST = True
 NOTHING = Code(
     "nothing-taken",
     "warning",
+    "a recipe has init.from, and no tensor of that source fits one of its networks",
     "the run begins as it would without init.from: no tensor of the source has a name and a shape that fit",
     "name a run of the same networks, or look at init.take and init.skip",
 )
