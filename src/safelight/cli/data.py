@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from safelight.data import open_data
 from safelight.data.config import EMBEDDED, Data
 from safelight.data.inspection import Inspection
 from safelight.data.inspection import inspect as inspect_data
+from safelight.data.source import Note
 from safelight.render.sheet import sheet as contact_sheet
 from safelight.render.sheet_file import save_png
 from safelight.terminal import bar, plain, say
@@ -65,15 +67,22 @@ def inspect(
         inspection = inspect_data(config, progress, processes)
     facts = inspection.facts()
     out = sheet or Path(f"{inspection.name}-data.png")
-    images, words = inspection.examples(SHOWN)
-    columns = 8 if inspection.items.masks else None  # an even number: a mask stands beside its image
-    caption = f"{inspection.name}: {facts['images']:,} images"
-    save_png(contact_sheet(images, columns, frames=words, caption=caption), out)
+    shown = facts["images"] > 0
+    if shown:
+        images, words = inspection.examples(SHOWN)
+        columns = 8 if inspection.items.masks else None  # an even number: a mask stands beside its image
+        caption = f"{inspection.name}: {facts['images']:,} images"
+        save_png(contact_sheet(images, columns, frames=words, caption=caption), out)
     if as_json:
-        print_json({"path": config.path, "source": config.source, **facts, "sheet": str(out)})
+        print_json(
+            {"path": config.path, "source": config.source, **facts, "sheet": str(out) if shown else None}
+        )
     else:
         print_inspection(inspection, facts, config)
-        say(f"sheet:       {out}")
+        if shown:
+            say(f"sheet:       {out}")
+    if not shown:
+        raise UserError(f"{plain(inspection.name)}: has no image to show")
 
 
 @data.command()
@@ -148,9 +157,17 @@ def print_inspection(inspection: Inspection, facts: dict[str, Any], config: Data
     say(f"{inspection.name}: {_count(total, 'image')}" + (f", {_count(len(bad), 'bad file')}" if bad else ""))
     if facts["layout"]:
         line("read", plain(facts["layout"]))
-    line("sizes", _sizes(facts["sizes"], config))
+    line(
+        "sizes",
+        _sizes(facts["sizes"], "" if config.size else str((facts["fit"] or {"size": [0]})["size"][0])),
+    )
     kinds = ", ".join(f"{name} {count:,}" for name, count in facts["formats"].items())
     line("modes", _counts(facts["modes"]) + (f" ({kinds})" if kinds else ""))
+    if facts["profiles"]:
+        line("profiles", f"{_counts(facts['profiles'])}; converted to sRGB")
+    if facts["fit"]:
+        for number, words in enumerate(_fits(facts["fit"])):
+            line("" if number else "fit", words)
     conditions = facts["conditions"]
     for name, condition in conditions.items():
         line(name, f"{_condition(condition)}, on {condition['images']:,} of {total:,} images")
@@ -167,8 +184,8 @@ def print_inspection(inspection: Inspection, facts: dict[str, Any], config: Data
     if copies["images"]:
         first = "; ".join(" = ".join(names[:3]) for names in copies["first"])
         line("copies", f"{_count(copies['images'], 'image')} with the pixels of another: {first}")
-    for number, note in enumerate(inspection.notes):
-        line("" if number else "passed over", plain(str(note)))
+    for number, note in enumerate(facts["notes"]):
+        line("" if number else "passed over", plain(str(Note(**note))))
     for file in bad[:LISTED]:
         line("bad", file)
     if bad:
@@ -176,20 +193,33 @@ def print_inspection(inspection: Inspection, facts: dict[str, Any], config: Data
         line("", f"{rest}repair or remove them, or train with data.skip_bad=true")
 
 
-def _sizes(sizes: list[dict[str, int]], config: Data) -> str:
+def _sizes(sizes: list[dict[str, int]], proposed: str) -> str:
+    """proposed: pixels a side, where the recipe states none."""
     named = ", ".join(f"{size['height']}x{size['width']} ({size['images']:,})" for size in sizes[:LISTED])
     if len(sizes) < 2:
         return f"{named} (height x width)"
     heights, widths = [size["height"] for size in sizes], [size["width"] for size in sizes]
     rest = f" and {len(sizes) - LISTED:,} others" if len(sizes) > LISTED else ""
     span = f"heights {min(heights)} to {max(heights)}, widths {min(widths)} to {max(widths)}"
-    need = "" if config.size else f"; state data.size, such as data.size={_usual(min(*heights, *widths))}"
+    need = f"; state data.size, such as data.size={proposed}" if proposed else ""
     return f"{named}{rest}; {span}{need}"
 
 
-def _usual(least: int) -> int:
-    """The power of two to which images of that least side are commonly brought."""
-    return 1 << max(3, min(8, least.bit_length() - 1))
+def _fits(fit: dict[str, Any]) -> Iterator[str]:
+    """What each way to fit would do, a line each."""
+    height, width = fit["size"]
+    yield f"at {height}x{width} (the median of shorter sides is {fit['median']}); data.fit is {fit['fit']}"
+    for way, effect in fit["ways"].items():
+        words = [f"{way}:"]
+        if effect["most_cut"]:
+            words.append(f"cuts {effect['cut']:.0%} on average, at most {effect['most_cut']:.0%} "
+                         f"({plain(effect['most_cut_is'])});")  # fmt: skip
+        if effect["padded"]:
+            words.append(f"{effect['padded']:.0%} of pixels are background;")
+        if effect["enlarged"]:
+            words.append(f"enlarges {effect['enlarged']:,}, at most {effect['most_enlarged']:.3g} times "
+                         f"({plain(effect['most_enlarged_is'])});")  # fmt: skip
+        yield " ".join(words).rstrip(";:")
 
 
 def _condition(condition: dict[str, Any]) -> str:

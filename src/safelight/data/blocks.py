@@ -20,8 +20,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from safelight.data.fitting import profile_name
 from safelight.data.images import FileReader, blamed, decode, height_width, open_image, orientation
-from safelight.data.source import NOT_MASKED, BadItem, ImageReader
+from safelight.data.source import NOT_MASKED, BadItem, ImageReader, LeftOut
 
 BLOCK = 64  # items at once, at most
 BLOCK_BYTES = 1 << 24  # bytes of pixels at once, at most, unless one item has more
@@ -109,6 +110,8 @@ class BlockRecord:
     classes: tuple[int, ...]  # class numbers in its masks
     white: bool  # whether a mask holds 0 and 255 and nothing else
     void: bool  # whether a mask holds 255 beside class numbers from 1
+    left_out: Mapping[int, str]  # item, reason: by the recipe
+    wholes: Mapping[int, tuple[int, int]]  # item, (H, W) of its file, where it has another size
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -117,9 +120,11 @@ class BlockRecord:
     def from_json(cls, line: str) -> BlockRecord:
         """Raises ValueError, KeyError or TypeError for a line that is torn."""
         record = json.loads(line)
-        bad = {int(item): str(reason) for item, reason in record["bad"].items()}
+        bad, left = ({int(item): str(reason) for item, reason in record[name].items()}
+                     for name in ("bad", "left_out"))  # fmt: skip
+        wholes = {int(item): (int(h), int(w)) for item, (h, w) in record["wholes"].items()}
         return cls(record["block"], record["checksum"], bad, record["colour"], tuple(record["classes"]),
-                   record["white"], record["void"])  # fmt: skip
+                   record["white"], record["void"], left, wholes)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -177,12 +182,17 @@ class Slots:
         masks = np.full((len(items) * self.masked, *self.shape[:2]), NOT_MASKED, np.uint8)
         digests = np.zeros((len(items), 2), np.uint64)
         bad, colour, white, void, seen = {}, False, False, False, np.zeros(256, bool)
+        left, wholes = dict[int, str](), dict[int, tuple[int, int]]()
         for place, item in enumerate(items):
             try:
                 pixels = reader.read(item)
+            except LeftOut as reason:
+                left[item] = str(reason)
             except BadItem as reason:
                 bad[item] = str(reason)
             else:
+                if pixels.whole is not None and pixels.whole != self.shape[:2]:
+                    wholes[item] = pixels.whole
                 images[place] = pixels.image
                 digests[place] = np.frombuffer(digest(images[place]), "<u8")
                 colour |= pixels.image.shape[2] > 1
@@ -198,7 +208,9 @@ class Slots:
         if self.masked:
             self.masks.write(items.start, masks)
         classes = tuple(np.flatnonzero(seen).tolist())
-        return BlockRecord(block, _checksum(digests, masks), bad, bool(colour), classes, white, void)
+        return BlockRecord(
+            block, _checksum(digests, masks), bad, bool(colour), classes, white, void, left, wholes
+        )
 
     def holds(self, record: BlockRecord) -> bool:
         """Whether the rows of a record's block are in the files."""
@@ -208,7 +220,10 @@ class Slots:
         if _checksum(digests, masks) != record.checksum:
             return False
         rows = zip(items, self.images.read(items.start, len(items)), digests, strict=True)
-        return all(item in record.bad or digest(image) == stored.tobytes() for item, image, stored in rows)
+        return all(
+            item in record.bad or item in record.left_out or digest(image) == stored.tobytes()
+            for item, image, stored in rows
+        )
 
 
 def _checksum(digests: NDArray[np.uint64], masks: NDArray[np.uint8]) -> int:
@@ -232,6 +247,8 @@ class Look:
     digest: str  # of the pixels upright, so that copies are found whatever their file
     classes: tuple[int, ...] = ()  # class numbers in its mask
     bad: str = ""
+    profile: str = ""  # colour profile, converted to sRGB
+    left_out: bool = False  # by the recipe; `bad` is the reason
 
 
 def look(reader: ImageReader, item: int) -> Look:
@@ -253,10 +270,15 @@ def _look_at_file(reader: FileReader, item: int) -> Look:
         with reader.tree.open(name) as file, open_image(file) as image:
             turned, mode, kind = orientation(image), image.mode, image.format or ""
             size = height_width(image, turned)
-            pixels = decode(image, turned, size, 0)
+            profile = profile_name(image) if reader.how.profiles else ""
+            if min(size) < reader.how.smallest:
+                reason = f"below data.smallest={reader.how.smallest}"
+                return Look(*size, mode, kind, "", bad=reason, left_out=True)
+            pixels = decode(image, turned, size, 0, reader.how)
     except Exception as error:
         raise blamed(error, name) from error
-    return Look(*size, mode, kind, digest(pixels).hex(), _classes(reader.mask(item, size, size)))
+    classes = _classes(reader.mask(item, size, size))
+    return Look(*size, mode, kind, digest(pixels).hex(), classes, profile=profile)
 
 
 def _classes(mask: NDArray[np.uint8] | None) -> tuple[int, ...]:

@@ -64,8 +64,22 @@ class Data(Section):
     revision: str | None = None
     """Branch, tag or commit of a Hub data set."""
     size: int | tuple[int, int] | None = None
-    """Size in pixels: one number for squares, or [height, width]; images are cropped about their centre and
-    resized. Default: the size of the images, if all have the same."""
+    """Size in pixels: one number for squares, or [height, width]; data.fit says how images of
+    other sizes come to it. Default: the size of the images, if all have the same."""
+    fit: Literal["crop", "pad", "stretch", "contain"] = "crop"
+    """How images come to data.size. crop: scaled until they cover it, then cut; contain: scaled until they
+    fit in, with data.background around them; pad: like contain, but small images are not enlarged; stretch:
+    scaled to it, whatever their proportions."""
+    crop: Literal["centre", "top", "entropy"] = "centre"
+    """What a crop keeps: the centre; the top (and the centre from left to right); or of nine places the one
+    whose grey levels have the most entropy."""
+    smallest: int | None = Field(None, ge=1, le=LARGEST)
+    """Images whose shorter side has fewer pixels are left out. Default: all are kept, and enlarged."""
+    background: str = "#ffffff"
+    """Colour under transparent pixels and around padded images, such as "black" or "#808080"."""
+    white: float | None = Field(None, gt=0)
+    """Grey of 16-bit or floating-point images that is white, such as 4095 for 12 bits. Default: 65535; images
+    of floating-point pixels are bad."""
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for colour. Default: 3 if any image has colour."""
     labels: bool = True
@@ -124,7 +138,18 @@ class Data(Section):
     """Follow symbolic links that lead out of the folder. Otherwise such files are bad."""
     rules: Literal[1, 2] = 2
     """Rules by which a folder is read. 1: those of safelight 0.1, which knew no captions beside images, no
-    pairs and no folders in a folder; runs of that time keep them."""
+    pairs and no folders in a folder, and passed over colour profiles; runs of that time keep them."""
+
+    @field_validator("background")
+    @classmethod
+    def _colour(cls, colour: str) -> str:
+        from PIL import ImageColor
+
+        try:
+            ImageColor.getrgb(colour)
+        except ValueError as error:
+            raise ValueError(f'{colour!r} is no colour; expected such as "black" or "#808080"') from error
+        return colour
 
     @field_validator("mask_colours")
     @classmethod
@@ -171,6 +196,7 @@ class Data(Section):
             "captions",
             "mask_values",
             "mask_colours",
+            *("fit", "crop", "smallest", "background", "white", "rules"),
         }  # unset, keys are as they were
         stated = self.model_dump(include=later, exclude_defaults=True)
         return sorted((self.model_dump(include=keys) | stated | more).items())

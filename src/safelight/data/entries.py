@@ -13,10 +13,12 @@ from safelight.config import UserError
 from safelight.data import columns as condition
 from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
+from safelight.data.fitting import Fitting
 from safelight.data.images import FileReader, blamed, height_width, open_image, orientation, quiet
 from safelight.data.masks import ALPHA, MaskTree, colour_table, in_colours
 from safelight.data.source import HELD_OUT, TRAIN, UNDECIDED, Items, Masks, Note, Notes
 from safelight.data.tree import Tree
+from safelight.terminal import plain
 
 TEST_NAMES = ("test", "val", "valid", "validation", "dev")
 
@@ -50,6 +52,9 @@ class Entries:
             attributes = condition.attributes(self.numbers, self.attributes)
         columns = {"label": label, "attributes": attributes}
         return {name: column for name, column in columns.items() if column is not None}
+
+
+REASONS = 5  # bad files an error names
 
 
 def to_items(tree: Tree, config: Data, entries: Entries) -> Items:
@@ -138,12 +143,19 @@ def file_items(
         shape,
         FileReader(
             tree, files, used, shape[:2], like, shape[2], classes,
-            "alpha" if alpha and values != "soft" else values, config.mask_colours,
+            "alpha" if alpha and values != "soft" else values, config.mask_colours, fitting(config),
         ),
         {name: column for name, column in columns.items() if column is not None},
         Masks(masked, classes, mask_names if classes == len(mask_names) else (), values) if used else None,
         official, texts if any(texts) else (), bad, notes,
     )  # fmt: skip
+
+
+def fitting(config: Data) -> Fitting:
+    """How the recipe brings pictures to their size."""
+    return Fitting(
+        config.fit, config.crop, config.background, config.smallest or 0, config.rules > 1, config.white
+    )
 
 
 def split_by_folder(names: Sequence[str]) -> tuple[list[str], NDArray[np.int8] | None]:
@@ -169,12 +181,14 @@ def _shape(tree: Tree, files: Sequence[str], config: Data) -> tuple[tuple[int, i
     channels = config.channels or 0
     if config.height_width:
         return (*config.height_width, channels), None
+    reasons = []
     for name in files:
         try:
             with quiet(), tree.open(name) as file, open_image(file) as image:
                 return (*height_width(image, orientation(image)), channels), name
         except Exception as error:
-            if isinstance(blamed(error, name), UserError):
-                raise blamed(error, name) from error
-            # a bad file is reported when it is decoded
-    raise UserError(f"data.path: {config.place}: none of its {len(files)} images can be decoded")
+            if isinstance(reason := blamed(error, name), UserError):
+                raise reason from error
+            reasons.append(f"{plain(name)} ({reason})")  # where one is good, reported when it is decoded
+    some = ", ".join(reasons[:REASONS]) + (" and so on" if len(reasons) > REASONS else "")
+    raise UserError(f"data.path: {config.place}: none of its {len(files)} images can be decoded: {some}")

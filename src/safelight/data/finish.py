@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from safelight.data.blocks import ArrayFile, BlockRecord, Slots, digest
 from safelight.data.columns import ConditionColumn
+from safelight.data.images import FileReader
 from safelight.data.masks import numbering
 from safelight.data.pack import FORMAT, write_texts
-from safelight.data.source import UNDECIDED, Items, Masks
+from safelight.data.source import UNDECIDED, Items, Masks, Note
 
 CHUNK = 256  # rows read at once
 
@@ -29,7 +30,8 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
     """
     folder = slots.folder
     bad = {item: reason for record in records for item, reason in record.bad.items()}
-    kept = np.array([item for item in range(slots.count) if item not in bad], np.int64)
+    left = {item: reason for record in records for item, reason in record.left_out.items()}
+    kept = np.array([item for item in range(slots.count) if item not in bad and item not in left], np.int64)
     images, digests = _images(items, slots, records, kept)
     columns = {condition: _kept(column, kept) for condition, column in items.columns.items()}
     described: dict[str, tuple[str, int, tuple[str, ...]]] = {
@@ -69,13 +71,25 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
         "texts": any(texts),
         "weights": weights is not None,
         "layout": items.layout,
-        "notes": [asdict(note) for note in items.notes],
+        "notes": [asdict(note) for note in (*items.notes, *_fit_notes(items, slots, records, left))],
         "bad": sorted([*items.bad, *(f"{items.names[item]} ({reason})" for item, reason in bad.items())]),
     }  # fmt: skip
     for path in folder.iterdir():
         _flush(path)
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     _flush(folder / "manifest.json")
+
+
+def _fit_notes(
+    items: Items, slots: Slots, records: Sequence[BlockRecord], left: Mapping[int, str]
+) -> Iterator[Note]:
+    """What was left out, cut and enlarged."""
+    if left:
+        item = min(left)
+        yield Note("image left out", len(left), f"{items.names[item]}, which {left[item]}")
+    if isinstance(items.reader, FileReader):
+        wholes = {item: whole for record in records for item, whole in record.wholes.items()}
+        yield from items.reader.how.notes(items.names, wholes, slots.shape[:2])
 
 
 def _images(

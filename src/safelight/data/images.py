@@ -1,6 +1,6 @@
-"""Image files to uint8 arrays of one size: rotation, modes, transparency, crop, resize; masks alongside.
+"""Image files to uint8 arrays of one size: rotation, modes, profiles, transparency, size; masks alongside.
 
-Of an animation the first frame is taken. Colour profiles are not applied.
+Of an animation the first frame is taken.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import IO, Any
 
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from safelight.config import UserError
+from safelight.data.fitting import DETAIL, Fitting, to_srgb
 from safelight.data.masks import class_numbers
-from safelight.data.source import BadItem, Pixels
+from safelight.data.source import BadItem, LeftOut, Pixels
 from safelight.data.tree import Tree, describe, tree_of
 from safelight.terminal import plain
 
@@ -36,7 +37,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-DETAIL = 2  # times the final size, at least, is what Lanczos is given; cheaper filters come before it
+PLAIN = Fitting()
 ASPECT = 0.02  # how far, relatively, a mask's proportions may be from its image's
 
 
@@ -84,27 +85,39 @@ def height_width(image: Image.Image, turned: int) -> tuple[int, int]:
     return (image.width, image.height) if turned in SIDEWAYS else (image.height, image.width)
 
 
-def decode(image: Image.Image, turned: int, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """An opened image as a picture (H, W, C), upright, cropped about its centre and resized.
+def decode(
+    image: Image.Image, turned: int, size: tuple[int, int], channels: int, how: Fitting = PLAIN
+) -> NDArray[np.uint8]:
+    """An opened image as a picture (H, W, C), upright, brought to a size as `how` says.
 
     turned: its orientation. channels: 1, 3, or 0 for what the image has.
     Raises BadItem for pixels without a known white.
     """
+    return decode_placed(image, turned, size, channels, how)[0]
+
+
+def decode_placed(
+    image: Image.Image, turned: int, size: tuple[int, int], channels: int, how: Fitting
+) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """`decode`, and where a crop lies, for its mask."""
     longest = DETAIL * max(size)
     image.draft(None, (longest, longest))  # JPEG only: decodes at 1/2, 1/4 or 1/8, a multiple faster
-    image = eight_bits(image)
+    image = eight_bits(to_srgb(image) if how.profiles else image, how.background, how.white)
     if turned in UPRIGHT:
         image = image.transpose(UPRIGHT[turned])
-    return fit(image, (*size, channels or len(image.getbands())))
+    place = how.place(image, size)
+    return fit(image, (*size, channels or len(image.getbands())), how, place), place
 
 
 def decode_mask(
     image: Image.Image, size: tuple[int, int], whole: tuple[int, int], classes: int | None,
-    values: str = "auto", colours: Sequence[str] = (),
+    values: str = "auto", colours: Sequence[str] = (), how: Fitting = PLAIN,
+    place: tuple[float, float] = (0.5, 0.5),
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """An opened mask as class numbers (H, W), cropped like its image, nearest neighbour; soft ones smoothly.
+    """An opened mask as class numbers (H, W), fitted like its image, nearest neighbour; soft ones smoothly.
 
-    whole: the (H, W) of its image before the crop. values, colours: see `class_numbers`.
+    whole: the (H, W) of its image before that. values, colours: see `class_numbers`. place: of its image's
+    crop. What is padded is of class 0.
     Raises BadItem where it does not go with the image, holds colours, or a class beyond `classes`.
     """
     turned = orientation(image)
@@ -114,45 +127,47 @@ def decode_mask(
     if abs(ids.height * whole[1] - ids.width * whole[0]) > ASPECT * ids.height * whole[1]:
         raise BadItem(f"is {ids.height}x{ids.width} (height x width), but the image {whole[0]}x{whole[1]}")
     if values == "soft":
-        return np.asarray(_cropped(ids, size, Image.Resampling.BOX))
-    numbers = np.asarray(_cropped(ids, size, Image.Resampling.NEAREST))
+        return np.asarray(how.placed(ids, size, Image.Resampling.BOX, place))
+    numbers = np.asarray(how.placed(ids, size, Image.Resampling.NEAREST, place))
     if classes is not None and ((numbers >= classes) & (numbers != 255)).any():
         raise BadItem(f"holds class {numbers[numbers != 255].max()}; data.mask_classes is {classes}")
     return numbers
 
 
-def fit(image: Image.Image, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """An image of mode L or RGB cropped about its centre and resized to `shape` (H, W, C)."""
+def fit(
+    image: Image.Image, shape: tuple[int, int, int], how: Fitting = PLAIN,
+    place: tuple[float, float] = (0.5, 0.5),
+) -> NDArray[np.uint8]:  # fmt: skip
+    """An image of mode L or RGB at `shape` (H, W, C); by default cropped about its centre and resized."""
     mode = "L" if shape[2] == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
-    return np.asarray(_cropped(image, shape[:2], Image.Resampling.LANCZOS)).reshape(shape)
+    around = (
+        how.colour if mode == "RGB" else Image.new("RGB", (1, 1), how.colour).convert("L").getpixel((0, 0))
+    )
+    return np.asarray(
+        how.placed(image, shape[:2], Image.Resampling.LANCZOS, place, around)  # type: ignore[arg-type]
+    ).reshape(shape)
 
 
-def _cropped(image: Image.Image, size: tuple[int, int], how: Image.Resampling) -> Image.Image:
-    height, width = size
-    if image.size == (width, height):
-        return image
-    scale = min(image.width / width, image.height / height)
-    left = max(0.0, (image.width - scale * width) / 2)
-    top = max(0.0, (image.height - scale * height) / 2)
-    crop = (left, top, image.width - left, image.height - top)
-    gap = DETAIL if how is Image.Resampling.LANCZOS else None
-    return image.resize((width, height), how, box=crop, reducing_gap=gap)
+def eight_bits(image: Image.Image, background: str = "#ffffff", white: float | None = None) -> Image.Image:
+    """The image in mode L or RGB; 16-bit greys are scaled to 255, transparency is laid on the background.
 
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    """The image in mode L or RGB; 16-bit greys are scaled to 255, transparency is laid on white."""
+    white: the grey of more than 8 bits, or floating-point one, that becomes 255.
+    """
     grey = image.mode in GREY_MODES
+    if white is not None and (image.mode == "F" or image.mode.startswith("I")):
+        values = np.nan_to_num(np.asarray(image, np.float64)) * (255 / white)
+        return Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8))
     if image.mode == "F":
-        raise BadItem("floating-point pixels have no known white")
+        raise BadItem("floating-point pixels have no known white; state data.white")
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise BadItem("pixels beyond 16 bits have no known white")
+            raise BadItem("pixels beyond 16 bits have no known white; state data.white")
         return Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     return image if image.mode in ("L", "RGB") else image.convert("L" if grey else "RGB")
 
 
@@ -169,6 +184,7 @@ class FileReader:
     mask_classes: int | None = None
     mask_values: str = "auto"
     mask_colours: Sequence[str] = ()
+    how: Fitting = PLAIN
 
     def read(self, index: int) -> Pixels:
         """The item decoded. Raises BadItem, or UserError where the disk is at fault or sizes differ."""
@@ -179,13 +195,22 @@ class FileReader:
                 whole = height_width(image, turned)
                 if self.like is not None and whole != self.size:
                     raise self._differ(name, whole)
-                pixels = decode(image, turned, self.size, self.channels)
+                if min(whole) < self.how.smallest:
+                    raise LeftOut(f"is {whole[0]}x{whole[1]}, below data.smallest={self.how.smallest}")
+                pixels, place = decode_placed(image, turned, self.size, self.channels, self.how)
+        except LeftOut:
+            raise
         except Exception as error:
             raise blamed(error, name) from error
-        return Pixels(pixels, self.mask(index, self.size, whole))
+        return Pixels(pixels, self.mask(index, self.size, whole, place), whole)
 
-    def mask(self, index: int, size: tuple[int, int], whole: tuple[int, int]) -> NDArray[np.uint8] | None:
+    def mask(
+        self, index: int, size: tuple[int, int], whole: tuple[int, int],
+        place: tuple[float, float] = (0.5, 0.5),
+    ) -> NDArray[np.uint8] | None:  # fmt: skip
         """The item's mask at a size (H, W), None where it has none; whole: the (H, W) of its image.
+
+        place: of the image's crop.
 
         Raises BadItem or UserError.
         """
@@ -194,13 +219,22 @@ class FileReader:
             return None
         try:
             with self.tree.open(name) as file, open_image(file) as image:
-                return decode_mask(image, size, whole, self.mask_classes, self.mask_values, self.mask_colours)
+                return decode_mask(
+                    image,
+                    size,
+                    whole,
+                    self.mask_classes,
+                    self.mask_values,
+                    self.mask_colours,
+                    self.how,
+                    place,
+                )
         except Exception as error:
             raise blamed(error, name, "its mask: ") from error
 
     def describe(self) -> dict[str, Any]:
         """Plain values, from which `reader_of` makes it again in another process."""
-        return {**vars(self), "tree": describe(self.tree)}
+        return {**vars(self), "tree": describe(self.tree), "how": asdict(self.how)}
 
     def _differ(self, name: str, whole: tuple[int, int]) -> UserError:
         height, width = self.size
@@ -214,7 +248,8 @@ class FileReader:
 def reader_of(description: Mapping[str, Any]) -> FileReader:
     """The reader of a description."""
     size = (int(description["size"][0]), int(description["size"][1]))
-    return FileReader(**{**description, "tree": tree_of(description["tree"]), "size": size})
+    how = Fitting(**description["how"])
+    return FileReader(**{**description, "tree": tree_of(description["tree"]), "size": size, "how": how})
 
 
 def blamed(error: Exception, name: str, what: str = "") -> Exception:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from safelight.data import find_source
 from safelight.data.blocks import Look, Slots
 from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
+from safelight.data.fitting import Fit
 from safelight.data.images import FileReader
 from safelight.data.masks import numbering
 from safelight.data.packing import PackingPlan, results
@@ -26,6 +27,7 @@ from safelight.data.source import HELD_OUT, NOT_MASKED, TRAIN, BadItem, Items, M
 from safelight.terminal import plain
 
 COPIES_NAMED = 5
+FITS: tuple[Fit, ...] = ("crop", "contain", "pad", "stretch")
 LARGEST_CELL = 128  # pixels: images alike and no larger are shown as they are ...
 CELL = 96  # ... others cropped to squares of so many
 
@@ -49,7 +51,8 @@ class Inspection:
         usable = self.usable
         looks = [self.looks[item] for item in usable]
         sizes = Counter((look.height, look.width) for look in looks)
-        bad = [f"{self.items.names[item]} ({look.bad})" for item, look in enumerate(self.looks) if look.bad]
+        bad = [f"{self.items.names[item]} ({look.bad})"
+               for item, look in enumerate(self.looks) if look.bad and not look.left_out]  # fmt: skip
         conditions, covered = self._conditions(usable)
         texts = [len(self.items.texts[item]) for item in usable] if self.items.texts else []
         return {
@@ -59,14 +62,53 @@ class Inspection:
             "sizes": [{"height": h, "width": w, "images": count} for (h, w), count in sizes.most_common()],
             "modes": dict(Counter(look.mode for look in looks).most_common()),
             "formats": dict(Counter(look.format for look in looks if look.format).most_common()),
+            "profiles": dict(Counter(look.profile for look in looks if look.profile).most_common()),
+            "fit": self._fit(usable),
             "conditions": conditions,
             "with_all_conditions": int(np.all(covered, axis=0).sum()) if covered else 0,
             "captions": {"captions": sum(texts), "images": sum(count > 0 for count in texts)},
             "split": self._split(usable),
             "copies": self._copies(usable),
             "bad": [*self.items.bad, *bad],
-            "notes": [asdict(note) for note in self.notes],
+            "notes": [asdict(note) for note in (*self.notes, *self._fit_notes(usable))],
         }
+
+    def _fit(self, usable: NDArray[np.int64]) -> dict[str, Any] | None:
+        """What each way to fit would do at the size, or at a proposed one; None where all have one size.
+
+        The proposal: the largest power of two up to the median of shorter sides, from 8 to 256.
+        """
+        reader, wholes = (
+            self.items.reader,
+            [(self.looks[item].height, self.looks[item].width) for item in usable],
+        )
+        if not isinstance(reader, FileReader) or len({*wholes, *([] if reader.like else [reader.size])}) < 2:
+            return None
+        middle = int(np.median([min(whole) for whole in wholes]))
+        proposed = 1 << max(3, min(8, middle.bit_length() - 1))
+        size = (proposed, proposed) if reader.like else reader.size
+        ways = {}
+        for way in FITS:
+            effects = np.array([replace(reader.how, fit=way).effect(*whole, size) for whole in wholes])
+            kept = self.items.names[usable[int(effects[:, 0].argmax())]] if effects[:, 0].max() > 0 else ""
+            small = self.items.names[usable[int(effects[:, 2].argmax())]] if effects[:, 2].max() > 1 else ""
+            ways[way] = {
+                "cut": float(effects[:, 0].mean()), "most_cut": float(effects[:, 0].max()),
+                "most_cut_is": kept,
+                "padded": float(effects[:, 1].mean()), "enlarged": int((effects[:, 2] > 1).sum()),
+                "most_enlarged": float(effects[:, 2].max()), "most_enlarged_is": small,
+            }  # fmt: skip
+        return {"size": list(size), "median": middle, "fit": reader.how.fit, "ways": ways}
+
+    def _fit_notes(self, usable: NDArray[np.int64]) -> Iterator[Note]:
+        left = [item for item, look in enumerate(self.looks) if look.left_out]
+        if left:
+            first = self.looks[left[0]]
+            why = f"{self.items.names[left[0]]}, which is {first.height}x{first.width}, {first.bad}"
+            yield Note("image left out", len(left), why)
+        if isinstance(self.items.reader, FileReader) and not self.items.reader.like:
+            wholes = {int(item): (self.looks[item].height, self.looks[item].width) for item in usable}
+            yield from self.items.reader.how.notes(self.items.names, wholes, self.items.reader.size)
 
     def _conditions(self, usable: NDArray[np.int64]) -> tuple[dict[str, Any], list[NDArray[np.bool_]]]:
         """The facts of each condition, and which of the usable items have it."""

@@ -237,6 +237,11 @@ def _pack(
         partial.mkdir(exist_ok=True)
         records = _decode(source.name, items, slots, progress, processes)
         bad = [f"{items.names[item]} ({reason})" for record in records for item, reason in record.bad.items()]
+        if records and sum(len(record.left_out) for record in records) + len(bad) == len(items.names) > len(
+            bad
+        ):
+            shutil.rmtree(partial)
+            raise UserError(f"data.smallest: leaves out every image of {plain(source.name)}; lower it")
         if len(bad) == len(items.names):
             shutil.rmtree(partial)
             raise UserError(

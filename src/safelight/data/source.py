@@ -26,6 +26,7 @@ class Pixels:
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8] | None = None
+    whole: tuple[int, int] | None = None  # the (H, W) of its file, before it was brought to its size
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class Notes:
 
 class BadItem(Exception):
     """An item that cannot be decoded; the message is the reason, without the item's name."""
+
+
+class LeftOut(BadItem):
+    """An item that the recipe leaves out; it is not at fault."""
 
 
 class ImageReader(Protocol):

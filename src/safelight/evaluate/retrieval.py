@@ -111,9 +111,9 @@ def learn(network: nn.Sequential, pack: Pack, items: NDArray[np.int64], progress
         pixels = shifted(pixels_of(pack.images[rows]), draw, classifier.SHIFT).to(device)
         captions = [features[int(item)] for item in rows]
         choice = draw.uniform("caption")
-        words = torch.stack([each[int(u * len(each))] for each, u in zip(captions, choice, strict=True)])
+        texts_seen = torch.stack([each[int(u * len(each))] for each, u in zip(captions, choice, strict=True)])
         seen = F.normalize(image(classifier.prepared(pixels)), dim=1)
-        logits = seen @ F.normalize(text(words.to(device)), dim=1).T / TEMPERATURE
+        logits = seen @ F.normalize(text(texts_seen.to(device)), dim=1).T / TEMPERATURE
         return F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)
 
     settings = {"lr": LR, "weight_decay": WEIGHT_DECAY, "warm_up": 0.1 * steps}

@@ -1,0 +1,143 @@
+"""How pictures of other sizes come to data.size, what is said of it, and their colours."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from data.files import opened, save
+from safelight.checks.mirrored import difference_hashes, near_pairs
+from safelight.config import UserError
+from safelight.data.config import Data
+from safelight.data.fitting import Fitting, to_srgb
+from safelight.data.inspection import inspect
+
+BLUE = (0, 0, 255)
+WIDE = np.zeros((8, 16, 3), np.uint8)  # its left half black, its right half red
+WIDE[:, 8:, 0] = 255
+
+
+@pytest.fixture
+def wide(tmp_path):
+    save(tmp_path / "d/wide.png", WIDE)
+    save(tmp_path / "d/small.png", np.full((4, 4, 3), 200, np.uint8))
+    return tmp_path / "d"
+
+
+def picture(folder, name, **keys):
+    pack = opened(folder, **keys)
+    return pack.images[pack.names.index(name)]
+
+
+def test_each_way_to_fit_keeps_what_it_says(wide):
+    crop = picture(wide, "wide.png", size=8)
+    np.testing.assert_array_equal(crop, WIDE[:, 4:12])
+    contain = picture(wide, "wide.png", size=16, fit="contain", background="blue")
+    np.testing.assert_array_equal(contain[4:12], WIDE)
+    assert (contain[[0, 3, 12, 15]] == BLUE).all()
+    pad = picture(wide, "small.png", size=16, fit="pad", background="blue")
+    assert (pad[6:10, 6:10] == 200).all()
+    assert (pad == BLUE).all(-1).sum() == 16 * 16 - 16
+    stretch = picture(wide, "wide.png", size=8, fit="stretch")
+    assert (stretch[:, :3] < 4).all()
+    assert (stretch[:, 5:, 0] > 251).all()
+
+
+@pytest.mark.parametrize("place", ["top", "entropy"])
+def test_a_crop_lies_where_it_is_stated_and_its_mask_with_it(tmp_path, place):
+    high = np.zeros((32, 8, 3), np.uint8)
+    high[:8] = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    mask = np.zeros((32, 8), np.uint8)
+    mask[:8] = 1
+    save(tmp_path / "images/a.png", high)
+    save(tmp_path / "masks/a.png", mask)
+    pack = opened(tmp_path, size=8, crop=place)
+    np.testing.assert_array_equal(pack.images[0], high[:8])
+    assert (pack.given["mask"][0] == 1).all()
+    assert not opened(tmp_path, size=8).images.any()
+
+
+def test_what_is_cut_enlarged_and_left_out_is_said(wide):
+    notes = {note.kind: note for note in opened(wide, size=8).notes}
+    cut, grown = notes["image of which the crop to 8x8 cuts more than 10%"], notes["image enlarged to 8x8"]
+    assert (cut.count, cut.example) == (1, "wide.png (50%)")
+    assert (grown.count, grown.example) == (1, "small.png (2 times)")
+    pack = opened(wide, size=8, smallest=8)
+    assert pack.names == ["wide.png"]
+    assert pack.bad == ()
+    assert any(str(note).startswith("1 image left out, such as small.png") for note in pack.notes)
+    with pytest.raises(UserError, match=r"data\.smallest: leaves out every image"):
+        opened(wide, size=8, smallest=99)
+
+
+def test_inspect_says_what_each_choice_would_do(wide):
+    facts = inspect(Data(path=str(wide), size=8)).facts()
+    json.dumps(facts)
+    ways = facts["fit"]["ways"]
+    assert ways["crop"]["most_cut"] == 0.5
+    assert ways["crop"]["most_enlarged_is"] == "small.png"
+    assert ways["contain"]["padded"] == 0.25  # the half of one of two
+    assert ways["pad"]["padded"] == (0.5 + 0.75) / 2
+    assert (facts["fit"]["median"], ways["pad"]["enlarged"]) == (6, 0)
+
+
+def test_effect_in_closed_form():
+    assert Fitting().effect(20, 2000, (256, 256)) == (0.99, 0.0, 12.8)
+    assert Fitting("contain").effect(20, 2000, (256, 256))[1:] == (0.99, 0.128)
+
+
+def test_a_profile_is_converted_to_srgb_and_srgb_left_alone():
+    image = Image.new("RGB", (4, 4), (100, 150, 200))
+    assert to_srgb(image) is image
+    image.info["icc_profile"] = b"broken"
+    assert to_srgb(image) is image
+    image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert to_srgb(image) is image
+    lab = ImageCms.createProfile("XYZ")
+    image.info["icc_profile"] = ImageCms.ImageCmsProfile(lab).tobytes()
+    assert to_srgb(image).size == (4, 4)
+
+
+def test_white_and_background_are_as_stated(tmp_path):
+    Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "deep.png")
+    assert (opened(tmp_path, white=4095).images == 255).all()
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (picture(tmp_path, "clear.png", mask="none", background="#0000ff") == BLUE).all()
+
+
+def test_near_copies_have_near_hashes():
+    rng = np.random.default_rng(1)
+    images = np.stack([np.asarray(Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).resize((32, 32)))
+                       for _ in range(20)])  # fmt: skip
+    near = np.clip(images[:1].astype(int) + rng.integers(-2, 3, images[:1].shape), 0, 255).astype(np.uint8)
+    flat = np.full((2, 32, 32, 3), 9, np.uint8)
+    assert near_pairs(difference_hashes(np.concatenate([images, near, flat]))).tolist() == [[0, 20]]
+
+
+def flipped(tmp_path, captions, **keys):
+    from types import SimpleNamespace
+
+    from safelight.checks import mirrored
+    from safelight.data.stream import Stream
+    from safelight.data.views import Views
+
+    rng = np.random.default_rng(0)
+    for number, _ in enumerate(captions):
+        save(tmp_path / f"{number}.png", rng.integers(0, 256, (8, 8, 3), np.uint8))
+        (tmp_path / f"{number}.txt").write_text(captions[number])
+    pack = opened(tmp_path, held_out=0, **keys)
+    streams = {flip: Stream(pack, 0, 1, views=Views(flip=flip)) for flip in (True, False)}
+    return {
+        flip: {finding.code: finding for finding in mirrored.check(SimpleNamespace(
+            pack=pack, streams=lambda rows, flip=flip: streams[flip]))} for flip in streams
+    }  # fmt: skip
+
+
+def test_mirroring_is_held_against_captions_that_say_left_or_right(tmp_path):
+    found = flipped(tmp_path, ["a cat left of a dog", "All right now: a cat", "a cat", "RIGHT of it"])
+    assert "2 of 4 captions say left or right" in found[True]["flip-against-captions"].measured
+    assert "flip-against-captions" not in found[False]
+    assert "few-images" in found[False]
