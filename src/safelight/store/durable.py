@@ -110,7 +110,7 @@ def write_bytes(path: Path, data: bytes, announce: Announce = silence, name: str
             raise
 
 
-def append(descriptor: int, data: bytes) -> None:
+def append(descriptor: int, data: bytes | bytearray) -> None:
     """All of `data` at the end of an open file, or none of it. Raises OSError."""
     size = os.fstat(descriptor).st_size
     try:
