@@ -32,18 +32,24 @@ FLAT = 4  # grey levels between neighbours, on average, below which a hash says 
 FLIP = Code(
     "flip-against-captions",
     "warning",
+    "Training mirrors images (`data.flip`), and captions say left or right, or a class mirrored is another "
+    "one (left and right, b and d). Below 1 % of the captions it is a note.",
     "a mirrored image under its old caption or class teaches that left and right are the same",
     "set data.flip=false",
 )
 FEW = Code(
     "few-images",
     "warning",
+    "fewer than 32 images are trained on",
     "a generator of so few images repeats them",
     "add images, or expect copies",
 )
 NEAR_COPIES = Code(
     "near-copies",
     "note",
+    "Images have difference hashes (Krawetz 2013) that are at most 4 of 64 bits apart, and are no copies. A"
+    " warning where more than one in twenty held-out images has such a pair among those trained on. Where "
+    "there are more pairs than images nothing is said: drawn images are all alike.",
     "near copies, such as frames of one film, are memorised, and make held-out losses too good",
     "keep one of each, or keep them on one side of the split",
 )
