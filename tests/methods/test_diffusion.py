@@ -259,3 +259,18 @@ def test_same_rows_same_noise_in_any_company():
 def test_sampling_settings_without_meaning_are_refused(wrong):
     with pytest.raises(ValidationError):
         DiffusionSampling(**wrong)
+
+
+def test_guidance_is_used_within_its_interval_of_t_alone():
+    """Within all of t it is guidance; within none of the visited times it is as guidance 1."""
+    method, seen = Diffusion(DiffusionConfig(), {"denoiser": None}), []  # type: ignore[dict-item]
+
+    def net(x, t, given, present):
+        seen.append((round(float(t[0]), 3), len(x)))
+        return torch.zeros_like(x)
+
+    how = DiffusionSampling(sampler="euler", steps=4, guidance=3, guidance_interval=(0.3, 0.65), t_max=0.8)
+    x, present = torch.zeros(2, 1, 4, 4), torch.ones(2, dtype=torch.bool)
+    method.sample({"denoiser": net}, x, {}, present, None, how)  # type: ignore[dict-item, arg-type]
+    assert {t for t, rows in seen if rows == 4} == {t for t, _ in seen if 0.3 <= t <= 0.65}
+    assert {rows for _, rows in seen} == {2, 4}

@@ -11,6 +11,7 @@ Everything follows from x_t = α x + σ ε and from what the network predicts, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
@@ -76,6 +77,8 @@ class DiffusionSampling(Section):
     """Sampling intervals, one evaluation each; heun takes two in each but the last."""
     guidance: float = Field(1.0, ge=0)
     """Strength of classifier-free guidance; 1 = none."""
+    guidance_interval: tuple[float, float] | None = None
+    """First and last t at which guidance is used (Kynkaanniemi et al. 2024). Default: all."""
     eta: float = Field(0.0, ge=0, le=1)
     """Fresh noise of ddim; 1 = as much as the ancestral sampler."""
     variance: Literal["posterior", "beta"] = "posterior"
@@ -87,6 +90,8 @@ class DiffusionSampling(Section):
 
     @model_validator(mode="after")
     def _checked(self) -> DiffusionSampling:
+        if self.guidance_interval and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1:
+            raise ValueError(f"guidance_interval {list(self.guidance_interval)} must rise within 0 and 1")
         if self.eta and self.sampler != "ddim":
             raise ValueError(
                 f'eta = {self.eta} has no effect with {self.sampler!r}; set sampler = "ddim" or eta = 0'
@@ -179,9 +184,12 @@ class Diffusion:
         sigmas = self.process.sigmas(how.steps, how.t_max)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            level = self.process.at(sigma, len(x)).to(x.device)
+            level = self.process.at(sigma, len(x))
+            low, high = how.guidance_interval or (-math.inf, math.inf)
+            guidance = how.guidance if low <= float(level.t[0]) <= high else 1.0
+            level = level.to(x.device)
             x_t = level.alpha * x
-            out = guided(nets["denoiser"], x_t, level.t, given, present, how.guidance).float()
+            out = guided(nets["denoiser"], x_t, level.t, given, present, guidance).float()
             estimate = self.estimate(x_t, out, level)
             return estimate.clamp(-1, 1) if how.clip else estimate
 
