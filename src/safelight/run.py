@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -58,12 +60,16 @@ class Run:
         if not (recompute and isinstance(step, int)):
             step = checkpoint_step(directory, step, warn or tell)
         self.step, self.ema_length = step, ema_length
+        self.raw = False  # whether samples use the weights as trained, without averaging; set it before use
         self._replay, self._tell = Replay(directory, tell, warn or tell), tell
 
     @cached_property
     def model(self) -> Model:
         """The run's networks at its step. Raises UserError where they cannot be read or recomputed."""
         model = self._replay.exact(self.step)
+        if self.raw:
+            nets = {name: deepcopy(self._replay.state.nets[name]).eval() for name in model.nets}
+            return replace(model, nets=nets, average="as trained")
         if self.ema_length is None:
             return model
         return averaged(model, self._replay.state, self.ema_length, self._tell)

@@ -14,6 +14,7 @@ from safelight.engine.state import State
 from safelight.loading.replay import replay
 from safelight.loading.transfer import Transfer, init_product
 from safelight.recipe import load
+from safelight.run import Run
 from safelight.store import checkpoint, checkpoint_files
 from safelight.store.directory import RunDirectory
 from safelight.training.fork import fork
@@ -197,3 +198,12 @@ def test_what_is_no_source_is_refused_by_name(tmp_path):
     recipe = load("digits", BASE)
     with pytest.raises(UserError, match=r"is no whole \.safetensors"):
         Transfer(product, recipe.init, recipe.method(), GREY)
+
+
+def test_raw_samples_are_of_the_weights_as_trained(source):
+    run = Run(source)
+    run.raw = True
+    raw = checkpoint.load(checkpoint_files.directory(source.path, 6))["networks"]
+    for key, value in run.model.nets["denoiser"].state_dict().items():
+        assert torch.equal(value, raw[f"denoiser.{key}"])
+    assert run.model.average == "as trained"

@@ -93,6 +93,9 @@ def sample(
         ),
     ] = None,
     ema_length: EmaLengthOption = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Use the weights as trained. Default: their average.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Output: sheet.png, arrays.npz, or a folder of PNGs. Default: RUN.png."),
@@ -118,6 +121,9 @@ def sample(
         tell=tell,
         warn=warn,
     )
+    if raw and ema_length is not None:
+        raise UserError("--raw: averages nothing; leave out --ema-length")
+    opened.raw = raw
     if not opened.verdict.sure:
         warn(f"step {opened.step}: {'; '.join([opened.verdict.verdict, *opened.verdict.why])}")
     samples = opened.sample(count, seed=seed, conditions=conditions, how=overrides, canvas=size)
