@@ -68,7 +68,7 @@ def test_what_is_cut_enlarged_and_left_out_is_said(wide):
     pack = opened(wide, size=8, smallest=8)
     assert pack.names == ["wide.png"]
     assert pack.bad == ()
-    assert any(str(note).startswith("1 image left out, such as small.png") for note in pack.notes)
+    assert any(str(note).startswith("image left out: 1, such as small.png") for note in pack.notes)
     with pytest.raises(UserError, match=r"data\.smallest: leaves out every image"):
         opened(wide, size=8, smallest=99)
 
