@@ -134,7 +134,8 @@ def merged(net: nn.Module) -> nn.Module:
     for module in result.modules():
         if isinstance(module, AdaptedLinear | AdaptedConv):
             del module.lora_A, module.lora_B, module.lora_scale
-            module.__class__ = nn.Linear if isinstance(module, AdaptedLinear) else nn.Conv2d
+            plain: Any = nn.Linear if isinstance(module, AdaptedLinear) else nn.Conv2d
+            module.__class__ = plain
     result.load_state_dict(state)
     return result
 
