@@ -24,7 +24,7 @@ ODD = [True, None, -1, 0, 0.5, 10**12, -(10**12), 2**62, 1e300, "", " ", "\x1b[2
        [[]], {}, {"a": 1}, {"name": {"a": 1}}, [1] * 9000, ["x"] * 3]  # fmt: skip
 COUNTS = {  # steps, seeds and sizes of files: numbers for which no memory is taken
     "steps", "every", "seed", "warmup", "hold", "after", "over", "interval", "keep", "budget", "film_every",
-    "penalty_every", "path_every", "batch_size",
+    "penalty_every", "path_every", "batch_size", "start",
 }  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def pack(
     if made.layout:
         say(f"read: {plain(made.found())}")
     for note in made.notes:
-        say(f"passed over: {plain(str(note))}")
+        say(f"note: {plain(str(note))}")
     say(f"pack: {made.folder}")
     say(f"train on it: safelight train RECIPE{_train_words(config)}")
 
@@ -185,7 +185,7 @@ def print_inspection(inspection: Inspection, facts: dict[str, Any], config: Data
         first = "; ".join(" = ".join(names[:3]) for names in copies["first"])
         line("copies", f"{_count(copies['images'], 'image')} with the pixels of another: {first}")
     for number, note in enumerate(facts["notes"]):
-        line("" if number else "passed over", plain(str(Note(**note))))
+        line("" if number else "notes", plain(str(Note(**note))))
     for file in bad[:LISTED]:
         line("bad", file)
     if bad:

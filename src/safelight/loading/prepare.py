@@ -114,7 +114,7 @@ def prepare(
         if pack.layout:
             tell(plain(f"{pack.name}: {pack.found()}"))
         for note in pack.notes:
-            tell(f"passed over: {plain(str(note))}")
+            tell(f"note: {plain(str(note))}")
     world.wait()  # the first process of each machine packs, the others find it done
     if world.local != 0:
         pack = open_data(opened.data)
