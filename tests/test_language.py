@@ -97,7 +97,7 @@ def test_what_is_no_encoder_is_told(tmp_path):
         open_encoder(str(tmp_path))
     with pytest.raises(UserError, match=r"data\.text_encoder: .*none is no encoder"):
         open_encoder(str(tmp_path / "none"))
-    with pytest.raises(UserError, match=r"network\.encoder\.path: .* holds neither"):
+    with pytest.raises(UserError, match=r"network\.encoder\.path: .* is neither a safelight encoder"):
         towers.JointEncoderConfig(path=str(tmp_path / "none")).build(DataSpec((3, 8, 8)))
 
 

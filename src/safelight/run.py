@@ -62,6 +62,8 @@ class Run:
         self.step, self.ema_length = step, ema_length
         self.raw = False  # whether samples use the weights as trained, without averaging; set it before use
         self._replay, self._tell = Replay(directory, tell, warn or tell), tell
+        if ema_length is not None:
+            self.model  # noqa: B018 (an average that cannot be made is refused here)
 
     @cached_property
     def model(self) -> Model:

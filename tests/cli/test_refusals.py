@@ -7,6 +7,8 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,13 @@ def test_a_run_that_fails_before_its_first_step_is_not_left(monkeypatch, capsys,
     assert not list(tmp_path.iterdir())
 
 
+@dataclass(frozen=True)
+class NetworksOnly:
+    """What of a model an export touches before its writer."""
+
+    nets: Mapping[str, object]
+
+
 def test_a_failed_export_leaves_no_folder(finished, monkeypatch, tmp_path):
     from safelight.export import networks
 
@@ -63,16 +72,16 @@ def test_a_failed_export_leaves_no_folder(finished, monkeypatch, tmp_path):
         (out / "model").write_text("whole")
         return [f"open {out}/model"]
 
-    out = tmp_path / "a" / "b"
+    out, model = tmp_path / "a" / "b", NetworksOnly({})
     monkeypatch.setitem(networks.WRITERS, "onnx", broken)
     with pytest.raises(UserError, match="no"):
-        networks.export_networks(None, "onnx", out)
+        networks.export_networks(model, "onnx", out)
     assert not list(tmp_path.iterdir())
     monkeypatch.setitem(networks.WRITERS, "onnx", whole)
-    assert networks.export_networks(None, "onnx", out) == [f"open {out}/model"]
+    assert networks.export_networks(model, "onnx", out) == [f"open {out}/model"]
     assert [path.name for path in out.iterdir()] == ["model"]
     with pytest.raises(UserError, match="exists already"):
-        networks.export_networks(None, "onnx", out)
+        networks.export_networks(model, "onnx", out)
 
 
 def test_values_that_a_condition_does_not_have_are_refused_without_networks():

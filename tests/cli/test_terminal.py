@@ -161,6 +161,8 @@ HOSTILE = {  # what each command is told: as much of it hostile as it takes
     "log": [],
     "export": [FOLDER, "--to", EVIL, "--out", EVIL],
     "export-metrics": [FOLDER, "--out", f"{FOLDER}.csv"],
+    "pin": [FOLDER, EVIL],
+    "web": [FOLDER, "--host", EVIL],
 }
 ALSO = {  # the same commands where they succeed
     "show": [FOLDER],

@@ -19,7 +19,7 @@ from safelight.terminal import say
 COMMANDS = {  # module: title in the help, and the first line of each command's docstring
     "train": ("Train", {
         "train": "Train a generator. Ctrl-C stops cleanly; `safelight resume` continues.",
-        "resume": "Continue a stopped or killed run, bit-identical to an uninterrupted one.",
+        "resume": "Continue a run, bit-identical to an uninterrupted one, or train it longer.",
         "sweep": "Train every combination of values one after another, then compare the runs.",
     }),
     "prepare": ("Prepare", {

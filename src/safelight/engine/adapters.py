@@ -92,7 +92,7 @@ def freeze(nets: Mapping[str, nn.Module], train: Train, trained: Iterable[str]) 
             with_them = _is_adapter(key) or _matches(full, train.lora_train or ())
             if hits or (adapted and not with_them):
                 parameter.requires_grad_(False)
-                parameter.held = True  # type: ignore[attr-defined]
+                parameter.held_fixed = True  # type: ignore[attr-defined]
         for module in nets[name].modules():
             if isinstance(module, _BatchNorm) and module.affine and held(module.weight):
                 module.momentum = 0.0
@@ -103,7 +103,7 @@ def freeze(nets: Mapping[str, nn.Module], train: Train, trained: Iterable[str]) 
 
 def held(parameter: Tensor) -> bool:
     """Whether a recipe freezes the parameter; others may be frozen by their network itself."""
-    return bool(getattr(parameter, "held", False))
+    return bool(getattr(parameter, "held_fixed", False))
 
 
 def _is_adapter(key: str) -> bool:

@@ -60,14 +60,17 @@ def interrupts(signals: Signals, alone: bool) -> Iterator[None]:
         if alone:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    # nohup has SIGHUP ignored, and means it.
-    numbers = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in numbers}
+    before = {number: signal.signal(number, ask) for number in ENDING if not _left_alone(number)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _left_alone(number: int) -> bool:
+    """Whether a signal is a hang-up that nohup has told the process to ignore."""
+    return number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) is signal.SIG_IGN
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from safelight.config import UserError
 from safelight.functional import elbo
-from safelight.recipe import Recipe
 from safelight.render.figures import LearningRate
 from safelight.render.sheet import Images
 from safelight.render.sheet_file import read_sheet
@@ -25,6 +25,9 @@ from safelight.report.budgets import Budget
 from safelight.report.facts import RunFacts
 from safelight.report.records import MetricsRecord
 from safelight.types import DataSpec
+
+if TYPE_CHECKING:
+    from safelight.recipe import Recipe
 
 BITS, ERROR, NATS, UNITS, SIGMA = "bpd*", "mse", "kl", "active units", "sigma"
 NEAR = 0.002  # bits a pixel value that decide nothing: batches of a few hundred images differ by as much
