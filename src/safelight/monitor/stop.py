@@ -21,18 +21,18 @@ Measurement = tuple[int, Mapping[str, float]]  # a step, and the measured column
 class StopRules(Section):
     """[stop]: when a run ends before its last step. Every key can be changed meanwhile."""
 
-    non_finite: int = Field(20, ge=0)
+    non_finite: int = Field(20, ge=0, le=10**6)
     """Steps in a row without a finite gradient after which the run has failed; 0 = never."""
     goal: str = ""
     """Measured value that finishes the run, such as "evaluate/FD-classifier <= 12"."""
-    patience: int = Field(0, ge=0)
+    patience: int = Field(0, ge=0, le=10**6)
     """Measurements in a row without a better value that finish the run; 0 = never."""
     metric: str = ""
     """Column that patience looks at, such as "held_out/mse". Default: the first of evaluate/, or the
     mean of held_out/, held_out/mean."""
     hours: float | None = Field(None, gt=0)
     """Hours spent in steps, over all sessions, that finish the run. Default: no limit."""
-    images: int | None = Field(None, ge=1)
+    images: int | None = Field(None, ge=1, le=10**11)
     """Images seen that finish the run. Default: no limit."""
 
     @model_validator(mode="after")

@@ -24,10 +24,10 @@ from safelight.report.basis import Number, NumberRow, NumberTable
 from safelight.report.budgets import Budget
 from safelight.report.facts import RunFacts
 from safelight.report.records import MetricsRecord
-from safelight.types import DataSpec
 
 if TYPE_CHECKING:
     from safelight.recipe import Recipe
+    from safelight.types import DataSpec
 
 BITS, ERROR, NATS, UNITS, SIGMA = "bpd*", "mse", "kl", "active units", "sigma"
 NEAR = 0.002  # bits a pixel value that decide nothing: batches of a few hundred images differ by as much

@@ -54,7 +54,8 @@ def fork(
     before, images = InForce.of(parent).recipe_at(at), int(info.facts.data["train"])
     changes, line = joined(before, images, at, changes, join)
     recipe = before.with_changes(changes)
-    require_steps(recipe, images, at, changes)
+    if changes:
+        require_steps(recipe, images, at, changes)
     if line:
         tell(line)
     state, verdict = replay(parent, at, tell)

@@ -38,7 +38,11 @@ def serve(
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+    except UnicodeError as error:
+        listening.close()
+        raise UserError(f"--host {host!r}: is no address") from error
     except OSError as error:
+        listening.close()
         raise UserError(
             f"--port {port}: cannot listen on {host} ({error.strerror}); choose another"
         ) from error
