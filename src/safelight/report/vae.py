@@ -15,7 +15,6 @@ import numpy as np
 
 from safelight.config import UserError
 from safelight.functional import elbo
-from safelight.render.figures import LearningRate
 from safelight.render.sheet import Images
 from safelight.render.sheet_file import read_sheet
 from safelight.render.wording import number
@@ -26,6 +25,7 @@ from safelight.report.facts import RunFacts
 from safelight.report.records import MetricsRecord
 
 if TYPE_CHECKING:
+    from safelight.render.figures import LearningRate
     from safelight.recipe import Recipe
     from safelight.types import DataSpec
 
@@ -187,6 +187,8 @@ def bound(
             "KL and error: one point of the trade-off that σ sets.",
         ),
     )
+    from safelight.render.figures import LearningRate  # matplotlib
+
     return LearningRate(table, record.steps[rows], all_nats, errors, values)
 
 

@@ -38,7 +38,7 @@ def serve(
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-    except UnicodeError as error:
+    except (TypeError, UnicodeError) as error:  # a name that cannot be encoded
         listening.close()
         raise UserError(f"--host {host!r}: is no address") from error
     except OSError as error:
