@@ -25,8 +25,8 @@ from safelight.report.facts import RunFacts
 from safelight.report.records import MetricsRecord
 
 if TYPE_CHECKING:
-    from safelight.render.figures import LearningRate
     from safelight.recipe import Recipe
+    from safelight.render.figures import LearningRate
     from safelight.types import DataSpec
 
 BITS, ERROR, NATS, UNITS, SIGMA = "bpd*", "mse", "kl", "active units", "sigma"
