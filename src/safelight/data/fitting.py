@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from PIL import Image, ImageCms, ImageColor
@@ -68,7 +68,7 @@ class Fitting:
         scale = max(image.width / width, image.height / height, 1.0 if self.fit == "pad" else 0.0)
         inside = (max(1, round(image.width / scale)), max(1, round(image.height / scale)))
         smaller = image if image.size == inside else image.resize(inside, how, reducing_gap=gap)
-        whole = Image.new(image.mode, (width, height), around)  # type: ignore[arg-type]
+        whole = Image.new(image.mode, (width, height), cast(Any, around))
         whole.paste(smaller, ((width - inside[0]) // 2, (height - inside[1]) // 2))
         return whole
 
