@@ -9,12 +9,10 @@ features, is under BETTER of that of Gaussian noise. Sheets are judged by the ch
 
 from __future__ import annotations
 
-import argparse
 import os
-from pathlib import Path
 
 import torch
-from folders import Judge, folders, train
+from folders import Judge, arguments, folders, train
 
 import safelight as sl
 
@@ -22,13 +20,7 @@ BETTER = 0.5
 
 
 def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("openmoji", "fashion", "wallpapers"):
-        ask.add_argument(name, type=lambda text: Path(text).resolve())
-    ask.add_argument("cases", nargs="*", help="of the four; all by default")
-    ask.add_argument("--minutes", type=float, default=2.5)
-    ask.add_argument("--work", type=lambda text: Path(text).resolve(), default=Path("folders-work").resolve())
-    given = ask.parse_args()
+    given = arguments(__doc__)
     torch.set_num_threads(1)
     for case, folder in folders(given.openmoji, given.fashion, given.wallpapers, given.work).items():
         if given.cases and case not in given.cases:

@@ -180,14 +180,21 @@ def adapted(case: str, folder: Path, seconds: float, work: Path) -> list[str]:
     return [recipe, *(f"{key}={value}".replace("{stage}", f"{stage}.toml") for key, value in keys.items())]
 
 
-def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description: str | None) -> argparse.Namespace:
+    """The command line that both benchmarks of folders take."""
+    ask = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("openmoji", "fashion", "wallpapers"):
         ask.add_argument(name, type=lambda text: Path(text).resolve())
     ask.add_argument("cases", nargs="*", help="of the four; all by default")
     ask.add_argument("--minutes", type=float, default=2.5)
     ask.add_argument("--work", type=lambda text: Path(text).resolve(), default=Path("folders-work").resolve())
-    given = ask.parse_args()
+    return ask.parse_args()
+
+
+def main() -> None:
+    given = arguments(__doc__)
     torch.set_num_threads(1)
     given.work.mkdir(parents=True, exist_ok=True)
     for case, folder in folders(given.openmoji, given.fashion, given.wallpapers, given.work).items():

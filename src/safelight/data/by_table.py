@@ -11,7 +11,7 @@ import numpy as np
 from safelight.config import UserError
 from safelight.data import table
 from safelight.data.entries import Entries, split_by_name
-from safelight.data.folders import Found, below
+from safelight.data.folders import Contents, below
 from safelight.data.listing import NAMED_TABLES, TABLES, suffix_of
 from safelight.data.table import FILE_NAME, Table
 from safelight.data.table_files import read_table
@@ -21,37 +21,37 @@ IDS = ("id", "image_id", "name", "key")  # columns that may name images without 
 FEW = 20  # cells that are tried
 
 
-def tables(found: Found) -> list[str]:
+def tables(contents: Contents) -> list[str]:
     """The files that are read as tables: stated, or known by their name. Raises UserError."""
-    config, listing = found.config, found.listing
+    config, listing = contents.config, contents.listing
     if config.table:
         if config.table not in listing.others and config.table not in listing.metadata:
-            raise UserError(f"data.table: {found.path} has no file {config.table}")
+            raise UserError(f"data.table: {contents.path} has no file {config.table}")
         return [config.table]
     if listing.metadata or config.rules == 1:
         return listing.metadata
     by_stem: dict[str, list[str]] = {}
     for name in listing.others:
         stem, suffix = posixpath.basename(name).lower(), suffix_of(name)
-        if suffix in TABLES and stem.removesuffix(suffix) in NAMED_TABLES and _with(found, name):
+        if suffix in TABLES and stem.removesuffix(suffix) in NAMED_TABLES and _with(contents, name):
             by_stem.setdefault(stem.removesuffix(suffix), []).append(name)
     return next((by_stem[stem] for stem in NAMED_TABLES if stem in by_stem), [])
 
 
-def _with(found: Found, name: str) -> bool:
+def _with(contents: Contents, name: str) -> bool:
     """Whether a file is no caption of a picture of its name."""
-    return name.removesuffix(suffix_of(name)) not in found.stems
+    return name.removesuffix(suffix_of(name)) not in contents.stems
 
 
-def by_table(found: Found) -> Entries | None:
+def by_table(contents: Contents) -> Entries | None:
     """The images in a table: `file_name` is a path from the table's file, other columns hold labels, masks
     (files), captions and attributes. Further rows of an image add captions. Images in no row are passed over.
 
     None where there is no table, or one that is known by its name alone names no image that is there.
     Raises UserError where a table cannot be understood.
     """
-    tree, listing, config = found.tree, found.listing, found.config
-    names = tables(found)
+    tree, listing, config = contents.tree, contents.listing, contents.config
+    names = tables(contents)
     if not names:
         return None
     folders = [posixpath.dirname(name) for name in names]
@@ -109,7 +109,7 @@ def by_table(found: Found) -> Entries | None:
                     f"{plain(rows.where[row])}: disagrees with {plain(rows.where[first])} on {plain(image)}"
                 )
 
-    under, sides = below(files, found.shards, config)
+    under, sides = below(files, contents.shards, config)
     if table.SPLIT in rows.columns:
         sides = split_by_name([str(rows.columns[table.SPLIT][row] or "") for row in firsts])
     label = [labels[row] for row in firsts]

@@ -11,7 +11,7 @@ from typing import Any
 
 from safelight.config import UserError
 from safelight.data.entries import Entries
-from safelight.data.folders import Found
+from safelight.data.folders import Contents
 from safelight.data.images import blamed
 from safelight.data.listing import suffix_of
 from safelight.data.source import Items, Source, key
@@ -26,19 +26,19 @@ KEYS = ("prompt", "description", "title")  # of a JSON file, where it has no tex
 NUMBERED = re.compile(r"[ _-]*(\(\d+\)|\d+)$")  # at the end of a file's name
 
 
-def beside(found: Found) -> dict[str, list[str]]:
+def beside(contents: Contents) -> dict[str, list[str]]:
     """The files beside each image that may hold its captions: x.txt or x.png.txt, also in captions/."""
-    if found.config.rules == 1 or found.config.captions not in ("auto", "sidecar"):
+    if contents.config.rules == 1 or contents.config.captions not in ("auto", "sidecar"):
         return {}
-    if not any(suffix_of(name) in ENDINGS for name in found.listing.others):
+    if not any(suffix_of(name) in ENDINGS for name in contents.listing.others):
         return {}
     images: dict[str, list[str]] = {}  # by what a file beside them may be called without its ending
-    for image in found.listing.images:
+    for image in contents.listing.images:
         stem = posixpath.splitext(image)[0]
         for called in (stem, image, _aside(stem, ("images", "image", "img"))):
             images.setdefault(called, []).append(image)
     files: dict[str, list[str]] = {}
-    for name in found.listing.others:
+    for name in contents.listing.others:
         stem, ending = posixpath.splitext(name)
         if ending.lower() in ENDINGS:
             aside = _aside(stem, FOLDERS)
@@ -56,16 +56,16 @@ def _aside(stem: str, folders: Collection[str]) -> str:
     return "captions:" + "/".join([*(folder for folder in above if folder.lower() not in folders), last])
 
 
-def with_captions(entries: Entries, found: Found) -> Entries:
+def with_captions(entries: Entries, contents: Contents) -> Entries:
     """The entries with captions as data.captions says, where a table has none. Raises UserError."""
-    config = found.config
+    config = contents.config
     if config.captions == "none":
         return replace(entries, texts=())
     if config.captions == "name":
         return replace(entries, texts=[[text] if (text := of_name(file)) else [] for file in entries.files])
-    files = {} if any(entries.texts) else beside(found)
+    files = {} if any(entries.texts) else beside(contents)
     if not files and config.captions == "sidecar":
-        raise UserError(f"data.captions: {found.path} has no .txt, .caption or .json beside an image")
+        raise UserError(f"data.captions: {contents.path} has no .txt, .caption or .json beside an image")
     if not files and not entries.spare:
         return entries
     texts: list[Sequence[str]] = []
@@ -76,7 +76,7 @@ def with_captions(entries: Entries, found: Found) -> Entries:
         own: list[str] = []
         label = None
         for name in files.get(image, ()):
-            captions, its = _read(found, name)
+            captions, its = _read(contents, name)
             if name.lower().endswith(".txt") and all(NUMBERS.fullmatch(text) for text in captions):
                 if captions:
                     entries.notes.add(".txt file of numbers", name, "boxes or outlines, which are not used")
@@ -93,16 +93,16 @@ def with_captions(entries: Entries, found: Found) -> Entries:
         if any(texts):
             entries.notes.add_all("image without a caption", missing)
     elif config.captions == "sidecar":
-        raise UserError(f"data.captions: no file beside the images of {found.path} holds words")
+        raise UserError(f"data.captions: no file beside the images of {contents.path} holds words")
     if any(labels) and config.labels and config.label != "folder":
         entries = replace(entries, labels=labels)
     return replace(entries, texts=texts, used=entries.used | used | read)
 
 
-def _read(found: Found, name: str) -> tuple[list[str], str | None]:
+def _read(contents: Contents, name: str) -> tuple[list[str], str | None]:
     """The captions in a file, and the class where it states one. Raises UserError."""
     try:
-        with found.tree.open(name) as file:
+        with contents.tree.open(name) as file:
             content = file.read()
     except Exception as error:  # of the disk or of an archive
         raise UserError(f"{plain(name)}: cannot be read ({blamed(error, name)})") from error

@@ -23,7 +23,7 @@ import numpy as np
 from safelight.config import UserError
 from safelight.data.cache import cache_dir
 from safelight.data.entries import TEST_NAMES, Entries
-from safelight.data.folders import Found, by_folder
+from safelight.data.folders import Contents, by_folder
 from safelight.data.images import blamed
 from safelight.data.masks import OUTLINES, is_outline
 from safelight.data.source import HELD_OUT, TRAIN, BadItem, key
@@ -142,15 +142,15 @@ class _Read:
     boxes: list[str] = field(default_factory=list)  # images of objects that have no outline
 
 
-def coco_files(found: Found) -> list[str]:
+def coco_files(contents: Contents) -> list[str]:
     """The annotation files: annotations/*.json, or *.coco.json and its like beside the images."""
-    listing = found.listing
-    if listing.annotations or found.config.rules == 1:
+    listing = contents.listing
+    if listing.annotations or contents.config.rules == 1:
         return listing.annotations
     return [
         name
         for name in listing.others
-        if BESIDE.fullmatch(posixpath.basename(name)) and _lists_images(found.tree, name)
+        if BESIDE.fullmatch(posixpath.basename(name)) and _lists_images(contents.tree, name)
     ]
 
 
@@ -166,17 +166,17 @@ def _lists_images(tree: Tree, name: str) -> bool:
     )
 
 
-def by_coco(found: Found) -> Entries | None:
+def by_coco(contents: Contents) -> Entries | None:
     """The images that annotation files list; None where there is no such file.
 
     Raises UserError where those cannot be understood.
     """
-    tree, listing, config = found.tree, found.listing, found.config
-    names = coco_files(found)
+    tree, listing, config = contents.tree, contents.listing, contents.config
+    names = coco_files(contents)
     if not names:
         return None
     known = frozenset(listing.images)
-    path = cache_dir("outlines") / f"{key(found.path, listing.digest, names)[:24]}.jsonl"
+    path = cache_dir("outlines") / f"{key(contents.path, listing.digest, names)[:24]}.jsonl"
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         with partial.open("wb") as file:
@@ -204,7 +204,7 @@ def by_coco(found: Found) -> Entries | None:
         used=frozenset(names),
     )  # fmt: skip
     if config.labels and config.label == "folder":
-        labels = by_folder(found, files)
+        labels = by_folder(contents, files)
         entries = replace(entries, labels=labels.labels, order=labels.order)
     entries.notes.add_all("image that the annotations do not list", sorted(known.difference(files)))
     entries.notes.add_all("image of objects without outlines", sorted(read.boxes), "boxes are not used")

@@ -21,7 +21,7 @@ YEARS = range(1900, 2100)  # no repeats, unless the recipe says so
 
 
 @dataclass(frozen=True)
-class Found:
+class Contents:
     """A folder or archive before its layout is known."""
 
     path: str
@@ -61,30 +61,30 @@ def below(
     return under, sides
 
 
-def by_folder(found: Found, files: Sequence[str] | None = None) -> Entries:
+def by_folder(contents: Contents, files: Sequence[str] | None = None) -> Entries:
     """Every image, or those files, with the first subfolder as its class."""
-    files = found.listing.images if files is None else files
-    under, sides = below(files, found.shards, found.config)
+    files = contents.listing.images if files is None else files
+    under, sides = below(files, contents.shards, contents.config)
     labels = [name.partition("/")[0] if "/" in name else None for name in under]
     return Entries(
         files,
-        labels if found.config.labels else (),
-        "numbers" if found.config.rules > 1 else "text",
+        labels if contents.config.labels else (),
+        "numbers" if contents.config.rules > 1 else "text",
         sides=sides,
-        bad=found.listing.bad,
+        bad=contents.listing.bad,
     )
 
 
-def by_kohya(found: Found, files: Sequence[str] | None = None) -> Entries | None:
+def by_kohya(contents: Contents, files: Sequence[str] | None = None) -> Entries | None:
     """The images of folders 10_name: each is drawn ten times an epoch, is of the class name, and has the name
     as its caption where it has no other.
 
     None where folders are called otherwise, or are merely numbered, 1_cat, 2_dog, or dated, 2019_trip.
     Raises UserError where the recipe says that they are kohya's.
     """
-    files = found.listing.images if files is None else files
-    stated = found.config.layout == "kohya"
-    under, sides = below(files, found.shards, found.config)
+    files = contents.listing.images if files is None else files
+    stated = contents.config.layout == "kohya"
+    under, sides = below(files, contents.shards, contents.config)
     kept = [place for place, name in enumerate(under) if name.partition("/")[0].lower() not in ("reg", "log")]
     img = {under[place].partition("/")[0].lower() for place in kept} <= {"img", "image", "images"}
     regular = [files[place] for place in sorted({*range(len(files))} - {*kept})] if img and kept else []
@@ -96,7 +96,7 @@ def by_kohya(found: Found, files: Sequence[str] | None = None) -> Entries | None
     if len(matches) < len(tops) or not tops:
         if stated:
             raise UserError(
-                f"data.layout: {found.path} has folders other than kohya's 10_name; use layout=auto"
+                f"data.layout: {contents.path} has folders other than kohya's 10_name; use layout=auto"
             )
         return None
     numbers = sorted(int(match[1]) for match in matches.values())
@@ -106,9 +106,9 @@ def by_kohya(found: Found, files: Sequence[str] | None = None) -> Entries | None
         return None
     folders = [matches[name.partition("/")[0]] for name in under]
     entries = Entries(
-        files, [match[2] for match in folders] if found.config.labels else (), sides=sides,
-        spare=[match[2] for match in folders] if found.config.captions == "auto" else (),
-        weights=[float(match[1]) for match in folders], bad=found.listing.bad,
+        files, [match[2] for match in folders] if contents.config.labels else (), sides=sides,
+        spare=[match[2] for match in folders] if contents.config.captions == "auto" else (),
+        weights=[float(match[1]) for match in folders], bad=contents.listing.bad,
     )  # fmt: skip
     entries.notes.add_all("image of kohya's reg/", regular, "pictures for regularisation are not used")
     return entries

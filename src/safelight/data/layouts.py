@@ -15,14 +15,14 @@ from safelight.data.by_table import by_table, tables
 from safelight.data.coco import by_coco, coco_files
 from safelight.data.config import Data
 from safelight.data.entries import Entries, joined, to_items
-from safelight.data.folders import Found, by_folder, by_kohya
+from safelight.data.folders import Contents, by_folder, by_kohya
 from safelight.data.listing import ARCHIVES, SUFFIXES, TABLES, suffix_of
 from safelight.data.masks import MaskTree
 from safelight.data.pairs import by_pair
 from safelight.data.source import Items, Source, key
 from safelight.data.tree import ArchivesTree, FolderTree, JoinedTree, describe, open_tree
 
-LAYOUTS: Mapping[str, Callable[[Found], Entries | None]] = {  # in the order in which they are tried
+LAYOUTS: Mapping[str, Callable[[Contents], Entries | None]] = {  # in the order in which they are tried
     "metadata": by_table,
     "coco": by_coco,
     "pairs": by_pair,
@@ -38,34 +38,36 @@ def folder(config: Data) -> Source:
     """The images below data.path, or below each of several paths. Raises UserError where there are none."""
     several = [find(path, config) for path in config.paths]
     if len(several) == 1:
-        (found,) = several
-        name = Path(found.path).name
+        (contents,) = several
+        name = Path(contents.path).name
         name = name[: -len(suffix_of(name))] if suffix_of(name) in ARCHIVES else name
-        notes = [*found.listing.notes]
-        return Source(name or "folder", _key(found), lambda: to_items(found.tree, config, read(found)), notes)
-    prefixes: dict[str, Found] = {}
-    for found in several:
-        name = base = Path(found.path).name or "folder"
+        notes = [*contents.listing.notes]
+        return Source(
+            name or "folder", _key(contents), lambda: to_items(contents.tree, config, read(contents)), notes
+        )
+    prefixes: dict[str, Contents] = {}
+    for contents in several:
+        name = base = Path(contents.path).name or "folder"
         while name in prefixes:
             name = f"{base}-{len(prefixes) + 1}"
-        prefixes[name] = found
+        prefixes[name] = contents
 
     def items() -> Items:
-        parts = {name: read(found) for name, found in prefixes.items()}
-        trees = {name: MaskTree(found.tree, parts[name].outlines) for name, found in prefixes.items()}
+        parts = {name: read(contents) for name, contents in prefixes.items()}
+        trees = {name: MaskTree(contents.tree, parts[name].outlines) for name, contents in prefixes.items()}
         if isinstance(config.weights, tuple):
             total = sum(len(part.files) for part in parts.values())
             for part, share in zip(parts.values(), config.weights, strict=True):
                 part.weights = [share * total / max(1, len(part.files))] * len(part.files)
         return to_items(JoinedTree(trees), config, joined(parts))
 
-    notes = [replace(note, example=f"{name}/{note.example}") for name, found in prefixes.items()
-             for note in found.listing.notes]  # fmt: skip
-    parts = [(name, _key(found)) for name, found in prefixes.items()]
+    notes = [replace(note, example=f"{name}/{note.example}") for name, contents in prefixes.items()
+             for note in contents.listing.notes]  # fmt: skip
+    parts = [(name, _key(contents)) for name, contents in prefixes.items()]
     return Source("-".join(prefixes)[:40], key("folders", parts, config.weights), items, notes)
 
 
-def find(path: str, config: Data) -> Found:
+def find(path: str, config: Data) -> Contents:
     """The folder or archive at a path, listed. Raises UserError where it holds no image."""
     tree: FolderTree | ArchivesTree | Archive = open_tree(path, config.follow_links)
     listing = tree.scan()
@@ -82,37 +84,37 @@ def find(path: str, config: Data) -> Found:
         kinds = " ".join(SUFFIXES)
         there = f"; there are {there}{hub}" if there else ""
         raise UserError(f"data.path: {path} holds no image{bad}; looked for {kinds}{there}")
-    found = Found(path, tree, listing, config)
-    if config.layout == "metadata" and not (tables(found) or listing.metadata):
+    contents = Contents(path, tree, listing, config)
+    if config.layout == "metadata" and not (tables(contents) or listing.metadata):
         raise UserError(f"data.layout: {path} has no metadata.csv or metadata.jsonl; set data.layout=auto")
-    if config.layout == "coco" and not coco_files(found):
+    if config.layout == "coco" and not coco_files(contents):
         raise UserError(f"data.layout: {path} has no annotations/*.json; set data.layout=auto")
-    read_tables = config.layout in ("auto", "metadata") and tables(found)
+    read_tables = config.layout in ("auto", "metadata") and tables(contents)
     if (column := config.column()) and not read_tables:
         used = WORDS[
-            ("coco" if coco_files(found) else "classes") if config.layout == "auto" else config.layout
+            ("coco" if coco_files(contents) else "classes") if config.layout == "auto" else config.layout
         ]
         what = "names the table" if column == "table" else "names a column"
         raise UserError(
             f"data.{column}: {what}, but {path} has no metadata.csv or metadata.jsonl that is used ({used})"
         )
-    return found
+    return contents
 
 
-def read(found: Found) -> Entries:
+def read(contents: Contents) -> Entries:
     """The entries of the layout that the recipe states, or the first that is there. Raises UserError."""
-    config = found.config
+    config = contents.config
     names = [*LAYOUTS] if config.rules > 1 else OLD
     for name in names if config.layout == "auto" else [config.layout]:
-        entries = LAYOUTS[name](found)
+        entries = LAYOUTS[name](contents)
         if entries is not None:
             break
     else:
-        raise UserError(f"data.layout: {found.path} has no {WORDS[config.layout]}; set data.layout=auto")
+        raise UserError(f"data.layout: {contents.path} has no {WORDS[config.layout]}; set data.layout=auto")
     entries.layout = WORDS[name]
     if config.rules > 1:
-        entries = _weighted(captions.with_captions(entries, found), found)
-    for file in found.listing.others:
+        entries = _weighted(captions.with_captions(entries, contents), contents)
+    for file in contents.listing.others:
         if file not in entries.used:
             suffix = suffix_of(file)
             entries.notes.add(f"{suffix} file", file, _hint(suffix))
@@ -122,9 +124,9 @@ def read(found: Found) -> Entries:
     return entries
 
 
-def _weighted(entries: Entries, found: Found) -> Entries:
+def _weighted(entries: Entries, contents: Contents) -> Entries:
     """The entries with the weights of folders that data.weights names. Raises UserError."""
-    stated = found.config.weights
+    stated = contents.config.weights
     if not isinstance(stated, dict):
         return entries
     folders = {
@@ -133,7 +135,9 @@ def _weighted(entries: Entries, found: Found) -> Entries:
     short = {folder.rpartition("/")[2] for folder in folders}
     for folder in stated:
         if folder.strip("/") not in folders | short:
-            raise UserError(f"data.weights: {found.path} has no folder {folder!r}{nearest(folder, folders)}")
+            raise UserError(
+                f"data.weights: {contents.path} has no folder {folder!r}{nearest(folder, folders)}"
+            )
 
     def weight(file: str) -> float:
         inside = f"/{file}"
@@ -155,36 +159,36 @@ def _hint(suffix: str) -> str:
     return ""
 
 
-def _key(found: Found) -> str:
+def _key(contents: Contents) -> str:
     """The key of what is read there: as it was before, where the rules of today find nothing more."""
-    config, listing = found.config, found.listing
+    config, listing = contents.config, contents.listing
     checked = (config.attribute_range, config.need_attributes)
     more = {"which attributes": checked} if any(checked) else {}  # where unset, the keys of older packs
     old = "metadata" if listing.metadata else "coco" if listing.annotations else "classes"
     chosen = old if config.layout == "auto" else config.layout
-    parts: list[object] = [chosen, config.choices(**more), str(describe(found.tree)), listing.digest]
-    if config.rules == 1 or (config.layout == "classes" and not _more(found)):
+    parts: list[object] = [chosen, config.choices(**more), str(describe(contents.tree)), listing.digest]
+    if config.rules == 1 or (config.layout == "classes" and not _more(contents)):
         return key("folder", *parts)
-    extra = [*tables(found), *captions.used_by(captions.beside(found)), *coco_files(found)]
+    extra = [*tables(contents), *captions.used_by(captions.beside(contents)), *coco_files(contents)]
     others = [name for name in extra if name in listing.others]
     named = listing.metadata or listing.annotations or others
-    if named or _more(found):
+    if named or _more(contents):
         parts += [config.rules, listing.digest_of(set(others))]
     if config.mask_classes == 2:
         parts.append("white")  # is a class, if there is nothing else beside black
     return key("folder", *parts)
 
 
-def _more(found: Found) -> bool:
+def _more(contents: Contents) -> bool:
     """Whether names of folders and files say more today than they did to safelight 0.1."""
     names = [name for name in LAYOUTS if name not in ("metadata", "coco")]
     chosen = (
         names
-        if found.config.layout in LAYOUTS.keys() - {*names} or found.config.layout == "auto"
-        else [found.config.layout]
+        if contents.config.layout in LAYOUTS.keys() - {*names} or contents.config.layout == "auto"
+        else [contents.config.layout]
     )
-    entries = next(entries for name in chosen if (entries := LAYOUTS[name](found)) is not None)
-    older = by_folder(replace(found, config=found.config.model_copy(update={"rules": 1})))
+    entries = next(entries for name in chosen if (entries := LAYOUTS[name](contents)) is not None)
+    older = by_folder(replace(contents, config=contents.config.model_copy(update={"rules": 1})))
     rows = [
         (list(known.files), list(known.masks), len(set(known.weights)) > 1 and list(known.weights),
          None if known.sides is None else known.sides.tolist(),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from safelight.config import UserError
 from safelight.data.entries import Entries
-from safelight.data.folders import Found, below, by_folder, by_kohya
+from safelight.data.folders import Contents, below, by_folder, by_kohya
 
 PICTURES = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "inputs", "input"}
 MASKS = {
@@ -21,25 +21,25 @@ NAMED = re.compile(
 HINT = re.compile(r"[ _.-](?:mask|seg|label|matte|gt)", re.IGNORECASE)
 
 
-def by_pair(found: Found) -> Entries | None:
+def by_pair(contents: Contents) -> Entries | None:
     """Pictures with the masks that folders or names pair with them; classes as `by_kohya`, `by_folder` know.
 
     None where no more than a few would be paired: then those are pictures. Raises UserError where the recipe
     says that there are pairs.
     """
-    images = found.listing.images
-    under, _ = below(images, found.shards, found.config)
+    images = contents.listing.images
+    under, _ = below(images, contents.shards, contents.config)
     paired = _by_folder(images, under) or _by_name(images)
     if paired is None:
-        if found.config.layout == "pairs":
+        if contents.config.layout == "pairs":
             raise UserError(
-                f"data.layout: {found.path} has no masks that are called like images: images/x.png and "
+                f"data.layout: {contents.path} has no masks that are called like images: images/x.png and "
                 "masks/x.png, or x.png and x_mask.png; use layout=auto"
             )
         return None
     mask_of, masks, aside = paired
     files = [image for image in images if image not in masks and image not in aside]
-    entries = by_kohya(found, files) or by_folder(found, files)
+    entries = by_kohya(contents, files) or by_folder(contents, files)
     entries.masks = [mask_of.get(image) for image in entries.files]
     used = {*mask_of.values()}
     entries.notes.add_all("mask of no picture", sorted(masks - used), "no picture has its name")

@@ -200,7 +200,7 @@ def open_device(name: str, processes: int = 1) -> torch.device:
 
 
 def reading_device(recipe: Recipe, tell: Tell) -> torch.device:
-    """The device that a run is read on: $SAFELIGHT_DEVICE, else the recipe's, or what there is in its place.
+    """The device that a run is read on: $SAFELIGHT_DEVICE or the recipe's; where it is not there, another.
 
     tell: takes a line where it is another. Raises UserError where $SAFELIGHT_DEVICE is not here.
     """

@@ -115,7 +115,7 @@ def conditions(seen: Glance) -> list[Choice]:
 
 
 def largest(seen: Glance) -> int:
-    """Pictures are not enlarged: the largest side of the ladder that nine of ten have, else the least."""
+    """Pictures are not enlarged: the largest side of the ladder that nine of ten have, or the smallest."""
     sides = [rung.side for rung in LADDER if rung.side <= seen.least]
     return max(sides, default=LADDER[0].side)
 

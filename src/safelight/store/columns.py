@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -165,9 +164,9 @@ class Columns:
 
 
 def _rows(lines: list[bytes], checked: bool) -> list[Line]:
-    """Rows of lines, at once where all of them are whole; else each that is, as `metrics` reads them."""
+    """Rows of lines, at once where all of them are whole; otherwise one by one, as `metrics` reads them."""
     try:
-        if checked and all(line[-18:-2] == _checksum(line) for line in lines):
+        if checked and all(line[-18:-2] == metrics.checksum(line[:-SEAL]) for line in lines):
             rows = from_json(b"[" + b",".join(lines) + b"]", cache_strings="keys")
             return [row for row in rows if row.keys() >= FIXED]
     except (ValueError, AttributeError):
@@ -191,7 +190,3 @@ def _values(lines: list[Line]) -> dict[str, Series]:
                 if name not in TEXTS:
                     columns.setdefault(name, np.full(len(lines), math.nan))[at] = metrics.number(value)
     return columns
-
-
-def _checksum(line: bytes) -> bytes:
-    return blake2b(line[:-SEAL], digest_size=8).hexdigest().encode()

@@ -224,7 +224,7 @@ def _is_number(value: Any) -> bool:
 def _parsed(text: bytes, checked: bool) -> Line | None:
     """The object of a line. A checksum that is there has to fit."""
     match = CHECK.search(text)
-    if (checked and not match) or (match and match[1] != _checksum(text[: match.start()])):
+    if (checked and not match) or (match and match[1] != checksum(text[: match.start()])):
         return None
     try:
         line = files.parse_json(text)
@@ -236,10 +236,11 @@ def _parsed(text: bytes, checked: bool) -> Line | None:
 def _sealed(line: Line) -> bytes:
     """A line with its checksum, and its newline."""
     text = json.dumps(line, separators=(",", ":")).encode()[:-1]
-    return text + b',"check":"' + _checksum(text) + b'"}\n'
+    return text + b',"check":"' + checksum(text) + b'"}\n'
 
 
-def _checksum(text: bytes) -> bytes:
+def checksum(text: bytes) -> bytes:
+    """What a line is sealed with: 16 hexadecimal digits of the bytes before the seal."""
     return blake2b(text, digest_size=8).hexdigest().encode()
 
 
