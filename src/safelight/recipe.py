@@ -48,6 +48,8 @@ from safelight.store.checkpoint_files import Checkpoint
 from safelight.store.tape import Tape
 from safelight.types import Method
 
+GUIDE = "guide_by"  # key of [sample] that only a trained run has, see methods/diffusion.py
+
 
 class About(Section):
     """[about]: how `safelight recipes` lists the recipe."""
@@ -145,6 +147,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             raise UserError(
                 "stop: evaluate/ is not measured; set evaluate.every, for example evaluate.every=500"
             )
+        if getattr(self.sample, GUIDE, None):
+            raise UserError("sample.guide_by: needs a trained run; state it when sampling, not in a recipe")
         averaged = self.method().ema
         for name in self.tape.networks:
             if name not in averaged:
@@ -160,6 +164,15 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
         """The recipe with dotted keys changed; the code it runs stays the code that was run."""
         return resolve(changed(self.stated, changes), self.name, self.outside) if changes else self
+
+    def sampling(self, changes: Mapping[str, Any]) -> BaseModel:
+        """[sample] of a trained run with dotted keys changed. Raises UserError."""
+        recipe = {key: value for key, value in changes.items() if key != f"sample.{GUIDE}"}
+        sample: BaseModel = self.with_changes(recipe).sample
+        if len(recipe) < len(changes):
+            guide = {GUIDE: changes[f"sample.{GUIDE}"]}
+            sample = check(type(sample), sample.model_dump() | guide, "sample")
+        return sample
 
     def plan(self, images: int) -> Plan:
         """What the engine does on a training set of `images` images."""

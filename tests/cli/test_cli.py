@@ -61,6 +61,15 @@ def test_train_show_runs_and_report(monkeypatch, capsys, tmp_path, tiny_words):
         (["sample", "first", "--sampler", "huen"], "sample.sampler: 'huen' is not a valid choice"),
         (["sample", "first", "--out", "x.bmp"], "x.bmp: unknown output type; use .png, .npz or a folder"),
         (["sample", "first", "--out", "/"], "/: is a folder that holds files already"),
+        (
+            ["sample", "first", "--guide-by", "@x"],
+            "sample.guide_by=@x: first: no checkpoint has the name 'x'",
+        ),
+        (
+            ["sample", "first", "--guide-by", "frist"],
+            "sample.guide_by=frist: frist: no such run in RUNS (did you mean 'first'?)",
+        ),
+        (["train", "digits", "sample.guide_by=first"], "sample.guide_by: needs a trained run"),
         (["sample", "first", "--condition", "label=²"], "condition label=²: classes are 0 to 9"),
         (["export", "first", "--to", "tar", "--out", "x"], "--to tar: is not a valid choice; use diffusers"),
         (["export", "first", "--to", "onnx", "--out", "/"], "/: exists already"),
@@ -123,6 +132,31 @@ def test_sample_as_sheet_folder_and_arrays(monkeypatch, capsys, runs, tmp_path):
     from safelight.render.sheet_file import read_sheet
 
     assert (read_sheet(tmp_path / "sheet.png") == arrays["images"]).all()
+
+
+def test_samples_guided_by_an_earlier_checkpoint(monkeypatch, capsys, runs, tmp_path):
+    """The whole name of the guide is recorded; strength 1 is none; an export says that it goes without."""
+    pictures = {}
+    for name, words in {"plain": ["--guidance", "1"], "1": ["--guidance", "1", "--guide-by", "@10"],
+                        "3": ["--guidance", "3", "--guide-by", "@10"]}.items():  # fmt: skip
+        place = tmp_path / f"{name}.npz"
+        words += ["--n", "4", "--out", str(place), "--runs", str(runs), "--json"]
+        code, printed, _ = run(monkeypatch, capsys, "sample", "first", *words)
+        assert (code, json.loads(printed)["sample"]["guide_by"]) == (
+            0,
+            None if name == "plain" else "first@10",
+        )
+        pictures[name] = np.load(place)["images"]
+    assert (pictures["1"] == pictures["plain"]).all()
+    assert (pictures["3"] != pictures["plain"]).any()
+    words = ["--to", "safetensors", "--out", str(tmp_path / "networks"), "--runs", str(runs)]
+    _, printed, _ = run(
+        monkeypatch, capsys, "export", "first", *words, "sample.guide_by=@10", "sample.steps=7"
+    )
+    assert "left out: guidance by first@10" in printed
+    recipe = json.loads((tmp_path / "networks" / "config.json").read_text())["recipe"]
+    assert (recipe["sample"]["steps"], recipe["sample"]["guidance"]) == (7, 1.0)
+    assert "guide_by" not in recipe["sample"]
 
 
 def test_new_writes_a_recipe_that_trains_the_same(monkeypatch, capsys, tmp_path):

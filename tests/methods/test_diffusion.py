@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from safelight import samplers
-from safelight.methods.diffusion import Diffusion, DiffusionConfig, DiffusionSampling, guided
+from safelight.methods.diffusion import Diffusion, DiffusionConfig, DiffusionSampling, Guide, guided
 from safelight.randomness import LEAST, MOST, RowDraw, interior
 from safelight.types import Batch, Condition, DataSpec, Moment
 
@@ -255,7 +255,16 @@ def test_same_rows_same_noise_in_any_company():
     assert torch.equal(losses[0][2:4], losses[1])
 
 
-@pytest.mark.parametrize("wrong", [{"eta": 0.5}, {"steps": 0}, {"sampler": "magic"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"eta": 0.5},
+        {"steps": 0},
+        {"sampler": "magic"},
+        {"guidance_interval_sigma": (2, 1)},
+        {"guidance_interval_sigma": (0, 1), "guidance_interval": (0, 1)},
+    ],
+)
 def test_sampling_settings_without_meaning_are_refused(wrong):
     with pytest.raises(ValidationError):
         DiffusionSampling(**wrong)
@@ -269,8 +278,39 @@ def test_guidance_is_used_within_its_interval_of_t_alone():
         seen.append((round(float(t[0]), 3), len(x)))
         return torch.zeros_like(x)
 
-    how = DiffusionSampling(sampler="euler", steps=4, guidance=3, guidance_interval=(0.3, 0.65), t_max=0.8)
     x, present = torch.zeros(2, 1, 4, 4), torch.ones(2, dtype=torch.bool)
-    method.sample({"denoiser": net}, x, {}, present, None, how)  # type: ignore[dict-item, arg-type]
-    assert {t for t, rows in seen if rows == 4} == {t for t, _ in seen if 0.3 <= t <= 0.65}
-    assert {rows for _, rows in seen} == {2, 4}
+    for interval in {"guidance_interval": (0.3, 0.65)}, {"guidance_interval_sigma": (0.3 / 0.7, 0.65 / 0.35)}:
+        seen.clear()  # of a flow sigma is t / (1 - t)
+        how = DiffusionSampling(sampler="euler", steps=4, guidance=3, t_max=0.8, **interval)
+        method.sample({"denoiser": net}, x, {}, present, None, how)  # type: ignore[dict-item, arg-type]
+        assert {t for t, rows in seen if rows == 4} == {t for t, _ in seen if 0.3 <= t <= 0.65}
+        assert {rows for _, rows in seen} == {2, 4}
+
+
+@pytest.mark.parametrize(("process", "prediction"), KINDS)
+def test_autoguidance_leads_away_from_the_estimate_of_a_weaker_model(process, prediction):
+    """One step to no noise is the estimate: D1 + (w - 1) (D1 - D0), whatever process the weaker one has."""
+    strong, weak = (
+        method(process=process, prediction=prediction),
+        method(process="ddpm", prediction="epsilon"),
+    )
+    nets = {"denoiser": Gaussian(strong)}
+    guide = Guide(weak, Gaussian(weak, means=(0.1, 0.3), std=0.6))
+    draw, given = RowDraw(0, 0, "sample", range(4)), {"label": torch.tensor([0, 1, 0, 1])}
+    rest = (strong.latent(draw), given, torch.ones(4, dtype=torch.bool), draw)
+
+    def sample(made, nets, **how):
+        settings = DiffusionSampling(sampler="euler", steps=1, clip=False, **how)
+        return made.sample(nets, *rest, settings)
+
+    plain = sample(strong, nets)
+    sigma = strong.process.sigmas(1, 0.999)[0]
+    x = rest[0] * strong.process.start(sigma)
+    other = guide(x, sigma, given, rest[2])
+    assert (other - plain).abs().mean() > 0.1
+    assert torch.equal(sample(strong, {**nets, "guide": guide}, guide_by="w", guidance=1), plain)
+    for w in (0.5, 3.0):
+        guided_by = sample(strong, {**nets, "guide": guide}, guide_by="w", guidance=w)
+        torch.testing.assert_close(guided_by, plain + (w - 1) * (plain - other))
+    off = sample(strong, {**nets, "guide": guide}, guide_by="w", guidance=3, guidance_interval_sigma=(0, 0.1))
+    assert torch.equal(off, plain)

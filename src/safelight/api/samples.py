@@ -21,7 +21,9 @@ from safelight.explore.search.run import run_search
 from safelight.explore.search.settings import SearchRequest
 from safelight.explore.search.split import read_split, run_split
 from safelight.export.networks import require_new as require_new
+from safelight.loading.model import guide_place
 from safelight.loading.recorded import recipe_of, spec_of
+from safelight.recipe import GUIDE
 from safelight.report.run_report import write_report
 from safelight.run import Run
 from safelight.samplers.generate import require_known
@@ -54,7 +56,9 @@ def require_samples(
 ) -> None:
     """Raises UserError for samples that cannot be made or written, before networks are read."""
     require_place(out)
-    recipe = recipe_of(directory).with_changes(changes)
+    recipe = recipe_of(directory)
+    if guide := getattr(recipe.sampling(changes), GUIDE, None):
+        guide_place(directory, guide)
     require_known(spec_of(directory), conditions, recipe.data.attribute_range)
 
 

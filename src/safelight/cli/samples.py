@@ -83,6 +83,15 @@ def sample(
         float | None,
         typer.Option("--guidance", help="Guidance strength. Default: sample.guidance of the recipe."),
     ] = None,
+    guide_by: Annotated[
+        str | None,
+        typer.Option(
+            "--guide-by",
+            metavar="RUN[@STEP]",
+            help="Weaker run, or @STEP of this one, that --guidance leads away from (autoguidance). Default: "
+            "samples without conditions.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     step: Annotated[
         str | None,
@@ -104,7 +113,7 @@ def sample(
     as_json: JsonOption = False,
 ) -> None:
     """Generate samples from a run."""
-    flags = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    flags = {"sampler": sampler, "steps": steps, "guidance": guidance, "guide_by": guide_by}
     stated = {f"sample.{name}": value for name, value in flags.items() if value is not None}
     overrides = {**sample_changes(changes, run, runs), **stated}
     conditions = conditions_of(condition) | ({"mask": mask} if mask is not None else {})

@@ -81,7 +81,7 @@ def _write_pipeline(model: Model, out: Path) -> list[str]:
     from safelight.export.shipped.modeling import SafelightDenoiser
 
     denoiser = SafelightDenoiser(
-        recipe=json.dumps(model.recipe.tree),
+        recipe=json.dumps(model.tree),
         shape=list(model.spec.shape),
         conditions=json.dumps(model.conditions),
     )

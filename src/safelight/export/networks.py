@@ -16,6 +16,7 @@ from safelight.export.diffusers import write_diffusers
 from safelight.export.onnx import write_onnx
 from safelight.export.shipped import copy_shipped
 from safelight.loading.model import Model
+from safelight.recipe import GUIDE
 from safelight.store.durable import mendable, publish, sweep, temporary_beside
 
 FORMS = ("diffusers", "safetensors", "onnx", "lora")
@@ -27,6 +28,10 @@ def export_networks(model: Model, form: str, out: Path) -> list[str]:
     Raises UserError.
     """
     require_new(form, out)
+    left = []
+    if by := getattr(model.how, GUIDE, None):
+        model = replace(model, nets={name: net for name, net in model.nets.items() if name != "guide"})
+        left = [f"left out: guidance by {by}, which needs both runs; safelight sample --guide-by has it"]
     if form != "lora":  # other tools know no adapters
         model = replace(model, nets={name: merged(net) for name, net in model.nets.items()})
     place = next(path for path in out.absolute().parents if path.is_dir())
@@ -41,7 +46,7 @@ def export_networks(model: Model, form: str, out: Path) -> list[str]:
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
-    return [line.replace(str(work), str(out)) for line in lines]
+    return [line.replace(str(work), str(out)) for line in lines] + left
 
 
 def require_new(form: str, out: Path) -> None:
@@ -65,7 +70,7 @@ def _write_safetensors(model: Model, out: Path) -> list[str]:
         "conditions": model.conditions,
         "shift": model.space.shift,
         "scale": model.space.scale,
-        "recipe": model.recipe.tree,
+        "recipe": model.tree,
     }
     (out / "config.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
     copy_shipped("load.py", out)

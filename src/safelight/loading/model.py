@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from safelight.data.source import Progress
 from safelight.data.space import Space
 from safelight.data.stream import Stream, examples
 from safelight.engine.state import State
-from safelight.loading.recorded import data_of, pixel_spec_of
-from safelight.recipe import Recipe
+from safelight.loading.recorded import checkpoint_step, data_of, pixel_spec_of
+from safelight.methods.diffusion import Diffusion, Guide
+from safelight.recipe import GUIDE, Recipe
 from safelight.samplers.generate import generate, generate_rows
-from safelight.store.directory import RunDirectory
+from safelight.store.directory import RunDirectory, find
+from safelight.store.listing import owner_of
 from safelight.types import Autocast, Batch, DataSpec, Draw, Method, Nets, Values
 
 Source = Literal["tape", "checkpoint", "replay"]
@@ -74,7 +76,9 @@ class RunData:
     device: torch.device
     space: Space = field(default_factory=Space)
     opened: Stream | None = None
+    other: Callable[[RunDirectory, int], Model] | None = None  # a run at a step; None while training
     _examples: dict[int, Batch] = field(default_factory=dict)
+    _guides: dict[str, tuple[Guide, str]] = field(default_factory=dict)
 
     def stream(self, progress: Progress | None = None) -> Stream:
         """Batches of the data. Raises UserError where they are not what the run was trained on."""
@@ -88,6 +92,26 @@ class RunData:
         if count not in self._examples:
             self._examples[count] = examples(self.stream(), count)
         return self._examples[count]
+
+    def guide(self, reference: str, model: Model) -> tuple[Guide, str]:
+        """The weaker run of RUN, RUN@STEP or @STEP, to guide a model's samples by, and its whole name.
+
+        Raises UserError.
+        """
+        if reference not in self._guides:
+            directory, step = guide_place(self.directory, reference)
+            assert self.other
+            weak = self.other(directory, step)
+            method, where = weak.method, f"sample.guide_by={reference}"
+            if not issubclass(type(method), Diffusion):
+                raise UserError(f"{where}: is no diffusion model; name a run of the same kind")
+            if weak.spec.shape != model.spec.shape or _latents(weak) != _latents(model):
+                raise UserError(f"{where}: has another image size or autoencoder; name another run")
+            if any(model.spec.conditions.get(key) != value for key, value in weak.spec.conditions.items()):
+                raise UserError(f"{where}: has other conditions; name a run of the same classes or masks")
+            guide = Guide(cast(Diffusion, method), weak.nets["denoiser"])
+            self._guides[reference] = guide, f"{directory.name}@{step}"
+        return self._guides[reference]
 
     @cached_property
     def pixels(self) -> DataSpec:
@@ -134,7 +158,20 @@ class Model:
 
     def changed(self, how: Mapping[str, Any] | None) -> Model:
         """The model with keys of [sample] changed: {"sample.guidance": 3}. Raises UserError."""
-        return replace(self, how=self.recipe.with_changes(how).sample) if how else self
+        if not how:
+            return self
+        sample, nets = self.recipe.sampling(how), dict(self.nets)
+        if reference := getattr(sample, GUIDE, None):
+            nets["guide"], name = self.data.guide(reference, self)
+            sample = sample.model_copy(update={GUIDE: name})
+        return replace(self, how=sample, nets=nets)
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """The complete recipe as plain values, with [sample] as it is used; other tools know no guide."""
+        sample = self.how.model_dump(mode="json", exclude_none=True)
+        unguided = {"guidance": 1.0} if sample.pop(GUIDE, None) else {}
+        return {**self.recipe.tree, "sample": sample | unguided}
 
     def require_images(self) -> None:
         """Raises UserError for an encoder."""
@@ -161,7 +198,9 @@ class Model:
 
     def sampling(self, seed: int) -> dict[str, str]:
         """How an evaluation draws its samples, in words."""
-        settings = ", ".join(f"{name} {value}" for name, value in self.how.model_dump().items())
+        settings = ", ".join(
+            f"{name} {value}" for name, value in self.how.model_dump(exclude_none=True).items()
+        )
         return {
             "sampling": settings or "one evaluation",
             "conditions": "of training images in a keyed order" if self.spec.conditions else "none",
@@ -174,6 +213,22 @@ class Model:
 def evaluated(method: Method, state: State) -> dict[str, nn.Module]:
     """The networks that samples use: averages and frozen ones, all in evaluation mode."""
     return {**{name: state.nets[name] for name in method.frozen}, **state.averages.networks}
+
+
+def guide_place(directory: RunDirectory, reference: str) -> tuple[RunDirectory, int]:
+    """The run and step that sample.guide_by of a run names. Raises UserError."""
+    name, _, at = reference.partition("@")
+    try:
+        of = find(name, directory.path.parent) if name else directory
+        step = int(at) if at.isdecimal() else checkpoint_step(of, at or None, lambda line: None)
+        return owner_of(of, step), step
+    except UserError as error:
+        raise UserError(f"sample.guide_by={reference}: {error}") from error
+
+
+def _latents(model: Model) -> tuple[object, ...]:
+    """What latents mean; empty values for pixels."""
+    return model.space.codec and model.space.codec.digest, model.space.shift, model.space.scale
 
 
 def average_words(recipe: Recipe, method: Method, length: float | None = None, error: float = 0.0) -> str:

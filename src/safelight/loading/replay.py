@@ -145,7 +145,11 @@ class Replay:
     def data(self) -> RunData:
         """The run's data, opened when they are needed."""
         space = open_space(self.directory, self.products, self.device)
-        return RunData(self.directory, self.opened, self.device, space)
+
+        def other(directory: RunDirectory, step: int) -> Model:
+            return Replay(directory, self.tell).exact(step)
+
+        return RunData(self.directory, self.opened, self.device, space, other=other)
 
     @cached_property
     def _before(self) -> Replay:

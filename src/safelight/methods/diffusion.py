@@ -28,6 +28,7 @@ from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, V
 
 TINY = 2.0**-24  # least α and σ that weights are computed from; α is 0 in pure noise, σ in an image
 BANDS = 5  # noise bands of the held-out loss, of equal width in t
+Denoiser = Callable[[Tensor, Tensor, Values, Tensor], Tensor]  # (x_t, t, given, present) -> prediction
 
 
 class DiffusionConfig(Section):
@@ -79,6 +80,11 @@ class DiffusionSampling(Section):
     """Strength of classifier-free guidance; 1 = none."""
     guidance_interval: tuple[float, float] | None = None
     """First and last t at which guidance is used (Kynkaanniemi et al. 2024). Default: all."""
+    guidance_interval_sigma: tuple[float, float] | None = None
+    """The same by the noise of x / alpha, sigma / alpha, as EDM counts it. Default: all."""
+    guide_by: str | None = Field(None, min_length=1)
+    """Weaker run to guide by, RUN, RUN@STEP or @STEP of the same run, in place of samples without conditions
+    (autoguidance, Karras et al. 2024). Only for samples of a trained run."""
     eta: float = Field(0.0, ge=0, le=1)
     """Fresh noise of ddim; 1 = as much as the ancestral sampler."""
     variance: Literal["posterior", "beta"] = "posterior"
@@ -92,6 +98,10 @@ class DiffusionSampling(Section):
     def _checked(self) -> DiffusionSampling:
         if self.guidance_interval and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1:
             raise ValueError(f"guidance_interval {list(self.guidance_interval)} must rise within 0 and 1")
+        if (sigmas := self.guidance_interval_sigma) and not 0 <= sigmas[0] <= sigmas[1]:
+            raise ValueError(f"guidance_interval_sigma {list(sigmas)} must rise from 0 or more")
+        if self.guidance_interval and sigmas:
+            raise ValueError("guidance_interval has t, guidance_interval_sigma has sigma; state one of them")
         if self.eta and self.sampler != "ddim":
             raise ValueError(
                 f'eta = {self.eta} has no effect with {self.sampler!r}; set sampler = "ddim" or eta = 0'
@@ -179,18 +189,23 @@ class Diffusion:
     def sample(
         self, nets: Nets, latent: Tensor, given: Values, present: Tensor, draw: Draw, how: BaseModel
     ) -> Tensor:
-        """Images from noise. The samplers work on x_t / α, where every process is x + σ ε."""
+        """Images from noise. The samplers work on x_t / α, where every process is x + σ ε.
+
+        nets: with a `Guide` as "guide" where samples are guided by one.
+        """
         assert isinstance(how, DiffusionSampling)
         sigmas = self.process.sigmas(how.steps, how.t_max)
+        net, guide = nets["denoiser"], nets["guide"] if how.guide_by else None
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            level = self.process.at(sigma, len(x))
-            low, high = how.guidance_interval or (-math.inf, math.inf)
-            guidance = how.guidance if low <= float(level.t[0]) <= high else 1.0
-            level = level.to(x.device)
-            x_t = level.alpha * x
-            out = guided(nets["denoiser"], x_t, level.t, given, present, guidance).float()
-            estimate = self.estimate(x_t, out, level)
+            interval, noisiness = how.guidance_interval, self.process.at(sigma, 1).t
+            if how.guidance_interval_sigma:
+                interval, noisiness = how.guidance_interval_sigma, sigma
+            low, high = interval or (-math.inf, math.inf)
+            guidance = how.guidance if low <= float(noisiness) <= high else 1.0
+            estimate = self.denoised(net, x, sigma, given, present, 1.0 if guide else guidance)
+            if guide and guidance != 1:
+                estimate = autoguided(estimate, guide(x, sigma, given, present), guidance)
             return estimate.clamp(-1, 1) if how.clip else estimate
 
         def noise(step: int) -> Tensor:
@@ -198,6 +213,14 @@ class Diffusion:
 
         start = latent * self.process.start(sigmas[0])
         return samplers.sample(how.sampler, denoise, start, sigmas, noise, how.eta, how.variance)
+
+    def denoised(
+        self, net: Denoiser, x: Tensor, sigma: Tensor, given: Values, present: Tensor, guidance: float = 1.0
+    ) -> Tensor:
+        """The estimate D(x; σ) of the image in x = x_t / α (b, C, H, W), σ () that of x."""
+        level = self.process.at(sigma, len(x)).to(x.device)
+        x_t = level.alpha * x
+        return self.estimate(x_t, guided(net, x_t, level.t, given, present, guidance).float(), level)
 
     # --- what a report shows ----------------------------------------------------------------------
 
@@ -242,8 +265,25 @@ def _process(config: DiffusionConfig) -> samplers.Flow | samplers.Ddpm:
     return samplers.Ddpm(samplers.cosine_betas(config.timesteps))
 
 
+class Guide(nn.Module):
+    """A weaker denoiser with its method, which may have another process and predict something else."""
+
+    def __init__(self, method: Diffusion, net: nn.Module) -> None:
+        super().__init__()
+        self.method, self.net = method, net
+
+    def forward(self, x: Tensor, sigma: Tensor, given: Values, present: Tensor) -> Tensor:
+        """Its estimate of the image, as `Diffusion.denoised`."""
+        return self.method.denoised(self.net, x, sigma, given, present)
+
+
+def autoguided(estimate: Tensor, weak: Tensor, guidance: float) -> Tensor:
+    """Guidance by a weaker model (Karras et al. 2024, equation 5): w D1 + (1 - w) D0, both conditional."""
+    return estimate + (guidance - 1) * (estimate - weak)
+
+
 def guided(
-    net: Callable[[Tensor, Tensor, Values, Tensor], Tensor],
+    net: Denoiser,
     x_t: Tensor,
     t: Tensor,
     given: Values,
