@@ -26,33 +26,15 @@ def write_onnx(model: Model, out: Path) -> list[str]:
 
     Inputs: x, t (of a denoiser), present, and the conditions by name; latent for generators and decoders.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"ONNX is an extra: {install('onnx')}") from error
+    require_onnx()
+    import onnxruntime
+
     lines = []
     for name, net in model.nets.items():
         path = out / f"{name}.onnx"
         flat = Flat(net.cpu().float().eval(), name, list(model.spec.conditions))
         names = flat.inputs
-        batch = torch.export.Dim("batch", min=1)
-        try:
-            with _quiet(), torch.no_grad():
-                torch.onnx.export(
-                    flat,
-                    tuple(_example(model, input_name, TRACED) for input_name in names),
-                    path,
-                    input_names=names,
-                    dynamic_shapes={"inputs": tuple({0: batch} for _ in names)},
-                    dynamo=True,
-                    external_data=False,
-                    verbose=False,
-                )
-        except Exception as error:  # whatever the exporter cannot say in ONNX
-            reason = str(error).strip().partition("\n")[0]
-            raise UserError(f"{name}: cannot be written as ONNX ({reason}); use --to safetensors") from error
+        export_graph(flat, names, tuple(_example(model, input_name, TRACED) for input_name in names), path)
         session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         inputs = {key: _example(model, key, CHECKED) for key in names}
         used = [session_input.name for session_input in session.get_inputs()]  # unused ones are dropped
@@ -67,6 +49,44 @@ def write_onnx(model: Model, out: Path) -> list[str]:
             )
         lines.append(f"{path.name}: inputs {', '.join(used)}; differs from torch by {off:.1e} of the output")
     return lines
+
+
+def require_onnx() -> None:
+    """Raises UserError without the extra."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"ONNX is an extra: {install('onnx')}") from error
+
+
+def export_graph(
+    net: nn.Module, names: list[str], examples: tuple[Tensor, ...], path: Path, optimize: bool = True
+) -> None:
+    """The graph of forward(*inputs), of any batch size. Raises UserError where it cannot be written.
+
+    optimize: False keeps every parameter as it is, under its name.
+    """
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        with _quiet(), torch.no_grad():
+            torch.onnx.export(
+                net,
+                examples,
+                path,
+                input_names=names,
+                dynamic_shapes={"inputs": tuple({0: batch} for _ in names)},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                optimize=optimize,
+            )
+    except Exception as error:  # whatever the exporter cannot say in ONNX
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{path.stem}: cannot be written as ONNX ({reason}); use --to safetensors"
+        ) from error
 
 
 @contextmanager

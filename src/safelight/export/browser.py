@@ -1,0 +1,297 @@
+"""A trained generator for a page that draws by itself: ONNX graphs, weights of several moments, the sampler as numbers.
+
+The browser has no Python: `web/static/` runs the graphs, draws the same keyed randomness (random.js) and follows
+the program that is made here from the samplers themselves (sampler.js). Weights are rounded to bfloat16, as those
+of every picture of a specimen are (`Replay.rounded`), so that draw 7 there is draw 7 of the run.
+"""
+
+from __future__ import annotations
+
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from safelight import samplers
+from safelight.config import UserError
+from safelight.data.space import Space
+from safelight.explore.specimens import PHASE, Specimen, start_of
+from safelight.export.onnx import Flat, export_graph, require_onnx
+from safelight.loading.model import Model
+from safelight.loading.replay import Replay
+from safelight.methods.diffusion import Diffusion, DiffusionSampling
+from safelight.randomness import RowDraw, key
+from safelight.store import checkpoint_files, retention
+from safelight.store.columns import Columns
+from safelight.store.directory import RunDirectory
+from safelight.store.tape import TapeReader, ordered
+from safelight.types import Method, Nets, Tell, Values
+
+DRAWS = 64  # specimens whose conditions are in the page, where these are more than a class
+PATIENCE = 300  # seconds of recomputation, as they were recorded, past which the nearest step on disk serves
+EVALUATIONS = (2, 4, 6, 10, 20, 40)  # that a reader may choose from, besides those of the recipe
+WEIGHTS = "weights"  # the name under which a graph looks for them
+
+
+def moments_of(directory: RunDirectory, count: int, tell: Tell = lambda line: None) -> list[int]:
+    """At most `count` steps through a training, denser where it begins, the newest weights last.
+
+    Steps that are not on disk are taken where recomputing all of them would be quick. Raises UserError.
+    """
+    first, kept = retention.first_of(directory), checkpoint_files.list_steps(directory.path)
+    held = sorted({first, *kept, *TapeReader(directory.path).steps})
+    last = held[-1]
+    spread = sorted({round(first + (last - first) * (at / max(1, count - 1)) ** 2) for at in range(count)} - {first})
+    steps = ([first] if count > 1 else []) + [step for step in spread if step <= last] or [last]
+    columns = Columns(directory.path)
+    columns.update()
+    seconds = dict(zip(columns.steps.tolist(), np.nan_to_num(columns["seconds"]).tolist(), strict=True))
+    missing = {step for wanted in steps for step in range(max(at for at in held if at <= wanted) + 1, wanted + 1)}
+    price = sum(seconds.get(step, 0.0) for step in missing)
+    if price <= PATIENCE:
+        if missing:
+            tell(f"recomputing {len(missing):,} steps for {len(steps)} moments of training, about {price:.0f} s")
+        return steps
+    near = sorted({min(held, key=lambda at: abs(at - wanted)) for wanted in steps})
+    tell(f"{len(near)} moments of training that are on disk; {len(steps)} would take {price / 60:.0f} minutes")
+    return near
+
+
+def portable(directory: RunDirectory, steps: Sequence[int], tell: Tell = lambda line: None) -> dict[str, Any]:
+    """Everything that draws the specimens of the last of `steps` with the weights of each, as plain values.
+
+    Raises UserError for a run that draws no images, and for one whose networks cannot be written.
+    """
+    require_onnx()
+    replay = Replay(directory, tell)
+    weights, verdicts, before = [], [], None
+    graphs: dict[str, Any] = {}
+    for step in steps:
+        model = replay.rounded(step)
+        model.require_images()
+        net = _network(model)
+        if not graphs:
+            graphs = _graphs(model, net)
+        state = net.state_dict()
+        now = ordered(np.concatenate([bits_of(state[name]) for name in graphs["network"]["weights"]]))
+        weights.append(packed(now, before))
+        verdicts.append(f"{model.source}: {model.verdict.verdict}")
+        before = now
+        tell(f"step {step:,}: {model.source}, {len(weights[-1]) / 1e6:.1f} MB")
+    newest = steps[-1]
+    latent = model.method.latent(RowDraw(0, 0, "shape", range(1)))
+    noises = graphs["network"].pop("noises")
+    made: dict[str, Any] = {
+        "step": newest,
+        "steps": list(steps),
+        "verdicts": verdicts,
+        "shape": list(model.data.pixels.shape),
+        "latent": list(latent.shape[1:]),
+        "conditions": model.conditions,
+        "given": _given(model),
+        "graphs": graphs,
+        "weights": weights,
+        "average": model.average,
+    }
+    if isinstance(model.method, Diffusion):
+        assert isinstance(model.how, DiffusionSampling)
+        counts = sorted({*EVALUATIONS, model.how.steps} if model.how.steps <= max(EVALUATIONS) else {model.how.steps})
+        made["programs"] = {str(count): program(model.method, model.how.model_copy(update={"steps": count})) for count in counts}
+        made |= {"chosen": model.how.steps, "guidance": model.how.guidance}
+        noises = {f"sampler {number}": latent.shape[1:] for number in range(max(counts))}
+    seed = model.recipe.train.seed
+    made["noises"] = {name: list(shape) for name, shape in noises.items()}
+    made["keys"] = {name: f"{key(seed, newest, PHASE, name):032x}" for name in ("latent", "label", *noises)}
+    return made
+
+
+def program(method: Diffusion, how: DiffusionSampling) -> dict[str, Any]:
+    """A sampler as numbers: what each evaluation is given, and what is made of all of them.
+
+    Every sampler of `samplers` is linear in what it has: x_k it asked about, D_k it was answered, and noise. So
+    it is run here once on unit vectors, and leaves its coefficients. In a list [[index, factor], ...] x_k has
+    the index 3 k, D_k 3 k + 1, and the noise of interval i 3 i + 2; x_0 is the latent times `start`. Of an
+    evaluation: x_t = alpha x, D = clip(x_factor x + out_factor out) where the network was told t.
+    """
+    sigmas = method.process.sigmas(how.steps, how.t_max)
+    size = 3 * (samplers.evaluations(how.sampler, how.steps) + 1)
+    basis = torch.eye(size, dtype=torch.float64)
+    calls: list[dict[str, Any]] = []
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        level, k = method.process.at(sigma, 1), len(calls)
+        (alpha, σ), (a, s) = (float(level.alpha), float(level.sigma)), map(float, method.target(level))
+        low, high = how.guidance_interval or (0.0, 1.0)
+        calls.append({
+            "x": sparse(x), "t": float(level.t), "alpha": alpha, "guided": low <= float(level.t) <= high,
+            "x_factor": s * alpha / (alpha * s - σ * a), "out_factor": -σ / (alpha * s - σ * a),
+        })  # fmt: skip
+        x.copy_(basis[3 * k])  # from here on it is a value of its own: what is made of it stays short
+        return basis[3 * k + 1].clone()
+
+    def noise(interval: int) -> Tensor:
+        return basis[3 * interval + 2].clone()
+
+    def sparse(x: Tensor) -> list[list[float]]:
+        return [[int(index), float(x[index])] for index in torch.nonzero(x).flatten()]
+
+    made = samplers.sample(how.sampler, denoise, basis[0].clone(), sigmas, noise, how.eta, how.variance)
+    return {"start": method.process.start(sigmas[0]), "clip": how.clip, "calls": calls, "out": sparse(made)}
+
+
+class Direct(nn.Module):
+    """A generator of one evaluation: whatever its method makes of a latent. Noise it draws is an input."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.nets = nn.ModuleDict(dict(model.nets))
+        self.method, self.how, self.conditions = model.method, model.how, list(model.spec.conditions)
+        self.noises: dict[str, tuple[int, ...]] = {}
+        draw = _Recorded(RowDraw(0, 0, "shape", range(1)), self.noises)
+        latent = model.method.latent(RowDraw(0, 0, "shape", range(1)))
+        given, present = _nothing(model, 1)
+        with torch.no_grad():
+            self.method.sample(self.nets, latent, given, present, draw, self.how)
+
+    @property
+    def inputs(self) -> list[str]:
+        return ["latent", *self.conditions, "present", *self.noises]
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        values = dict(zip(self.inputs, inputs, strict=True))
+        given = {name: values[name] for name in self.conditions}
+        nets = {name: net for name, net in self.nets.items()}
+        return self.method.sample(nets, values["latent"], given, values["present"], _Given(values), self.how)
+
+
+@dataclass
+class _Recorded:
+    """A `Draw` that notes the normals it is asked for."""
+
+    draw: RowDraw
+    noises: dict[str, tuple[int, ...]]
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        self.noises[name] = shape
+        return self.draw.normal(name, *shape)
+
+    def uniform(self, name: str, *shape: int, host: bool = False) -> Tensor:
+        raise UserError("its sampling draws uniform numbers, which a page cannot")
+
+    def integers(self, name: str, high: int, *shape: int) -> Tensor:
+        raise UserError("its sampling draws whole numbers, which a page cannot")
+
+
+class _Given(_Recorded):
+    """A `Draw` of what a graph is given."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self.values = values
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        return self.values[name]
+
+
+class Decoded(nn.Module):
+    """Pixels in [-1, 1] of what a method drew in the latents of an autoencoder."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        assert self.space.codec is not None
+        return self.space.codec.decode(self.space.latent(inputs[0]))
+
+
+def _network(model: Model) -> Any:
+    for net in model.nets.values():
+        net.cpu().float().eval()
+    if isinstance(model.method, Diffusion):
+        return Flat(model.nets["denoiser"], "denoiser", list(model.spec.conditions))
+    return Direct(model).eval()
+
+
+def _graphs(model: Model, net: Any) -> dict[str, Any]:
+    """The network without its weights; and the decoder of latents with them, where there is one."""
+    count = 2
+    given, present = _nothing(model, count)
+    draw = RowDraw(0, 0, "example", range(count))
+    latent = model.method.latent(draw)
+    noises = getattr(net, "noises", {})
+    values = {"x": latent, "latent": latent, "t": draw.uniform("t"), "present": present, **given}
+    values |= {name: draw.normal(name, *shape) for name, shape in noises.items()}
+    data, weights = _graph(net, net.inputs, [values[name] for name in net.inputs], set(net.state_dict()))
+    graphs = {"network": {"onnx": data, "weights": weights, "noises": noises}}
+    if model.space.codec is not None:
+        graphs["decoder"] = {"onnx": _graph(Decoded(model.space), ["x"], [latent], set())[0]}
+    return graphs
+
+
+def _graph(net: nn.Module, names: list[str], examples: Sequence[Tensor], outside: set[str]) -> tuple[str, list[str]]:
+    """A graph, deflated, and the names of its parameters that are to be given to it, in their order."""
+    import onnx
+
+    with TemporaryDirectory() as place:
+        path = Path(place) / "network.onnx"
+        export_graph(net, names, tuple(examples), path, optimize=False)
+        model = onnx.load(path)
+    weights, offset = [], 0
+    for tensor in model.graph.initializer:
+        if tensor.name in outside and tensor.data_type == onnx.TensorProto.FLOAT:
+            size = 4 * int(np.prod(tensor.dims))
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for name, value in (("location", WEIGHTS), ("offset", offset), ("length", size)):
+                tensor.external_data.add(key=name, value=str(value))
+            weights.append(tensor.name)
+            offset += size
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    return deflated(model.SerializeToString()), weights
+
+
+def _nothing(model: Model, count: int) -> tuple[dict[str, Tensor], Tensor]:
+    draw, given = RowDraw(0, 0, "conditions", range(count)), {}
+    for name, condition in model.spec.conditions.items():
+        size = model.spec.shape[1:] if condition.kind == "mask" else ()
+        given[name] = draw.integers(name, condition.size) if condition.kind == "label" else draw.uniform(name, condition.size, *size)
+    return given, torch.arange(count) % 2 == 0
+
+
+def _given(model: Model) -> dict[str, Any]:
+    """The conditions of the first specimens, where these are those of real items."""
+    if set(model.spec.conditions) <= {"label"}:
+        return {}
+    rows: list[Values] = [start_of(Specimen(model.step, number), model).given for number in range(DRAWS)]
+    joined = {name: torch.cat([row[name] for row in rows]).cpu() for name in model.spec.conditions}
+    return {name: {"shape": list(rows.shape[1:]), "data": deflated(rows.to(torch.float32).numpy().tobytes())}
+            for name, rows in joined.items()}  # fmt: skip
+
+
+def bits_of(values: Tensor) -> NDArray[np.uint16]:
+    """The bits of values that are bfloat16 already, flat."""
+    rounded = values.detach().flatten().to("cpu", torch.bfloat16).contiguous()
+    return rounded.view(torch.int16).numpy().view(np.uint16)
+
+
+def packed(now: NDArray[np.uint16], before: NDArray[np.uint16] | None) -> str:
+    """Weights as `tape.ordered` integers, zigzag differences from those before, high bytes before low ones."""
+    difference = (now if before is None else now - before).view(np.int16)
+    zigzag = ((difference << 1) ^ (difference >> 15)).view(np.uint16)
+    return deflated((zigzag >> 8).astype(np.uint8).tobytes() + (zigzag & 255).astype(np.uint8).tobytes())
+
+
+def deflated(data: bytes) -> str:
+    """Bytes as a page holds them."""
+    press = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return b64encode(press.compress(data) + press.flush()).decode("ascii")
