@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from safelight.store.directory import RunDirectory, find, runs_directory
 
 if TYPE_CHECKING:
-    from safelight.api import facts as facts
     from safelight.api import pages as pages
     from safelight.api import prepare as prepare
     from safelight.api import samples as samples

@@ -11,6 +11,7 @@ import typer
 from safelight import api
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
 from safelight.config import UserError
+from safelight.report import plain as run_facts
 from safelight.store import listing, retention, size
 from safelight.store.directory import find, runs_directory
 from safelight.store.listing import Summary, list_runs
@@ -19,7 +20,7 @@ from safelight.terminal import console, plain, say, table
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from safelight.api.facts import Branch
+    from safelight.report.plain import Branch
     from safelight.store.directory import RunDirectory
     from safelight.store.retention import Held
 
@@ -71,7 +72,7 @@ def show(
 
 def print_run(directory: RunDirectory, as_json: bool) -> None:
     """Print the facts of a run."""
-    facts = api.facts.run(directory)
+    facts = run_facts.run(directory)
     if as_json:
         print_json(facts)
         return
@@ -101,7 +102,7 @@ def print_journal(directory: RunDirectory, as_json: bool) -> None:
     """Print the journal of a run, oldest entry first."""
     entries = directory.journal().entries
     if as_json:
-        print_json(api.facts.journal(directory))
+        print_json(run_facts.journal(directory))
         return
     for entry in entries:
         say(f"{entry.time[:19]} {entry.kind:12} {_words(entry.fields)}")
@@ -128,7 +129,7 @@ def report(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = Fals
 def tree(runs: RunsOption = None, as_json: JsonOption = False) -> None:
     """Draw the lineage of the runs: forks below the run they came from."""
     folder = runs_directory(runs)
-    lineage = api.facts.lineage(list_runs(folder))
+    lineage = run_facts.lineage(list_runs(folder))
     if as_json:
         print_json([branch.to_dict() for branch in lineage])
         return
@@ -162,7 +163,7 @@ def disk(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False)
     kinds, held = listing.by_kind(directory.path), retention.held(directory, section)
     bound = retention.bound_of(directory)
     if as_json:
-        print_json(api.facts.disk(directory))
+        print_json(run_facts.disk(directory))
         return
     say(f"{directory.name}: {size.words(sum(kinds.values()))}")
     for kind, taken in kinds.items():

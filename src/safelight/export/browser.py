@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +33,7 @@ from safelight.store import checkpoint_files, retention
 from safelight.store.columns import Columns
 from safelight.store.directory import RunDirectory
 from safelight.store.tape import TapeReader, ordered
-from safelight.types import Method, Nets, Tell, Values
+from safelight.types import Tell, Values
 
 DRAWS = 64  # specimens whose conditions are in the page, where these are more than a class
 PATIENCE = 300  # seconds of recomputation, as they were recorded, past which the nearest step on disk serves
@@ -49,19 +49,27 @@ def moments_of(directory: RunDirectory, count: int, tell: Tell = lambda line: No
     first, kept = retention.first_of(directory), checkpoint_files.list_steps(directory.path)
     held = sorted({first, *kept, *TapeReader(directory.path).steps})
     last = held[-1]
-    spread = sorted({round(first + (last - first) * (at / max(1, count - 1)) ** 2) for at in range(count)} - {first})
+    spread = sorted(
+        {round(first + (last - first) * (at / max(1, count - 1)) ** 2) for at in range(count)} - {first}
+    )
     steps = ([first] if count > 1 else []) + [step for step in spread if step <= last] or [last]
     columns = Columns(directory.path)
     columns.update()
     seconds = dict(zip(columns.steps.tolist(), np.nan_to_num(columns["seconds"]).tolist(), strict=True))
-    missing = {step for wanted in steps for step in range(max(at for at in held if at <= wanted) + 1, wanted + 1)}
+    missing = {
+        step for wanted in steps for step in range(max(at for at in held if at <= wanted) + 1, wanted + 1)
+    }
     price = sum(seconds.get(step, 0.0) for step in missing)
     if price <= PATIENCE:
         if missing:
-            tell(f"recomputing {len(missing):,} steps for {len(steps)} moments of training, about {price:.0f} s")
+            tell(
+                f"recomputing {len(missing):,} steps for {len(steps)} moments of training, about {price:.0f} s"
+            )
         return steps
     near = sorted({min(held, key=lambda at: abs(at - wanted)) for wanted in steps})
-    tell(f"{len(near)} moments of training that are on disk; {len(steps)} would take {price / 60:.0f} minutes")
+    tell(
+        f"{len(near)} moments of training that are on disk; {len(steps)} would take {price / 60:.0f} minutes"
+    )
     return near
 
 
@@ -103,8 +111,13 @@ def portable(directory: RunDirectory, steps: Sequence[int], tell: Tell = lambda 
     }
     if isinstance(model.method, Diffusion):
         assert isinstance(model.how, DiffusionSampling)
-        counts = sorted({*EVALUATIONS, model.how.steps} if model.how.steps <= max(EVALUATIONS) else {model.how.steps})
-        made["programs"] = {str(count): program(model.method, model.how.model_copy(update={"steps": count})) for count in counts}
+        counts = sorted(
+            {*EVALUATIONS, model.how.steps} if model.how.steps <= max(EVALUATIONS) else {model.how.steps}
+        )
+        made["programs"] = {
+            str(count): program(model.method, model.how.model_copy(update={"steps": count}))
+            for count in counts
+        }
         made |= {"chosen": model.how.steps, "guidance": model.how.guidance}
         noises = {f"sampler {number}": latent.shape[1:] for number in range(max(counts))}
     seed = model.recipe.train.seed
@@ -232,17 +245,21 @@ def _graphs(model: Model, net: Any) -> dict[str, Any]:
     data, weights = _graph(net, net.inputs, [values[name] for name in net.inputs], set(net.state_dict()))
     graphs = {"network": {"onnx": data, "weights": weights, "noises": noises}}
     if model.space.codec is not None:
-        graphs["decoder"] = {"onnx": _graph(Decoded(model.space), ["x"], [latent], set())[0]}
+        graphs["decoder"] = {
+            "onnx": _graph(Decoded(model.space), ["x"], [latent[:1]], set(), any_batch=False)[0]
+        }
     return graphs
 
 
-def _graph(net: nn.Module, names: list[str], examples: Sequence[Tensor], outside: set[str]) -> tuple[str, list[str]]:
+def _graph(
+    net: nn.Module, names: list[str], examples: Sequence[Tensor], outside: set[str], any_batch: bool = True
+) -> tuple[str, list[str]]:
     """A graph, deflated, and the names of its parameters that are to be given to it, in their order."""
     import onnx
 
     with TemporaryDirectory() as place:
         path = Path(place) / "network.onnx"
-        export_graph(net, names, tuple(examples), path, optimize=False)
+        export_graph(net, names, tuple(examples), path, optimize=False, any_batch=any_batch)
         model = onnx.load(path)
     weights, offset = [], 0
     for tensor in model.graph.initializer:
@@ -264,7 +281,11 @@ def _nothing(model: Model, count: int) -> tuple[dict[str, Tensor], Tensor]:
     draw, given = RowDraw(0, 0, "conditions", range(count)), {}
     for name, condition in model.spec.conditions.items():
         size = model.spec.shape[1:] if condition.kind == "mask" else ()
-        given[name] = draw.integers(name, condition.size) if condition.kind == "label" else draw.uniform(name, condition.size, *size)
+        given[name] = (
+            draw.integers(name, condition.size)
+            if condition.kind == "label"
+            else draw.uniform(name, condition.size, *size)
+        )
     return given, torch.arange(count) % 2 == 0
 
 

@@ -62,13 +62,19 @@ def require_onnx() -> None:
 
 
 def export_graph(
-    net: nn.Module, names: list[str], examples: tuple[Tensor, ...], path: Path, optimize: bool = True
+    net: nn.Module,
+    names: list[str],
+    examples: tuple[Tensor, ...],
+    path: Path,
+    optimize: bool = True,
+    any_batch: bool = True,
 ) -> None:
-    """The graph of forward(*inputs), of any batch size. Raises UserError where it cannot be written.
+    """The graph of forward(*inputs). Raises UserError where it cannot be written.
 
-    optimize: False keeps every parameter as it is, under its name.
+    optimize: False keeps every parameter as it is, under its name. any_batch: False for the batch size of the
+    examples alone.
     """
-    batch = torch.export.Dim("batch", min=1)
+    batch = {0: torch.export.Dim("batch", min=1)} if any_batch else None
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(
@@ -76,7 +82,7 @@ def export_graph(
                 examples,
                 path,
                 input_names=names,
-                dynamic_shapes={"inputs": tuple({0: batch} for _ in names)},
+                dynamic_shapes={"inputs": tuple(batch for _ in names)},
                 dynamo=True,
                 external_data=False,
                 verbose=False,
@@ -84,9 +90,7 @@ def export_graph(
             )
     except Exception as error:  # whatever the exporter cannot say in ONNX
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"{path.stem}: cannot be written as ONNX ({reason}); use --to safetensors"
-        ) from error
+        raise UserError(f"{path.stem}: cannot be written as ONNX ({reason}); use --to safetensors") from error
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from starlette.routing import Route
 from safelight import recipes
 from safelight.config import UserError, read_toml
 from safelight.files import to_json
-from safelight.web import pictures, shell
+from safelight.render import tiles
+from safelight.web import shell
 from safelight.web.acts import ACTS, WITHOUT_RUN
 from safelight.web.events import JOBS, Watcher
 from safelight.web.jobs import Jobs
@@ -148,16 +149,16 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
         columns = ask.getlist("column")[:40]
         return views.curves(request.path_params["name"], columns, begin, end, most, width, since)
 
-    def tiles(request: Request) -> bytes:
+    def grid(request: Request) -> bytes:
         ask, directory = request.query_params, views.directory(request.path_params["name"])
         columns, most = (int(ask[name]) if name in ask else None for name in ("columns", "most"))
         if not all(value is None or 1 <= value <= 1000 for value in (columns, most)):
             raise UserError("columns, most: 1 to 1,000")
-        return pictures.tiles(directory, request.path_params["step"], columns, most)
+        return tiles.tiles(directory, request.path_params["step"], columns, most)
 
     def picture(request: Request) -> bytes:
         at = request.path_params
-        return pictures.picture(views.directory(at["name"]), at["folder"], at["file"])
+        return tiles.picture(views.directory(at["name"]), at["folder"], at["file"])
 
     @asynccontextmanager
     async def living(app: Starlette) -> AsyncIterator[None]:
@@ -195,7 +196,7 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
         Route(f"{run}/picks", named(views.picks)),
         Route(f"{run}/picks/{{search}}.png", showing(lambda request: views.candidates(
             request.path_params["name"], request.path_params["search"]))),
-        Route(f"{run}/tiles/{{step:int}}.png", showing(tiles)),
+        Route(f"{run}/tiles/{{step:int}}.png", showing(grid)),
         Route(f"{run}/{{folder}}/{{file}}", showing(picture)),
         *(Route(f"/{folder}/{{file}}", asset) for folder in shell.FOLDERS),
         Route("/", page),

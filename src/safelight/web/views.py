@@ -1,6 +1,6 @@
 """What the page asks of runs, as plain values. All of it reads; nothing holds a lock or opens a network.
 
-What a command prints with --json is under the same names here, from the same functions.
+What one run holds comes from report/view.py, which pages that are saved share.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from safelight.api import facts
-from safelight.config import UserError, flatten, override
-from safelight.monitor.remedies import command, remedies
+from safelight.config import UserError
+from safelight.render import tiles
+from safelight.report import plain, view
 from safelight.report.comparison import compare
-from safelight.report.facts import gather, read_measured
-from safelight.store import checkpoint_files, inbox, journal, listing, metrics, retention, sealed, searches
+from safelight.report.facts import gather
+from safelight.store import checkpoint_files, journal, listing, metrics, retention, sealed, searches
 from safelight.store.columns import Columns
 from safelight.store.directory import RunDirectory, names, require_plain
-from safelight.store.durable import mendable
 from safelight.store.listing import Summary
-from safelight.web import pictures
 
 SHOWN = 8  # images of a thumbnail
 WATCHED = (
@@ -91,7 +89,7 @@ class Views:
             self._listed = listed
         by_id = {run.summary.id: run for run in listed.values() if not run.summary.problem}
         ordered = sorted(listed.values(), key=lambda run: run.summary.created, reverse=True)
-        branches = {branch.run.name: branch for branch in facts.lineage([run.summary for run in ordered])}
+        branches = {branch.run.name: branch for branch in plain.lineage([run.summary for run in ordered])}
         return [
             {
                 "summary": asdict(run.summary),
@@ -113,7 +111,7 @@ class Views:
             data = directory.journal_path.read_bytes() if directory.journal_path.is_file() else b""
             lines = [line for line in data.split(b"\n") if b'"verdict"' in line]
             entries = [entry for entry in map(journal.parse_line, lines) if entry and entry.kind == "verdict"]
-        sheets = _sheets(directory)
+        sheets = view.sheets_of(directory)
         return _Listed(now, listing.summary(directory), entries, sheets[-1] if sheets else None)
 
     # --- One run ---
@@ -122,39 +120,7 @@ class Views:
         """What `show --json` says, the marks of the timeline, and the settings in force. Raises UserError."""
         directory = self.directory(name)
         require_plain(directory.path)
-        recorded, read = directory.journal(), directory.recipe_tree()
-        in_force = override(read, recorded.changes_at(math.inf))
-        measured, problems = read_measured(directory.path)
-        sheets = _sheets(directory)
-        info, pins = directory.info(), checkpoint_files.read_pins(directory.path)
-        held = self.columns(directory)
-        seconds = dict(zip(held["step"].astype(int).tolist(), held["seconds"].tolist(), strict=True))
-        return {
-            "facts": facts.run(directory, seconds),
-            "first": retention.first_of(directory),
-            "planned": listing.summary(directory).steps,
-            "created": info.created,
-            "columns": held.names,
-            "sheets": sheets,
-            "grid": self._grid(directory, sheets),
-            "panels": _panels(directory),
-            "marks": list(_marks(recorded)),
-            "forks": list(self._forks(info.id)),
-            "pins": {name: {"step": pin.step, "why": pin.why} for name, pin in pins.items()},
-            "waiting": len(inbox.waiting(directory.path)),
-            "measured": [asdict(metric) for metric in measured],
-            "health": list(_health(directory, recorded, in_force)),
-            "settings": flatten(in_force),
-            "written": flatten(read),
-            "live": inbox.LIVE,
-            "problems": problems,
-        }
-
-    def _grid(self, directory: RunDirectory, sheets: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-        with suppress(UserError):
-            found = pictures.layout(directory, sheets[-1]["step"]) if sheets else None
-            return asdict(found) if found else None
-        return None
+        return view.run(directory, self.columns(directory), list(self._forks(directory.info().id)))
 
     def _forks(self, id: str) -> Iterator[dict[str, Any]]:
         for name in names(self.folder):
@@ -183,29 +149,8 @@ class Views:
         width: int,
         since: int,
     ) -> dict[str, Any]:
-        """Columns in bins. width, since: those the reader has, up to a step; only later ones are sent.
-
-        A bin that is not full yet is sent again: it begins after `since`, or holds it.
-        """
-        held = self.columns(self.directory(name))
-        wanted = [column for column in columns if column in held.names]
-        last = int(held["step"][held.rows - 1]) + 1 if held.rows else 0
-        end = last if end is None else min(end, last)
-        bins = held.bins(wanted, begin, end, most)
-        keep = bins.steps > (since - 1) // width * width if width == bins.width and since else slice(None)
-        return {
-            "width": bins.width,
-            "begin": begin,
-            "end": end,
-            "last": last,
-            "whole": not (width == bins.width and since),
-            "steps": bins.steps[keep].tolist(),
-            "columns": {
-                column: {kind: _short(getattr(bins, kind)[column][keep])
-                         for kind in (("mean",) if bins.width == 1 else ("low", "high", "mean"))}
-                for column in wanted
-            },
-        }  # fmt: skip
+        """Columns in bins, as `view.curves`."""
+        return view.curves(self.columns(self.directory(name)), columns, begin, end, most, width, since)
 
     def values(self, name: str, step: int) -> dict[str, Any]:
         """Every recorded value after `step` steps, and where that lies in images and hours."""
@@ -243,17 +188,17 @@ class Views:
 
     def disk(self, name: str) -> dict[str, Any]:
         """What `disk --json` says. Raises UserError."""
-        return facts.disk(self.directory(name))
+        return plain.disk(self.directory(name))
 
     def journal(self, name: str) -> list[dict[str, Any]]:
         """What `show --journal --json` says. Raises UserError."""
-        return facts.journal(self.directory(name))
+        return plain.journal(self.directory(name))
 
     def kept(self, name: str) -> list[dict[str, Any]]:
         """The specimens that were kept, by step and draw. Raises UserError."""
         folder = self.directory(name).path / "specimens"
         found = [sealed.read(path) for path in sorted(folder.glob("[0-9]*.json"))]
-        return [{**fields, "v": pictures.version_of(folder / f"{fields['id']}.png")} for fields in found]
+        return [{**fields, "v": tiles.version_of(folder / f"{fields['id']}.png")} for fields in found]
 
     def picks(self, name: str) -> list[dict[str, Any]]:
         """The searches that a person judges: their newest sheets, and what was picked. Raises UserError."""
@@ -265,9 +210,9 @@ class Views:
             result = search.result() if searches.NAME.fullmatch(folder.name) else None
             if result and result["method"] == "pick":
                 sheet, place = folder / f"sheet-{result['sheet']}.png", directory.path / "specimens"
-                grid = pictures.layout_in(sheet)
-                kept = [(id, pictures.version_of(place / f"{id}.png")) for id in result["specimens"]]
-                found.append({"name": search.name, "sheet": result["sheet"], "v": pictures.version_of(sheet),
+                grid = tiles.layout_in(sheet)
+                kept = [(id, tiles.version_of(place / f"{id}.png")) for id in result["specimens"]]
+                found.append({"name": search.name, "sheet": result["sheet"], "v": tiles.version_of(sheet),
                               "grid": asdict(grid) if grid else None,
                               "kept": [{"id": id, "v": v} for id, v in kept]})  # fmt: skip
         return found
@@ -278,7 +223,7 @@ class Views:
         if found is None:
             raise UserError(f"{search}: no such search")
         folder = self.directory(name).path / searches.SEARCHES / search
-        return pictures.tiles_in(folder / f"sheet-{found['sheet']}.png")
+        return tiles.tiles_in(folder / f"sheet-{found['sheet']}.png")
 
     # --- Several ---
 
@@ -289,7 +234,7 @@ class Views:
     def aligned(self, name: str) -> dict[str, Any]:
         """The sheets of a run with the images and hours they were drawn at, and the grid of the newest."""
         directory = self.directory(name)
-        held, sheets = self.columns(directory), _sheets(directory)
+        held, sheets = self.columns(directory), view.sheets_of(directory)
         info = directory.info()
         hours = np.cumsum(np.nan_to_num(held["seconds"])) / 3600
         batch = int(directory.recipe_tree()["train"]["batch_size"])
@@ -297,7 +242,7 @@ class Views:
         for sheet, row in zip(sheets, rows.tolist(), strict=True):
             sheet["images"] = sheet["step"] * batch
             sheet["hours"] = float(hours[row]) if row >= 0 else 0.0
-        return {"name": name, "sheets": sheets, "grid": self._grid(directory, sheets),
+        return {"name": name, "sheets": sheets, "grid": view.grid_of_sheets(directory, sheets),
                 "created": info.created, "step": int(held.steps[-1]) if held.rows else 0}  # fmt: skip
 
 
@@ -312,64 +257,3 @@ def _verdicts(run: _Listed, by_id: dict[str, _Listed]) -> list[str]:
     for each, limit in zip(reversed(line), reversed(limits), strict=True):
         before = journal.holding(journal.Journal(Path(), each.verdicts), limit, before)
     return before
-
-
-def _sheets(directory: RunDirectory) -> list[dict[str, Any]]:
-    """Step and version of each sheet, by step."""
-    folder = directory.sheets
-    with mendable(folder):
-        if not folder.is_dir() or folder.is_symlink():
-            return []
-        with os.scandir(folder) as entries:
-            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries
-                     if entry.name.endswith(".png") and entry.name[:-4].isdecimal()]  # fmt: skip
-    return [{"step": int(name[:-4]), "v": f"{stat.st_mtime_ns:x}-{stat.st_size:x}"}
-            for name, stat in sorted(found) if len(name) < 20]  # fmt: skip
-
-
-def _panels(directory: RunDirectory) -> list[dict[str, Any]]:
-    """The family's figures by step and name."""
-    with suppress(OSError):
-        listed = [name for name in sorted(os.listdir(directory.panels)) if name.endswith(".png")]
-        parts = [(*name.partition("-")[::2], name) for name in listed]
-        return [{"step": int(step), "name": title.removesuffix(".png"), "file": file}
-                for step, title, file in parts if step.isdecimal()]  # fmt: skip
-    return []
-
-
-def _marks(recorded: journal.Journal) -> Iterator[dict[str, Any]]:
-    """What stands on the timeline, from the journal."""
-    kinds = ("session", "intervention", "checkpoint", "verdict", "remedy", "pin", "end")
-    for entry in recorded.entries:
-        if entry.kind in kinds:
-            left_out = ("environment", "code", "id", "digest")
-            fields = {key: value for key, value in entry.fields.items() if key not in left_out}
-            step = fields.get("step", fields.get("at", 0))
-            yield {"kind": entry.kind, "time": entry.time, **fields, "step": step}
-
-
-def _health(directory: RunDirectory, recorded: journal.Journal, tree: Any) -> Iterator[dict[str, Any]]:
-    """Every verdict in force: what was measured, what is expected, since when, and what helps."""
-    info = directory.info()
-    for name in listing.verdicts(directory):
-        entries = [entry.fields for entry in recorded.of_kind("verdict") if entry.fields["name"] == name]
-        entry = entries[-1] if entries else {}
-        at = int(entry.get("rescue", 0))
-        yield {
-            "name": name,
-            "inherited": not entries,
-            "measured": entry.get("measured", ""),
-            "expected": entry.get("expected", ""),
-            "since": entry.get("step"),
-            "rescue": at,
-            "remedies": [
-                {"words": remedy.words, "changes": remedy.changes, "live": remedy.live and at > 0,
-                 "command": command(remedy, directory.name, info.recipe, at)}
-                for remedy in remedies(name, tree, at)  # type: ignore[arg-type]  # names of an older version
-            ] if entries else [],
-        }  # fmt: skip
-
-
-def _short(values: Any) -> list[float | None]:
-    """Six significant digits; None for what is not finite."""
-    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]

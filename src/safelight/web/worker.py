@@ -34,11 +34,11 @@ from safelight.loading.replay import Replay
 from safelight.randomness import RowDraw
 from safelight.recipe import load
 from safelight.render.sheet import Images
+from safelight.render.tiles import grid_of, tiled
 from safelight.store.directory import RunDirectory, require_plain
 from safelight.store.listing import owner_of
 from safelight.training.watch import watched_conditions, watched_images
 from safelight.types import Styled
-from safelight.web.pictures import grid_of, tiled
 
 MOST = 400  # images of an answer
 Request = Mapping[str, Any]

@@ -79,12 +79,16 @@ export class Generator {
     const present = Object.keys(conditions).length > 0 && stated !== null;
     const feeds = (values, twice) => {
       const rows = twice ? 2 * count : count, made = {};
-      const again = (array) => (twice ? array.constructor.from([...array, ...array]) : array);
-      const shaped = (array, shape) => new Tensor("float32", again(array), [rows, ...shape]);
+      const shaped = (array, shape) => {
+        const all = new Float32Array(rows * sizeOf(shape));
+        all.set(array);
+        if (twice) all.set(array, array.length);
+        return new Tensor("float32", all, [rows, ...shape]);
+      };
       for (const name of session.inputNames) {
         if (name === "present") made[name] = new Tensor("bool", Uint8Array.from({ length: rows }, (_, row) => Number(present && row < count)), [rows]);
         else if (name in values) made[name] = shaped(...values[name]);
-        else if (model.conditions[name].kind === "label") made[name] = new Tensor("int64", BigInt64Array.from(again(conditions[name]), BigInt), [rows]);
+        else if (model.conditions[name].kind === "label") made[name] = new Tensor("int64", BigInt64Array.from({ length: rows }, (_, row) => BigInt(conditions[name][row % count])), [rows]);
         else made[name] = shaped(conditions[name], model.given[name].shape);
       }
       return made;
@@ -114,7 +118,19 @@ export class Generator {
   }
 
   async pixels(x, count) {
-    if (this.decoder) x = (await this.decoder.run({ x: new Tensor("float32", Float32Array.from(x), [count, ...this.model.latent]) }))[this.decoder.outputNames[0]].data;
-    return Uint8ClampedArray.from(x, (value) => (value + 1) * 127.5); // which rounds half to even, as torch does
+    if (this.decoder) x = await this.decoded(x, count);
+    return Uint8ClampedArray.from(x, (value) => ((value || 0) + 1) * 127.5); // rounds half to even, as torch does
+  }
+
+  // Latents as images, one after the other.
+  async decoded(x, count) {
+    const size = x.length / count, { inputNames: [input], outputNames: [output] } = this.decoder, parts = [];
+    for (let row = 0; row < count; row += 1) {
+      const latent = new Tensor("float32", Float32Array.from(x.subarray(row * size, (row + 1) * size)), [1, ...this.model.latent]);
+      parts.push((await this.decoder.run({ [input]: latent }))[output].data);
+    }
+    const made = new Float32Array(count * parts[0].length);
+    parts.forEach((part, row) => made.set(part, row * part.length));
+    return made;
   }
 }
