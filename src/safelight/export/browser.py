@@ -1,12 +1,13 @@
-"""A trained generator for a page that draws by itself: ONNX graphs, weights of several moments, the sampler as numbers.
+"""A trained generator for a page that draws by itself: ONNX graphs, weights of moments, samplers as numbers.
 
-The browser has no Python: `web/static/` runs the graphs, draws the same keyed randomness (random.js) and follows
-the program that is made here from the samplers themselves (sampler.js). Weights are rounded to bfloat16, as those
-of every picture of a specimen are (`Replay.rounded`), so that draw 7 there is draw 7 of the run.
+The browser has no Python: `web/static/` runs the graphs (generator.js), draws the same keyed randomness
+(random.js) and follows the program that is made here from the samplers themselves (sampler.js). Weights are
+rounded to bfloat16, as those of every picture of a specimen are, so that draw 7 there is draw 7 of the run.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from safelight.loading.model import Model
 from safelight.loading.replay import Replay
 from safelight.methods.diffusion import Diffusion, DiffusionSampling
 from safelight.randomness import RowDraw, key
+from safelight.render.wording import duration
 from safelight.store import checkpoint_files, retention
 from safelight.store.columns import Columns
 from safelight.store.directory import RunDirectory
@@ -44,33 +46,26 @@ WEIGHTS = "weights"  # the name under which a graph looks for them
 def moments_of(directory: RunDirectory, count: int, tell: Tell = lambda line: None) -> list[int]:
     """At most `count` steps through a training, denser where it begins, the newest weights last.
 
-    Steps that are not on disk are taken where recomputing all of them would be quick. Raises UserError.
+    Steps that are not on disk are taken where recomputing all of them would be quick, else those nearest.
     """
-    first, kept = retention.first_of(directory), checkpoint_files.list_steps(directory.path)
-    held = sorted({first, *kept, *TapeReader(directory.path).steps})
+    first = retention.first_of(directory)
+    held = sorted({first, *checkpoint_files.list_steps(directory.path), *TapeReader(directory.path).steps})
     last = held[-1]
-    spread = sorted(
-        {round(first + (last - first) * (at / max(1, count - 1)) ** 2) for at in range(count)} - {first}
-    )
-    steps = ([first] if count > 1 else []) + [step for step in spread if step <= last] or [last]
+    shares = [(at / (count - 1)) ** 2 for at in range(count)] if count > 1 else [1.0]
+    steps = sorted({first + round((last - first) * share) for share in shares})
     columns = Columns(directory.path)
     columns.update()
     seconds = dict(zip(columns.steps.tolist(), np.nan_to_num(columns["seconds"]).tolist(), strict=True))
-    missing = {
-        step for wanted in steps for step in range(max(at for at in held if at <= wanted) + 1, wanted + 1)
-    }
+    starts = {step: max(kept for kept in held if kept <= step) for step in steps}
+    missing = {between for step, start in starts.items() for between in range(start + 1, step + 1)}
     price = sum(seconds.get(step, 0.0) for step in missing)
-    if price <= PATIENCE:
-        if missing:
-            tell(
-                f"recomputing {len(missing):,} steps for {len(steps)} moments of training, about {price:.0f} s"
-            )
-        return steps
-    near = sorted({min(held, key=lambda at: abs(at - wanted)) for wanted in steps})
-    tell(
-        f"{len(near)} moments of training that are on disk; {len(steps)} would take {price / 60:.0f} minutes"
-    )
-    return near
+    if price > PATIENCE:
+        near = sorted({min(held, key=lambda kept: abs(kept - step)) for step in steps})
+        tell(f"moments: {len(near)} that are on disk; all {len(steps)} would take {duration(price)}")
+        return near
+    if missing:
+        tell(f"moments: {len(steps)}, for which {len(missing):,} steps are recomputed, {duration(price)}")
+    return steps
 
 
 def portable(directory: RunDirectory, steps: Sequence[int], tell: Tell = lambda line: None) -> dict[str, Any]:
@@ -111,6 +106,8 @@ def portable(directory: RunDirectory, steps: Sequence[int], tell: Tell = lambda 
     }
     if isinstance(model.method, Diffusion):
         assert isinstance(model.how, DiffusionSampling)
+        if model.how.guide_by:
+            raise UserError("sample.guide_by: a page cannot draw samples that another run guides")
         counts = sorted(
             {*EVALUATIONS, model.how.steps} if model.how.steps <= max(EVALUATIONS) else {model.how.steps}
         )
@@ -129,10 +126,10 @@ def portable(directory: RunDirectory, steps: Sequence[int], tell: Tell = lambda 
 def program(method: Diffusion, how: DiffusionSampling) -> dict[str, Any]:
     """A sampler as numbers: what each evaluation is given, and what is made of all of them.
 
-    Every sampler of `samplers` is linear in what it has: x_k it asked about, D_k it was answered, and noise. So
-    it is run here once on unit vectors, and leaves its coefficients. In a list [[index, factor], ...] x_k has
-    the index 3 k, D_k 3 k + 1, and the noise of interval i 3 i + 2; x_0 is the latent times `start`. Of an
-    evaluation: x_t = alpha x, D = clip(x_factor x + out_factor out) where the network was told t.
+    Every sampler of `samplers` is linear in what it has: x_k it asked about, D_k it was answered, and noise.
+    So it is run here once on unit vectors, and leaves its coefficients. In a list [[index, factor], ...] x_k
+    has the index 3 k, D_k 3 k + 1, and the noise of interval i 3 i + 2; x_0 is the latent times `start`. Of
+    an evaluation: x_t = alpha x, and D = clip(x_factor x + out_factor out) where the network was told t.
     """
     sigmas = method.process.sigmas(how.steps, how.t_max)
     size = 3 * (samplers.evaluations(how.sampler, how.steps) + 1)
@@ -142,9 +139,12 @@ def program(method: Diffusion, how: DiffusionSampling) -> dict[str, Any]:
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         level, k = method.process.at(sigma, 1), len(calls)
         (alpha, σ), (a, s) = (float(level.alpha), float(level.sigma)), map(float, method.target(level))
-        low, high = how.guidance_interval or (0.0, 1.0)
+        interval, noisiness = how.guidance_interval, level.t
+        if how.guidance_interval_sigma:
+            interval, noisiness = how.guidance_interval_sigma, sigma
+        low, high = interval or (-math.inf, math.inf)
         calls.append({
-            "x": sparse(x), "t": float(level.t), "alpha": alpha, "guided": low <= float(level.t) <= high,
+            "x": sparse(x), "t": float(level.t), "alpha": alpha, "guided": low <= float(noisiness) <= high,
             "x_factor": s * alpha / (alpha * s - σ * a), "out_factor": -σ / (alpha * s - σ * a),
         })  # fmt: skip
         x.copy_(basis[3 * k])  # from here on it is a value of its own: what is made of it stays short
@@ -170,7 +170,7 @@ class Direct(nn.Module):
         self.noises: dict[str, tuple[int, ...]] = {}
         draw = _Recorded(RowDraw(0, 0, "shape", range(1)), self.noises)
         latent = model.method.latent(RowDraw(0, 0, "shape", range(1)))
-        given, present = _nothing(model, 1)
+        given, present = _some(model, 1)
         with torch.no_grad():
             self.method.sample(self.nets, latent, given, present, draw, self.how)
 
@@ -181,8 +181,9 @@ class Direct(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         values = dict(zip(self.inputs, inputs, strict=True))
         given = {name: values[name] for name in self.conditions}
-        nets = {name: net for name, net in self.nets.items()}
-        return self.method.sample(nets, values["latent"], given, values["present"], _Given(values), self.how)
+        return self.method.sample(
+            dict(self.nets.items()), values["latent"], given, values["present"], _Given(values), self.how
+        )
 
 
 @dataclass
@@ -236,31 +237,34 @@ def _network(model: Model) -> Any:
 def _graphs(model: Model, net: Any) -> dict[str, Any]:
     """The network without its weights; and the decoder of latents with them, where there is one."""
     count = 2
-    given, present = _nothing(model, count)
+    given, present = _some(model, count)
     draw = RowDraw(0, 0, "example", range(count))
     latent = model.method.latent(draw)
     noises = getattr(net, "noises", {})
     values = {"x": latent, "latent": latent, "t": draw.uniform("t"), "present": present, **given}
     values |= {name: draw.normal(name, *shape) for name, shape in noises.items()}
-    data, weights = _graph(net, net.inputs, [values[name] for name in net.inputs], set(net.state_dict()))
-    graphs = {"network": {"onnx": data, "weights": weights, "noises": noises}}
+    network = _graph(net, {name: values[name] for name in net.inputs}, set(net.state_dict()))
+    graphs = {"network": {**network, "noises": noises}}
     if model.space.codec is not None:
-        graphs["decoder"] = {
-            "onnx": _graph(Decoded(model.space), ["x"], [latent[:1]], set(), any_batch=False)[0]
-        }
+        graphs["decoder"] = _graph(Decoded(model.space), {"x": latent[:1]}, set(), any_batch=False)
     return graphs
 
 
 def _graph(
-    net: nn.Module, names: list[str], examples: Sequence[Tensor], outside: set[str], any_batch: bool = True
-) -> tuple[str, list[str]]:
-    """A graph, deflated, and the names of its parameters that are to be given to it, in their order."""
+    net: nn.Module, examples: Mapping[str, Tensor], outside: set[str], any_batch: bool = True
+) -> dict[str, Any]:
+    """A graph, deflated, and the names of its parameters that are to be given to it, in their order.
+
+    outside: those that may be. Where the exporter fixes the batch, a graph of one row (many: False).
+    """
     import onnx
 
     with TemporaryDirectory() as place:
         path = Path(place) / "network.onnx"
-        export_graph(net, names, tuple(examples), path, optimize=False, any_batch=any_batch)
+        export_graph(net, list(examples), tuple(examples.values()), path, optimize=False, any_batch=any_batch)
         model = onnx.load(path)
+    if any_batch and any(given.type.tensor_type.shape.dim[0].dim_value for given in model.graph.input):
+        return _graph(net, {name: value[:1] for name, value in examples.items()}, outside, any_batch=False)
     weights, offset = [], 0
     for tensor in model.graph.initializer:
         if tensor.name in outside and tensor.data_type == onnx.TensorProto.FLOAT:
@@ -274,10 +278,10 @@ def _graph(
     del model.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]
-    return deflated(model.SerializeToString()), weights
+    return {"onnx": deflated(model.SerializeToString()), "weights": weights, "many": any_batch}
 
 
-def _nothing(model: Model, count: int) -> tuple[dict[str, Tensor], Tensor]:
+def _some(model: Model, count: int) -> tuple[dict[str, Tensor], Tensor]:
     draw, given = RowDraw(0, 0, "conditions", range(count)), {}
     for name, condition in model.spec.conditions.items():
         size = model.spec.shape[1:] if condition.kind == "mask" else ()
@@ -306,7 +310,7 @@ def bits_of(values: Tensor) -> NDArray[np.uint16]:
 
 
 def packed(now: NDArray[np.uint16], before: NDArray[np.uint16] | None) -> str:
-    """Weights as `tape.ordered` integers, zigzag differences from those before, high bytes before low ones."""
+    """Weights as `tape.ordered` integers: zigzag differences from those before, high bytes, then low ones."""
     difference = (now if before is None else now - before).view(np.int16)
     zigzag = ((difference << 1) ^ (difference >> 15)).view(np.uint16)
     return deflated((zigzag >> 8).astype(np.uint8).tobytes() + (zigzag & 255).astype(np.uint8).tobytes())

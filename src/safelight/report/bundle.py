@@ -1,6 +1,6 @@
-"""The page's modules as one script, for a file that has to hold all of it: there is no build, nor a need for one.
+"""The page's modules as one script, for a file that has to hold all of it.
 
-Every module becomes a function of what it imports; the modules are in the style of web/static/, without cycles.
+Every module becomes a function of what it imports. They are in the style of web/static/, without cycles.
 """
 
 from __future__ import annotations

@@ -62,7 +62,13 @@ export class Generator {
 
   // Images of the specimens `numbers` as grey levels (n, C, H, W). stated: conditions that replace their own, null
   // for none at all. seen(pixels, evaluation): what the sampler makes of them so far.
-  async draw({ moment, numbers, stated = {}, guidance = 1, evaluations }, seen) {
+  async draw(request, seen) {
+    const { moment, numbers, stated = {}, guidance = 1, evaluations } = request;
+    if (numbers.length > 1 && !this.model.graphs.network.many) {
+      const parts = [];
+      for (const number of numbers) parts.push(await this.draw({ ...request, numbers: [number] }));
+      return Uint8ClampedArray.from(parts.flatMap((part) => [...part]));
+    }
     const { model } = this, session = await this.network(moment), count = numbers.length;
     const joined = (part, size) => {
       const all = new Float32Array(count * size);
