@@ -25,3 +25,8 @@ def save(path: Path, pixels: NDArray[np.uint8] | None = None) -> Path:
 def opened(path: Path, **keys: object) -> Pack:
     """The data at a path."""
     return open_data(Data.model_validate({"path": str(path), **keys}))
+
+
+def unlike(number: int) -> NDArray[np.uint8]:
+    """Noise of that number, which no other number has."""
+    return np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from data.files import opened, save
+from data.files import opened, save, unlike
+from safelight.checks import images
 from safelight.config import UserError, check
 from safelight.data import find_source, open_data
 from safelight.data.config import Data
+from safelight.data.inspection import inspect
 from safelight.data.pack import Pack
 from safelight.data.stream import Stream
 from safelight.recipe import load
@@ -88,3 +92,55 @@ def test_several_paths_on_the_command_line_are_folders_whatever_the_recipe_had(t
         UserError, match=r"^data\.path: idx takes one path; several are for folders and archives"
     ):
         find_source(recipe.data.model_copy(update={"source": "idx"}))
+
+
+def test_groups_keep_all_images_of_a_person_on_one_side(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for person in range(12):
+        for number in range(5):
+            save(photos / f"smile/p{person:02d}" / f"p{person:02d}_{number}.png", unlike(person * 5 + number))
+    rows = [f"smile/p{p:02d}/p{p:02d}_{n}.png,person {p}" for p in range(12) for n in range(5)]
+    by_column = tmp_path / "table"
+    shutil.copytree(photos, by_column)
+    (by_column / "metadata.csv").write_text("\n".join(["file_name,who", *rows]))
+    for path, group in ((photos, "folder"), (photos, r"/(p\d+)_\d"), (by_column, "who")):
+        pack = opened(path, held_out=0.3, group=group)
+        sides = [{pack.names[item].split("/")[1] for item in items} for items in (pack.train, pack.held_out)]
+        assert all(sides)
+        assert not sides[0] & sides[1]
+        assert pack.groups is not None
+        assert len(np.unique(pack.groups)) == 12
+        assert "12 groups" in pack.found()
+        facts = inspect(check(Data, {"path": str(path), "group": group}, "data")).facts()
+        assert (facts["groups"]["groups"], facts["groups"]["images"]) == (12, 5)
+    assert "attributes" not in pack.described
+    alone = opened(photos, held_out=0.3)
+    assert {alone.names[item].split("/")[1] for item in alone.train} == sides[0] | sides[1]
+    assert alone.fingerprint != opened(photos, held_out=0.3, group="folder").fingerprint
+    half = opened(photos, held_out=0.3, group=r"(p0\d)_")  # the others are split by themselves
+    assert half.groups is not None
+    assert len(np.unique(half.groups)) == 10 + 2 * 5
+    assert [(note.kind, note.count) for note in half.notes] == [("image of no group", 10)]
+    for group, message in (
+        ("(x)", "finds no group among 60 images"),
+        ("^(smile)", "finds one group among 60"),
+        ("p0_", "names a column, but"),
+        ("(", "is no regular expression"),
+        ("(?:p)", "has no group"),
+    ):
+        with pytest.raises(UserError, match=rf"^data\.group: .*{message}"):
+            open_data(check(Data, {"path": str(photos), "group": group}, "data"))
+    with pytest.raises(UserError, match=r"^data\.group: digits has none"):
+        find_source(check(Data, {"source": "digits", "group": "folder"}, "data"))
+
+
+def test_a_leak_of_groups_is_named(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for person in range(9):
+        for side in ("train", "test"):
+            save(photos / side / f"p{person}_{side}.png", unlike(person + 10 * (side == "test")))
+    subject = SimpleNamespace(pack=opened(photos, group=r"(p\d)_"))
+    leaks = [finding for finding in images.check(subject) if finding.code == "held-out-leaked"]  # type: ignore[arg-type]
+    assert [leak.measured for leak in leaks] == [
+        "9 of 9 held-out images are of a group (data.group) that is also trained on"
+    ]

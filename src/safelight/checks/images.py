@@ -42,10 +42,12 @@ COPIED = Code(
 LEAKED_CODE = Code(
     "held-out-leaked",
     "warning",
-    "Digests of held-out images equal those of training images. Below 1 % it is a note. Happens only where "
-    "the data has its split from elsewhere: safelight keeps copies together.",
+    "Digests of held-out images, or their groups (data.group), equal those of training images. Below 1 % it "
+    "is a note. Happens only where the data has its split from elsewhere, or copies lie in different groups: "
+    "safelight keeps copies, or groups, together.",
     "held-out losses and evaluations are too good on images that were trained on",
-    "remove the images from one side, or split by data.held_out, which keeps copies together",
+    "remove the images from one side, or split by data.held_out, which keeps copies together; data.group "
+    "keeps all images of a person or thing together",
 )
 
 
@@ -84,10 +86,16 @@ def _copies(pack: Pack) -> Iterator[Finding]:
     if copies:
         words = f"{copies:,} of {len(train):,} training images are copies of others"
         yield COPIED.finding(words, "none", None if copies > COPIES * len(train) else "note")
-    leaked = int(np.isin(digests[pack.held_out], train).sum())
-    if leaked:
-        words = f"{leaked:,} of {len(pack.held_out):,} held-out images are also trained on"
-        yield LEAKED_CODE.finding(words, "none", None if leaked > LEAKED * len(pack.held_out) else "note")
+    shared = {"are also trained on": digests}
+    if pack.groups is not None:
+        shared["are of a group (data.group) that is also trained on"] = pack.groups
+    for words, numbers in shared.items():
+        leaked = int(np.isin(numbers[pack.held_out], numbers[pack.train]).sum())
+        if leaked:
+            level = None if leaked > LEAKED * len(pack.held_out) else "note"
+            yield LEAKED_CODE.finding(
+                f"{leaked:,} of {len(pack.held_out):,} held-out images {words}", "none", level
+            )
 
 
 def _digests(pack: Pack) -> NDArray[np.uint64] | None:

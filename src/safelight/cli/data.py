@@ -180,6 +180,9 @@ def print_inspection(inspection: Inspection, facts: dict[str, Any], config: Data
     split = facts["split"]
     if split:
         line("split", f"{split['train']:,} to train on, {split['held_out']:,} held out, as the data says")
+    if groups := facts["groups"]:
+        line("groups", f"{groups['groups']:,}, the largest {groups['largest']} with "
+                       f"{_count(groups['images'], 'image')}; each on one side of the split")  # fmt: skip
     copies = facts["copies"]
     if copies["images"]:
         first = "; ".join(" = ".join(names[:3]) for names in copies["first"])

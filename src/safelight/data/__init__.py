@@ -76,6 +76,12 @@ def _source(config: Data, progress: Progress | None) -> Source:
     if config.source in columnless and (column := config.column()):
         raise UserError(f"data.{column}: names a column, but {config.source} has none")
     check_named(config)
+    if config.group and not (
+        config.source == "folder" or (config.source == "hub" and config.grouped_by_column)
+    ):
+        raise UserError(
+            f"data.group: {config.source} has none; expected a folder, or a column of a Hub data set"
+        )
     if len(config.paths) > 1 and config.source != "folder":
         raise UserError(f"data.path: {config.source} takes one path; several are for folders and archives")
     if config.source != "hub":

@@ -115,6 +115,7 @@ def by_table(contents: Contents) -> Entries | None:
     label = [labels[row] for row in firsts]
     if config.labels and config.label == "folder":
         label = [name.partition("/")[0] if "/" in name else None for name in under]
+    groups = table.class_names(rows, roles.group) if roles.group else None
     used = {name for name in (*images, *masks) if name}
     entries = Entries(
         files, label, "numbers" if config.rules > 1 else "whole",
@@ -122,6 +123,7 @@ def by_table(contents: Contents) -> Entries | None:
         texts=[[text for row in by_image[image] for text in captions[row]] for image in files],
         numbers=numbers[firsts], attributes=roles.attributes, sides=sides,
         weights=table.weights(rows, roles.weight, firsts) if roles.weight else (),
+        groups=[groups[row] for row in firsts] if groups else (),
         bad=[*listing.bad, *known.missing, *wrong], used=frozenset(names),
     )  # fmt: skip
     entries.notes.add_all("image that the metadata do not name", sorted(known.names - used))

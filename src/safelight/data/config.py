@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -122,6 +123,10 @@ class Data(Section):
     held_out: float = Field(0.1, ge=0, lt=1)
     """Share of images kept out of training, chosen by content. Data with an official test split holds out
     that split."""
+    group: str | None = None
+    """What stays on one side of the split, such as all photographs of a person: "folder" (the folder that
+    holds the image), a metadata column, or a regular expression of the path, whose parentheses are the group:
+    "([^/]+)_[0-9]+". Default: every image by itself; copies stay together."""
     flip: bool = False
     """Mirror every second image left to right, at random."""
     turn: Literal["half", "quarter"] | None = None
@@ -164,6 +169,18 @@ class Data(Section):
             raise ValueError(f'{error}; expected such as ["#000000", "sky=#4040ff"]') from error
         return colours
 
+    @field_validator("group")
+    @classmethod
+    def _pattern(cls, group: str | None) -> str | None:
+        if group and "(" in group:
+            try:
+                groups = re.compile(group).groups
+            except re.error as error:
+                raise ValueError(f"{group!r} is no regular expression ({error})") from error
+            if not groups:
+                raise ValueError(f"{group!r} has no group; put parentheses about the part that names it")
+        return group
+
     @model_validator(mode="after")
     def _weights_fit(self) -> Data:
         numbers = self.weights.values() if isinstance(self.weights, dict) else self.weights
@@ -192,6 +209,7 @@ class Data(Section):
         keys = {"size", "channels", "labels", "label", "attributes", "mask", "mask_classes", "text"}
         later = {
             "weights",
+            "group",
             "table",
             "captions",
             "mask_values",
@@ -218,12 +236,17 @@ class Data(Section):
             return (self.captions,)
         return (self.text,) if isinstance(self.text, str) else self.text
 
+    @property
+    def grouped_by_column(self) -> bool:
+        """Whether data.group names a column."""
+        return bool(self.group) and self.group != "folder" and "(" not in str(self.group)
+
     def column(self) -> str | None:
         """A key that names a column of metadata, where one does: it needs metadata."""
         stated = {"label": self.label != "folder" and self.label, "attributes": self.attributes,
                   "mask": self.mask not in ("none", "alpha") and self.mask, "text": self.text,
                   "captions": self.captions not in KNOWN_CAPTIONS, "weights": isinstance(self.weights, str),
-                  "table": self.table}  # fmt: skip
+                  "table": self.table, "group": self.grouped_by_column}  # fmt: skip
         return next((key for key, column in stated.items() if column), None)
 
     @field_validator("size", mode="before")

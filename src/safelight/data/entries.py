@@ -37,6 +37,7 @@ class Entries:
     attributes: tuple[str, ...] = ()
     sides: NDArray[np.int8] | None = None  # of the official split
     weights: Sequence[float] = ()
+    groups: Sequence[str | None] = ()  # of the split
     mask_names: tuple[str, ...] = ()  # of mask classes
     outlines: str = ""  # the file that `MaskTree` reads
     bad: Sequence[str] = ()
@@ -74,7 +75,7 @@ def to_items(tree: Tree, config: Data, entries: Entries) -> Items:
         bad=entries.bad, official=entries.sides, notes=[*entries.notes], mask_names=entries.mask_names,
     )  # fmt: skip
     weighted = weights if len(set(entries.weights)) > 1 else None
-    return replace(items, weights=weighted, layout=entries.layout)
+    return replace(items, weights=weighted, layout=entries.layout, groups=entries.groups)
 
 
 def joined(parts: Mapping[str, Entries]) -> Entries:
@@ -113,7 +114,8 @@ def joined(parts: Mapping[str, Entries]) -> Entries:
         [name for name, _, _ in listed], each("labels", None), first.order, masks, each("texts", ()), (),
         None if numbers is None else np.asarray(numbers, np.float32), attributes,
         None if all(part.sides is None for part in parts.values()) else np.array(sides, np.int8),
-        each("weights", 1.0), next((part.mask_names for part in parts.values() if part.mask_names), ()),
+        each("weights", 1.0), each("groups", None),
+        next((part.mask_names for part in parts.values() if part.mask_names), ()),
         bad=[f"{folder}/{bad}" for folder, part in parts.items() for bad in part.bad], notes=notes,
         layout="; ".join(f"{folder}: {part.layout}" for folder, part in parts.items()),
     )  # fmt: skip

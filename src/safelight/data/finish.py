@@ -54,6 +54,9 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
     weights = None if items.weights is None else np.asarray(items.weights[kept], np.float32)
     if weights is not None:
         np.save(folder / "weights.npy", weights)
+    groups = _groups(items.groups, kept, digests) if any(items.groups) else None
+    if groups is not None:
+        np.save(folder / "groups.npy", groups)
     texts = [items.texts[item] for item in kept] if items.texts else []
     if any(texts):
         write_texts(folder, texts)
@@ -64,12 +67,13 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
     manifest = {
         "format": FORMAT,
         "name": name,
-        "fingerprint": _fingerprint(head, digests, masks, columns, present, official, texts, weights),
+        "fingerprint": _fingerprint(head, digests, masks, columns, present, official, texts, weights, groups),
         "count": len(kept),
         "conditions": {condition: {"kind": kind, "size": size, "names": classes}
                        for condition, (kind, size, classes) in described.items()},
         "texts": any(texts),
         "weights": weights is not None,
+        "groups": groups is not None,
         "layout": items.layout,
         "notes": [asdict(note) for note in (*items.notes, *_fit_notes(items, slots, records, left))],
         "bad": sorted([*items.bad, *(f"{items.names[item]} ({reason})" for item, reason in bad.items())]),
@@ -123,6 +127,17 @@ def _masks(
     return slots.masks.keep(kept, slots.shape[:2], renumber), classes
 
 
+def _groups(names: Sequence[str | None], kept: NDArray[np.int64], digests: ArrayFile) -> NDArray[np.uint64]:
+    """(N, 2), a digest of each item's group; of an item without one its own."""
+    rows = np.concatenate([*(digests.read(start, CHUNK) for start in range(0, len(kept), CHUNK))])
+    for place, item in enumerate(kept.tolist()):
+        if (name := names[item]) is not None:
+            rows[place] = np.frombuffer(
+                digest(np.frombuffer(name.encode("utf-8", "surrogatepass"), np.uint8)), "<u8"
+            )
+    return rows
+
+
 def _kept(column: ConditionColumn, kept: NDArray[np.int64]) -> ConditionColumn:
     present = column.present[kept]
     if column.first is None:
@@ -136,7 +151,7 @@ def _kept(column: ConditionColumn, kept: NDArray[np.int64]) -> ConditionColumn:
 def _fingerprint(
     head: bytes, digests: ArrayFile, masks: ArrayFile | None, columns: Mapping[str, ConditionColumn],
     present: Mapping[str, NDArray[np.bool_]], official: NDArray[np.int8], texts: Sequence[Sequence[str]],
-    weights: NDArray[np.float32] | None,
+    weights: NDArray[np.float32] | None, groups: NDArray[np.uint64] | None,
 ) -> str:  # fmt: skip
     """Of the shape and conditions, which are the head, and of every item; see pack.py."""
     hashed = blake2b(head, digest_size=16, person=b"safelight data")
@@ -160,6 +175,8 @@ def _fingerprint(
             hashed.update(json.dumps(texts[item]).encode())
         if weights is not None:
             hashed.update(weights[item : item + 1].data)
+        if groups is not None:
+            hashed.update(groups[item].data)
     return hashed.hexdigest()
 
 

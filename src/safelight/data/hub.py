@@ -93,7 +93,7 @@ def _items(splits: Mapping[str, Dataset], tree: HubTree, config: Data) -> Items:
         texts=table.captions(rows, roles.texts),
         official=split_by_name([split for split, _ in places]),
     )  # fmt: skip
-    return replace(items, names=names)
+    return replace(items, names=names, groups=table.class_names(rows, roles.group) if roles.group else ())
 
 
 def _table(splits: Mapping[str, Dataset], tree: HubTree, images: Sequence[str]) -> Table:

@@ -68,6 +68,7 @@ class Inspection:
             "with_all_conditions": int(np.all(covered, axis=0).sum()) if covered else 0,
             "captions": {"captions": sum(texts), "images": sum(count > 0 for count in texts)},
             "split": self._split(usable),
+            "groups": self._groups(usable),
             "copies": self._copies(usable),
             "bad": [*self.items.bad, *bad],
             "notes": [asdict(note) for note in (*self.notes, *self._fit_notes(usable))],
@@ -129,6 +130,14 @@ class Inspection:
             return None
         sides = self.items.official[usable]
         return {"train": int((sides == TRAIN).sum()), "held_out": int((sides == HELD_OUT).sum())}
+
+    def _groups(self, usable: NDArray[np.int64]) -> dict[str, Any] | None:
+        """How many groups data.group makes, and the largest; None where it is not stated."""
+        if not self.items.groups:
+            return None
+        named = Counter(name for item in usable if (name := self.items.groups[item]) is not None)
+        (largest, most), *_ = named.most_common(1) or [("", 0)]
+        return {"groups": len(named), "largest": plain(largest.replace("\0", " ")), "images": most}
 
     def _copies(self, usable: NDArray[np.int64]) -> dict[str, Any]:
         """Images with equal pixels: how many beyond the first of each set, and the names of a few sets."""

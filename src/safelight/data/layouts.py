@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from safelight.data.masks import MaskTree
 from safelight.data.pairs import by_pair
 from safelight.data.source import Items, Source, key
 from safelight.data.tree import ArchivesTree, FolderTree, JoinedTree, describe, open_tree
+from safelight.terminal import plain
 
 LAYOUTS: Mapping[str, Callable[[Contents], Entries | None]] = {  # in the order in which they are tried
     "metadata": by_table,
@@ -114,6 +116,8 @@ def read(contents: Contents) -> Entries:
     entries.layout = WORDS[name]
     if config.rules > 1:
         entries = _weighted(captions.with_captions(entries, contents), contents)
+    if config.group:
+        _group(entries, contents)
     for file in contents.listing.others:
         if file not in entries.used:
             suffix = suffix_of(file)
@@ -122,6 +126,23 @@ def read(contents: Contents) -> Entries:
     more = f" and {len(entries.used) - 1:,} more" if len(entries.used) > 1 else ""
     entries.layout += f" ({first}{more})" if first else ""
     return entries
+
+
+def _group(entries: Entries, contents: Contents) -> None:
+    """Give the entries the groups that data.group states. Raises UserError for none or just one."""
+    group = str(contents.config.group)
+    if group == "folder":
+        entries.groups = [file.rpartition("/")[0] or None for file in entries.files]
+    elif "(" in group:
+        found = [re.search(group, file) for file in entries.files]
+        entries.groups = [match and ("\0".join(part or "" for part in match.groups())) for match in found]
+    different = {name for name in entries.groups if name is not None}
+    if not different or (len(different) == 1 and None not in entries.groups):
+        what = "one group" if different else "no group"
+        example = f"such as {plain(entries.files[0])}" if entries.files else ""
+        raise UserError(f"data.group: {group!r} finds {what} among {len(entries.files):,} images, {example}")
+    alone = [file for file, name in zip(entries.files, entries.groups, strict=True) if name is None]
+    entries.notes.add_all("image of no group", alone, "data.group says nothing of it; it is split by itself")
 
 
 def _weighted(entries: Entries, contents: Contents) -> Entries:

@@ -8,6 +8,7 @@ A pack of N items holds
     first-text.npy           (N + 1,) item i owns the rows first[i] to first[i + 1] of the text features
     digests.npy              (N, 2), a keyed hash of each item's pixels
     official.npy             (N,), 1 held out, 0 trained on, -1 left to the digest
+    groups.npy               (N, 2), a hash of each item's group, otherwise its digest; absent without groups
     weights.npy              (N,) float32, how often each is drawn; absent where all are drawn alike
     texts.*                  captions, see `Texts`; absent where there are none
     names.json, manifest.json
@@ -99,6 +100,7 @@ class Pack:
     notes: tuple[Note, ...] = ()  # what was passed over, and how things were read
     weights: NDArray[np.float32] | None = None  # (N,) how often each item is drawn
     layout: str = ""  # of files: how they were read, in words
+    groups: NDArray[np.uint64] | None = None  # (N,) equal for items of one group
 
     def __len__(self) -> int:
         return len(self.images)
@@ -117,6 +119,8 @@ class Pack:
             what = {"label": f"{size} classes", "mask": f"{size} classes" if size > 1 else "soft",
                     "attributes": ", ".join(names), "text": f"{size} features"}[kind]  # fmt: skip
             words.append(f"{name} ({what}) on {int(self.covered[name].sum()):,}")
+        if self.groups is not None:
+            words.append(f"{len(np.unique(self.groups)):,} groups")
         if self.texts:
             words.append(f"captions on {sum(map(bool, self.texts)):,}")
         return "; ".join(words)
@@ -171,26 +175,27 @@ def load(folder: Path, held_out: float) -> Pack | None:
         first = np.load(folder / "first-text.npy") if "text" in described else None
         texts: Sequence[tuple[str, ...]] = Texts(folder) if manifest["texts"] else ()
         weights = np.load(folder / "weights.npy") if manifest.get("weights") else None
+        groups = np.load(folder / "groups.npy") if manifest.get("groups") else None
         notes = tuple(Note(**note) for note in manifest.get("notes", ()))
     except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent, cut off, or not what was written
         return None
-    held = split(digests, official, held_out)
+    held = split(digests if groups is None else groups, official, held_out)
     kept = np.flatnonzero(held)
     return Pack(
         folder, manifest["name"], manifest["fingerprint"], images, given, covered, first,
         train=np.flatnonzero(~held),
         held_out=kept[np.lexsort((digests[kept, 1], digests[kept, 0]))],
         described=described, texts=texts, bad=tuple(manifest["bad"]), notes=notes, weights=weights,
-        layout=str(manifest.get("layout", "")),
+        layout=str(manifest.get("layout", "")), groups=None if groups is None else groups[:, 0],
     )  # fmt: skip
 
 
 def split(digests: NDArray[np.uint64], official: NDArray[np.int8], share: float) -> NDArray[np.bool_]:
     """(N,) which items are held out: an official side where there is one, otherwise a digest below the share.
 
-    An item's side depends on nothing but its own pixels, so it stays when others are added, and copies
-    go together. Where chance leaves a side empty, the smallest (largest) digest is moved to it; only a
-    handful of images comes to that. A share of 0 holds out nothing.
+    An item's side depends on nothing but its own pixels, or its group's name, so it stays when others are
+    added, and copies, or groups, go together. Where chance leaves a side empty, the smallest (largest) digest
+    is moved to it; only a handful of images comes to that. A share of 0 holds out nothing.
     """
     digests = np.asarray(digests)
     place = digests[:, 0].astype(np.float64) * 2.0**-64

@@ -64,6 +64,7 @@ class Roles:
     readers: Mapping[str, Reader] = field(default_factory=dict)  # of the attributes' cells
     unused: Mapping[str, str] = field(default_factory=dict)  # the reason, by column
     weight: str | None = None
+    group: str | None = None
 
 
 def roles(table: Table, config: Data, files: str) -> Roles:
@@ -95,12 +96,13 @@ def roles(table: Table, config: Data, files: str) -> Roles:
     else:
         texts = tuple(column for column in known if TEXT.fullmatch(column))
     weight = stated("weights", config.weights) if isinstance(config.weights, str) else None
+    group = stated("group", str(config.group)) if config.grouped_by_column else None
     if config.attributes is not None:
         named = tuple(stated("attributes", column) for column in config.attributes)
         readers = {column: reader_of(table.columns[column], stated=True)[0] or number for column in named}
-        return Roles(label, mask, texts, named, readers, {}, weight)
+        return Roles(label, mask, texts, named, readers, {}, weight, group)
     reserved = {*LABEL, *MASK} | ({*FILE_NAME} if config.rules > 1 else set())
-    taken = {files, label, mask, weight, *texts, *(name for name in known if name.lower() in reserved)}
+    taken = {files, label, mask, weight, group, *texts, *(name for name in known if name.lower() in reserved)}
     readers, unused = {}, {}
     for column in known:
         if column.lower() in NOT_ATTRIBUTES:
@@ -112,7 +114,7 @@ def roles(table: Table, config: Data, files: str) -> Roles:
                 unused[column] = reason
             else:
                 readers[column] = reader
-    return Roles(label, mask, texts, tuple(readers), readers, unused, weight)
+    return Roles(label, mask, texts, tuple(readers), readers, unused, weight, group)
 
 
 def class_names(table: Table, column: str, rules: int = 2) -> list[str | None]:

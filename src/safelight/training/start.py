@@ -241,8 +241,8 @@ def _run(
 
 
 Ended = Literal["trained", "resumed", "done before", "stopped"]
-IMAGES = ("source", "path", "layout", "subset", "revision", "size", "channels", "held_out", "skip_bad",
-          "follow_links")  # fmt: skip
+IMAGES = ("source", "path", "layout", "subset", "revision", "size", "channels", "held_out", "group",
+          "skip_bad", "follow_links")  # fmt: skip
 
 
 SHOWN = ("latents", "balance", "flip", "turn")  # keys of [data] that say how images are shown
