@@ -23,7 +23,7 @@ from safelight.recipe import load
 from safelight.run import Run
 from safelight.store import metrics
 from safelight.training.progress import Show
-from safelight.training.start import train_stages
+from safelight.training.stages import train_stages
 from safelight.types import Moment
 
 SMALL = {

@@ -13,7 +13,7 @@ from safelight.engine.precision import Execution
 from safelight.loading import prepare
 from safelight.recipe import load
 from safelight.training.progress import Show
-from safelight.training.start import train_stages
+from safelight.training.stages import train_stages
 
 
 def test_long_work_is_told_again_with_its_rate_and_the_time_left(monkeypatch):

@@ -19,7 +19,8 @@ from safelight.store import checkpoint, checkpoint_files
 from safelight.store.directory import RunDirectory
 from safelight.training.fork import fork
 from safelight.training.progress import Show
-from safelight.training.start import resume, train_stages
+from safelight.training.stages import train_stages
+from safelight.training.start import resume
 from safelight.types import Condition, DataSpec
 from tiny import TINY
 

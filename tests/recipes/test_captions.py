@@ -8,7 +8,7 @@ from safelight.engine.distributed import World
 from safelight.recipe import load
 from safelight.run import Run
 from safelight.training.progress import Show
-from safelight.training.start import train_stages
+from safelight.training.stages import train_stages
 
 
 @pytest.mark.parametrize("name", ["captions-base", "captions-image"])

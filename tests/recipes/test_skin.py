@@ -13,7 +13,7 @@ from safelight.randomness import RowDraw
 from safelight.recipe import load
 from safelight.run import Run
 from safelight.training.progress import Show
-from safelight.training.start import train_stages
+from safelight.training.stages import train_stages
 from safelight.types import Batch, Condition, DataSpec
 
 SPEC = DataSpec((4, 32, 64), {"mask": Condition("mask", 5), "label": Condition("label", 5)})

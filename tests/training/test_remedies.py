@@ -26,7 +26,8 @@ from safelight.store.listing import list_runs, summary, verdicts
 from safelight.training import remedies as treatment
 from safelight.training.fork import fork
 from safelight.training.progress import Show
-from safelight.training.start import begin, finish, resume
+from safelight.training.stages import finish
+from safelight.training.start import begin, resume
 
 ILL = str(Path(__file__).parents[1] / "fixtures" / "ill" / "ill.toml")
 FIRST = {"method.penalty": 0.5}  # the first remedy, a gradient penalty, cures it

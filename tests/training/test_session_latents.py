@@ -27,7 +27,7 @@ from safelight.store import metrics, results
 from safelight.store.directory import RunDirectory, names
 from safelight.store.listing import summary
 from safelight.training.progress import Show
-from safelight.training.start import train_stages
+from safelight.training.stages import train_stages
 from safelight.types import Condition, DataSpec
 
 PLAIN = {"train.precision": "fp32", "train.memory_format": "contiguous"}

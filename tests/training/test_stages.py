@@ -21,7 +21,8 @@ from safelight.store.journal_writer import JournalWriter
 from safelight.store.listing import summary
 from safelight.training import session
 from safelight.training.progress import Show
-from safelight.training.start import resume, stage_recipe, train_stages
+from safelight.training.stages import stage_of, train_stages
+from safelight.training.start import resume
 
 METHOD = """
 from safelight.config import Reference
@@ -76,9 +77,9 @@ def test_a_stage_is_trained_first_and_then_found(tmp_path, tiny, first):
 
 
 def test_a_stage_sees_the_images_of_the_recipe_that_needs_it(tmp_path, tiny, first):
-    stage = stage_recipe(str(first), needing(tmp_path, tiny, f"recipe:{first}"))
+    stage = stage_of(str(first), needing(tmp_path, tiny, f"recipe:{first}"))[0]
     assert stage.data.size == 20
-    other = stage_recipe(str(first), load("digits-class", {**tiny, "data.size": 24}))
+    other = stage_of(str(first), load("digits-class", {**tiny, "data.size": 24}))[0]
     assert other.data.size == 24
 
 

@@ -24,7 +24,7 @@ from safelight.planning.plan import Planned
 from safelight.planning.plan import plan as measure_plan
 from safelight.recipe import load
 from safelight.training import check as checking
-from safelight.training import start
+from safelight.training import stages
 from safelight.types import Tell
 
 
@@ -45,7 +45,7 @@ def check(
     resolved = load(recipe, changes or {})
     for line in too_large(resolved.optim):
         tell(line)
-    ready = prepare_recipe(resolved, World(), tell, start.made(resolved, folder_of(runs)), progress)
+    ready = prepare_recipe(resolved, World(), tell, stages.existing(resolved, folder_of(runs)), progress)
     require_memory(ready.method, ready.stream.spec, ready.device)
     began = time.perf_counter()
     execution = choose_execution(ready, tell)

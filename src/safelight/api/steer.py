@@ -28,7 +28,7 @@ from safelight.store.durable import write_bytes
 from safelight.store.listing import summary
 from safelight.terminal import paced
 from safelight.training import fork as forking
-from safelight.training import start
+from safelight.training import stages, start
 from safelight.training.grid import Combination, grid
 from safelight.training.progress import Show, TrainingProgress
 from safelight.training.sweep import Sweep
@@ -65,7 +65,7 @@ def train(
         if not is_data(recipe) and any(key.endswith(".lr") for key in changes):
             _warn(show.warn, flatten(load(recipe).tree), changes)
         return Run(
-            start.train_stages(
+            stages.train_stages(
                 resolved,
                 folder_of(runs),
                 name,

@@ -25,7 +25,7 @@ from safelight.planning.measure import Bench, Cost
 from safelight.recipe import Recipe
 from safelight.store.directory import RunDirectory
 from safelight.training.forecast import Forecast, forecast
-from safelight.training.start import made
+from safelight.training.stages import existing
 from safelight.training.watch import watched_conditions, watched_images
 from safelight.types import Tell
 
@@ -177,7 +177,7 @@ def _ready(recipe: Recipe, runs: Path, notes: list[str], progress: Progress | No
     device = open_device(recipe.train.device)
     latents = recipe.data.latents is not None
     others = {key for key in references(recipe) if not key.startswith("data.latents")}
-    products = made(recipe, runs) if others and not latents else {}
+    products = existing(recipe, runs) if others and not latents else {}
     opened = used(recipe, products)
     if standin.needs_data(recipe.stated):
         pack = standin.pack_of(recipe.data)

@@ -19,7 +19,7 @@ from safelight.loading.codecs import KEY
 from safelight.loading.recorded import recipe_of
 from safelight.recipe import Recipe
 from safelight.store.directory import find
-from safelight.training.start import stage_recipe
+from safelight.training.stages import stage_of
 from safelight.types import DataSpec
 
 IMAGES = 16
@@ -86,7 +86,7 @@ def _shape(recipe: Recipe, pack: Pack, runs: Path) -> tuple[int, int, str]:
     reference = recipe.data.latents.autoencoder
     kind, _, name = reference.partition(":")
     if kind in ("recipe", "run"):
-        stage = stage_recipe(name, recipe) if kind == "recipe" else recipe_of(find(name, runs))
+        stage = stage_of(name, recipe)[0] if kind == "recipe" else recipe_of(find(name, runs))
         return (*_of_recipe(stage, pack), f"the shape of {reference}")
     try:
         folder = Path(reference) / "vae" if (Path(reference) / "vae").is_dir() else Path(reference)

@@ -1,59 +1,45 @@
-"""A run is begun or resumed, trained to its end or to Ctrl-C, and reported; what it needs comes first.
-
-A value "recipe:NAME" of a recipe is another training, done first, into the same runs directory, under a name
-that is a function of its settings: what is finished is used as it is, what was begun is resumed.
-"""
+"""A run is begun or resumed, trained to its end or to Ctrl-C, and reported."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import tomli_w
 
 from safelight.checks.bench.finding import Checked
-from safelight.config import Reference, UserError
-from safelight.data import check_named
+from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.engine.memory import require_memory
 from safelight.engine.plan import too_large
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
 from safelight.files import MOST
-from safelight.loading.dependencies import (
-    Product,
-    Products,
-    of_run,
-    plain,
-    pretrained,
-    products_of,
-    references,
-)
+from safelight.loading.dependencies import Products, plain, products_of
 from safelight.loading.in_force import InForce, live_only, require_steps
 from safelight.loading.prepare import Prepared, choose_execution, environment_of, prepare
 from safelight.loading.recorded import code_facts, data_facts, execution_of, recipe_of, require_data
 from safelight.loading.seam import joined
-from safelight.loading.transfer import INIT, init_product
-from safelight.recipe import Recipe, load
+from safelight.loading.transfer import INIT
+from safelight.recipe import Recipe
 from safelight.report.run_report import unconditional, write_report
-from safelight.store import checkpoint, checkpoint_files, inbox, listing, metrics, renaming
-from safelight.store.directory import RUN, RunDirectory, create, require_free
+from safelight.store import checkpoint, checkpoint_files, inbox, listing, metrics
+from safelight.store.directory import RunDirectory, create
 from safelight.store.durable import remove_tree
 from safelight.store.info import Facts
 from safelight.store.journal_writer import JournalWriter
-from safelight.store.listing import Status, summary
+from safelight.store.listing import summary
 from safelight.training.check import before_training
 from safelight.training.forecast import require_room
-from safelight.training.grid import digest, without_about
 from safelight.training.progress import Show
-from safelight.training.remedies import settle, untreated
+from safelight.training.remedies import settle
 from safelight.training.session import Session, ahead
 from safelight.types import Tell
 
@@ -238,150 +224,3 @@ def _run(
         report = write_report(directory)
         show.tell(f"report: {report}")
     return left
-
-
-Ended = Literal["trained", "resumed", "done before", "stopped"]
-IMAGES = ("source", "path", "layout", "subset", "revision", "size", "channels", "held_out", "group",
-          "skip_bad", "follow_links")  # fmt: skip
-
-
-SHOWN = ("latents", "balance", "flip", "turn")  # keys of [data] that say how images are shown
-
-
-def train_stages(
-    recipe: Recipe,
-    runs: Path,
-    name: str | None,
-    world: World,
-    show: Callable[[], Show],
-    checked: bool = False,
-    until: float = math.inf,
-) -> RunDirectory:
-    """Train a new run, after all that it needs. Raises UserError.
-
-    show: what a session shows, made anew for each training. Ctrl-C in an earlier stage ends it there, and
-    that stage's run is returned; the same command goes on where it was. checked: look for faults of the
-    recipe before it is trained, and refuse to begin with one. until: as for `begin`, of all stages together.
-    """
-    require_free(runs, recipe.name, name)
-    check_named(recipe.data)  # told before anything is trained or downloaded
-    products: dict[str, Product] = {}
-    for key, reference in sources(recipe).items():
-        made = product(key, reference, recipe, runs, world, show, until)
-        if isinstance(made, RunDirectory):
-            return made
-        products[key] = made
-    return begin(recipe, runs, name, world, show(), products, checked, until)
-
-
-def product(
-    key: str,
-    reference: Reference,
-    recipe: Recipe,
-    runs: Path,
-    world: World,
-    show: Callable[[], Show],
-    until: float = math.inf,
-) -> Product | RunDirectory:
-    """What a value of a recipe names, trained now if need be; the run of a stage that was stopped instead."""
-    kind, _, name = reference.partition(":")
-    if kind == "recipe" and key != INIT:
-        stage = stage_recipe(name, recipe)
-        name = f"{stage.name}-{digest(stage)}"
-        ended = finish(stage, runs, name, world, show, f"first {name}, for {key} of {recipe.name}", until)
-        if ended == "stopped":
-            return RunDirectory(runs / name)
-    if world.local == 0:
-        made = _there(key, reference, name, runs)
-    world.wait()  # the first process of each machine downloads, the others find it done
-    if world.local != 0:
-        made = _there(key, reference, name, runs)
-    return made
-
-
-def sources(recipe: Recipe) -> dict[str, Reference]:
-    """What has to be there before a run of a recipe begins; afterwards init.from is not needed any more."""
-    init = {INIT: recipe.init.from_} if recipe.init.from_ else {}
-    return references(recipe) | init
-
-
-def _there(key: str, reference: Reference, name: str, runs: Path) -> Product:
-    """What a value of a recipe names, which is there by now. Raises UserError. name: of a finished run."""
-    if key == INIT:
-        return init_product(reference, runs)
-    if reference.startswith(("recipe:", "run:")):
-        return of_run(reference, name, runs)
-    return pretrained(key, reference)
-
-
-def made(recipe: Recipe, runs: Path) -> dict[str, Product]:
-    """What a recipe needs of other trainings, where it is there already. Raises UserError where it is not."""
-    products = {}
-    for key, reference in sources(recipe).items():
-        kind, _, name = reference.partition(":")
-        if kind == "recipe" and key != INIT:
-            stage = stage_recipe(name, recipe)
-            name = f"{stage.name}-{digest(stage)}"
-            if not (runs / name / RUN).is_file():
-                raise UserError(
-                    f"{key}: {reference} is not trained yet in {runs}; safelight train {recipe.name} begins "
-                    "with it"
-                )
-        products[key] = _there(key, reference, name, runs)
-    return products
-
-
-def stage_recipe(source: str, of: Recipe) -> Recipe:
-    """The recipe of a stage: it trains on the images and on the device of the recipe that needs it.
-
-    Other keys of [data], such as columns of captions, are taken over where the stage's recipe is silent.
-    """
-    stage = load(source)
-    theirs = of.data.model_dump(mode="json")
-    stated = stage.stated.get("data", {})
-    data = {key: value for key, value in theirs.items()
-            if key in IMAGES or (key not in SHOWN and key not in stated and value is not None)}  # fmt: skip
-    changes = {f"data.{key}": value for key, value in data.items()}
-    return stage.with_changes({**changes, "train.device": of.train.device})
-
-
-def finish(
-    recipe: Recipe,
-    runs: Path,
-    name: str,
-    world: World,
-    show: Callable[[], Show],
-    why: str = "",
-    until: float = math.inf,
-) -> Ended:
-    """Train a run of that name to its end, from where it is. Raises UserError.
-
-    why: in words, told before it is trained.
-    """
-    directory = RunDirectory(runs / name)
-    status = world.share(_found(directory, recipe) if world.first else None)
-    if status == "finished":
-        return "done before"
-    if status == "running":
-        raise UserError(f"{directory.path}: is being trained by another process; wait for it to end")
-    if why:
-        show().tell(f"{'trains' if status is None else 'goes on with'} {why}")
-    if status is None:
-        directory = train_stages(recipe, runs, name, world, show, until=until)
-    else:
-        resume(directory, world, show(), until=until)
-    ended = world.share(summary(directory).status if world.first else None)
-    return "stopped" if ended != "finished" else "trained" if status is None else "resumed"
-
-
-def _found(directory: RunDirectory, recipe: Recipe) -> Status | None:
-    """How a run stands; None where there is none. Raises UserError where it is not of that recipe."""
-    renaming.settle(directory.path.parent, directory.name)
-    if not (directory.path / RUN).is_file():
-        return None
-    short = summary(directory)
-    if short.status == "damaged":
-        raise UserError(f"{directory.path}: {short.problem}")
-    if without_about(untreated(directory).recipe_tree()) != without_about(recipe.tree):
-        raise UserError(f"{directory.path}: holds another recipe; move it away, or use another --runs")
-    return short.status

@@ -11,7 +11,7 @@ from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.training.grid import Combination
 from safelight.training.progress import Show
-from safelight.training.start import finish
+from safelight.training.stages import finish
 
 Outcome = Literal["trained", "resumed", "done before", "failed", "stopped", "not begun"]
 
