@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,9 @@ from safelight.evaluate.evaluation import Evaluation
 from safelight.evaluate.judge import evaluate, open_judge
 from safelight.explore.conditions import conditions_of
 from safelight.explore.grid import GridRequest, travelled
-from safelight.explore.samples import Samples
+from safelight.explore.samples import Samples, shared_seed
 from safelight.explore.tiles import canvas_specs, paint
 from safelight.export.networks import export_networks
-from safelight.loading.averages import averaged
 from safelight.loading.model import Model, ReplayVerdict
 from safelight.loading.recorded import checkpoint_step
 from safelight.loading.replay import Replay
@@ -43,6 +40,7 @@ class Run:
         step: int | str | None = None,
         ema_length: float | None = None,
         *,
+        raw: bool = False,
         recompute: bool = False,
         tell: Tell = lambda line: None,
         warn: Tell | None = None,
@@ -52,6 +50,7 @@ class Run:
         step: of the checkpoint, or the name of a pinned one, such as "best". Default: the newest good one.
         ema_length: relative length of the average that samples use, such as 0.08, made from the kept
         power-function tracks. Default: the exponential average of train.ema.
+        raw: samples use the weights as trained, without averaging.
         recompute: reach a step that has no checkpoint from the one before it; `verdict` says how sure it is.
         tell: takes lines about progress, and how far off an average of another length is.
         warn: takes a line where the newest checkpoint is damaged and an older one is used. Default: `tell`.
@@ -59,8 +58,7 @@ class Run:
         self.directory, self.name = directory, directory.name
         if not (recompute and isinstance(step, int)):
             step = checkpoint_step(directory, step, warn or tell)
-        self.step, self.ema_length = step, ema_length
-        self.raw = False  # whether samples use the weights as trained, without averaging; set it before use
+        self.step, self.ema_length, self.raw = step, ema_length, raw
         self._replay, self._tell = Replay(directory, tell, warn or tell), tell
         if ema_length is not None:
             self.model  # noqa: B018 (an average that cannot be made is refused here)
@@ -68,13 +66,7 @@ class Run:
     @cached_property
     def model(self) -> Model:
         """The run's networks at its step. Raises UserError where they cannot be read or recomputed."""
-        model = self._replay.exact(self.step)
-        if self.raw:
-            nets = {name: deepcopy(self._replay.state.nets[name]).eval() for name in model.nets}
-            return replace(model, nets=nets, average="as trained")
-        if self.ema_length is None:
-            return model
-        return averaged(model, self._replay.state, self.ema_length, self._tell)
+        return self._replay.weighted(self.step, self.ema_length, self.raw)
 
     @property
     def verdict(self) -> ReplayVerdict:
@@ -94,6 +86,7 @@ class Run:
         step: int | str | None = None,
         ema_length: float | None = None,
         *,
+        raw: bool = False,
         recompute: bool = False,
         tell: Tell = lambda line: None,
         warn: Tell | None = None,
@@ -105,15 +98,22 @@ class Run:
         directory = find(run, runs)
         if recompute and isinstance(step, int):
             directory = owner_of(directory, step)
-        return cls(directory, step, ema_length, recompute=recompute, tell=tell, warn=warn)
+        return cls(directory, step, ema_length, raw=raw, recompute=recompute, tell=tell, warn=warn)
 
-    def at(self, step: int, ema_length: float | None = None, tell: Tell = lambda line: None) -> Run:
+    def at(
+        self,
+        step: int,
+        ema_length: float | None = None,
+        tell: Tell = lambda line: None,
+        *,
+        raw: bool = False,
+    ) -> Run:
         """This run at any step, recomputed in memory where no checkpoint is kept: `run.at(16500).sample(9)`.
 
         `verdict` of what is returned says whether the weights are proved to be those the run had. A step
         before a fork's first is one of the run it came from. Raises UserError.
         """
-        run = Run(owner_of(self.directory, step), step, ema_length, recompute=True, tell=tell)
+        run = Run(owner_of(self.directory, step), step, ema_length, raw=raw, recompute=True, tell=tell)
         run._replay.go_to(step)
         return run
 
@@ -125,6 +125,7 @@ class Run:
         how: Mapping[str, Any] | None = None,
         conditions: Mapping[str, Any] | None = None,
         canvas: tuple[int, int] | None = None,
+        same_noise_as: str | Path | None = None,
         **named: str | float,
     ) -> Samples:
         """Samples from the averaged weights: `run.sample(16, label=3, how={"sample.guidance": 3})`.
@@ -132,8 +133,12 @@ class Run:
         named: conditions, see `generate.conditions`. A mask is a file; text is words, or a file of features.
         Those not mentioned are taken from held-out items. conditions: the same, for names that are no words
         of Python. how: keys of [sample] to change. canvas: (height, width) larger than the images trained on,
-        painted in overlapping tiles; its mask is read at that size. Raises UserError.
+        painted in overlapping tiles; its mask is read at that size. same_noise_as: a run from the noises of
+        whose sheets samples start, whatever the seed. Raises UserError.
         """
+        if same_noise_as is not None:
+            other = find(same_noise_as, self.directory.path.parent)
+            seed = shared_seed(self.directory, other)
         model, stated = self.model.changed(how), {**(conditions or {}), **named}
         model.require_images()
         sizes = canvas_specs(model.data.pixels, model.space, canvas) if canvas else None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from safelight.config import UserError
@@ -19,7 +20,11 @@ from safelight.explore.shooting import Shot, pictures_of
 from safelight.explore.specimens import Specimen
 from safelight.loading.model import MATCHES, UNDAMAGED
 from safelight.loading.replay import Replay
+from safelight.methods.denoise import Denoise
+from safelight.methods.diffusion import Diffusion
+from safelight.randomness import RowDraw
 from safelight.recipe import load
+from safelight.run import Run
 from safelight.store import frames as segment
 from safelight.store import metrics
 from safelight.store.directory import RunDirectory
@@ -27,6 +32,7 @@ from safelight.store.frames import ReelReader
 from safelight.training import session
 from safelight.training.progress import Show
 from safelight.training.start import begin, resume
+from safelight.types import DataSpec
 from tiny import TINY
 
 SHORT = TINY | {"train.steps": 12, "checkpoint.every": 6, "watch.every": 100, "sample.steps": 2}
@@ -249,3 +255,49 @@ def test_a_film_that_cannot_be_is_told(run, tmp_path, ids, options, message):
         through_training(run, ["0.3"], Making(tmp_path / "film.avi"))
     with pytest.raises(UserError, match="name two specimens"):
         walk(run, ["0.3"], Making(tmp_path / "walk.gif"))
+
+
+@pytest.mark.parametrize("weights", [{"raw": True}, {"ema_length": 0.1}])
+def test_a_film_of_other_weights_has_the_pictures_of_the_run_opened_with_them(run, tmp_path, weights):
+    """At the steps of checkpoints: neither the live film nor a tape holds these weights."""
+    made = through_training(run, ["0.3"], Making(tmp_path / "film", **weights))
+    assert ([shot.step for shot in made.shots], made.sources.frames) == ([6, 12], {"checkpoint": 2})
+    shot = Shot(0, 12, (FilmSubject(WATCHED[0]),))
+    shooting.shoot(run, [shot], tmp_path / "frames", {}, **weights)
+    (picture,) = pictures_of(tmp_path / "frames", shot)
+    assert (picture == take(Run(run, 12, **weights).model, shot.subjects[0])).all()
+    assert (picture != take(Replay(run).rounded(12), shot.subjects[0])).any()
+
+
+def test_weights_as_trained_have_no_length(run, tmp_path):
+    making = Making(tmp_path / "film", raw=True, ema_length=0.1)
+    with pytest.raises(UserError, match="raw weights are no average"):
+        through_training(run, ["0.3"], making)
+    with pytest.raises(UserError, match="raw weights are no average"):
+        Run(run, raw=True, ema_length=0.1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_of_different_recipes_start_from_the_same_noise(run, tmp_path, monkeypatch):
+    """That of the sheets of the other run, row by row; a run of another size is one line."""
+    changes = {"train.steps": 1, "train.batch_size": 4, "network.width": 4, "watch.seed": 5}
+    other = begin(load("digits-denoise", changes), run.path.parent, "one-step", World(), Show())
+    seen = []
+    for kind in (Diffusion, Denoise):
+        sample = kind.sample
+
+        def watched(self, nets, latent, *rest, sample=sample):
+            seen.append(latent)
+            return sample(self, nets, latent, *rest)
+
+        monkeypatch.setattr(kind, "sample", watched)
+    Run(run).sample(3, same_noise_as="one-step")
+    Run(other).sample(3, seed=5)
+    assert torch.equal(*seen)
+    seen.clear()
+    Run(run).sample(3)
+    assert not torch.equal(seen[0], RowDraw(5, 0, "sample", range(3)).normal("latent", 1, 28, 28))
+    sizes = {"city": DataSpec((1, 28, 28)), "one-step": DataSpec((1, 20, 28))}
+    monkeypatch.setattr("safelight.explore.samples.spec_of", lambda of: sizes[of.name])
+    with pytest.raises(UserError, match="it starts from 1 x 20 x 28 numbers, city from 1 x 28 x 28; name"):
+        Run(run).sample(3, same_noise_as="one-step")

@@ -202,8 +202,7 @@ def test_what_is_no_source_is_refused_by_name(tmp_path):
 
 
 def test_raw_samples_are_of_the_weights_as_trained(source):
-    run = Run(source)
-    run.raw = True
+    run = Run(source, raw=True)
     raw = checkpoint.load(checkpoint_files.directory(source.path, 6))["networks"]
     for key, value in run.model.nets["denoiser"].state_dict().items():
         assert torch.equal(value, raw[f"denoiser.{key}"])

@@ -16,6 +16,7 @@ from safelight.explore.collection import CollectionEntry
 from safelight.explore.film import Film, Making
 from safelight.explore.projection import ProjectionSettings, projected
 from safelight.explore.samples import require_place
+from safelight.explore.samples import shared_seed as shared_seed
 from safelight.explore.search.picking import pick
 from safelight.explore.search.run import run_search
 from safelight.explore.search.settings import SearchRequest
@@ -40,10 +41,14 @@ def open_run(
     *,
     step: int | str | None = None,
     ema_length: float | None = None,
+    raw: bool = False,
     runs: str | Path | None = None,
 ) -> Run:
-    """Open a run at a checkpoint, by step or name, such as "best"; the newest by default."""
-    return Run.open(run, folder_of(runs), step, ema_length)
+    """Open a run at a checkpoint, by step or name, such as "best"; the newest by default.
+
+    ema_length, raw: which weights samples use, see `Run`.
+    """
+    return Run.open(run, folder_of(runs), step, ema_length, raw=raw)
 
 
 def report(run: Named, *, runs: str | Path | None = None) -> Path:
@@ -123,6 +128,8 @@ def film(
     fps: float = 30.0,
     number: bool = True,
     changes: Mapping[str, Any] | None = None,
+    ema_length: float | None = None,
+    raw: bool = False,
     workers: int = 1,
     runs: str | Path | None = None,
     tell: Tell = silent,
@@ -131,11 +138,12 @@ def film(
     """Film specimens from step `begin` to step `end`, the last by default, as .mp4, .webp, .gif or PNGs.
 
     ids: those filmed live by default. out: RUN.mp4 by default. every: steps between frames. number: write
-    the step in a corner. workers: processes that compute frames.
+    the step in a corner. ema_length, raw: other weights than the average of train.ema, of which alone there
+    are live films and tapes. workers: processes that compute frames.
     """
     directory = directory_of(run, runs)
     place = Path(out or f"{directory.name}.mp4")
-    making = Making(place, fps, number, changes, workers, tell, progress)
+    making = Making(place, fps, number, changes, ema_length, raw, workers, tell, progress)
     return films.through_training(directory, ids, making, begin, end, every)
 
 
@@ -149,6 +157,8 @@ def walk(
     fps: float = 30.0,
     number: bool = True,
     changes: Mapping[str, Any] | None = None,
+    ema_length: float | None = None,
+    raw: bool = False,
     workers: int = 1,
     runs: str | Path | None = None,
     tell: Tell = silent,
@@ -161,7 +171,7 @@ def walk(
     """
     directory = directory_of(run, runs)
     place = Path(out or f"{directory.name}-walk.mp4")
-    making = Making(place, fps, number, changes, workers, tell, progress)
+    making = Making(place, fps, number, changes, ema_length, raw, workers, tell, progress)
     return films.walk(directory, ids, making, frames, step)
 
 

@@ -12,6 +12,7 @@ from safelight import api
 from safelight.cli.options import (
     EmaLengthOption,
     JsonOption,
+    RawOption,
     RunArgument,
     RunsOption,
     SampleChangesArgument,
@@ -38,6 +39,7 @@ def export(
     changes: SampleChangesArgument = None,
     step: StepOption = None,
     ema_length: EmaLengthOption = None,
+    raw: RawOption = False,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +47,7 @@ def export(
     api.samples.require_new(to, out)  # before networks are read
     _, warn = messages()
     settings = sample_changes(changes, run, runs)
-    opened = sl.Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=warn)
+    opened = sl.Run.open(run, runs_directory(runs), step_of(step), ema_length, raw=raw, tell=warn)
     notes = opened.export(to, out, settings)
     if as_json:
         print_json({"out": str(out), "to": to, "step": opened.step, "told": notes})

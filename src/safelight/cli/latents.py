@@ -13,6 +13,7 @@ from safelight.cli.options import (
     ConditionOption,
     EmaLengthOption,
     JsonOption,
+    RawOption,
     RunArgument,
     RunsOption,
     SampleChangesArgument,
@@ -80,6 +81,7 @@ def traverse(
     seed: SeedOption = 0,
     step: StepOption = None,
     ema_length: EmaLengthOption = None,
+    raw: RawOption = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Picture to write. Default: RUN-traverse.png.")
     ] = None,
@@ -96,7 +98,7 @@ def traverse(
             "or --direction, such as pca:1"
         )
     tell, warn = messages()
-    opened = sl.Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=tell, warn=warn)
+    opened = sl.Run.open(run, runs_directory(runs), step_of(step), ema_length, raw=raw, tell=tell, warn=warn)
     made = opened.traverse(
         attribute or [],
         component or [],

@@ -13,6 +13,7 @@ from safelight import api
 from safelight.cli.options import (
     EmaLengthOption,
     JsonOption,
+    RawOption,
     RunArgument,
     RunsOption,
     SampleChangesArgument,
@@ -53,6 +54,7 @@ def evaluate(
     ] = 10_000,
     seed: SeedOption = 0,
     ema_length: EmaLengthOption = None,
+    raw: RawOption = False,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -60,7 +62,9 @@ def evaluate(
     settings = sample_changes(changes, run, runs)
     with bar() as (tell, progress):
         warn = partial(say, err=True)  # also in a log
-        opened = sl.Run.open(run, runs_directory(runs), step_of(step), ema_length, tell=tell, warn=warn)
+        opened = sl.Run.open(
+            run, runs_directory(runs), step_of(step), ema_length, raw=raw, tell=tell, warn=warn
+        )
         measured = opened.evaluate(
             n, features, seed=seed, reference=reference, how=settings, tell=tell, progress=progress
         )

@@ -46,6 +46,7 @@ EmaLengthOption = Annotated[
         "--ema-length", help="Relative length of the weight average, e.g. 0.08. Default: train.ema's average."
     ),
 ]
+RawOption = Annotated[bool, typer.Option("--raw", help="Use the weights as trained. Default: their average.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed for the samples.")]
 ConditionOption = Annotated[
     list[str] | None,

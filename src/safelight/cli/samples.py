@@ -15,10 +15,10 @@ from safelight.cli.options import (
     ConditionOption,
     EmaLengthOption,
     JsonOption,
+    RawOption,
     RunArgument,
     RunsOption,
     SampleChangesArgument,
-    SeedOption,
     conditions_of,
     examples,
     print_json,
@@ -92,7 +92,18 @@ def sample(
             "samples without conditions.",
         ),
     ] = None,
-    seed: SeedOption = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, help="Random seed for the samples. Default: 0."),
+    ] = None,
+    same_noise_as: Annotated[
+        str | None,
+        typer.Option(
+            "--same-noise-as",
+            metavar="RUN",
+            help="Run whose sheets have the noises to start from, in place of --seed. Default: none.",
+        ),
+    ] = None,
     step: Annotated[
         str | None,
         typer.Option(
@@ -102,9 +113,7 @@ def sample(
         ),
     ] = None,
     ema_length: EmaLengthOption = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Use the weights as trained. Default: their average.")
-    ] = False,
+    raw: RawOption = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Output: sheet.png, arrays.npz, or a folder of PNGs. Default: RUN.png."),
@@ -120,26 +129,28 @@ def sample(
     size, directory = _size(canvas), find(run, runs_directory(runs))
     place = out or Path(f"{directory.name}.png")
     api.samples.require_samples(directory, place, overrides, conditions)  # before networks are read
+    if same_noise_as is not None:
+        if seed is not None:
+            raise UserError("--same-noise-as: has a seed of its own; leave out --seed")
+        seed = api.samples.shared_seed(directory, find(same_noise_as, directory.path.parent))
     tell, warn = messages()
     opened = sl.Run.open(
         directory.path,
         directory.path.parent,
         step_of(step),
         ema_length,
+        raw=raw,
         recompute=True,
         tell=tell,
         warn=warn,
     )
-    if raw and ema_length is not None:
-        raise UserError("--raw: averages nothing; leave out --ema-length")
-    opened.raw = raw
     if not opened.verdict.sure:
         warn(f"step {opened.step}: {'; '.join([opened.verdict.verdict, *opened.verdict.why])}")
-    samples = opened.sample(count, seed=seed, conditions=conditions, how=overrides, canvas=size)
+    samples = opened.sample(count, seed=seed or 0, conditions=conditions, how=overrides, canvas=size)
     path = samples.save(place)
     if as_json:
         print_json({"out": str(path), "n": count, "step": opened.step, "verdict": opened.verdict.verdict,
-                    "seed": seed, "sample": samples.how})  # fmt: skip
+                    "seed": seed or 0, "sample": samples.how})  # fmt: skip
     else:
         say(f"{path} (step {opened.step:,})")
 
@@ -236,6 +247,8 @@ def film(
     fps: FpsOption = 30.0,
     out: FilmOutOption = None,
     number: NumberOption = True,
+    ema_length: EmaLengthOption = None,
+    raw: RawOption = False,
     workers: WorkersOption = 1,
     runs: RunsOption = None,
     as_json: JsonOption = False,
@@ -248,7 +261,7 @@ def film(
     with bar() as (tell, progress):
         made = sl.film(
             run, ids, out, begin=begin, end=end, every=every, fps=fps, number=number, changes=settings,
-            workers=workers, runs=runs, tell=tell, progress=progress,
+            ema_length=ema_length, raw=raw, workers=workers, runs=runs, tell=tell, progress=progress,
         )  # fmt: skip
     print_film(made, as_json)
 
@@ -271,6 +284,8 @@ def walk(
     fps: FpsOption = 30.0,
     out: FilmOutOption = None,
     number: NumberOption = True,
+    ema_length: EmaLengthOption = None,
+    raw: RawOption = False,
     workers: WorkersOption = 1,
     runs: RunsOption = None,
     as_json: JsonOption = False,
@@ -280,7 +295,7 @@ def walk(
     with bar() as (tell, progress):
         made = sl.walk(
             run, ids, out, frames=frames, step=step, fps=fps, number=number, changes=settings,
-            workers=workers, runs=runs, tell=tell, progress=progress,
+            ema_length=ema_length, raw=raw, workers=workers, runs=runs, tell=tell, progress=progress,
         )  # fmt: skip
     print_film(made, as_json)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ class Making:
     fps: float = 30.0
     words: bool = True  # the step in a corner
     how: Mapping[str, Any] | None = None  # keys of [sample] to change
+    ema_length: float | None = None  # of another average than that of train.ema
+    raw: bool = False  # weights as trained
     workers: int = 1
     tell: Tell = lambda line: None
     progress: Progress = lambda stage, done, total: None
@@ -62,7 +64,8 @@ def through_training(
     """Film specimens from step `begin` to step `end`, the last that is recorded by default. Raises UserError.
 
     ids: those that are filmed live by default. every: steps between two frames; by default the steps of the
-    live film where it has all of them, else those of the tape where there is one, else every step.
+    live film where it has all of them, else those of the tape where there is one, else every step; of other
+    weights than those of train.ema's average those of checkpoints.
     """
     check_ending(making.out)
     specimens = [parse_specimen(specimen) for specimen in ids or recipe_of(directory).watch.film]
@@ -72,7 +75,11 @@ def through_training(
     end = last if end is None else end
     if not 0 <= begin <= end <= last:
         raise UserError(f"steps {begin} to {end}: {directory.name} has recorded the steps 0 to {last}")
-    steps = range(begin, end + 1, every) if every else _recorded(directory, specimens, range(begin, end + 1))
+    steps = (
+        range(begin, end + 1, every)
+        if every
+        else _recorded(making, directory, specimens, range(begin, end + 1))
+    )
     subjects = tuple(FilmSubject(specimen) for specimen in specimens)
     shots = [Shot(number, step, subjects) for number, step in enumerate(steps)]
     return _make(directory, shots, making)
@@ -99,11 +106,16 @@ def walk(
     return _make(directory, shots, making)
 
 
-def _recorded(directory: RunDirectory, specimens: Sequence[Specimen], steps: range) -> Sequence[int]:
+def _recorded(
+    making: Making, directory: RunDirectory, specimens: Sequence[Specimen], steps: Sequence[int]
+) -> Sequence[int]:
     """The steps of a stretch whose frames cost little; all of it where none do."""
     reel = ReelReader(directory.path)
     live = set.intersection(*(set(reel.steps(str(specimen))) for specimen in specimens))
-    for recorded in (live, TapeReader(directory.path).steps):
+    kept: Sequence[Iterable[int]] = (live, TapeReader(directory.path).steps)
+    if making.raw or making.ema_length is not None:
+        kept = (checkpoint_files.list_steps(directory.path),)
+    for recorded in kept:
         if matches := [step for step in sorted(recorded) if step in steps]:
             return matches
     return steps
@@ -112,8 +124,9 @@ def _recorded(directory: RunDirectory, specimens: Sequence[Specimen], steps: ran
 def _make(directory: RunDirectory, shots: Sequence[Shot], making: Making) -> Film:
     """Take the shots, put them together, and let go of the single frames."""
     sources = shoot(
-        directory, shots, making.part, making.how or {}, making.workers, making.tell, making.progress
-    )
+        directory, shots, making.part, making.how or {}, making.workers, making.tell, making.progress,
+        ema_length=making.ema_length, raw=making.raw,
+    )  # fmt: skip
     save_film(_frames(shots, making), making.out, making.fps)
     with suppress(OSError):
         shutil.rmtree(making.part)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from safelight.config import UserError
+from safelight.loading.dependencies import products_of, used
 from safelight.loading.model import Model
+from safelight.loading.recorded import recipe_of, spec_of
+from safelight.randomness import RowDraw
 from safelight.render.sheet import Images, Picture, coloured, sheet
 from safelight.render.sheet_file import encode_png, save_png
+from safelight.store.directory import RunDirectory
 from safelight.store.durable import sweep, write_bytes
 from safelight.types import DataSpec
 
@@ -68,6 +76,29 @@ def require_place(out: Path) -> None:
         raise UserError(f"{out}: unknown output type; use .png, .npz or a folder")
     if out.is_dir() and (out.suffix or any(out.iterdir())):
         raise UserError(f"{out}: is a folder that holds files already; choose a new one")
+
+
+def shared_seed(directory: RunDirectory, other: RunDirectory) -> int:
+    """The seed of another run's sheets: samples of it start, row by row, from the noise of theirs.
+
+    No networks are read. Raises UserError where the noise of this run has another shape.
+    """
+    shapes = [" x ".join(map(str, _noise(run).shape[1:])) for run in (other, directory)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"same noise as {other.name}: it starts from {shapes[0]} numbers, {directory.name} from "
+            f"{shapes[1]}; name a run of the same size and kind"
+        )
+    return recipe_of(other).watch.seed
+
+
+def _noise(directory: RunDirectory) -> Tensor:
+    """The starting noise of a sample of a run, (1, ...)."""
+    method = used(recipe_of(directory), products_of(directory)).method()
+    with torch.device("meta"), warnings.catch_warnings(), suppress(RuntimeError):  # one that reads values
+        warnings.simplefilter("ignore")  # weights that would be read from files
+        method.networks(spec_of(directory))  # which settles its size
+    return method.latent(RowDraw(0, 0, "sample", range(1)))
 
 
 MASKS = 8  # items of the rows of image, mask and sample

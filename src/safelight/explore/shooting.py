@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from safelight.config import UserError
 from safelight.explore.path import FilmSubject, take
+from safelight.loading.averages import require_either
 from safelight.loading.model import MATCHES, SURE, UNDAMAGED
 from safelight.loading.replay import Replay
 from safelight.render.sheet_file import open_picture
@@ -38,6 +39,18 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much of it
 
 PLAN = "film.json"
 POLL = 0.2  # seconds between two looks at what the workers have done
+
+
+class Weights(NamedTuple):
+    """Which weights pictures are taken with; by default train.ema's average, rounded as tapes have it."""
+
+    ema_length: float | None
+    raw: bool
+
+    @property
+    def other(self) -> bool:
+        """Whether neither live films nor tapes hold them."""
+        return self.raw or self.ema_length is not None
 
 
 @dataclass(frozen=True)
@@ -70,12 +83,18 @@ def shoot(
     workers: int = 1,
     tell: Tell = lambda line: None,
     progress: Progress = lambda stage, done, total: None,
+    *,
+    ema_length: float | None = None,
+    raw: bool = False,
 ) -> Sources:
     """Take what is missing of the shots in a folder, `Shot.file` each. Raises UserError.
 
-    how: keys of [sample] to change. A folder with pictures of other shots is emptied first.
+    how: keys of [sample] to change. ema_length, raw: other weights, as of `averages.weighted`. A folder with
+    pictures of other shots is emptied first.
     """
-    _prepare(folder, directory, shots, how)
+    require_either(ema_length, raw)
+    weights = Weights(ema_length, raw)
+    _prepare(folder, directory, shots, how, weights)
     missing = sorted(
         (shot for shot in shots if not (folder / shot.file).exists()), key=lambda shot: shot.step
     )
@@ -88,6 +107,7 @@ def shoot(
             missing,
             folder,
             how,
+            weights,
             None,
             tell,
             lambda n: progress("frames", done + n, len(shots)),
@@ -98,7 +118,7 @@ def shoot(
     context = get_context("spawn")  # a fork would share torch's threads, which do not survive it
     with ProcessPoolExecutor(len(pieces), mp_context=context) as pool:
         jobs = [
-            pool.submit(_work, directory.path, piece, folder, how, torch.get_num_threads())
+            pool.submit(_work, directory.path, piece, folder, how, weights, torch.get_num_threads())
             for piece in pieces
         ]
         while not all(job.done() for job in jobs):
@@ -121,6 +141,7 @@ def _work(
     shots: Sequence[Shot],
     folder: Path,
     how: Mapping[str, Any],
+    weights: Weights,
     threads: int | None,
     tell: Tell | None = None,
     progress: Callable[[int], None] = lambda count: None,
@@ -135,11 +156,15 @@ def _work(
         say(damage)
     replay: Replay | None = None
     for number, shot in enumerate(shots):
-        pictures = None if how else _live(reel, shot, say)
+        pictures = None if how or weights.other else _live(reel, shot, say)
         source, verdict = "live", UNDAMAGED
         if pictures is None:
             replay = replay or Replay(directory, say)
-            model = replay.rounded(shot.step).changed(how)
+            if weights.other:
+                model = replay.weighted(shot.step, *weights, tell=lambda line: None)  # a line for each frame
+            else:
+                model = replay.rounded(shot.step)
+            model = model.changed(how)
             pictures = [take(model, subject) for subject in shot.subjects]
             source, verdict = model.source, model.verdict.verdict
         write_bytes(folder / shot.file, _encoded(pictures, source, verdict))
@@ -181,13 +206,15 @@ def _sources(folder: Path, shots: Sequence[Shot]) -> Sources:
     return Sources(dict(frames), doubt or weakest)
 
 
-def _prepare(folder: Path, directory: RunDirectory, shots: Sequence[Shot], how: Mapping[str, Any]) -> None:
+def _prepare(
+    folder: Path, directory: RunDirectory, shots: Sequence[Shot], how: Mapping[str, Any], weights: Weights
+) -> None:
     """Make the folder, or find it with pictures of these very shots."""
     described = repr([[asdict(shot) for shot in shots], sorted(how.items())])
     plan = {
         "run": directory.info().id,
         "shots": blake2b(described.encode(), digest_size=16).hexdigest(),
-        "images": "rounded to bfloat16",
+        "images": f"{weights}" if weights.other else "rounded to bfloat16",
     }
     with mendable(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 
 from torch import Tensor
@@ -11,11 +12,25 @@ from torch import Tensor
 from safelight.config import UserError
 from safelight.engine.ema import fitted, reconstruct, tracks_of
 from safelight.engine.state import State
-from safelight.loading.model import Model, average_words
+from safelight.loading.model import AS_TRAINED, Model, average_words
 from safelight.store import checkpoint, checkpoint_files, tracks
 from safelight.store.directory import RunDirectory
 from safelight.store.listing import ancestors
 from safelight.types import Tell
+
+
+def require_either(length: float | None, raw: bool) -> None:
+    """Raises UserError where both weights as trained and an average are stated."""
+    if raw and length is not None:
+        raise UserError("raw weights are no average; state raw or the ema length, not both")
+
+
+def weighted(model: Model, state: State, length: float | None, raw: bool, tell: Tell) -> Model:
+    """The model with the weights as trained, an average of a length, or that of train.ema; see `averaged`."""
+    if raw:
+        nets = {name: deepcopy(state.nets[name]).eval() for name in model.nets}
+        return replace(model, nets=nets, average=AS_TRAINED)
+    return model if length is None else averaged(model, state, length, tell)
 
 
 def averaged(model: Model, state: State, length: float, tell: Tell) -> Model:

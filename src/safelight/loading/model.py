@@ -30,6 +30,7 @@ from safelight.types import Autocast, Batch, DataSpec, Draw, Method, Nets, Value
 Source = Literal["tape", "checkpoint", "replay"]
 MATCHES: Final = "checkpoint matches the journal"
 UNDAMAGED: Final = "recorded checksum matches"
+AS_TRAINED: Final = "as trained"  # words for weights that are no average
 SURE = ("exact", MATCHES, UNDAMAGED, "initial weights")
 
 
@@ -132,7 +133,7 @@ class Model:
     step: int = 0
     autocast: Autocast = nullcontext
     precision: str = "fp32"
-    average: str = "as trained"  # which weights these are, in words
+    average: str = AS_TRAINED  # which weights these are, in words
     source: Source = "checkpoint"
     verdict: ReplayVerdict = ReplayVerdict(MATCHES, 0, 0, 0)
 
@@ -237,7 +238,7 @@ def average_words(recipe: Recipe, method: Method, length: float | None = None, e
     length: of a power-function average, relative; error: what its profile is off by.
     """
     if not method.ema or (length is None and not recipe.train.ema):
-        return "as trained"
+        return AS_TRAINED
     if length is not None:
         off = f", off by {error:.0%}" if error >= 0.005 else ""
         return f"average of relative length {length:g}{off}"

@@ -19,6 +19,7 @@ from safelight.engine.fingerprint import differences
 from safelight.engine.loop import Job, Signals, StepRecord, Stop, train
 from safelight.engine.precision import Execution
 from safelight.engine.state import Groups, State, built
+from safelight.loading.averages import require_either, weighted
 from safelight.loading.codecs import open_space
 from safelight.loading.dependencies import products_of, used
 from safelight.loading.in_force import InForce
@@ -84,6 +85,19 @@ class Replay:
         """The run at a step, its averages as they were trained. Raises UserError as `go_to`."""
         verdict = self.go_to(step)
         return self._model(step, evaluated(self.method, self.state), verdict, _source(verdict))
+
+    def weighted(
+        self, step: int, length: float | None = None, raw: bool = False, tell: Tell | None = None
+    ) -> Model:
+        """The run at a step with an average of a relative length, or the weights as trained.
+
+        A step before a fork's first one is that of the run it came from. Raises UserError as `exact`, and for
+        an average that cannot be made.
+        """
+        require_either(length, raw)
+        if step < self.first:
+            return replace(self._before.weighted(step, length, raw, tell), data=self.data)
+        return weighted(self.exact(step), self.state, length, raw, tell or self.tell)
 
     def rounded(self, step: int) -> Model:
         """The run at a step, for pictures: its averages from the tape, a checkpoint, or recomputed.
