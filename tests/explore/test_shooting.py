@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from safelight.explore.path import FilmSubject, take
 from safelight.explore.shooting import Shot, pictures_of
 from safelight.explore.specimens import Specimen
 from safelight.loading.model import MATCHES, UNDAMAGED
+from safelight.loading.recorded import spec_of
 from safelight.loading.replay import Replay
 from safelight.methods.denoise import Denoise
 from safelight.methods.diffusion import Diffusion
@@ -32,7 +34,6 @@ from safelight.store.frames import ReelReader
 from safelight.training import session
 from safelight.training.progress import Show
 from safelight.training.start import begin, resume
-from safelight.types import DataSpec
 from tiny import TINY
 
 SHORT = TINY | {"train.steps": 12, "checkpoint.every": 6, "watch.every": 100, "sample.steps": 2}
@@ -297,7 +298,7 @@ def test_runs_of_different_recipes_start_from_the_same_noise(run, tmp_path, monk
     seen.clear()
     Run(run).sample(3)
     assert not torch.equal(seen[0], RowDraw(5, 0, "sample", range(3)).normal("latent", 1, 28, 28))
-    sizes = {"city": DataSpec((1, 28, 28)), "one-step": DataSpec((1, 20, 28))}
-    monkeypatch.setattr("safelight.explore.samples.spec_of", lambda of: sizes[of.name])
+    specs = {"city": spec_of(run), "one-step": replace(spec_of(other), shape=(1, 20, 28))}
+    monkeypatch.setattr("safelight.explore.samples.spec_of", lambda of: specs[of.name])
     with pytest.raises(UserError, match="it starts from 1 x 20 x 28 numbers, city from 1 x 28 x 28; name"):
         Run(run).sample(3, same_noise_as="one-step")
