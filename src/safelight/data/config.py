@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -78,9 +78,9 @@ class Data(Section):
     """Images whose shorter side has fewer pixels are left out. Default: all are kept, and enlarged."""
     background: str = "#ffffff"
     """Colour under transparent pixels and around padded images, such as "black" or "#808080"."""
-    white: float | None = Field(None, gt=0)
-    """Grey of 16-bit or floating-point images that is white, such as 4095 for 12 bits. Default: 65535; images
-    of floating-point pixels are bad."""
+    white: Annotated[float, Field(gt=0)] | Literal["measured"] | None = None
+    """Grey of 16-bit or floating-point images that is white, such as 4095 for 12 bits; measured: the largest
+    99.9th percentile of 64 of them. Default: 65535; images of floating-point pixels are bad."""
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for colour. Default: 3 if any image has colour."""
     labels: bool = True
@@ -276,6 +276,8 @@ class Data(Section):
         if not (isinstance(path, str) and path):
             return section
         source = section.get("source", "digits")
+        if source in EMBEDDED and (inside := idx_folder(os.path.expanduser(path))):
+            return {**section, "source": "idx", "path": absolute(inside)}
         source = _source_of(path) if source in EMBEDDED else source
         named = source == "hub" and not path.startswith((".", "/", "~"))  # owner/name, not a folder
         return {**section, "source": source, "path": path if named else absolute(path)}
@@ -303,6 +305,26 @@ def _holds_idx(path: str) -> bool:
         return any(_source_of(name) == "idx" for name in os.listdir(path))
     except OSError:
         return False  # no folder
+
+
+def idx_folder(path: str) -> str | None:
+    """The folder of idx files at a path, or the only one in it, as torchvision's MNIST/raw; else None."""
+    from safelight.data.listing import SUFFIXES, suffix_of  # it imports NumPy
+
+    for _ in range(3):
+        try:
+            entries = [entry for entry in os.scandir(path) if not entry.name.startswith(".")]
+        except OSError:
+            return None
+        names = [entry.name for entry in entries if not entry.is_dir()]
+        if any(_source_of(name) == "idx" and "images" in name.lower() for name in names):
+            pictures = any(suffix_of(name) in SUFFIXES for name in names)
+            return None if pictures else path
+        folders = [entry.path for entry in entries if entry.is_dir() and entry.name != "processed"]
+        if names or len(folders) != 1:
+            return None
+        (path,) = folders
+    return None
 
 
 def absolute(path: str) -> str:

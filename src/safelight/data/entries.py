@@ -14,7 +14,7 @@ from safelight.data import columns as condition
 from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
 from safelight.data.fitting import Fitting
-from safelight.data.images import FileReader, blamed, height_width, open_image, orientation, quiet
+from safelight.data.images import FileReader, blamed, height_width, is_deep, open_image, orientation, quiet
 from safelight.data.masks import ALPHA, MaskTree, colour_table, in_colours
 from safelight.data.source import HELD_OUT, TRAIN, UNDECIDED, Items, Masks, Note, Notes
 from safelight.data.tree import Tree
@@ -55,6 +55,7 @@ class Entries:
         return {name: column for name, column in columns.items() if column is not None}
 
 
+LOOKED, BRIGHT = 64, 0.999  # pictures in which white is measured; the share of their pixels below it
 REASONS = 5  # bad files an error names
 
 
@@ -137,6 +138,10 @@ def file_items(
     masked = np.array([mask is not None for mask in masks], bool)
     used = masks if masked.any() else ()
     values = config.mask_values
+    how = fitting(config)
+    if config.white == "measured":
+        white, note = measured_white(tree, files)
+        how, notes = replace(how, white=white), (*notes, note)
     alpha = bool(used) and str(next(filter(None, used))).startswith(ALPHA)
     mask_names = (colour_table(config.mask_colours)[1] if config.mask_colours else ()) or mask_names
     classes = config.mask_classes or len(config.mask_colours) or len(mask_names) or None
@@ -145,7 +150,7 @@ def file_items(
         shape,
         FileReader(
             tree, files, used, shape[:2], like, shape[2], classes,
-            "alpha" if alpha and values != "soft" else values, config.mask_colours, fitting(config),
+            "alpha" if alpha and values != "soft" else values, config.mask_colours, how,
         ),
         {name: column for name, column in columns.items() if column is not None},
         Masks(masked, classes, mask_names if classes == len(mask_names) else (), values) if used else None,
@@ -155,9 +160,28 @@ def file_items(
 
 def fitting(config: Data) -> Fitting:
     """How the recipe brings pictures to their size."""
-    return Fitting(
-        config.fit, config.crop, config.background, config.smallest or 0, config.rules > 1, config.white
-    )
+    white = None if config.white == "measured" else config.white
+    return Fitting(config.fit, config.crop, config.background, config.smallest or 0, config.rules > 1, white)
+
+
+def measured_white(tree: Tree, files: Sequence[str]) -> tuple[float, Note]:
+    """The largest BRIGHT quantile of LOOKED pictures beyond 8 bits, and how it came. Raises UserError."""
+    whites = []
+    for name in files[:: max(1, len(files) // LOOKED)][:LOOKED]:
+        try:
+            with quiet(), tree.open(name) as file, open_image(file) as image:
+                if is_deep(image):
+                    whites.append(float(np.nanquantile(np.asarray(image, np.float64), BRIGHT)))
+        except Exception:  # whoever decodes it says what is wrong
+            continue
+    if not whites or max(whites) <= 0:
+        raise UserError(
+            f"data.white: measured needs grey pictures of 16 bits or floating-point numbers; none of "
+            f"those looked at is, such as {plain(files[0])}; drop the key"
+        )
+    white = max(whites)
+    reason = f"the largest {BRIGHT:.1%} quantile of {len(whites)} pictures; data.white=NUMBER states another"
+    return white, Note(f"white measured as {white:,.6g}", 1, "", reason)
 
 
 def split_by_folder(names: Sequence[str]) -> tuple[list[str], NDArray[np.int8] | None]:

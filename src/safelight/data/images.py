@@ -18,12 +18,15 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from safelight.config import UserError
 from safelight.data.fitting import DETAIL, Fitting, to_srgb
+from safelight.data.listing import missing_package
 from safelight.data.masks import class_numbers
 from safelight.data.source import BadItem, LeftOut, Pixels
+from safelight.data.svg import is_svg, open_svg
 from safelight.data.tree import Tree, describe, tree_of
 from safelight.terminal import plain
 
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "TGA", "JPEG2000", "HEIF", "JXL")
+SNIFFED = 1024  # bytes of a file that say whether it is SVG
 MAX_PIXELS = 178_956_970  # half a gigabyte as RGB; Pillow's own limit
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
 EXIF = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))  # where Pillow puts it
@@ -47,6 +50,10 @@ def open_image(file: IO[bytes]) -> Image.Image:
     Only the formats above: Pillow would hand a PostScript file to a program. Raises DecompressionBombError
     for one that would fill the memory, and whatever else Pillow raises for a broken file.
     """
+    start = file.read(SNIFFED)
+    file.seek(0)
+    if is_svg(start) and not missing_package(".svg"):
+        return open_svg(file)
     image = Image.open(file, formats=_formats())
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
@@ -63,8 +70,14 @@ def quiet() -> Iterator[None]:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """The formats above that this Pillow was built with."""
+    """The formats above that this Pillow was built with, or a package adds, in every process that decodes."""
     Image.init()
+    if not missing_package(".heic"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    if not missing_package(".jxl"):
+        import pillow_jxl  # noqa: F401 it registers itself
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
@@ -155,7 +168,7 @@ def eight_bits(image: Image.Image, background: str = "#ffffff", white: float | N
     white: the grey of more than 8 bits, or floating-point one, that becomes 255.
     """
     grey = image.mode in GREY_MODES
-    if white is not None and (image.mode == "F" or image.mode.startswith("I")):
+    if white is not None and is_deep(image):
         values = np.nan_to_num(np.asarray(image, np.float64)) * (255 / white)
         return Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8))
     if image.mode == "F":
@@ -169,6 +182,11 @@ def eight_bits(image: Image.Image, background: str = "#ffffff", white: float | N
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     return image if image.mode in ("L", "RGB") else image.convert("L" if grey else "RGB")
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether its greys are beyond 8 bits."""
+    return image.mode == "F" or image.mode.startswith("I")
 
 
 @dataclass(frozen=True, eq=False)

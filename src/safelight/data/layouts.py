@@ -72,7 +72,7 @@ def folder(config: Data) -> Source:
 def find(path: str, config: Data) -> Contents:
     """The folder or archive at a path, listed. Raises UserError where it holds no image."""
     tree: FolderTree | ArchivesTree | Archive = open_tree(path, config.follow_links)
-    listing = tree.scan()
+    listing = tree.scan() if config.rules > 1 else tree.scan().without_extras()
     archives = [name for name in listing.others if suffix_of(name) in ARCHIVES]
     if not listing.images and archives and isinstance(tree, FolderTree) and config.rules > 1:
         tree = ArchivesTree(tree.root, tree.follow_links, archives)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import blake2b
+from importlib.util import find_spec
 
 from safelight.data.source import Notes
 
@@ -12,6 +14,11 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2"),
 )
+EXTRAS = {  # endings that a package reads, and that package
+    **dict.fromkeys((".heic", ".heif", ".hif"), ("pillow_heif", "pillow-heif", "photos")),
+    ".jxl": ("pillow_jxl", "pillow-jxl-plugin", "photos"),
+    **dict.fromkeys((".svg", ".svgz"), ("resvg_py", "resvg-py", "svg")),
+}
 METADATA = ("metadata.csv", "metadata.jsonl")
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 NAMED_TABLES = ("metadata", "captions", "labels", "dataset")  # stems that are read without being stated
@@ -40,6 +47,13 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM
 
 
+@cache
+def missing_package(suffix: str) -> str:
+    """What to install for pictures with that ending; "" where nothing is missing, or nothing would help."""
+    module, package, extra = EXTRAS.get(suffix, ("", "", ""))
+    return f"needs: pip install {package} (safelight[{extra}])" if module and not find_spec(module) else ""
+
+
 def suffix_of(name: str) -> str:
     """The ending of a file's name in lower case: ".png", ".tar.gz"."""
     stem, dot, ending = name.lower().rpartition("/")[2].rpartition(".")
@@ -64,7 +78,8 @@ class Listing:
         """Add a file by its name. stamp: of its state, in a line."""
         folder, _, last = name.rpartition("/")
         suffix = suffix_of(last)
-        if suffix in SUFFIXES:
+        missing = missing_package(suffix)
+        if suffix in SUFFIXES or (suffix in EXTRAS and not missing):
             self.images.append(name)
             self.size += size
         elif last.lower() in METADATA:
@@ -75,12 +90,15 @@ class Listing:
             self.others[name] = stamp
             return
         else:
-            self.notes.add(f"{suffix} file" if suffix else "file without a suffix", name)
+            self.notes.add(f"{suffix} file" if suffix else "file without a suffix", name, missing)
             return
+        if suffix in EXTRAS:
+            self._extra[name] = stamp
         self._lines.append(stamp)
 
     def __post_init__(self) -> None:
         self._lines: list[str] = []
+        self._extra: dict[str, str] = {}  # the stamps of pictures that a package reads
 
     def add(self, listing: Listing, prefix: str) -> None:
         """Take what another listing has, its names with a prefix."""
@@ -89,16 +107,34 @@ class Listing:
             mine += [prefix + name for name in its]
         self.others |= {prefix + name: prefix + line for name, line in listing.others.items()}
         self._lines += [prefix + line for line in listing._lines]
+        self._extra |= {prefix + name: prefix + line for name, line in listing._extra.items()}
         self.size += listing.size
         self.notes.extend(listing.notes)
 
     def settled(self) -> Listing:
-        """The listing sorted, with its digest."""
+        """The listing sorted, with its digest; a drawing beside a picture of its name is that picture."""
+        drawings = [name for name in self._extra if suffix_of(name) in (".svg", ".svgz")]
+        stems = {name.rpartition(".")[0] for name in self.images if drawings and name not in self._extra}
+        twice = sorted(name for name in drawings if name.rpartition(".")[0] in stems)
+        self.notes.add_all("drawing", twice, "a picture beside it has its name")
+        self._drop(twice)
         for names in (self.images, self.metadata, self.annotations, self.bad):
             names.sort()
         self.digest = _digest([*sorted(self._lines), *self.bad])
         self.others = dict(sorted(self.others.items()))
         return self
+
+    def without_extras(self) -> Listing:
+        """As before pictures were read by packages."""
+        self._drop([*self._extra])
+        return self.settled()
+
+    def _drop(self, names: Collection[str]) -> None:
+        gone = {*names}
+        lines = {self._extra.pop(name) for name in gone}
+        if gone:
+            self.images = [name for name in self.images if name not in gone]
+            self._lines = [line for line in self._lines if line not in lines]
 
     def digest_of(self, names: Iterable[str]) -> str:
         """A digest of the state of some of the other files."""

@@ -21,6 +21,7 @@ from safelight import files
 from safelight.config import UserError
 from safelight.data.archives import Archive, TarTree, ZipTree, open_archive
 from safelight.data.listing import (
+    EXTRAS,
     HIDDEN,
     METADATA,
     RUN,
@@ -95,7 +96,7 @@ class FolderTree:
                 continue
             directory = stat.S_ISDIR(status.st_mode)
             if link and not self.follow_links and not self._within(name):
-                if directory or os.path.splitext(name)[1].lower() in SUFFIXES or entry.name in METADATA:
+                if directory or suffix_of(name) in (*SUFFIXES, *EXTRAS) or entry.name in METADATA:
                     listing.bad.append(f"{name} ({LINK_OUT})")
             elif directory:
                 if (status.st_dev, status.st_ino) not in above:
