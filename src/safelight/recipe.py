@@ -5,6 +5,7 @@ A recipe names its method and networks; their files in methods/ and networks/ ow
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -48,6 +49,7 @@ from safelight.store.checkpoint_files import Checkpoint
 from safelight.store.tape import Tape
 from safelight.types import Method
 
+FACTOR = 8  # pixels a side of a latent's pixel, at most; autoencoders of 16 need data.bucket_multiple
 GUIDE = "guide_by"  # key of [sample] that only a trained run has, see methods/diffusion.py
 
 
@@ -149,6 +151,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             )
         if getattr(self.sample, GUIDE, None):
             raise UserError("sample.guide_by: needs a trained run; state it when sampling, not in a recipe")
+        if self.data.buckets:
+            require_any_size(self.networks, "data.buckets")
         averaged = self.method().ema
         for name in self.tape.networks:
             if name not in averaged:
@@ -281,7 +285,26 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
         "sample": check(method_class.Sampling, tree.get("sample", {}), "sample"),
     }
     given = {"name": name, "stated": tree, "outside": outside, "method_class": method_class, **by_method}
+    if isinstance(data := tree.get("data"), dict) and data.get("buckets") and "bucket_multiple" not in data:
+        needed = multiple_of(roles) * (FACTOR if data.get("latents") else 1)
+        tree = {**tree, "data": {**data, "bucket_multiple": needed}}
     return check(Recipe, {section: {} for section in SECTIONS} | tree, "", given)
+
+
+def require_any_size(networks: Mapping[str, Any], key: str) -> None:
+    """Raises UserError for networks that are built for images of one size: they state no `multiple`."""
+    for role, config in networks.items():
+        if getattr(config, "multiple", None) is None:
+            where = "network" if len(networks) == 1 else f"network.{role}"
+            raise UserError(
+                f"{key}: {getattr(config, 'name', where)} ({where}) is for images of one size; "
+                f'use a fully convolutional network, such as {where}.name="unet", or remove {key}'
+            )
+
+
+def multiple_of(networks: Mapping[str, Any]) -> int:
+    """What sides of images have to divide by for every network."""
+    return math.lcm(*(getattr(config, "multiple", None) or 1 for config in networks.values()))
 
 
 def _method(tree: Tree, outside: dict[str, Outside]) -> tuple[type[Any], BaseModel, dict[str, Any], Method]:

@@ -126,6 +126,7 @@ class Run:
         conditions: Mapping[str, Any] | None = None,
         canvas: tuple[int, int] | None = None,
         same_noise_as: str | Path | None = None,
+        size: tuple[int, int] | None = None,
         **named: str | float,
     ) -> Samples:
         """Samples from the averaged weights: `run.sample(16, label=3, how={"sample.guidance": 3})`.
@@ -134,13 +135,25 @@ class Run:
         Those not mentioned are taken from held-out items. conditions: the same, for names that are no words
         of Python. how: keys of [sample] to change. canvas: (height, width) larger than the images trained on,
         painted in overlapping tiles; its mask is read at that size. same_noise_as: a run from the noises of
-        whose sheets samples start, whatever the seed. Raises UserError.
+        whose sheets samples start, whatever the seed.
+        size: (height, width) of the images, a bucket of the data or any that fully convolutional networks
+        take. Raises UserError.
         """
         if same_noise_as is not None:
             other = find(same_noise_as, self.directory.path.parent)
             seed = shared_seed(self.directory, other)
         model, stated = self.model.changed(how), {**(conditions or {}), **named}
         model.require_images()
+        if canvas and size:
+            raise UserError("canvas: paints in tiles, size in one piece; state one of them")
+        if size:
+            model = model.sized(size)
+            if "mask" in model.spec.conditions and "mask" not in stated and model.data.size not in (
+                None, *model.data.buckets
+            ):  # fmt: skip
+                raise UserError(
+                    "size: the data have none such; say which mask to follow, mask=FILE.png or none"
+                )
         sizes = canvas_specs(model.data.pixels, model.space, canvas) if canvas else None
         if sizes and "mask" in model.spec.conditions and "mask" not in stated:
             raise UserError("canvas: say which mask it is to follow, mask=FILE.png, or mask=none")

@@ -45,7 +45,7 @@ BATCH = Code(
 
 def check(subject: Subject) -> Iterator[Finding]:
     """Arithmetic on the plan."""
-    plan, images = subject.plan, len(subject.pack.train)
+    plan, images = subject.plan, subject.pack.trained
     batch_size = plan.train.batch_size
     epochs = plan.steps * batch_size / images
     if batch_size > images:

@@ -101,26 +101,29 @@ def pack(
         print_json(
             {
                 "folder": str(made.folder),
-                "images": len(made),
+                "images": sum(map(len, made.parts)),
                 "shape": [channels, height, width],
-                "train": len(made.train),
-                "held_out": len(made.held_out),
+                "train": made.trained,
+                "held_out": sum(len(part.held_out) for part in made.parts),
                 "fingerprint": made.fingerprint,
-                "bytes": sum(file.stat().st_size for file in made.folder.iterdir()),
+                "bytes": sum(file.stat().st_size for part in made.parts for file in part.folder.iterdir()),
+                "buckets": [[*part.images.shape[1:3], len(part)] for part in made.buckets],
                 "left_out": list(made.bad),
                 "notes": [asdict(note) for note in made.notes],
             }
         )
         return
-    say(f"{made.name}: {len(made):,} images of {height}x{width}x{channels} (height, width, channels)")
-    say(
-        f"{len(made.train):,} to train on, {len(made.held_out):,} held out, {len(made.bad):,} left out as bad"
-    )
+    for part in made.parts:
+        height, width, channels = part.images.shape[1:]
+        say(f"{made.name}: {len(part):,} images of {height}x{width}x{channels} (height, width, channels)")
+    held_out = sum(len(part.held_out) for part in made.parts)
+    say(f"{made.trained:,} to train on, {held_out:,} held out, {len(made.bad):,} left out as bad")
     if made.layout:
         say(f"read: {plain(made.found())}")
     for note in made.notes:
         say(f"note: {plain(str(note))}")
-    say(f"pack: {made.folder}")
+    for part in made.parts:
+        say(f"pack: {part.folder}")
     say(f"train on it: safelight train RECIPE{_train_words(config)}")
 
 
@@ -223,6 +226,16 @@ def _fits(fit: dict[str, Any]) -> Iterator[str]:
             words.append(f"enlarges {effect['enlarged']:,}, at most {effect['most_enlarged']:.3g} times "
                          f"({plain(effect['most_enlarged_is'])});")  # fmt: skip
         yield " ".join(words).rstrip(";:")
+    if len(rows := fit["buckets"]) > 1:
+        count = sum(row["images"] for row in rows)
+        cut = sum(row["images"] * row["cut"] for row in rows) / count
+        yield f"data.buckets={len(rows)}: crops to the nearest of these cut {cut:.0%} on average"
+        for row in rows:
+            words = (
+                f"  {row['height']}x{row['width']}: {_count(row['images'], 'image')}, cuts {row['cut']:.0%}"
+            )
+            worst = f", at most {row['most_cut']:.0%} ({plain(row['most_cut_is'])})"
+            yield words + (worst if row["most_cut"] else "")
 
 
 def _condition(condition: dict[str, Any]) -> str:

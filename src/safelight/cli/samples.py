@@ -72,6 +72,15 @@ def sample(
             help="Image size, e.g. 512x1024, in blended tiles. Default: the size of the training images.",
         ),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="HxW",
+            help="Image size in one piece: a bucket, or any size of a fully convolutional network. Default: "
+            "the size of the training images, or of the most populated bucket.",
+        ),
+    ] = None,
     sampler: Annotated[
         str | None, typer.Option("--sampler", help="Sampler. Default: sample.sampler of the recipe.")
     ] = None,
@@ -126,7 +135,7 @@ def sample(
     stated = {f"sample.{name}": value for name, value in flags.items() if value is not None}
     overrides = {**sample_changes(changes, run, runs), **stated}
     conditions = conditions_of(condition) | ({"mask": mask} if mask is not None else {})
-    size, directory = _size(canvas), find(run, runs_directory(runs))
+    whole, tiled, directory = _size(size, "size"), _size(canvas), find(run, runs_directory(runs))
     place = out or Path(f"{directory.name}.png")
     api.samples.require_samples(directory, place, overrides, conditions)  # before networks are read
     if same_noise_as is not None:
@@ -146,7 +155,9 @@ def sample(
     )
     if not opened.verdict.sure:
         warn(f"step {opened.step}: {'; '.join([opened.verdict.verdict, *opened.verdict.why])}")
-    samples = opened.sample(count, seed=seed or 0, conditions=conditions, how=overrides, canvas=size)
+    samples = opened.sample(
+        count, seed=seed or 0, conditions=conditions, how=overrides, canvas=tiled, size=whole
+    )
     path = samples.save(place)
     if as_json:
         print_json({"out": str(path), "n": count, "step": opened.step, "verdict": opened.verdict.verdict,
@@ -155,13 +166,13 @@ def sample(
         say(f"{path} (step {opened.step:,})")
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def _size(text: str | None, name: str = "canvas") -> tuple[int, int] | None:
     """(height, width) of "512x1024". Raises UserError."""
     if text is None:
         return None
     height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise UserError(f"--canvas {text}: expected height x width in pixels, such as 512x1024")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise UserError(f"--{name} {text}: expected height x width in pixels, such as 512x1024")
     return int(height), int(width)
 
 

@@ -28,6 +28,10 @@ def open_data(config: Data, progress: Progress | None = None, processes: int | N
     processes: that decode; by default as many as there are cores, where that is worth it.
     Raises UserError naming the key or file to mend.
     """
+    if config.buckets:
+        from safelight.data.bucketed import open_buckets
+
+        return open_buckets(find_source(config, progress), config, progress, processes)
     from safelight.data.packing import open_pack
 
     return open_pack(find_source(config, progress), config.held_out, config.skip_bad, progress, processes)

@@ -74,6 +74,12 @@ class Data(Section):
     crop: Literal["centre", "top", "entropy"] = "centre"
     """What a crop keeps: the centre; the top (and the centre from left to right); or of nine places the one
     whose grey levels have the most entropy."""
+    buckets: Annotated[int, Field(ge=2, le=64)] | tuple[str | tuple[int, int], ...] | None = None
+    """Aspect ratio buckets: images are brought to the nearest of several shapes of the area of data.size, and
+    each batch is of one shape. The number of shapes to choose at most, or a list of [height, width] and of
+    ratios "WIDTH:HEIGHT", such as ["3:2", [64, 64]]. For fully convolutional networks. Default: one shape."""
+    bucket_multiple: int | None = Field(None, ge=1, le=1024)
+    """Sides of buckets are multiples of so many pixels. Default: what the network needs."""
     smallest: int | None = Field(None, ge=1, le=LARGEST)
     """Images whose shorter side has fewer pixels are left out. Default: all are kept, and enlarged."""
     background: str = "#ffffff"
@@ -144,6 +150,23 @@ class Data(Section):
     rules: Literal[1, 2] = 2
     """Rules by which a folder is read. 1: those of safelight 0.1, which knew no captions beside images, no
     pairs and no folders in a folder, and passed over colour profiles; runs of that time keep them."""
+
+    @field_validator("buckets")
+    @classmethod
+    def _buckets(cls, buckets: Any) -> Any:
+        for one in buckets if isinstance(buckets, tuple) else ():
+            ratio = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", one) if isinstance(one, str) else None
+            if not (ratio or (isinstance(one, tuple) and 0 < min(one) <= max(one) <= LARGEST)):
+                raise ValueError(f'{one!r} should be [height, width] in pixels or a ratio such as "3:2"')
+        return buckets or None
+
+    @model_validator(mode="after")
+    def _buckets_fit(self) -> Data:
+        if self.buckets and self.size is None:
+            raise ValueError("buckets: needs data.size, whose area every bucket has, such as data.size=64")
+        if self.buckets and self.balance:
+            raise ValueError("balance: draws by class, data.buckets by shape; remove one of them")
+        return self
 
     @field_validator("background")
     @classmethod

@@ -33,7 +33,7 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
     left = {item: reason for record in records for item, reason in record.left_out.items()}
     kept = np.array([item for item in range(slots.count) if item not in bad and item not in left], np.int64)
     images, digests = _images(items, slots, records, kept)
-    columns = {condition: _kept(column, kept) for condition, column in items.columns.items()}
+    columns = {condition: kept_rows(column, kept) for condition, column in items.columns.items()}
     described: dict[str, tuple[str, int, tuple[str, ...]]] = {
         condition: (column.kind, column.size, column.names) for condition, column in columns.items()
     }
@@ -138,7 +138,8 @@ def _groups(names: Sequence[str | None], kept: NDArray[np.int64], digests: Array
     return rows
 
 
-def _kept(column: ConditionColumn, kept: NDArray[np.int64]) -> ConditionColumn:
+def kept_rows(column: ConditionColumn, kept: NDArray[np.int64]) -> ConditionColumn:
+    """A condition of some items, ascending."""
     present = column.present[kept]
     if column.first is None:
         return replace(column, values=column.values[kept], present=present)

@@ -81,10 +81,13 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where the EXIF data are damaged, as the pixels may be whole."""
-    if image.format == "PNG":
-        image.load()  # it may stand behind the pixels
+def orientation(image: Image.Image, loaded: bool = True) -> int:
+    """EXIF orientation, 1 to 8; 1 where the EXIF data are damaged, as the pixels may be whole.
+
+    loaded: read the pixels of a PNG for it, behind which it may stand.
+    """
+    if image.format == "PNG" and loaded:
+        image.load()
     if image.format != "TIFF" and EXIF.isdisjoint(image.info):
         return 1  # most images: Pillow takes as long to answer as to open the file
     try:

@@ -6,7 +6,8 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safelight.config import UserError
-from safelight.data import find_source
+from safelight.data import buckets, find_source
 from safelight.data.blocks import Look, Slots
 from safelight.data.columns import ConditionColumn
 from safelight.data.config import Data
@@ -27,6 +28,7 @@ from safelight.data.source import HELD_OUT, NOT_MASKED, TRAIN, BadItem, Items, M
 from safelight.terminal import plain
 
 COPIES_NAMED = 5
+PROPOSED = 6  # buckets at most, where none are stated
 FITS: tuple[Fit, ...] = ("crop", "contain", "pad", "stretch")
 LARGEST_CELL = 128  # pixels: images alike and no larger are shown as they are ...
 CELL = 96  # ... others cropped to squares of so many
@@ -40,6 +42,7 @@ class Inspection:
     items: Items
     looks: Sequence[Look]
     notes: Sequence[Note] = ()
+    config: Data = field(default_factory=Data)
 
     @property
     def usable(self) -> NDArray[np.int64]:
@@ -99,7 +102,27 @@ class Inspection:
                 "padded": float(effects[:, 1].mean()), "enlarged": int((effects[:, 2] > 1).sum()),
                 "most_enlarged": float(effects[:, 2].max()), "most_enlarged_is": small,
             }  # fmt: skip
-        return {"size": list(size), "median": middle, "fit": reader.how.fit, "ways": ways}
+        return {"size": list(size), "median": middle, "fit": reader.how.fit, "ways": ways,
+                "buckets": self._buckets(usable, np.array(wholes), size)}  # fmt: skip
+
+    def _buckets(
+        self, usable: NDArray[np.int64], wholes: NDArray[np.int64], size: tuple[int, int]
+    ) -> list[dict[str, Any]]:
+        """The buckets that images would be in, as stated or PROPOSED at most, and what crops to them cut."""
+        multiple = self.config.bucket_multiple or buckets.MULTIPLE
+        if self.config.buckets is None and not buckets.candidates(prod(size), multiple):
+            return []
+        shapes = buckets.chosen(self.config.buckets or PROPOSED, wholes, size, multiple)
+        which, cut = buckets.nearest(wholes, shapes), buckets.cuts(wholes, shapes)
+        rows = []
+        for place, (height, width) in enumerate(shapes):
+            members = np.flatnonzero(which == place)
+            worst = members[cut[members].argmax()]
+            rows.append({
+                "height": height, "width": width, "images": len(members), "cut": float(cut[members].mean()),
+                "most_cut": float(cut[worst]), "most_cut_is": self.items.names[usable[worst]],
+            })  # fmt: skip
+        return rows
 
     def _fit_notes(self, usable: NDArray[np.int64]) -> Iterator[Note]:
         left = [item for item, look in enumerate(self.looks) if look.left_out]
@@ -107,9 +130,10 @@ class Inspection:
             first = self.looks[left[0]]
             why = f"{self.items.names[left[0]]}, which is {first.height}x{first.width}, {first.bad}"
             yield Note("image left out", len(left), why)
-        if isinstance(self.items.reader, FileReader) and not self.items.reader.like:
+        reader = self.items.reader
+        if isinstance(reader, FileReader) and not reader.like and not self.config.buckets:
             wholes = {int(item): (self.looks[item].height, self.looks[item].width) for item in usable}
-            yield from self.items.reader.how.notes(self.items.names, wholes, self.items.reader.size)
+            yield from reader.how.notes(self.items.names, wholes, reader.size)
 
     def _conditions(self, usable: NDArray[np.int64]) -> tuple[dict[str, Any], list[NDArray[np.bool_]]]:
         """The facts of each condition, and which of the usable items have it."""
@@ -199,7 +223,7 @@ def inspect(config: Data, progress: Progress | None = None, processes: int | Non
                 for item, facts in zip(slots.items(block), json.loads(line), strict=True):
                     looks[item] = Look(**{**facts, "classes": tuple(facts["classes"])})
     notes = (*source.notes, *items.notes)
-    return Inspection(source.name, items, [look for look in looks if look is not None], notes)
+    return Inspection(source.name, items, [look for look in looks if look is not None], notes, config)
 
 
 def _column_facts(column: ConditionColumn, items: NDArray[np.int64]) -> dict[str, Any]:

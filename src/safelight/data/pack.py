@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -101,9 +101,20 @@ class Pack:
     weights: NDArray[np.float32] | None = None  # (N,) how often each item is drawn
     layout: str = ""  # of files: how they were read, in words
     groups: NDArray[np.uint64] | None = None  # (N,) equal for items of one group
+    buckets: tuple[Pack, ...] = ()  # with data.buckets a pack for each shape, this one first
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def parts(self) -> tuple[Pack, ...]:
+        """The packs of all images: of each bucket, or this one."""
+        return self.buckets or (self,)
+
+    @property
+    def trained(self) -> int:
+        """Images trained on, in all buckets."""
+        return sum(len(part.train) for part in self.parts)
 
     @cached_property
     def present(self) -> NDArray[np.bool_]:
@@ -113,16 +124,19 @@ class Pack:
 
     def found(self) -> str:
         """One line of what was read: images, how, and the conditions."""
-        height, width, _ = self.images.shape[1:]
-        words = [f"{len(self):,} images of {height}x{width}", *([self.layout] if self.layout else [])]
+        shapes = ["x".join(map(str, part.images.shape[1:3])) for part in self.parts]
+        sizes = ", ".join(f"{shape} ({len(part):,})" for shape, part in zip(shapes, self.parts, strict=True))
+        of = f"in buckets {sizes}" if self.buckets else f"of {shapes[0]}"
+        words = [f"{sum(map(len, self.parts)):,} images {of}", *([self.layout] if self.layout else [])]
         for name, (kind, size, names) in self.described.items():
             what = {"label": f"{size} classes", "mask": f"{size} classes" if size > 1 else "soft",
                     "attributes": ", ".join(names), "text": f"{size} features"}[kind]  # fmt: skip
-            words.append(f"{name} ({what}) on {int(self.covered[name].sum()):,}")
+            words.append(f"{name} ({what}) on {sum(int(part.covered[name].sum()) for part in self.parts):,}")
         if self.groups is not None:
-            words.append(f"{len(np.unique(self.groups)):,} groups")
-        if self.texts:
-            words.append(f"captions on {sum(map(bool, self.texts)):,}")
+            groups = np.concatenate([part.groups for part in self.parts if part.groups is not None])
+            words.append(f"{len(np.unique(groups)):,} groups")
+        if captioned := sum(map(bool, (texts for part in self.parts for texts in part.texts))):
+            words.append(f"captions on {captioned:,}")
         return "; ".join(words)
 
     @property
@@ -180,14 +194,28 @@ def load(folder: Path, held_out: float) -> Pack | None:
     except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent, cut off, or not what was written
         return None
     held = split(digests if groups is None else groups, official, held_out)
-    kept = np.flatnonzero(held)
     return Pack(
         folder, manifest["name"], manifest["fingerprint"], images, given, covered, first,
-        train=np.flatnonzero(~held),
-        held_out=kept[np.lexsort((digests[kept, 1], digests[kept, 0]))],
-        described=described, texts=texts, bad=tuple(manifest["bad"]), notes=notes, weights=weights,
+        **_sides(held, digests), described=described, texts=texts, bad=tuple(manifest["bad"]), notes=notes, weights=weights,
         layout=str(manifest.get("layout", "")), groups=None if groups is None else groups[:, 0],
     )  # fmt: skip
+
+
+def split_together(packs: Sequence[Pack], share: float) -> list[Pack]:
+    """The packs of one source with one split for them all, so that a group in several of them has one side."""
+    marks = [_mapped(pack.folder, "digests")[:, :1] if pack.groups is None else pack.groups[:, None]
+             for pack in packs]  # fmt: skip
+    official = [_mapped(pack.folder, "official") for pack in packs]
+    held = split(np.concatenate(marks), np.concatenate(official), share)
+    each = np.split(held, np.cumsum([len(pack) for pack in packs])[:-1])
+    return [replace(pack, **_sides(part, _mapped(pack.folder, "digests")))
+            for pack, part in zip(packs, each, strict=True)]  # fmt: skip
+
+
+def _sides(held: NDArray[np.bool_], digests: NDArray[np.uint64]) -> dict[str, NDArray[np.int64]]:
+    kept = np.flatnonzero(held)
+    order = np.lexsort((digests[kept, 1], digests[kept, 0]))
+    return {"train": np.flatnonzero(~held), "held_out": kept[order]}
 
 
 def split(digests: NDArray[np.uint64], official: NDArray[np.int8], share: float) -> NDArray[np.bool_]:

@@ -215,10 +215,15 @@ def open_pack(
     if pack is None:
         with FileLock(f"{folder}.lock"):
             pack = load(folder, held_out) or _pack(source, folder, held_out, progress, processes)
-    pack = replace(pack, notes=(*source.notes, *pack.notes))
+    return require_good(replace(pack, notes=(*source.notes, *pack.notes)), source.name, skip_bad)
+
+
+def require_good(pack: Pack, name: str, skip_bad: bool) -> Pack:
+    """The pack of a source. Raises UserError where images are bad that may not be left out."""
     if pack.bad and not skip_bad:
+        count = sum(map(len, pack.parts)) + len(pack.bad)
         raise UserError(
-            f"{plain(source.name)}: {len(pack.bad)} of {len(pack) + len(pack.bad)} images cannot be used: "
+            f"{plain(name)}: {len(pack.bad)} of {count} images cannot be used: "
             f"{_some(pack.bad)}; mend or remove them, or set data.skip_bad=true"
         )
     return pack

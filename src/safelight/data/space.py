@@ -23,6 +23,7 @@ class Codec:
     factor: int  # pixels a side of a latent's pixel
     encode: Callable[[Tensor], tuple[Tensor, Tensor]]  # (b, C, H, W) -> mean, std of (b, c, h, w)
     decode: Callable[[Tensor], Tensor]  # (b, c, h, w) -> (b, C, H, W)
+    any_size: bool = True  # whether it takes images of any size that divides by the factor
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(c, h, w) of the latent of an image."""

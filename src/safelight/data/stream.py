@@ -6,6 +6,8 @@ of the training items after another. A batch may straddle two of them; each visi
 With shares of classes a row is drawn by class instead, at random, and an epoch is just as many images.
 Without those, items of whole weights come that often in a permutation, and by other weights rows are drawn.
 
+Of a pack in buckets each step takes one, see turns.py; everything but batches is of the first bucket.
+
 Masks go out with a channel for each class, mirrored and turned with their image, and in a space of latents as
 shares of each class in a latent's pixel. Of several text features of an image one is drawn at random, anew
 each time; held-out items have their first. A latent is drawn from its posterior for training, and is the mean
@@ -28,6 +30,7 @@ from safelight.data.balance import Balance, Weighted, repeated
 from safelight.data.encoded import Encoded, Latents
 from safelight.data.pack import Pack
 from safelight.data.space import Space
+from safelight.data.turns import Turns
 from safelight.data.views import Views, seen
 from safelight.randomness import RowDraw, permutation, sent
 from safelight.types import Batch, DataSpec
@@ -41,14 +44,15 @@ class Stream:
     def __init__(
         self, pack: Pack, seed: int, batch_size: int, *,
         views: Views = Views(), balance: Sequence[float] | None = None,  # noqa: B008 it is frozen
-        device: torch.device | str = "cpu", space: Space = Space(), latents: Latents | None = None,  # noqa: B008
+        device: torch.device | str = "cpu", space: Space = Space(), latents: Sequence[Latents] = (),  # noqa: B008
     ) -> None:  # fmt: skip
-        if not len(pack.train):
+        """latents: of each part of the pack."""
+        if not pack.trained:
             raise UserError(f"{pack.name}: holds no image to train on; add images or lower data.held_out")
         if batch_size < 1:
             raise UserError(f"batch size {batch_size}: should be 1 or more")
         self.pack, self.seed, self.batch_size, self.views = pack, seed, batch_size, views
-        self.device, self.space, self.latents = torch.device(device), space, latents
+        self.device, self.space, self.latents = torch.device(device), space, latents[0] if latents else None
         self.features: Encoded | None = None
         self._sequence = repeated(pack)  # what a permutation orders
         self._drawn = (
@@ -58,6 +62,28 @@ class Stream:
         self._given = {name: np.asarray(values) for name, values in pack.given.items()}
         self._masks = pack.described["mask"][1] if "mask" in pack.described else 0  # classes
         self._orders: dict[int, NDArray[np.int64]] = {}
+        self._turns, self.buckets = None, tuple[Stream, ...]()
+        if pack.buckets:
+            shares = [float(len(part.train) if part.weights is None else part.weights[part.train].sum())
+                      for part in pack.buckets]  # fmt: skip
+            whole = all(share.is_integer() for share in shares)
+            scale = 1.0 if whole or not sum(shares) else pack.trained / sum(shares)
+            places = [place for place, share in enumerate(shares) if share]
+            self._turns = Turns(tuple(max(1, round(shares[place] * scale)) for place in places), seed)
+            self.buckets = tuple(
+                Stream(pack.buckets[place], seed, batch_size, views=views, device=device, space=space,
+                       latents=latents[place : place + 1])
+                for place in places
+            )  # fmt: skip
+
+    @property
+    def alone(self) -> Stream:
+        """The batches of the first bucket alone; the same stream where there are no buckets."""
+        if not self.buckets:
+            return self
+        other = copy(self)
+        other._turns, other.buckets = None, ()
+        return other
 
     @property
     def spec(self) -> DataSpec:
@@ -68,6 +94,7 @@ class Stream:
         """The same images in the same order, in batches of another size."""
         other = copy(self)
         other.batch_size = batch_size
+        other.buckets = tuple(bucket.of(batch_size) for bucket in self.buckets)
         return other
 
     def with_features(self, features: Encoded | None) -> Stream:
@@ -97,19 +124,22 @@ class Stream:
         first = rank * accumulate
         return [self.batch(step, range(k * size, (k + 1) * size)) for k in range(first, first + accumulate)]
 
-    def batch(self, step: int, rows: range) -> Batch:
-        """Some rows of the step's global batch."""
+    def batch(self, step: int, rows: range, turn: int | None = None) -> Batch:
+        """Some rows of the step's global batch. turn: batches given before, the step's number by default."""
+        if self._turns:
+            bucket, turn = self._turns.at(step)
+            return self.buckets[bucket].batch(step, rows, turn)
         draw = RowDraw(self.seed, step, "data", rows)
         which = self.views.drawn(draw) if len(self.views.all) > 1 else None
         caption = draw.uniform("caption").numpy() if self.pack.first is not None else 0.0
-        return self._gather(self.items(step, rows), rows, self.batch_size, which, caption, draw)
+        return self._gather(self.items(step, rows, turn), rows, self.batch_size, which, caption, draw)
 
-    def items(self, step: int, rows: range) -> NDArray[np.int64]:
-        """Which items of the pack those rows are, (b,)."""
+    def items(self, step: int, rows: range, turn: int | None = None) -> NDArray[np.int64]:
+        """Which items of the pack those rows are, (b,). turn: as of `batch`."""
         if self._drawn or self._sequence is None:
             assert self._drawn
             return self._drawn.items(RowDraw(self.seed, step, "data", rows))
-        begin, length = self.images_seen(step) + rows.start, len(self._sequence)
+        begin, length = self.images_seen(step if turn is None else turn) + rows.start, len(self._sequence)
         end = begin + len(rows)
         pieces = [
             self._order(epoch)[max(begin - epoch * length, 0) : end - epoch * length]

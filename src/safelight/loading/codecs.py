@@ -74,7 +74,9 @@ def _of_run(product: Product, device: torch.device) -> tuple[Codec, int]:
 
     channels, height, _ = vae.latent_shape
     factor = model.spec.shape[1] // height
-    return Codec(str(product.run), product.digest, channels, factor, encode, decode), model.spec.shape[0]
+    any_size = all(getattr(part, "multiple", None) for part in (vae.encoder, vae.decoder))
+    codec = Codec(str(product.run), product.digest, channels, factor, encode, decode, any_size)
+    return codec, model.spec.shape[0]
 
 
 def _nothing(spec: DataSpec, count: int, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:

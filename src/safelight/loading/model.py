@@ -21,7 +21,7 @@ from safelight.data.stream import Stream, examples
 from safelight.engine.state import State
 from safelight.loading.recorded import checkpoint_step, data_of, pixel_spec_of
 from safelight.methods.diffusion import Diffusion, Guide
-from safelight.recipe import GUIDE, Recipe
+from safelight.recipe import GUIDE, Recipe, multiple_of, require_any_size
 from safelight.samplers.generate import generate, generate_rows
 from safelight.store.directory import RunDirectory, find
 from safelight.store.listing import owner_of
@@ -78,6 +78,7 @@ class RunData:
     space: Space = field(default_factory=Space)
     opened: Stream | None = None
     other: Callable[[RunDirectory, int], Model] | None = None  # a run at a step; None while training
+    size: tuple[int, int] | None = None  # (H, W) of images that differ from the run's
     _examples: dict[int, Batch] = field(default_factory=dict)
     _guides: dict[str, tuple[Guide, str]] = field(default_factory=dict)
 
@@ -85,6 +86,7 @@ class RunData:
         """Batches of the data. Raises UserError where they are not what the run was trained on."""
         if self.opened is None:
             pack, seed = data_of(self.directory, self.recipe, progress), self.recipe.train.seed
+            pack = next((part for part in pack.parts if part.images.shape[1:3] == self.size), pack)
             self.opened = Stream(pack, seed, 1, device=self.device, space=self.space)
         return self.opened
 
@@ -117,7 +119,13 @@ class RunData:
     @cached_property
     def pixels(self) -> DataSpec:
         """The images and conditions of the data, whatever space the networks see them in."""
-        return pixel_spec_of(self.directory)
+        pixels = pixel_spec_of(self.directory)
+        return replace(pixels, shape=(pixels.shape[0], *self.size)) if self.size else pixels
+
+    @property
+    def buckets(self) -> list[tuple[int, int]]:
+        """(H, W) of the buckets of the data; empty where there are none."""
+        return [(height, width) for height, width, _ in self.directory.info().facts.data.get("buckets", ())]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +174,27 @@ class Model:
             nets["guide"], name = self.data.guide(reference, self)
             sample = sample.model_copy(update={GUIDE: name})
         return replace(self, how=sample, nets=nets)
+
+    def sized(self, size: tuple[int, int]) -> Model:
+        """The model for images of another size (H, W), such as a bucket of its data.
+
+        Conditions of real items are those of that bucket, where there is one. Raises UserError where a
+        network is not fully convolutional, or the size does not divide.
+        """
+        if size == self.data.pixels.shape[1:]:
+            return self
+        require_any_size(self.recipe.networks, "--size")
+        if self.space.codec and not self.space.codec.any_size:
+            raise UserError(f"--size: the autoencoder {self.space.codec.name} is for images of one size")
+        needed = multiple_of(self.recipe.networks) * self.space.factor
+        if size[0] % needed or size[1] % needed:
+            raise UserError(f"--size {size[0]}x{size[1]}: the networks need multiples of {needed}")
+        data = replace(self.data, size=size, opened=None, _examples={})
+        spec = replace(self.spec, shape=self.space.shape(data.pixels.shape))
+        method = self.recipe.method()
+        with torch.device("meta"):
+            method.networks(spec)  # from which it knows the shape of latents
+        return replace(self, method=method, spec=spec, data=data)
 
     @property
     def tree(self) -> dict[str, Any]:

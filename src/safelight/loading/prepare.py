@@ -16,10 +16,10 @@ import torch
 from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.cache import cache_dir
-from safelight.data.encoded import Encoded, describe, open_features, open_latents, space_of
+from safelight.data.encoded import Encoded, Latents, describe, open_features, open_latents, space_of
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
-from safelight.data.space import Space
+from safelight.data.space import Codec, Space
 from safelight.data.stream import Stream
 from safelight.data.views import views_of
 from safelight.engine import precision
@@ -35,7 +35,7 @@ from safelight.loading.codecs import open_codec
 from safelight.loading.dependencies import Products, references, used
 from safelight.loading.model import Model, RunData, average_words
 from safelight.loading.transfer import INIT, Transfer
-from safelight.recipe import Recipe
+from safelight.recipe import Recipe, multiple_of
 from safelight.store.directory import RunDirectory
 from safelight.terminal import paced, plain
 from safelight.types import Method, Nets, Tell, UsesImageFeatures
@@ -62,7 +62,7 @@ class Prepared:
     @property
     def plan(self) -> Plan:
         """The plan of the recipe as it was written, before interventions."""
-        return self.recipe.plan(len(self.pack.train))
+        return self.recipe.plan(self.pack.trained)
 
     def state(self, memory_format: str, plan: Plan | None = None) -> State:
         """The state of training at step 0. plan: the recipe's by default."""
@@ -133,18 +133,22 @@ def open_stream(
     progress: Progress | None,
 ) -> Stream:  # fmt: skip
     """The batches of a recipe: images, or latents that are encoded now if they are not in the cache."""
-    views = views_of(recipe.data, *pack.images.shape[1:3])
-    space, latents = Space(), None
+    for part in pack.parts:  # refuses quarter turns of those that are no squares
+        views = views_of(recipe.data, *part.images.shape[1:3])
+    space, latents = Space(), list[Latents]()
     if recipe.data.latents:
         codec = open_codec(products[CODEC], pack.spec.shape[0], device)
         if getattr(recipe.sample, "clip", False):
             raise UserError("sample.clip: latents are not bounded by -1 and 1; set sample.clip=false")
-        if world.local == 0:
-            latents = open_latents(pack, codec, views.all, device, progress)
-        world.wait()
-        latents = latents or open_latents(pack, codec, views.all, device)
-        space = space_of(pack, latents, codec, recipe.data.latents.shift, recipe.data.latents.scale)
+        require_sides(recipe, pack, codec)
+        for part in pack.parts:
+            encoded = open_latents(part, codec, views.all, device, progress) if world.local == 0 else None
+            world.wait()
+            latents.append(encoded or open_latents(part, codec, views.all, device))
+        space = space_of(pack, latents[0], codec, recipe.data.latents.shift, recipe.data.latents.scale)
         tell(describe(space))
+    else:
+        require_sides(recipe, pack)
     train = recipe.train
     return Stream(
         pack,
@@ -158,6 +162,25 @@ def open_stream(
     )
 
 
+def require_sides(recipe: Recipe, pack: Pack, codec: Codec | None = None) -> None:
+    """Raises UserError for buckets that the networks, or the autoencoder, cannot take."""
+    if not pack.buckets:
+        return
+    if codec and not codec.any_size:
+        raise UserError(
+            f"data.buckets: the autoencoder {codec.name} is for images of one size; use one of kl_encoder "
+            "and kl_decoder, or remove data.buckets"
+        )
+    needed = multiple_of(recipe.networks) * (codec.factor if codec else 1)
+    for part in pack.buckets:
+        height, width = part.images.shape[1:3]
+        if height % needed or width % needed:
+            raise UserError(
+                f"data.buckets: sides of {height}x{width} do not divide by {needed}, as the networks need; "
+                f"set data.bucket_multiple={needed}"
+            )
+
+
 def open_looks(
     opened: Recipe, method: Method, stream: Stream, world: World, products: Products,
     progress: Progress | None,
@@ -168,7 +191,7 @@ def open_looks(
     """
     role = method.looks_with(opened.weights) if isinstance(method, UsesImageFeatures) else None
     product = products.get(f"network.{role}.path")
-    if role is None or product is None or stream.latents:
+    if role is None or product is None or stream.latents or stream.buckets:
         return None
     network = opened.networks[role].build(stream.spec).to(stream.device).eval().requires_grad_(False)
     source = stream.pack, network, product.digest, stream.views.all, stream.device

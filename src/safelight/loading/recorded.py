@@ -119,12 +119,14 @@ def data_facts(pack: Pack, space: Space) -> dict[str, Any]:
     facts = {
         "name": pack.name,
         "fingerprint": pack.fingerprint,
-        "train": len(pack.train),
-        "held_out": len(pack.held_out),
+        "train": pack.trained,
+        "held_out": sum(len(part.held_out) for part in pack.parts),
         "left_out": len(pack.bad),
         "shape": list(pack.spec.shape),
         "conditions": {name: asdict(condition) for name, condition in pack.conditions.items()},
     }
+    if pack.buckets:
+        facts["buckets"] = [[*part.images.shape[1:3], len(part.train)] for part in pack.buckets]
     if "mask" in pack.described:
         facts["mask_shares"] = list(mask_shares(pack))
     if space.codec:

@@ -172,7 +172,7 @@ class Vae:
 
     def reconstruct(self, nets: Nets, batch: Batch, mean: Tensor, logvar: Tensor, draw: Draw) -> Tensor:
         """x̂ of a latent drawn from the posterior, (b, C, H, W)."""
-        z = mean + (logvar / 2).exp() * draw.normal("z", *self.latent_shape)
+        z = mean + (logvar / 2).exp() * draw.normal("z", *mean.shape[1:])
         return self.decode(nets, z, batch.given, batch.present)
 
     def posterior(self, nets: Nets, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,11 @@ class KLEncoderConfig(Section):
     attention: bool = True
     """Self-attention at the smallest size."""
 
+    @property
+    def multiple(self) -> int:
+        """Sides of images are multiples of so many pixels; it takes images of any such size."""
+        return int(2 ** (len(self.widths) - 1))
+
     def latent_shape(self, spec: DataSpec) -> tuple[int, ...]:
         """(c, h, w)."""
         return (self.latent, *smallest(spec, len(self.widths), "encoder"))
@@ -183,6 +188,11 @@ class KLDecoderConfig(Section):
     """Groups of the group norms."""
     attention: bool = True
     """Self-attention at the smallest size."""
+
+    @property
+    def multiple(self) -> int:
+        """It takes latents of any size."""
+        return 1
 
     def build(self, spec: DataSpec, latent: tuple[int, ...] = (4, 0, 0)) -> nn.Module:
         """The network for `spec` and a latent (c, h, w).

@@ -56,10 +56,15 @@ class UNetConfig(Section):
     ignore: tuple[Kind, ...] = ()
     """Conditions of the data to ignore."""
 
+    @property
+    def multiple(self) -> int:
+        """Sides of images are multiples of so many pixels; it takes images of any such size."""
+        return int(self.patch * 2 ** (len(self.multipliers) - 1))
+
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError for a size or a width that does not divide."""
         _, height, width = spec.shape
-        step = self.patch * 2 ** (len(self.multipliers) - 1)
+        step = self.multiple
         if height % step or width % step:
             raise UserError(
                 f"network.patch: {height}x{width} images do not divide by {step} (patch x 2 for each further"

@@ -30,6 +30,11 @@ class VGGMapsConfig(Section):
     stages: int = Field(4, ge=1, le=5)
     """Number of feature maps, one from the end of each stage."""
 
+    @property
+    def multiple(self) -> int:
+        """It takes images of any size."""
+        return 1
+
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError where the weights are not there, or not of a VGG-16."""
         path = Path(self.path)

@@ -155,7 +155,7 @@ def plan(
         recipe=recipe.name,
         device=accelerator.name if accelerator else str(ready.device),
         execution=execution,
-        images=len(ready.pack.train),
+        images=ready.pack.trained,
         steps=ready.plan.steps,
         batch_size=recipe.train.batch_size,
         accumulate=recipe.train.accumulate,

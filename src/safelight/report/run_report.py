@@ -78,8 +78,11 @@ def describe(recipe: Recipe, data: Mapping[str, Any]) -> str:
     if getattr(method, "draws", True) and "text-to-image" not in family:
         family = f"{f'{given}-conditional' if seen else 'unconditional'} {family}"
     height, width = data["shape"][1:]
+    others = (
+        f" and {len(data['buckets']) - 1} other shapes of that area" if data.get("buckets", ())[1:] else ""
+    )
     where = f"latents of {data['train']:,} images" if "latents" in data else f"{data['train']:,} images"
-    return f"{family[0].upper()}{family[1:]}, trained on {where} of {data['name']}, {width}x{height}."
+    return f"{family[0].upper()}{family[1:]}, trained on {where} of {data['name']}, {width}x{height}{others}."
 
 
 def unconditional(recipe: Recipe, data: Mapping[str, Any]) -> str:

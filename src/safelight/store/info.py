@@ -82,6 +82,7 @@ class _Data(TypedDict, total=False):
     conditions: dict[str, _Condition]
     mask_shares: list[float]
     latents: _Latents
+    buckets: list[list[Count]]
 
 
 def read(path: Path) -> RunInfo:

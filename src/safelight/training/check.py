@@ -90,7 +90,7 @@ def refusal(checked: Checked) -> str:
 def subject(ready: Prepared, execution: Execution) -> Subject:
     """The subject of the checks."""
     streams: dict[int, Stream] = {}
-    images = ready.stream.with_features(None)  # which belong to images that checks change
+    images = ready.stream.alone.with_features(None)  # which belong to images that checks change
 
     def stream(batch_size: int) -> Stream:
         if batch_size not in streams:

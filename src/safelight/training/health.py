@@ -53,7 +53,7 @@ class Health:
     ) -> None:
         self.directory, self.ready, self.writer, self.tell = directory, ready, writer, tell
         self.recipe_at = recipe_at
-        self.steps = steps = recipe_at(start).plan(len(ready.pack.train)).steps
+        self.steps = steps = recipe_at(start).plan(ready.pack.trained).steps
         vitals = Vitals(steps, isinstance(ready.method, Balances))
         self.judge = HealthMonitor(vitals, lambda step: recipe_at(step).monitor)
         self.treatment = Treatment(directory, writer, recipe_at, steps, tell)

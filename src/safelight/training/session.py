@@ -177,7 +177,7 @@ class Session:
                 tracks.save(self.directory.tracks, step, kept)
             if self.film:
                 self.film.take(step, self.state, recipe, last)
-        watched = watch.is_due(step, recipe, len(self.ready.pack.train), steps)
+        watched = watch.is_due(step, recipe, self.ready.pack.trained, steps)
         every, best = recipe.evaluate.every, False
         evaluated = every > 0 and (step % every == 0 or last)
         self.noted: dict[str, float] = {}
@@ -238,10 +238,10 @@ class Session:
         """Interventions as they are in force from here on; those that wait take effect at `step`."""
         ready = self.ready
         if self.writer:
-            show, images = self.show, len(ready.pack.train)
+            show, images = self.show, ready.pack.trained
             take_edits(self.directory.path, self.writer, ready.recipe, images, step, show.tell, show.warn)
         interventions = shared_interventions(ready.world, self.writer)
-        self.in_force = InForce(ready.recipe, len(ready.pack.train), interventions)
+        self.in_force = InForce(ready.recipe, ready.pack.trained, interventions)
 
     def _tape(self, step: int, recipe: Recipe, last: bool) -> None:
         """A frame of the averaged weights, where one is due; that of the last step always is."""
