@@ -193,10 +193,10 @@ def load(folder: Path, held_out: float) -> Pack | None:
         notes = tuple(Note(**note) for note in manifest.get("notes", ()))
     except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent, cut off, or not what was written
         return None
-    held = split(digests if groups is None else groups, official, held_out)
+    sides = _sides(split(digests if groups is None else groups, official, held_out), digests)
     return Pack(
-        folder, manifest["name"], manifest["fingerprint"], images, given, covered, first,
-        **_sides(held, digests), described=described, texts=texts, bad=tuple(manifest["bad"]), notes=notes, weights=weights,
+        folder, manifest["name"], manifest["fingerprint"], images, given, covered, first, **sides,
+        described=described, texts=texts, bad=tuple(manifest["bad"]), notes=notes, weights=weights,
         layout=str(manifest.get("layout", "")), groups=None if groups is None else groups[:, 0],
     )  # fmt: skip
 
