@@ -202,7 +202,7 @@ def load(folder: Path, held_out: float) -> Pack | None:
 
 
 def split_together(packs: Sequence[Pack], share: float) -> list[Pack]:
-    """The packs of one source with one split for them all, so that a group in several of them has one side."""
+    """The packs of one source with one split for all, so that a group in several of them has one side."""
     marks = [_mapped(pack.folder, "digests")[:, :1] if pack.groups is None else pack.groups[:, None]
              for pack in packs]  # fmt: skip
     official = [_mapped(pack.folder, "official") for pack in packs]
