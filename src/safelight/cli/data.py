@@ -14,6 +14,7 @@ import typer
 from safelight.cli.options import JsonOption, changes_of, examples, print_json
 from safelight.config import UserError, check
 from safelight.data import open_data
+from safelight.data.buckets import MULTIPLE
 from safelight.data.config import EMBEDDED, Data
 from safelight.data.inspection import Inspection
 from safelight.data.inspection import inspect as inspect_data
@@ -94,6 +95,8 @@ def pack(
 ) -> None:
     """Decode images once, ahead of training. Rerun the command to continue an interrupted packing."""
     config = data_of(path, keys)
+    if config.buckets and not config.bucket_multiple:  # stated, so that a network does not change it
+        config = config.model_copy(update={"bucket_multiple": MULTIPLE})
     with bar() as (_, progress):
         made = open_data(config, progress, processes)
     height, width, channels = made.images.shape[1:]
