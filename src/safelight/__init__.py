@@ -22,6 +22,8 @@ Methods of `Run`: sample, at, evaluate, traverse, export, report, metrics. A mis
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +72,12 @@ MODULES = {  # the others are in api.samples
     ),
 }
 __version__ = "0.2.0"
+SPINS = 10_000  # turns that a waiting thread of libgomp spins before it sleeps, 300,000 by default
+
+# Threads that spin for each other take the cores that other programs need, and wait for those themselves
+# (benchmarks/busy.py). torch's libgomp reads this when torch is imported; child processes inherit it.
+if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = str(SPINS)
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,29 @@ MinutesOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="NAME", help="Device, e.g. cuda:0. Default: the recipe's.")
 ]
+
+
+def _threads(text: str | None) -> str | None:
+    """Set the threads of this process and its children. Before torch is imported, which reads it."""
+    if text:
+        if text != "auto" and not (text.isdecimal() and int(text)):
+            raise UserError(f'--threads {text}: is no number of threads; write 1 or more, or "auto"')
+        number = str(free_cores()) if text == "auto" else text
+        os.environ |= {"OMP_NUM_THREADS": number, "SAFELIGHT_THREADS": number}
+    return text
+
+
+ThreadsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--threads",
+        metavar="N|auto",
+        callback=_threads,
+        envvar="SAFELIGHT_THREADS",
+        help="Threads on the CPU, on which the bits depend; auto = the cores that other programs leave free. "
+        "Default: all cores.",
+    ),
+]
 StepOption = Annotated[
     str | None,
     typer.Option("--step", metavar="STEP", help="Checkpoint step or name, e.g. best. Default: newest."),
@@ -93,6 +116,13 @@ ScheduleOption = Annotated[
         "new length. Default: constant, if the schedule depends on the length.",
     ),
 ]
+
+
+def free_cores() -> int:
+    """Cores that this process may use, less the load of the last minute; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, cores - round(load))
 
 
 def examples(*lines: str) -> str:

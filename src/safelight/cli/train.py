@@ -22,6 +22,7 @@ from safelight.cli.options import (
     RunArgument,
     RunsOption,
     ScheduleOption,
+    ThreadsOption,
     changes_of,
     examples,
     print_json,
@@ -65,6 +66,7 @@ def train(
         bool, typer.Option("--no-check", envvar="SAFELIGHT_NO_CHECK", help="Skip the pre-flight checks.")
     ] = False,
     limit: ForOption = None,
+    threads: ThreadsOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -96,6 +98,7 @@ def resume(
         int | None, typer.Option("--steps", min=1, help="New length of the run. Default: as planned.")
     ] = None,
     limit: ForOption = None,
+    threads: ThreadsOption = None,
     schedule: ScheduleOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
@@ -127,6 +130,7 @@ def sweep(
             "--seeds", min=1, help="Seeds per combination; use 2 or more to separate differences from noise."
         ),
     ] = 1,
+    threads: ThreadsOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:

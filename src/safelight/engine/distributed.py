@@ -94,7 +94,8 @@ def together() -> Iterator[World]:
         backend = "cpu:gloo,cuda:nccl"
     else:
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))
-        torch.set_num_threads(max(1, _cores() // local_size))
+        threads = os.environ.get("SAFELIGHT_THREADS", "")  # torchrun sets OMP_NUM_THREADS itself
+        torch.set_num_threads(int(threads) if threads.isdecimal() else max(1, _cores() // local_size))
     try:
         store, rank, size = next(rendezvous("env://", timeout=JOINING))
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=JOINING)
