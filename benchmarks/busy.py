@@ -17,6 +17,7 @@ from subprocess import PIPE, Popen
 
 WORKER = """
 import sys, time
+import safelight
 import torch
 from safelight.networks.unet import UNetConfig
 from safelight.types import DataSpec
@@ -47,12 +48,14 @@ def main() -> None:
         "as torch comes": many | {"GOMP_SPINCOUNT": "300000"},
         "safelight's": many,
         "passive": many | {"OMP_WAIT_POLICY": "passive"},
-        **{f"{n:,} spins": many | {"GOMP_SPINCOUNT": str(n)} for n in (1_000, 50_000)},
+        **{f"{n:,} spins": many | {"GOMP_SPINCOUNT": str(n)} for n in (300, 3_000, 10_000, 50_000)},
         "KMP_BLOCKTIME=0": many | {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "0"},
     }
     plain = {key: value for key, value in os.environ.items() if not key.startswith(("OMP", "GOMP", "KMP"))}
-    workers = {way: Popen([sys.executable, "-c", WORKER], env=plain | keys, text=True, stdin=PIPE, stdout=PIPE)
-               for way, keys in ways.items()}  # fmt: skip
+    workers = {
+        way: Popen([sys.executable, "-c", WORKER], env=plain | keys, text=True, stdin=PIPE, stdout=PIPE)
+        for way, keys in ways.items()
+    }
     times: dict[tuple[str, bool], list[tuple[float, float]]] = {}
     bits: dict[str, str] = {}
     for turn in range(given.rounds + 1):
@@ -69,17 +72,22 @@ def main() -> None:
     for worker in workers.values():
         worker.communicate()
 
-    def median(way: str, busy: bool, which: int) -> float:
-        return 1e3 * statistics.median(pair[which] for pair in times[way, busy])
-
     alike = len({bits[way] for way in ways if way != "one thread"}) == 1
     print(f"load {os.getloadavg()[0]:.0f}; {given.threads} threads; bits alike: {'yes' if alike else 'NO'}\n")
-    print(f"| waiting | now, ms a step | of processor time | beside {given.load} | of processor time | "
-          "of one thread's |")  # fmt: skip
-    print("|---|---:|---:|---:|---:|---:|")
+    head = (
+        "least now",
+        "median now",
+        "its processor time",
+        f"median beside {given.load}",
+        "its processor time",
+    )
+    print(f"| ms a step | {' | '.join(head)} | of one thread's |\n|---|{'---:|' * (len(head) + 1)}")
+    alone = statistics.median(wall for wall, _ in times["one thread", True])
     for way in ways:
-        cells = [f"{median(way, busy, which):.0f}" for busy in (False, True) for which in (0, 1)]
-        print(f"| {way} | {' | '.join(cells)} | {median(way, True, 0) / median('one thread', True, 0):.2f} |")
+        now, then = (list(zip(*times[way, busy], strict=True)) for busy in (False, True))
+        cells = [min(now[0]), *map(statistics.median, (*now, *then))]
+        numbers = " | ".join(f"{1e3 * cell:.0f}" for cell in cells)
+        print(f"| {way} | {numbers} | {statistics.median(then[0]) / alone:.2f} |")
 
 
 def _turn(worker: Popen[str]) -> list[str]:

@@ -72,7 +72,7 @@ MODULES = {  # the others are in api.samples
     ),
 }
 __version__ = "0.2.0"
-SPINS = 10_000  # turns that a waiting thread of libgomp spins before it sleeps, 300,000 by default
+SPINS = 1_000  # turns that a waiting thread of libgomp spins before it sleeps, 300,000 by default
 
 # Threads that spin for each other take the cores that other programs need, and wait for those themselves
 # (benchmarks/busy.py). torch's libgomp reads this when torch is imported; child processes inherit it.
