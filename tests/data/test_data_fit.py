@@ -6,14 +6,19 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms
 
 from data.files import opened, save
 from safelight.checks.mirrored import difference_hashes, near_pairs
-from safelight.config import UserError
+from safelight.config import UserError, check
+from safelight.data import find_source
 from safelight.data.config import Data
 from safelight.data.fitting import Fitting, to_srgb
 from safelight.data.inspection import inspect
+from safelight.data.space import Space
+from safelight.data.stream import Stream
+from safelight.data.views import Views
 
 BLUE = (0, 0, 255)
 WIDE = np.zeros((8, 16, 3), np.uint8)  # its left half black, its right half red
@@ -141,3 +146,53 @@ def test_mirroring_is_held_against_captions_that_say_left_or_right(tmp_path):
     assert "2 of 4 captions say left or right" in found[True]["flip-against-captions"].measured
     assert "flip-against-captions" not in found[False]
     assert "few-images" in found[False]
+
+
+def test_random_crops_are_a_function_of_seed_step_and_row_and_all_else_sees_the_centre(tmp_path):
+    folder = tmp_path / "photos"
+    for name, kind in (("images", (40, 50, 3)), ("masks", (40, 50))):
+        for item in range(6):
+            noise = np.random.default_rng(item).integers(0, 256, kind, np.uint8)
+            picture = noise if name == "images" else (noise[..., None] % 3)[..., 0]
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(folder / name / f"{item}.png")
+    pack = opened(folder, size=[16, 24], crop="random", held_out=0.2)
+    kept = opened(folder, size=[18, 27], held_out=0.2)  # an eighth larger
+    for name, whole, centre in (
+        ("images", kept.images, pack.images), ("mask", kept.given["mask"], pack.given["mask"])
+    ):  # fmt: skip
+        np.testing.assert_array_equal(pack.whole[name], whole)
+        np.testing.assert_array_equal(centre, whole[:, 1:17, 1:25])
+    assert pack.spec.shape == (3, 16, 24)
+    assert pack.fingerprint != kept.fingerprint
+    assert "16x24 out of 18x27, at random" in pack.found()
+    stream = Stream(pack, 7, 4)
+    corners = set()
+    for step in range(60):
+        batch = stream.batch(step, range(4))
+        for row, item in enumerate(stream.items(step, range(4))):
+            pixels = Space().to_pixels(batch.x[row : row + 1])[0]
+            (corner,) = [(d, a) for d in range(3) for a in range(4)
+                         if np.array_equal(kept.images[item][d : d + 16, a : a + 24], pixels)]  # fmt: skip
+            corners.add(corner)
+            mask = kept.given["mask"][item][corner[0] : corner[0] + 16, corner[1] : corner[1] + 24]
+            np.testing.assert_array_equal(batch.given["mask"][row].argmax(0), mask)
+    assert corners == {(d, a) for d in range(3) for a in range(4)}
+    again = Stream(pack, 7, 4).parts(31, accumulate=2)
+    torch.testing.assert_close(
+        torch.cat([part.x for part in again]), stream.batch(31, range(4)).x, rtol=0, atol=0
+    )
+    held = Space().to_pixels(stream.held_out(9).x)
+    np.testing.assert_array_equal(held, pack.images[pack.held_out])
+    mirrored = Stream(pack, 7, 4, views=Views(flip=True)).batch(31, range(4)).x
+    plain = stream.batch(31, range(4)).x
+    assert all(torch.equal(a, b) or torch.equal(a, b.flip(2)) for a, b in zip(mirrored, plain, strict=True))
+    for keys, message in (
+        ({"size": None}, "needs data.size"),
+        ({"fit": "pad"}, "needs data.size, and data.fit"),
+        ({"latents": {"autoencoder": "run:a"}}, "latents are encoded once"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check(Data, {"path": str(folder), "size": 8, "crop": "random", **keys}, "data")
+    with pytest.raises(UserError, match=r"^data\.crop: .*not for digits"):
+        find_source(check(Data, {"crop": "random", "size": 8}, "data"))

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import safelight as sl
 from command_line import run
 from safelight.config import UserError, flatten
 from safelight.planning.first_look import first_look, is_data
 from safelight.recipe import load
+from safelight.store import metrics
 from safelight.store.directory import RunDirectory
 
 SMALL = {"network.width": 4, "train.steps": 4, "train.precision": "fp32", "watch.images": 4}
@@ -92,6 +94,20 @@ def test_a_run_of_a_folder_is_a_run(photos, tmp_path, monkeypatch, capsys):
     assert recorded["train"]["steps"] == 4
     code, _, _ = run(monkeypatch, capsys, "resume", "my-photos-1", "--runs", str(tmp_path))
     assert code == 0
+
+
+def test_a_run_of_a_folder_forks_and_replays_exactly_with_random_crops(photos, tmp_path):
+    changes = {**SMALL, "train.steps": 6, "data.size": 8, "data.crop": "random", "checkpoint.every": 2}
+    whole = sl.train(photos, changes, minutes=0.5, name="whole", runs=tmp_path)
+    fork = sl.fork("whole", 3, {"sample.guidance": 3.0}, name="fork", runs=tmp_path)
+    prints = [
+        {row.step: row.fingerprint for row in metrics.rows(tmp_path / name)} for name in ("whole", "fork")
+    ]
+    assert list(prints[1]) == [3, 4, 5]
+    assert prints[0].items() >= prints[1].items()  # guidance is for samples alone
+    assert {sl.replay(name, 5, runs=tmp_path).verdict for name in ("whole", "fork")} == {"exact"}
+    assert fork.step == 6
+    assert whole.sample(1).images.shape == (1, 8, 8, 3)
 
 
 def test_new_writes_it(photos, tmp_path, monkeypatch, capsys):

@@ -86,6 +86,8 @@ def _source(config: Data, progress: Progress | None) -> Source:
         raise UserError(
             f"data.group: {config.source} has none; expected a folder, or a column of a Hub data set"
         )
+    if config.crop == "random" and config.source not in ("folder", "hub"):
+        raise UserError(f'data.crop: "random" is for folders, archives and the Hub, not for {config.source}')
     if len(config.paths) > 1 and config.source != "folder":
         raise UserError(f"data.path: {config.source} takes one path; several are for folders and archives")
     if config.source != "hub":

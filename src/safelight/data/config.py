@@ -17,6 +17,7 @@ SourceName = Literal[
 ]  # fmt: skip
 EMBEDDED = ("digits", "faces", "shapes", "skylines", "tissue")  # no files, and but for faces no columns
 LARGEST = 2**15  # pixels a side
+MARGIN = 8  # of the size, one part is kept besides for random crops
 Layout = Literal["auto", "metadata", "coco", "pairs", "kohya", "classes"]
 KNOWN_CAPTIONS = ("auto", "sidecar", "name", "none")
 Measured = Literal["measured"] | float | tuple[float, ...]
@@ -71,9 +72,10 @@ class Data(Section):
     """How images come to data.size. crop: scaled until they cover it, then cut; contain: scaled until they
     fit in, with data.background around them; pad: like contain, but small images are not enlarged; stretch:
     scaled to it, whatever their proportions."""
-    crop: Literal["centre", "top", "entropy"] = "centre"
-    """What a crop keeps: the centre; the top (and the centre from left to right); or of nine places the one
-    whose grey levels have the most entropy."""
+    crop: Literal["centre", "top", "entropy", "random"] = "centre"
+    """What a crop keeps: the centre; the top (and the centre from left to right); of nine places the one
+    whose grey levels have the most entropy; random: another place each time an image is trained on, for which
+    it is packed an eighth larger; all but training sees its centre."""
     buckets: Annotated[int, Field(ge=2, le=64)] | tuple[str | tuple[int, int], ...] | None = None
     """Aspect ratio buckets: images are brought to the nearest of several shapes of the area of data.size, and
     each batch is of one shape. The number of shapes to choose at most, or a list of [height, width] and of
@@ -215,6 +217,19 @@ class Data(Section):
             raise ValueError(f"weights: states {len(self.weights)} shares for {len(self.paths)} paths")
         return self
 
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Data:
+        if self.crop == "random":
+            if self.fit != "crop" or self.size is None:
+                raise ValueError('crop: "random" needs data.size, and data.fit="crop"')
+            if self.buckets:
+                raise ValueError(
+                    'crop: "random" is for one shape; data.buckets cut little, with crop="centre"'
+                )
+            if self.latents:
+                raise ValueError('crop: "random" is for pixels; latents are encoded once, with crop="centre"')
+        return self
+
     @field_validator("balance")
     @classmethod
     def _shares(cls, balance: tuple[float, ...] | None) -> tuple[float, ...] | None:
@@ -226,6 +241,14 @@ class Data(Section):
     def height_width(self) -> tuple[int, int] | None:
         """The size in pixels, (H, W)."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def packed_size(self) -> tuple[int, int] | None:
+        """The size in a pack, (H, W): larger where each step crops at random."""
+        if self.crop != "random" or self.height_width is None:
+            return self.height_width
+        height, width = self.height_width
+        return height + -(-height // MARGIN), width + -(-width // MARGIN)
 
     def choices(self, **more: Any) -> list[tuple[str, Any]]:
         """Everything that decides what is read from files, for the key of a source."""

@@ -155,6 +155,7 @@ def file_items(
         {name: column for name, column in columns.items() if column is not None},
         Masks(masked, classes, mask_names if classes == len(mask_names) else (), values) if used else None,
         official, texts if any(texts) else (), bad, notes,
+        crop=config.height_width if config.crop == "random" else None,
     )  # fmt: skip
 
 
@@ -205,8 +206,8 @@ def split_by_name(sides: Sequence[str]) -> NDArray[np.int8] | None:
 def _shape(tree: Tree, files: Sequence[str], config: Data) -> tuple[tuple[int, int, int], str | None]:
     """(H, W, C) to decode to, and where the recipe states no size, the first good image, which sets it."""
     channels = config.channels or 0
-    if config.height_width:
-        return (*config.height_width, channels), None
+    if config.packed_size:
+        return (*config.packed_size, channels), None
     reasons = []
     for name in files:
         try:

@@ -63,7 +63,7 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
     names = [items.names[item] for item in kept]
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
     sizes = sorted((condition, kind, size) for condition, (kind, size, _) in described.items())
-    head = repr((images.shape[1:], sizes)).encode()
+    head = repr((images.shape[1:], sizes, *([items.crop] if items.crop else []))).encode()
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -74,6 +74,7 @@ def finish(name: str, items: Items, slots: Slots, records: Sequence[BlockRecord]
         "texts": any(texts),
         "weights": weights is not None,
         "groups": groups is not None,
+        "crop": items.crop,
         "layout": items.layout,
         "notes": [asdict(note) for note in (*items.notes, *_fit_notes(items, slots, records, left))],
         "bad": sorted([*items.bad, *(f"{items.names[item]} ({reason})" for item, reason in bad.items())]),

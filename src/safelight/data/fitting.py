@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageColor
 from safelight.data.source import Note
 
 Fit = Literal["crop", "pad", "stretch", "contain"]
-Crop = Literal["centre", "top", "entropy"]
+Crop = Literal["centre", "top", "entropy", "random"]
 
 DETAIL = 2  # times the final size, at least, is what Lanczos is given; cheaper filters come before it
 PLACES, BINS, THUMB = (
@@ -44,7 +44,7 @@ class Fitting:
 
     def place(self, image: Image.Image, size: tuple[int, int]) -> tuple[float, float]:
         """Where a crop to the shape of `size` (H, W) lies, (down, across), from 0 to 1 of what is cut."""
-        if self.fit != "crop" or self.crop == "centre":
+        if self.fit != "crop" or self.crop in ("centre", "random"):
             return 0.5, 0.5
         return (0.0, 0.5) if self.crop == "top" else _fullest(image, size)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -102,6 +102,8 @@ class Pack:
     layout: str = ""  # of files: how they were read, in words
     groups: NDArray[np.uint64] | None = None  # (N,) equal for items of one group
     buckets: tuple[Pack, ...] = ()  # with data.buckets a pack for each shape, this one first
+    # of random crops "images" and "mask" with their margins, of whose centres the others are views
+    whole: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -126,7 +128,12 @@ class Pack:
         """One line of what was read: images, how, and the conditions."""
         shapes = ["x".join(map(str, part.images.shape[1:3])) for part in self.parts]
         sizes = ", ".join(f"{shape} ({len(part):,})" for shape, part in zip(shapes, self.parts, strict=True))
-        of = f"in buckets {sizes}" if self.buckets else f"of {shapes[0]}"
+        kept = "x".join(map(str, self.whole["images"].shape[1:3])) if self.whole else ""
+        of = (
+            f"in buckets {sizes}"
+            if self.buckets
+            else f"of {shapes[0]}" + (f" out of {kept}, at random" if kept else "")
+        )
         words = [f"{sum(map(len, self.parts)):,} images {of}", *([self.layout] if self.layout else [])]
         for name, (kind, size, names) in self.described.items():
             what = {"label": f"{size} classes", "mask": f"{size} classes" if size > 1 else "soft",
@@ -190,6 +197,11 @@ def load(folder: Path, held_out: float) -> Pack | None:
         texts: Sequence[tuple[str, ...]] = Texts(folder) if manifest["texts"] else ()
         weights = np.load(folder / "weights.npy") if manifest.get("weights") else None
         groups = np.load(folder / "groups.npy") if manifest.get("groups") else None
+        crop, whole = manifest.get("crop"), {}
+        if crop:
+            whole = {"images": images} | ({"mask": given["mask"]} if "mask" in given else {})
+            images = centre(images, *crop)
+            given |= {name: centre(given[name], *crop) for name in whole if name in given}
         notes = tuple(Note(**note) for note in manifest.get("notes", ()))
     except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent, cut off, or not what was written
         return None
@@ -197,7 +209,7 @@ def load(folder: Path, held_out: float) -> Pack | None:
     return Pack(
         folder, manifest["name"], manifest["fingerprint"], images, given, covered, first, **sides,
         described=described, texts=texts, bad=tuple(manifest["bad"]), notes=notes, weights=weights,
-        layout=str(manifest.get("layout", "")), groups=None if groups is None else groups[:, 0],
+        layout=str(manifest.get("layout", "")), groups=None if groups is None else groups[:, 0], whole=whole,
     )  # fmt: skip
 
 
@@ -236,6 +248,12 @@ def split(digests: NDArray[np.uint64], official: NDArray[np.int8], share: float)
         elif held.all():
             held = digests[:, 0] != digests[:, 0].max()
     return held
+
+
+def centre(rows: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """The centres (N, H, W, ...) of larger rows, as a view."""
+    down, across = ((have - want) // 2 for have, want in zip(rows.shape[1:3], (height, width), strict=True))
+    return rows[:, down : down + height, across : across + width]
 
 
 def _mapped(folder: Path, name: str) -> NDArray[Any]:

@@ -119,6 +119,7 @@ class Items:
     notes: Sequence[Note] = ()  # what is no item, and how things were read
     layout: str = ""  # of files: how they were read, in words
     weights: NDArray[np.float32] | None = None  # (N,) how often each is drawn; None: all alike
+    crop: tuple[int, int] | None = None  # (H, W) that each step cuts out of larger images
     groups: Sequence[str | None] = ()  # what stays on one side of the split; None: the item alone
 
 

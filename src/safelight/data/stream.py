@@ -99,6 +99,10 @@ class Stream:
 
     def with_features(self, features: Encoded | None) -> Stream:
         """The same batches with what a network makes of their images, or without."""
+        if features and self.pack.whole:
+            raise UserError(
+                'data.crop: "random" does not go with features of whole images; use crop="centre"'
+            )
         other = copy(self)
         other.features = features
         return other
@@ -132,7 +136,9 @@ class Stream:
         draw = RowDraw(self.seed, step, "data", rows)
         which = self.views.drawn(draw) if len(self.views.all) > 1 else None
         caption = draw.uniform("caption").numpy() if self.pack.first is not None else 0.0
-        return self._gather(self.items(step, rows, turn), rows, self.batch_size, which, caption, draw)
+        corner = self._corner(draw) if self.pack.whole else None
+        items = self.items(step, rows, turn)
+        return self._gather(items, rows, self.batch_size, which, caption, draw, corner)
 
     def items(self, step: int, rows: range, turn: int | None = None) -> NDArray[np.int64]:
         """Which items of the pack those rows are, (b,). turn: as of `batch`."""
@@ -172,12 +178,16 @@ class Stream:
     def _gather(
         self, items: NDArray[np.int64], rows: range, total: int, which: Tensor | None = None,
         caption: NDArray[np.float32] | float = 0.0, draw: RowDraw | None = None,
+        corner: NDArray[np.int64] | None = None,
     ) -> Batch:  # fmt: skip
         """Items as a batch. which: (b,) of `views.all`. caption: (b,) in [0, 1), which of each item's
-        captions. draw: of latents from their posteriors; without it their means.
+        captions. draw: of latents from their posteriors; without it their means. corner: (b, 2) of the crops,
+        down and across; without it the centres.
         """
         given = {name: self._send(values[self._rows(name, items, caption)])
                  for name, values in self._given.items()}  # fmt: skip
+        if "mask" in given and corner is not None:
+            given["mask"] = self._send(self._cut("mask", items, corner))
         if "mask" in given:
             given["mask"] = one_hot(self._seen(given["mask"], which), self._masks, self.space.factor)
         present = self._send(self.pack.present[items])
@@ -187,9 +197,23 @@ class Stream:
             z = mean if draw is None else mean + std * draw.normal("posterior", *mean.shape[1:])
             x = self.space.normalised(self._send(z))
         else:
-            x = self.space.from_pixels(self._seen(self._send(self._images[items]), which))
+            pixels = self._images[items] if corner is None else self._cut("images", items, corner)
+            x = self.space.from_pixels(self._seen(self._send(pixels), which))
         features = self._send(self.features.read(items, view)) if self.features else None
         return Batch(x, given, present, rows, total, features)
+
+    def _corner(self, draw: RowDraw) -> NDArray[np.int64]:
+        """Where each row's crop begins, (b, 2), down and across."""
+        room = np.subtract(self.pack.whole["images"].shape[1:3], self._images.shape[1:3]) + 1
+        axes = zip(("crop down", "crop across"), room.tolist(), strict=True)
+        return np.stack([draw.integers(name, high).numpy() for name, high in axes], axis=1)
+
+    def _cut(self, name: str, items: NDArray[np.int64], corner: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The crops (b, H, W, ...) of images or masks that begin at those corners."""
+        height, width = self._images.shape[1:3]
+        down, across = corner[:, :1] + np.arange(height), corner[:, 1:] + np.arange(width)
+        rows = np.asarray(self.pack.whole[name])
+        return rows[items[:, None, None], down[:, :, None], across[:, None, :]]
 
     def _seen(self, rows: Tensor, which: Tensor | None) -> Tensor:
         return rows if which is None else seen(rows, self.views.all, self._send(which))
