@@ -1,68 +1,103 @@
 """Does transfer pay? A small folder of pictures, from scratch and from the weights of a run on others.
 
-    nice -n 10 python benchmarks/transfer.py SOURCE TARGET RUNS
+    nice -n 10 python benchmarks/transfer.py SOURCE TARGET RUNS [--seeds 3] [CASE ...]
 
-SOURCE, TARGET: folders of pictures. One run on SOURCE; then two on TARGET, equal but for init.from, with a
-constant learning rate, so that every checkpoint is an end. Their samples' distances to TARGET at equal steps,
-beside that of one half of TARGET to the other: the steps in which the second reaches the first's last value.
+SOURCE, TARGET: folders of pictures. One run on SOURCE; then for each seed one on TARGET from scratch, and one
+of every case, equal but for what CASES says, with a constant learning rate, so that every checkpoint is an
+end. A step costs the same in all. Their samples' distances to TARGET are shown by step, and the first step at
+which a case is no farther than the last of its seed from scratch. What is there already is not made again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import safelight as sl
 
-STEPS, EVERY, FIRST = 600, 50, (1, 2, 3, 4, 6, 8, 10, 12)  # FIRST: multiples of EVERY that are measured
+STEPS, EVERY, SAMPLES = 600, 50, 600
+MEASURED = {"scratch": (100, 200, 400, 600)}  # steps; other cases:
+EARLY = (50, 100, 150, 200, 400, 600)
+METRICS = ("FD-efficientnet", "KID-efficientnet")
+WARM = {"init.from": "source"}
+CASES: dict[str, dict[str, Any]] = {
+    "scratch": {},
+    "weights": WARM,
+    "raw": {**WARM, "init.weights": "raw"},
+    "third": {**WARM, "optim.lr": 3e-4},
+    "thrice": {**WARM, "optim.lr": 3e-3},
+    "lora": {**WARM, "train.lora": 16},
+}
 COMMON = {
     "network.width": 32, "network.multipliers": [1, 2, 2], "data.size": 32, "train.batch_size": 32,
     "train.ema": 0.99, "train.ema_lengths": [], "optim.lr": 1e-3, "optim.schedule": "constant",
     "optim.warmup": 50, "watch.every": 300, "watch.held_out": 0, "watch.images": 24,
-    "checkpoint.every": EVERY,
+    "checkpoint.every": EVERY, "train.precision": "bf16", "train.memory_format": "channels_last",
     "checkpoint.budget": 10**9, "check.before_training": False, "monitor.warmup": 0.9, "data.held_out": 0.0,
-    "train.device": "cpu", "sample.guidance": 1.0,
+    "data.source": "folder", "train.device": "cpu", "sample.guidance": 1.0,
 }  # fmt: skip
 
 
-def trained(name: str, folder: Path, runs: Path, **changes: object) -> None:
-    """A run of that name, trained now if it is not there."""
-    if (runs / name / "run.json").is_file():
-        return
+def trained(name: str, folder: Path, runs: Path, **changes: Any) -> None:
+    """A run of that name, trained now as far as it is not."""
     began = time.process_time()
-    path = {"data.path": str(folder), "data.source": "folder"}
-    sl.train("digits", {**COMMON, **path, **changes}, name=name, runs=runs, check=False)
+    if not (runs / name / "run.json").is_file():
+        sl.train("digits", {**COMMON, "data.path": str(folder), **changes}, name=name, runs=runs, check=False)
+    elif sl.open_run(name, runs=runs).step < changes["train.steps"]:
+        sl.resume(name, runs=runs)
     print(f"{name}: {time.process_time() - began:.0f} s of CPU", flush=True)
 
 
+def distances(name: str, step: int, runs: Path) -> dict[str, Any]:
+    """Of a run's samples at a step, measured once: value and floor by metric."""
+    path = runs / f"{name}-{step}.json"
+    if not path.is_file():
+        found = sl.open_run(name, step=step, runs=runs).evaluate(SAMPLES, "efficientnet", reference=300)
+        path.write_text(json.dumps({key: [each.value, each.floor] for key, each in found.results.items()}))
+        print(path.read_text(), flush=True)
+    numbers: dict[str, Any] = json.loads(path.read_text())
+    return numbers
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("target", type=Path)
-    parser.add_argument("runs", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    for name in ("source", "target", "runs"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("cases", nargs="*", default=["weights"], choices=list(CASES))
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--source-steps", type=int, default=1500)
-    arguments = parser.parse_args()
-    runs = arguments.runs
-    long = {"train.steps": arguments.source_steps, "checkpoint.every": 500}
-    trained("source", arguments.source, runs, **long)
-    trained("scratch", arguments.target, runs, **{"train.steps": STEPS})
-    trained("warm", arguments.target, runs, **{"train.steps": STEPS, "init.from": "source"})
-    rows: dict[str, dict[int, dict[str, float]]] = {}
-    for name in ("scratch", "warm"):
-        for step in (multiple * EVERY for multiple in FIRST):
-            found = sl.open_run(name, step=step, runs=runs).evaluate(300, "efficientnet", reference=300)
-            rows.setdefault(name, {})[step] = {key: each.value for key, each in found.results.items()}
-            floor = {key: each.floor for key, each in found.results.items()}
-            print(name, step, rows[name][step], flush=True)
-    metrics = [key for key in ("fid", "frechet", "kid") if key in rows["scratch"][STEPS]]
-    for metric in metrics or list(rows["scratch"][STEPS])[:2]:
-        last = rows["scratch"][STEPS][metric]
-        reached = min((step for step, row in rows["warm"].items() if row[metric] <= last), default=None)
-        print(f"\n| step | {metric} from scratch | from weights |\n|---|---|---|")
-        for step, row in rows["scratch"].items():
-            print(f"| {step} | {row[metric]:.4g} | {rows['warm'][step][metric]:.4g} |")
-        print(f"real against real: {floor[metric]}; from weights, step {reached} reaches {last:.4g}")
+    options = parser.parse_args()
+    runs, cases = options.runs, ["scratch", *options.cases]
+    trained("source", options.source, runs, **{"train.steps": options.source_steps, "checkpoint.every": 500})
+    numbers: dict[tuple[str, int, int], dict[str, Any]] = {}
+    for seed in range(options.seeds):
+        for case in cases:
+            name = f"{case}-{seed}"
+            trained(name, options.target, runs, **{"train.steps": STEPS, "train.seed": seed}, **CASES[case])
+            for step in MEASURED.get(case, EARLY):
+                numbers[case, seed, step] = distances(name, step, runs)
+    steps = sorted({step for _, _, step in numbers})
+    for metric in METRICS:
+        floor = numbers["scratch", 0, STEPS][metric][1]
+        print(f"\n| {metric} at step | {' | '.join(map(str, steps))} | reached at |")
+        print("|---" * (len(steps) + 2) + "|")
+        for case in cases:
+            row, reached = [], []
+            for step in steps:
+                each = [numbers[case, seed, step][metric][0] for seed in range(options.seeds)
+                        if (case, seed, step) in numbers]  # fmt: skip
+                row.append(f"{mean(each):.4g}" if each else "")
+            for seed in range(options.seeds):
+                last = numbers["scratch", seed, STEPS][metric][0]
+                at = [step for step in steps if (case, seed, step) in numbers
+                      and numbers[case, seed, step][metric][0] <= last]  # fmt: skip
+                reached.append(str(at[0]) if at else "not")
+            print(f"| {case} | {' | '.join(row)} | {', '.join(reached)} |")
+        print(f"\nreal against real {floor}; means of {options.seeds} seeds, steps by seed")
 
 
 if __name__ == "__main__":

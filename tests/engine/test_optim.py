@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import safelight as sl
+from safelight.config import UserError
+from safelight.engine.ema import Averages
+from safelight.engine.further_optimisers import PACKAGES
 from safelight.engine.optim import NetworkOptimiser, lazy_correction, rates
 from safelight.engine.plan import Optim, Plan, Ramp, Rate, Train
 from safelight.types import Phase
@@ -207,3 +212,123 @@ def test_copied_state_goes_on_as_if_never_left(kind, network):
         gradients(one, 3)
         optimiser.step(settings, Rate(0.02, settings.betas))
     assert all(map(torch.equal, values(net), values(other)))
+
+
+def pair(kind, make=convolutions):
+    """A network with its optimiser, and an equal network."""
+    net, reference = make(), make()
+    return net, NetworkOptimiser(net, kind), reference
+
+
+def follow(net, own, reference, theirs, settings, steps):
+    """Both make the same steps, and are equal to the bit after each."""
+    for step in range(steps):
+        gradients(net, step)
+        gradients(reference, step)
+        own.step(settings, rate(step, settings))
+        for group in theirs.param_groups:
+            group["lr"] = rate(step, settings).lr
+        theirs.step()
+        assert all(map(torch.equal, values(net), values(reference))), step
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_soap_is_the_packages_and_goes_on_to_the_bit_across_new_bases(layout):
+    """The basis is renewed after 10 and 20 steps; the package's then has other strides and roundings."""
+    from pytorch_optimizer import SOAP
+
+    settings = Optim(kind="soap", weight_decay=0.1, eps=1e-6)
+    resumed, whole, reference = convolutions(layout), convolutions(layout), convolutions(layout)
+    own, other = NetworkOptimiser(resumed, "soap"), NetworkOptimiser(whole, "soap")
+    theirs = SOAP(reference.parameters(), lr=0.01, betas=settings.betas, weight_decay=0.1, eps=1e-6)
+    for step in range(23):
+        for net in (resumed, whole, reference):
+            gradients(net, step)
+        fresh = NetworkOptimiser(resumed, "soap")
+        for name, tensor in fresh.tensors().items():
+            tensor.copy_(own.tensors()[name])
+        own = fresh
+        for optimiser in (own, other):
+            optimiser.step(settings, Rate(0.01, settings.betas))
+        theirs.step()
+        assert all(map(torch.equal, values(resumed), values(whole))), step
+        torch.testing.assert_close(values(whole), values(reference), rtol=0, atol=1e-5)
+    assert {"1.Q.0", "1.Q.3", "3.GG.1", "step"} <= own.tensors().keys()
+    assert "2.Q.0" not in own.tensors()  # of a vector
+
+
+def test_schedule_free_is_the_packages_and_evaluates_its_average():
+    from schedulefree import AdamWScheduleFree
+
+    settings = Optim(kind="schedule-free", weight_decay=0.1, eps=1e-6)
+    net, own, reference = pair("schedule-free")
+    theirs = AdamWScheduleFree(reference.parameters(), betas=settings.betas, weight_decay=0.1, eps=1e-6)
+    theirs.train()
+    assert all(torch.equal(own.average()[id(p)], p) for p in net.parameters())
+    follow(net, own, reference, theirs, settings, 6)
+    theirs.eval()
+    for mine, x in zip(net.parameters(), reference.parameters(), strict=True):
+        assert torch.equal(own.average()[id(mine)], x)
+
+
+def test_schedule_free_keeps_its_average_where_beta1_changes():
+    """y = β1 x + (1 - β1) z moves to the new β1; with a rate of 0 nothing else does."""
+    net, own, _ = pair("schedule-free")
+    for step in range(4):
+        gradients(net, step)
+        own.step(Optim(kind="schedule-free"), Rate(0.01, (0.9, 0.99)))
+    z, x = own.tensors()["1.z"].clone(), own.average()[id(net[1].weight)]
+    gradients(net, 4)
+    own.step(Optim(kind="schedule-free", betas=(0.5, 0.99)), Rate(0.0, (0.5, 0.99)))
+    weight = own.tensors()["lr_max"] ** 2 / own.tensors()["weight_sum"]  # with which z enters x
+    moved = torch.lerp(x, z, float(weight))
+    torch.testing.assert_close(own.average()[id(net[1].weight)], moved)
+    torch.testing.assert_close(net[1].weight.detach(), (moved + z) / 2)
+
+
+def test_averages_are_those_of_a_schedule_free_optimiser():
+    net, own, _ = pair("schedule-free")
+    averages = Averages({"n": net}, ["n"], 0.99, (0.1,), [own.average])
+    gradients(net, 0)
+    own.step(Optim(kind="schedule-free"), Rate(0.1, (0.9, 0.99)))
+    averages.update(0)
+    gradients(net, 1)
+    own.step(Optim(kind="schedule-free"), Rate(0.1, (0.9, 0.99)))
+    averages.update(1)
+    for live, average in zip(net.parameters(), averages.networks["n"].parameters(), strict=True):
+        assert torch.equal(average, own.average()[id(live)])
+        assert not torch.equal(average, live)
+
+
+@pytest.mark.parametrize("changed", [{"schedule": "cosine"}, {"betas": (0.0, 0.99)}])
+def test_schedule_free_has_no_schedule_and_a_first_beta(changed):
+    with pytest.raises(ValueError, match=r'needs schedule = "constant" and betas\[0\] above 0'):
+        Optim(kind="schedule-free", **changed)
+
+
+def test_8_bits_are_those_of_bitsandbytes():
+    from bitsandbytes.optim import AdamW8bit
+
+    settings = Optim(kind="adamw-8bit", weight_decay=0.1)
+    net, own, reference = pair("adamw-8bit", lambda: nn.Sequential(nn.Linear(64, 128), nn.Linear(128, 3)))
+    with torch.no_grad():
+        for mine, theirs in zip(net.parameters(), reference.parameters(), strict=True):
+            theirs.copy_(mine)
+    theirs = AdamW8bit(reference.parameters(), betas=settings.betas, weight_decay=0.1)
+    follow(net, own, reference, theirs, settings, 4)
+    assert own.tensors()["0.state1"].dtype == torch.uint8
+    assert own.tensors()["2.state1"].dtype == torch.float32  # 384 values
+
+
+def test_8_bits_are_refused_without_cuda(tmp_path):
+    """In one line, before anything is written."""
+    with pytest.raises(UserError, match=r'^optim.kind = "adamw-8bit" needs a CUDA device, not cpu'):
+        sl.train("digits", {"optim.kind": "adamw-8bit", "train.device": "cpu"}, runs=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "package"), PACKAGES.items())
+def test_a_package_that_is_not_installed_is_named(kind, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf'^optim.kind = "{kind}" is an extra: .* -m pip install'):
+        NetworkOptimiser(network(), kind)

@@ -8,7 +8,7 @@ training, by `reconstruct`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 
@@ -25,13 +25,24 @@ Floats = NDArray[np.float64]
 class Averages:
     """Running averages of some networks. Parameters are averaged, buffers copied.
 
-    networks: modules in evaluation mode that hold the exponential average, by name.
+    networks: modules in evaluation mode that hold the exponential average, by name; where an optimiser
+    makes an average of its own (schedule-free), they hold that.
     """
 
-    def __init__(self, nets: Nets, names: Sequence[str], decay: float, lengths: Sequence[float]) -> None:
+    def __init__(
+        self,
+        nets: Nets,
+        names: Sequence[str],
+        decay: float,
+        lengths: Sequence[float],
+        others: Sequence[Callable[[], Mapping[int, Tensor]]] = (),
+    ) -> None:
+        """others: averages that optimisers make, by the id of the parameter."""
         self.decay = decay
+        self._others = others
         self.networks = {name: deepcopy(nets[name]).eval().requires_grad_(False) for name in names}
         self._live = [p.detach() for name in names for p in nets[name].parameters()]
+        self._ids = [id(p) for name in names for p in nets[name].parameters()]
         self._average: list[Tensor] = [p for net in self.networks.values() for p in net.parameters()]
         self._live_buffers = [b for name in names for b in nets[name].buffers()]
         self._buffers = [b for net in self.networks.values() for b in net.buffers()]
@@ -43,6 +54,11 @@ class Averages:
         decay = min(self.decay, (1 + step) / (10 + step))
         if self._average:
             torch._foreach_lerp_(self._average, self._live, 1 - decay)
+        for other in self._others:
+            made = other()
+            for number, average in zip(self._ids, self._average, strict=True):
+                if number in made:
+                    average.copy_(made[number])
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._live_buffers)
         for length, track in self._tracks.items():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight.engine.adapters import held
+from safelight.engine.further_optimisers import FURTHER, ScheduleFree
 from safelight.engine.plan import Optim, Plan, Rate
 from safelight.types import Phase
 
@@ -21,8 +22,8 @@ class NetworkOptimiser:
 
     adamw, adam: torch's, fused. muon: torch's on matrices, and on convolutions flattened to (out, rest), at
     the size of AdamW's updates (Liu 2025); AdamW on embeddings and all else. adafactor: torch's, convolutions
-    flattened. Its state exists from the start, so that a checkpoint is copied into it: `load_state_dict`
-    would bring back the old learning rate and flags.
+    flattened. Others: further_optimisers.py. Its state exists from the start, so that a checkpoint is copied
+    into it: `load_state_dict` would bring back the old learning rate and flags.
     """
 
     def __init__(self, network: nn.Module, kind: str) -> None:
@@ -32,26 +33,28 @@ class NetworkOptimiser:
         self._views: dict[int, Tensor] = {}  # the other way
         embeddings = {id(part.weight) for part in network.modules() if isinstance(part, nn.Embedding)}
         matrices = [p for p in self.parameters if p.ndim > 1 and id(p) not in embeddings]
-        if kind in ("muon", "adafactor"):
+        if kind in ("muon", "adafactor", "adamw-8bit"):
             for parameter in matrices:
                 view = _flattened(parameter.detach())
                 self._flat[id(view)], self._views[id(parameter)] = parameter, view
         flat = [self._views[id(p)] for p in matrices if id(p) in self._views]
         rest = [p for p in self.parameters if id(p) not in self._views]
-        self._parts: list[torch.optim.Optimizer] = []
-        if kind == "adafactor":
+        self._parts: list[Any] = []  # each with param_groups, state by parameter, and step()
+        if kind in FURTHER and self.parameters:
+            self._parts = [FURTHER[kind]([self._views.get(id(p), p) for p in self.parameters])]
+        elif kind == "adafactor":
             self._parts = [torch.optim.Adafactor([*flat, *rest], lr=0.0, foreach=False)]
         elif kind == "muon" and flat:
             self._parts = [torch.optim.Muon(flat, lr=0.0, adjust_lr_fn="match_rms_adamw")]
-        if kind != "adafactor" and (rest or not self._parts):
+        if kind != "adafactor" and not (kind in FURTHER and self._parts) and (rest or not self._parts):
             adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
             self._parts.append(adam(rest, lr=0.0, fused=device.type in FUSED_DEVICES))
         self._fused = kind in ("adamw", "adam")
         for part in self._parts:
             for group in part.param_groups:
                 group["follows"] = FOLLOWS if "betas" in group else FOLLOWS[:2]
-                for parameter in group["params"]:
-                    part.state[parameter] = _beginning(part, parameter)
+                if isinstance(part, torch.optim.Optimizer):
+                    part.state |= {parameter: _beginning(part, parameter) for parameter in group["params"]}
 
     def step(self, settings: Optim, rate: Rate) -> Tensor:
         """One update from the gradients, which are then cleared. Returns the gradient norm, unclipped, 0-d.
@@ -72,7 +75,7 @@ class NetworkOptimiser:
         for group in self.groups:
             group |= {key: values[key] for key in group["follows"]}
         if self._fused:
-            self._parts[0].found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+            self._parts[0].found_inf = (~torch.isfinite(norm)).float()
             self._parts[0].step()
         elif bool(torch.isfinite(norm)):
             for view in self._views.values():
@@ -99,12 +102,18 @@ class NetworkOptimiser:
         """The ids of the parameters that the groups change."""
         return {id(self._flat.get(id(p), p)) for group in self.groups for p in group["params"]}
 
+    def average(self) -> dict[int, Tensor]:
+        """What schedule-free AdamW evaluates in place of each parameter, by its id; {} for other kinds."""
+        return {id(p): x for part in self._parts if isinstance(part, ScheduleFree)
+                for p, x in zip(part.state, part.average(), strict=True)}  # fmt: skip
+
     def tensors(self) -> dict[str, Tensor]:
-        """Moments and step counts, by parameter number."""
+        """Moments and step counts, by parameter number; those of the whole by name."""
         state = {id(self._flat.get(id(tensor), tensor)): values
                  for part in self._parts for tensor, values in part.state.items()}  # fmt: skip
-        return {f"{number}.{key}": value for number, parameter in enumerate(self.parameters)
-                for key, value in state[id(parameter)].items()}  # fmt: skip
+        counts = {key: value for part in self._parts for key, value in getattr(part, "counts", {}).items()}
+        return counts | {f"{number}.{key}": value for number, parameter in enumerate(self.parameters)
+                         for key, value in state[id(parameter)].items()}  # fmt: skip
 
 
 def _flattened(tensor: Tensor) -> Tensor:

@@ -55,9 +55,11 @@ class Rate(NamedTuple):
 class Optim(Section):
     """[optim]: how networks are optimised. Every key but `kind` can be changed while a run trains."""
 
-    kind: Literal["adamw", "adam", "muon", "adafactor"] = "adamw"
+    kind: Literal["adamw", "adam", "muon", "adafactor", "schedule-free", "soap", "adamw-8bit"] = "adamw"
     """Optimiser; muon = Muon on matrices and flattened convolutions at AdamW's size of updates, AdamW on the
-    rest; adafactor takes lr relative to the size of a parameter."""
+    rest; adafactor takes lr relative to the size of a parameter; schedule-free = AdamW whose average replaces
+    that of train.ema; soap = Adam in Shampoo's eigenbasis; adamw-8bit = moments in 8 bits, on CUDA. The last
+    three need the extra optimisers."""
     lr: float = Field(1e-3, ge=0)
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -97,6 +99,10 @@ class Optim(Section):
             raise ValueError('schedule = "exponential" needs final above 0, for example final = 0.1')
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
+        if self.kind == "schedule-free" and (self.schedule != "constant" or not self.betas[0]):
+            raise ValueError(
+                'kind = "schedule-free" needs schedule = "constant" and betas[0] above 0, such as 0.9'
+            )
         if self.cycle_beta1:
             if self.schedule != "one-cycle":
                 raise ValueError('cycle_beta1 needs schedule = "one-cycle"; remove the key')

@@ -39,8 +39,12 @@ class State:
         if start:
             start(self.nets)
         freeze(self.nets, plan.train, trained(method))
-        self.averages = Averages(self.nets, method.ema, plan.train.ema, plan.train.ema_lengths)
         self.optimisers: dict[str, NetworkOptimiser] = optimisers(self.nets, method.phases, plan.optim)
+        others = [
+            optimiser.average for name, optimiser in self.optimisers.items()
+            if name in method.ema and plan.optim[name].kind == "schedule-free"
+        ]  # fmt: skip
+        self.averages = Averages(self.nets, method.ema, plan.train.ema, plan.train.ema_lengths, others)
         remembered = method.memory() if isinstance(method, Remembers) else {}
         self.memory: dict[str, Tensor] = {name: value.to(device) for name, value in remembered.items()}
         self._frozen = set(method.frozen)

@@ -266,12 +266,17 @@ def average_words(recipe: Recipe, method: Method, length: float | None = None, e
 
     length: of a power-function average, relative; error: what its profile is off by.
     """
-    if not method.ema or (length is None and not recipe.train.ema):
+    free = [] if length else [name for name in method.ema if recipe.optim[name].kind == "schedule-free"]
+    if free and len(free) == len(method.ema):
+        return "average of schedule-free AdamW"
+    if not method.ema or not (length or recipe.train.ema or free):
         return AS_TRAINED
     if length is not None:
         off = f", off by {error:.0%}" if error >= 0.005 else ""
         return f"average of relative length {length:g}{off}"
-    return f"average with decay {recipe.train.ema:g}"
+    return f"average with decay {recipe.train.ema:g}" + "".join(
+        f", {name} of schedule-free AdamW" for name in free
+    )
 
 
 def state_of(directory: RunDirectory, recipe: Recipe, method: Method, spec: DataSpec, device: torch.device,

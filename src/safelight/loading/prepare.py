@@ -25,6 +25,7 @@ from safelight.data.views import views_of
 from safelight.engine import precision
 from safelight.engine.distributed import World
 from safelight.engine.fingerprint import environment
+from safelight.engine.further_optimisers import require_available
 from safelight.engine.loop import Job, train
 from safelight.engine.memory import require_memory_of_images
 from safelight.engine.plan import Plan
@@ -108,6 +109,7 @@ def prepare(
     if missing := references(recipe).keys() - products.keys():
         raise UserError(f"{sorted(missing)[0]}: depends on another run; train it first")
     device = open_device(recipe.train.device, world.size)
+    require_available(recipe.optim, device)
     opened = used(recipe, products)
     if world.local == 0:
         pack = open_data(opened.data, work)
