@@ -109,6 +109,32 @@ def test_a_crop_says_what_it_cuts():
     )
 
 
+VARIED = np.array([[100, 178], [178, 100], [100, 100], [150, 100]] * 20)
+
+
+def test_buckets_where_one_shape_would_cut_much_and_they_do_not():
+    chosen = rules.shapes(seen(sizes=VARIED), LADDER[0], {})
+    assert values(chosen) == {"data.size": 32, "data.buckets": 4}
+    assert "cut 3% on average, to a single one 30%" in chosen[1].reason
+    assert rules.shapes(seen(sizes=VARIED), LADDER[0], {"data.size": 64})[1].value == 4
+
+
+@pytest.mark.parametrize(
+    ("facts", "stated"),
+    [
+        ({"sizes": VARIED, "images": 399}, {}),  # few
+        ({"sizes": np.array([[100, 178]] * 80)}, {}),  # of one proportion, which one shape can have
+        ({"sizes": np.array([[100, 120], [120, 100]] * 40)}, {}),  # crops cut 17 %
+        ({"sizes": VARIED}, {"network.name": "digits_unet"}),
+        ({"sizes": VARIED}, {"data.turn": "quarter"}),
+        ({"sizes": VARIED}, {"data.buckets": None}),
+    ],
+)
+def test_no_buckets_without_need_or_where_they_cannot_be(facts, stated):
+    seen_ = seen(**facts)
+    assert rules.shapes(seen_, LADDER[0], stated) == [rules.shape(seen_, LADDER[0])]
+
+
 @pytest.mark.parametrize(
     ("facts", "flip"),
     [

@@ -98,7 +98,11 @@ def first_look(
     minutes = rules.FIRST_LOOK if minutes is None else minutes
     section = {
         "path": str(path),
-        **{key[5:]: value for key, value in stated.items() if key.startswith("data.")},
+        **{
+            key[5:]: value
+            for key, value in stated.items()
+            if key.startswith("data.") and key != "data.buckets"
+        },
     }
     data = check(Data, section, "data")
     seen = glance(data, progress)
@@ -174,7 +178,7 @@ class _Steps:
 
     def choices(self, rung: Rung, reason: str) -> list[Choice]:
         """Those that are fixed, and those of the rung."""
-        return [*self._fixed, rules.shape(self._seen, rung), *rules.method(self._seen, rung),
+        return [*self._fixed, *rules.shapes(self._seen, rung, self._stated), *rules.method(self._seen, rung),
                 *rules.network(rung, reason)]  # fmt: skip
 
     def batch(self, rung: Rung) -> int:

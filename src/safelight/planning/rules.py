@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safelight.config import UserError
+from safelight.data import buckets
 from safelight.data.glance import Glance
 
 FIRST_LOOK = 5.0  # minutes, where none are stated
@@ -23,6 +24,10 @@ SYMMETRIC = 1.5  # `Glance.symmetry` up to which sides are alike
 FEW = 20_000  # pictures; more need no mirror images
 SEEN = 30_000  # pictures a network has to see before one of the next rung is worth it
 EVALUATIONS = 10  # sampler steps
+VARIED, SHAPES = 400, 6  # pictures from which on buckets are worth it, and how many buckets at most
+WASTED = (
+    0.2  # share of the pictures that crops to a single shape would cut on average, from which on they are
+)
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,34 @@ def shape(seen: Glance, rung: Rung) -> Choice:
     return Choice(
         "data.size", rung.side, words if seen.cut > 0.005 else f"from {height}x{width} in the median"
     )
+
+
+def shapes(seen: Glance, rung: Rung, stated: Mapping[str, Any]) -> list[Choice]:
+    """One shape, or aspect ratio buckets where that would cut WASTED or more on average, and those half as much.
+
+    Only for VARIED pictures or more, and where nothing is stated that buckets cannot have.
+    """
+    one = shape(seen, rung)
+    size = stated.get("data.size", rung.side)
+    whole = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    against = {
+        "network.name",
+        "method.name",
+        "data.balance",
+        "data.turn",
+        "data.latents.autoencoder",
+        "data.fit",
+    }
+    if seen.images < VARIED or against & stated.keys():
+        return [one]
+    single = one.value if isinstance(one.value, list) else [1, 1]
+    cut = float(buckets.cuts(seen.sizes, [(single[0], single[1])]).mean())
+    found = buckets.proposed(seen.sizes, math.prod(whole), rung.step, SHAPES) if cut >= WASTED else []
+    if len(found) < 2 or (left := float(buckets.cuts(seen.sizes, found).mean())) > cut / 2:
+        return [one]
+    why = f"shapes: crops to the nearest of them cut {left:.0%} on average, to a single one {cut:.0%}"
+    return [Choice("data.size", rung.side, f"the area of {len(found)} shapes"),
+            Choice("data.buckets", len(found), why)]  # fmt: skip
 
 
 def mirror(seen: Glance) -> Choice:
