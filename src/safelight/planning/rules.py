@@ -25,6 +25,7 @@ FEW = 20_000  # pictures; more need no mirror images
 SEEN = 30_000  # pictures a network has to see before one of the next rung is worth it
 EVALUATIONS = 10  # sampler steps
 VARIED, SHAPES = 400, 6  # pictures from which on buckets are worth it, and how many buckets at most
+UNBUCKETED = ("balance", "turn", "latents.autoencoder", "fit", "buckets")  # keys of [data]
 WASTED = (
     0.2  # share of the pictures that crops to a single shape would cut on average, from which on they are
 )
@@ -176,14 +177,7 @@ def shapes(seen: Glance, rung: Rung, stated: Mapping[str, Any]) -> list[Choice]:
     one = shape(seen, rung)
     size = stated.get("data.size", rung.side)
     whole = tuple(size) if isinstance(size, list | tuple) else (size, size)
-    against = {
-        "network.name",
-        "method.name",
-        "data.balance",
-        "data.turn",
-        "data.latents.autoencoder",
-        "data.fit",
-    }
+    against = {"network.name", "method.name", *(f"data.{key}" for key in UNBUCKETED)}
     if seen.images < VARIED or against & stated.keys():
         return [one]
     single = one.value if isinstance(one.value, list) else [1, 1]
