@@ -170,7 +170,7 @@ def shape(seen: Glance, rung: Rung) -> Choice:
 
 
 def shapes(seen: Glance, rung: Rung, stated: Mapping[str, Any]) -> list[Choice]:
-    """One shape, or aspect ratio buckets where that would cut WASTED or more on average, and those half as much.
+    """One shape, or aspect ratio buckets where that would cut WASTED or more on average, and they half of it.
 
     Only for VARIED pictures or more, and where nothing is stated that buckets cannot have.
     """
