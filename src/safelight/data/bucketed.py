@@ -49,7 +49,11 @@ def open_buckets(
             lambda chosen=chosen, shape=shape: _part(items(), chosen, shape),
         )
         packs.append(open_pack(part, config.held_out, True, progress, processes))
-    packs = sorted(split_together(packs, config.held_out), key=lambda pack: -len(pack.train))
+    packs = split_together(packs, config.held_out)
+    if not len(packs[0].train):
+        raise UserError(
+            f"data.buckets: {packs[0].name} has most images, none to train on; state other shapes"
+        )
     return _joined(source, packs, config.skip_bad)
 
 

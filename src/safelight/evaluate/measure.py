@@ -217,11 +217,13 @@ def measure(
         results |= mask_results(sum(confusions[1:], confusions[0]), segmenter)
     if regressor and any(map(len, errors)):
         results |= regressor.results(errors)
+    bucket = f" of {'x'.join(map(str, pack.images.shape[1:3]))}" if pack.buckets else ""
     basis = {
         "extractor": _named(extractor),
         "images": extractor.rule,
         "n": f"{len(generated):,}",
-        "reference": f"{len(items):,} of {len(pack.train):,} training images, data {pack.fingerprint[:12]}",
+        "reference": f"{len(items):,} of {len(pack.train):,} training images{bucket}, "
+        f"data {pack.fingerprint[:12]}",
         "metrics": _metrics(generated, len(items)),
         **({"masks": f"segmenter {segmenter.hash}"} if segmenter else {}),
         **({"attributes": regressor.description} if regressor else {}),
