@@ -238,7 +238,7 @@ def _fits(fit: dict[str, Any]) -> Iterator[str]:
                 f"  {row['height']}x{row['width']}: {_count(row['images'], 'image')}, cuts {row['cut']:.0%}"
             )
             worst = f", at most {row['most_cut']:.0%} ({plain(row['most_cut_is'])})"
-            yield words + (worst if row["most_cut"] else "")
+            yield line + (worst if row["most_cut"] else "")
 
 
 def _condition(condition: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ def open_buckets(
         part = Source(
             f"{source.name} {shape[0]}x{shape[1]}",
             key(source.key, "bucket", shape, shapes),
-            lambda chosen=chosen, shape=shape: _part(items(), chosen, shape),
+            partial(_part, items, chosen, shape),
         )
         packs.append(open_pack(part, config.held_out, True, progress, processes))
     packs = split_together(packs, config.held_out)
@@ -87,8 +87,9 @@ def _joined(source: Source, packs: list[Pack], skip_bad: bool) -> Pack:
     )
 
 
-def _part(items: Items, chosen: NDArray[np.int64], shape: Shape) -> Items:
+def _part(every: Callable[[], Items], chosen: NDArray[np.int64], shape: Shape) -> Items:
     """Some of the items, at a shape. What a whole listing noted goes with the first of them all."""
+    items = every()
     reader = items.reader
     assert isinstance(reader, FileReader)
     first = bool(len(chosen)) and chosen[0] == 0

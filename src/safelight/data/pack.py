@@ -205,9 +205,9 @@ def load(folder: Path, held_out: float) -> Pack | None:
         notes = tuple(Note(**note) for note in manifest.get("notes", ()))
     except (OSError, ValueError, KeyError, TypeError, EOFError):  # absent, cut off, or not what was written
         return None
-    sides = _sides(split(digests if groups is None else groups, official, held_out), digests)
+    train, held = _sides(split(digests if groups is None else groups, official, held_out), digests)
     return Pack(
-        folder, manifest["name"], manifest["fingerprint"], images, given, covered, first, **sides,
+        folder, manifest["name"], manifest["fingerprint"], images, given, covered, first, train, held,
         described=described, texts=texts, bad=tuple(manifest["bad"]), notes=notes, weights=weights,
         layout=str(manifest.get("layout", "")), groups=None if groups is None else groups[:, 0], whole=whole,
     )  # fmt: skip
@@ -220,14 +220,17 @@ def split_together(packs: Sequence[Pack], share: float) -> list[Pack]:
     official = [_mapped(pack.folder, "official") for pack in packs]
     held = split(np.concatenate(marks), np.concatenate(official), share)
     each = np.split(held, np.cumsum([len(pack) for pack in packs])[:-1])
-    return [replace(pack, **_sides(part, _mapped(pack.folder, "digests")))
-            for pack, part in zip(packs, each, strict=True)]  # fmt: skip
+    sides = [_sides(part, _mapped(pack.folder, "digests")) for pack, part in zip(packs, each, strict=True)]
+    return [replace(pack, train=train, held_out=kept)
+            for pack, (train, kept) in zip(packs, sides, strict=True)]  # fmt: skip
 
 
-def _sides(held: NDArray[np.bool_], digests: NDArray[np.uint64]) -> dict[str, NDArray[np.int64]]:
+def _sides(
+    held: NDArray[np.bool_], digests: NDArray[np.uint64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The items trained on, and those held out in the order of their digests."""
     kept = np.flatnonzero(held)
-    order = np.lexsort((digests[kept, 1], digests[kept, 0]))
-    return {"train": np.flatnonzero(~held), "held_out": kept[order]}
+    return np.flatnonzero(~held), kept[np.lexsort((digests[kept, 1], digests[kept, 0]))]
 
 
 def split(digests: NDArray[np.uint64], official: NDArray[np.int8], share: float) -> NDArray[np.bool_]:
