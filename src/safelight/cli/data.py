@@ -234,7 +234,7 @@ def _fits(fit: dict[str, Any]) -> Iterator[str]:
         cut = sum(row["images"] * row["cut"] for row in rows) / count
         yield f"data.buckets={len(rows)}: crops to the nearest of these cut {cut:.0%} on average"
         for row in rows:
-            words = (
+            line = (
                 f"  {row['height']}x{row['width']}: {_count(row['images'], 'image')}, cuts {row['cut']:.0%}"
             )
             worst = f", at most {row['most_cut']:.0%} ({plain(row['most_cut_is'])})"
