@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -129,31 +130,44 @@ class Page:
     written: str = ""  # date
 
 
-def write_page(folder: Path, name: str, page: Page, pictures: str = "") -> tuple[Path, Path]:
+def write_page(
+    folder: Path, name: str, page: Page, pictures: str = "", html: Callable[[Page], str] | None = None
+) -> tuple[Path, Path]:
     """Write NAME.md and NAME.html into a folder, which is made; return their paths.
 
     The Markdown links to pictures, which are drawn into the folder `pictures` (by default NAME_files). The
-    HTML is one file: pictures, curves and style are inside it, no script, no network. Equal pages give equal
-    bytes. Words are escaped wherever they appear. Raises UserError where the disk refuses.
+    HTML is one file: pictures, curves and style are inside it, no script, no network; or what `html` makes of
+    the page with its pictures. Equal pages give equal bytes. Words are escaped wherever they appear. Raises
+    UserError where the disk refuses.
     """
     drawn_into = folder / (pictures or f"{name}_files")
     if (drawn_into / "run.json").exists():
         raise UserError(f"{drawn_into}: is a run, but the pictures of {name}.md belong there; rename the run")
     with mendable(drawn_into):
         drawn_into.mkdir(parents=True, exist_ok=True)
+    page = drawn(folder, page, drawn_into)
+    paths = folder / f"{name}.md", folder / f"{name}.html"
+    write_text(paths[0], _markdown().get_template("page.md.j2").render(page=page))
+    write_text(paths[1], html(page) if html else render_html("page.html.j2", page=page))
+    return paths
+
+
+def render_html(template: str, **values: Any) -> str:
+    """A template of this package with values, which are escaped."""
+    return _html().get_template(template).render(**values)
+
+
+def drawn(folder: Path, page: Page, drawn_into: Path | None = None) -> Page:
+    """A page with its pictures. folder: of paths in it. drawn_into: where they are written, if anywhere."""
     sections = tuple(
         PageSection(section.title, tuple(_drawn(folder, drawn_into, block) for block in section.blocks))
         for section in page.sections
         if section.blocks
     )
-    markdown, html = folder / f"{name}.md", folder / f"{name}.html"
-    for path, template in ((markdown, _markdown()), (html, _html())):
-        shown = template.get_template(f"page{path.suffix}.j2").render(page=replace(page, sections=sections))
-        write_text(path, shown)
-    return markdown, html
+    return replace(page, sections=sections)
 
 
-def _drawn(folder: Path, drawn_into: Path, block: Block) -> Block:
+def _drawn(folder: Path, drawn_into: Path | None, block: Block) -> Block:
     """The block, its pictures on disk if it has any."""
     if isinstance(block, Pairs):
         figures = (
@@ -164,25 +178,26 @@ def _drawn(folder: Path, drawn_into: Path, block: Block) -> Block:
     return replace(block, figure=_figure(folder, drawn_into, block)) if isinstance(block, Drawing) else block
 
 
-def _figure(folder: Path, drawn_into: Path, drawing: Drawing, widest: int = WIDEST) -> Figure:
-    drawn = drawing.drawn
-    if isinstance(drawn, Path):
-        return Figure(quote(drawn.as_posix()), data_address((folder / drawn).read_bytes(), widest))
-    link = f"{quote(drawn_into.name)}/{quote(drawing.name)}.png"
-    if isinstance(drawn, Image.Image):
-        png = encode_png(drawn)
+def _figure(folder: Path, drawn_into: Path | None, drawing: Drawing, widest: int = WIDEST) -> Figure:
+    picture = drawing.drawn
+    if isinstance(picture, Path):
+        return Figure(quote(picture.as_posix()), data_address((folder / picture).read_bytes(), widest))
+    link = f"{quote(drawn_into.name)}/{quote(drawing.name)}.png" if drawn_into else ""
+    if isinstance(picture, Image.Image):
+        png = encode_png(picture)
         figure = Figure(link, data_address(png, widest))
     else:
-        png = to_png(drawn)
-        figure = Figure(link, svg=Markup(inline_svg(drawn, drawing.name, drawing.caption)))
-    write_bytes(drawn_into / f"{drawing.name}.png", png)
+        png = to_png(picture) if drawn_into else b""
+        figure = Figure(link, svg=Markup(inline_svg(picture, drawing.name, drawing.caption)))
+    if drawn_into:
+        write_bytes(drawn_into / f"{drawing.name}.png", png)
     return figure
 
 
-def data_address(png: bytes, widest: int = WIDEST) -> str:
-    """A data: address of a PNG; of a JPEG `widest` pixels wide where it is wider, or over HEAVIEST bytes."""
+def data_address(png: bytes, widest: int = WIDEST, heaviest: int = HEAVIEST) -> str:
+    """A data: address of a PNG; of a JPEG, `widest` pixels wide, where it is wider or heavier."""
     with Image.open(io.BytesIO(png)) as picture:
-        if picture.width <= widest and len(png) <= HEAVIEST:
+        if picture.format == "PNG" and picture.width <= widest and len(png) <= heaviest:
             return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
         shown = picture.convert("RGB")
     shown.thumbnail((widest, shown.height), Image.Resampling.LANCZOS)

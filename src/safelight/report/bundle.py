@@ -12,6 +12,7 @@ WEB = Path(__file__).parents[1] / "web"
 IMPORT = re.compile(r'^import\s*(?:(\w+)|\{([^}]*)\})\s*from\s*"([^"]+)";?', re.MULTILINE)
 LISTED = re.compile(r"export\s*\{([^}]*)\};?")
 DEFAULT = re.compile(r"export default ")
+REMARK = re.compile(r"^/\*(?!!).*?\*/", re.MULTILINE | re.DOTALL)  # but not a licence
 NAMED = re.compile(r"^export (?=(?:async )?(?:const|let|function|class) (\w+))", re.MULTILINE)
 
 
@@ -25,7 +26,7 @@ def bundle(entry: str) -> str:
 def _add(path: Path, scripts: dict[Path, str]) -> None:
     if path in scripts:
         return
-    text, exports = path.read_text(encoding="utf-8"), list[str]()
+    text, exports = REMARK.sub("", path.read_text(encoding="utf-8")), list[str]()
 
     def bring(match: re.Match[str]) -> str:
         default, names, source = match.groups()
@@ -43,6 +44,7 @@ def _add(path: Path, scripts: dict[Path, str]) -> None:
         exports.append(match[1])
         return ""
 
+    text = text.replace("import.meta.url", "location.href")  # a worker of a file is none of modules
     text = NAMED.sub(name, LISTED.sub(send, IMPORT.sub(bring, text)))
     if DEFAULT.search(text):
         text, exports = DEFAULT.sub("const exported = ", text), [*exports, "default: exported"]

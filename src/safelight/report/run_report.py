@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -18,15 +19,17 @@ from safelight.loading.recorded import recipe_of, spec_of
 from safelight.monitor.remedies import toml
 from safelight.recipe import Recipe
 from safelight.render.figure_file import inline_svg
-from safelight.render.page import write_page
+from safelight.render.page import Page, drawn, write_page
 from safelight.render.plot import loss_figure
 from safelight.report.facts import RunFacts, date, gather
 from safelight.report.history import MethodFacts, history_of
 from safelight.report.run_origin import Reproduce
 from safelight.report.run_page import run_page
+from safelight.report.saved_page import saved_page
 from safelight.report.vae import bound
 from safelight.store import checkpoint_files, listing, retention
 from safelight.store.directory import RunDirectory
+from safelight.store.durable import mendable, write_text
 from safelight.types import Balances
 
 
@@ -35,9 +38,22 @@ def write_report(directory: RunDirectory) -> Path:
 
     Raises UserError for a damaged run, or where the disk refuses.
     """
+    saved = partial(saved_page, directory)
+    return write_page(directory.path, "report", _page(directory), "report", saved)[1]
+
+
+def save_report(directory: RunDirectory, out: Path, model: Mapping[str, Any] | None = None) -> Path:
+    """Write report.html alone, to another place. model: that it draws with. Raises UserError."""
+    page = drawn(directory.path, _page(directory))
+    with mendable(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, saved_page(directory, page, model))
+    return out
+
+
+def _page(directory: RunDirectory) -> Page:
     run, method = read_run(directory)
-    page = run_page(run, method, reproduce(directory), date(datetime.now().astimezone().isoformat()))
-    return write_page(directory.path, "report", page, "report")[1]
+    return run_page(run, method, reproduce(directory), date(datetime.now().astimezone().isoformat()))
 
 
 def read_run(directory: RunDirectory) -> tuple[RunFacts, MethodFacts]:

@@ -1,5 +1,5 @@
 // Act here: what can be done to a run at the step shown. Every act is a command, and shows it.
-import { Command, command, count, go, html, Note, number, runPath, useMemo, useState, worded } from "./base.js";
+import { Command, command, count, go, html, Note, number, runPath, saved, useMemo, useState, worded } from "./base.js";
 import { JobLine, useAct } from "./jobs.js";
 
 const parsed = (text) => {
@@ -105,6 +105,7 @@ export function Acts({ run, step, again }) {
     status !== "running" && (!over || (run.longer && status === "finished")) && ["resume", over ? "Train longer" : "Resume"],
   ].filter(Boolean);
   const [open, set] = useState(null);
+  if (saved) return null;
   if (run.read_only) return html`<p class="note">Read only: nothing can be changed here.</p>`;
   return html`<section class="acts" aria-label="Act here"><h2>Act here</h2>
     <div class="tabs" role="group">${offered.map(([key, title]) => html`<button aria-expanded=${open === key} onClick=${() => set(open === key ? null : key)}>${title}</button>`)}</div>

@@ -10,6 +10,26 @@ export { render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useSt
 
 export class Mistake extends Error {}
 
+// A page that was saved holds the answers itself (report/saved_page.py); its addresses are behind a #.
+export const saved = JSON.parse(document.getElementById("saved")?.textContent ?? "null");
+const root = saved ? "#" : "";
+export const picture = (url) => (saved ? saved.pictures[url.split("?")[0]] ?? "data:," : url);
+
+function answered(url) {
+  const [path, text] = url.split("?"), value = saved.answers[path];
+  if (value === undefined) throw new Mistake("This page was saved without it; safelight web shows it.");
+  return path.endsWith("/curves") ? between(value, new URLSearchParams(text)) : value;
+}
+
+// What of the bins of a whole run lies in a range, as the server would send it.
+function between(curves, params) {
+  const begin = Number(params.get("begin") ?? curves.begin), end = Number(params.get("end") ?? curves.end);
+  const inside = (values) => values.filter((_, at) => begin <= curves.steps[at] && curves.steps[at] <= end);
+  const columns = params.getAll("column").filter((name) => name in curves.columns).map((name) =>
+    [name, Object.fromEntries(Object.entries(curves.columns[name]).map(([kind, values]) => [kind, inside(values)]))]);
+  return { ...curves, begin, end, steps: inside(curves.steps), columns: Object.fromEntries(columns) };
+}
+
 async function answer(response) {
   const value = await response.json().catch(() => ({ mistake: `the server answered ${response.status}` }));
   if (value && value.mistake) throw new Mistake(value.mistake);
@@ -17,7 +37,7 @@ async function answer(response) {
   return value;
 }
 
-export const get = async (url) => answer(await fetch(url));
+export const get = async (url) => (saved ? answered(url) : answer(await fetch(url)));
 
 export const post = async (url, body, signal) =>
   answer(await fetch(url, {
@@ -75,7 +95,7 @@ export function useChanges(subject, tell) {
   const latest = useRef(tell);
   latest.current = tell;
   useEffect(() => {
-    if (!subject) return undefined;
+    if (!subject || saved) return undefined;
     const call = () => latest.current();
     if (!listeners.has(subject)) listeners.set(subject, new Set());
     listeners.get(subject).add(call);
@@ -110,10 +130,13 @@ export function useAnswer(url, subject) {
 // --- Addresses: they hold what is shown, so that they can be kept ---
 
 const movers = new Set();
-export const place = () => ({ path: location.pathname, params: new URLSearchParams(location.search) });
+export function place() {
+  const { pathname, search } = saved ? new URL(location.hash.slice(1) || "/", "http://saved") : location;
+  return { path: pathname, params: new URLSearchParams(search) };
+}
 
 export function go(url, { replace = false } = {}) {
-  history[replace ? "replaceState" : "pushState"](null, "", url);
+  history[replace ? "replaceState" : "pushState"](null, "", root + url);
   for (const tell of movers) tell();
 }
 
@@ -129,13 +152,13 @@ export function usePlace() {
 }
 
 export function setParams(changes) {
-  const params = new URLSearchParams(location.search);
+  const { path, params } = place();
   for (const [key, value] of Object.entries(changes)) {
     params.delete(key);
     for (const each of [value].flat()) if (each !== null && each !== undefined && each !== "") params.append(key, each);
   }
   const text = String(params);
-  go(location.pathname + (text ? `?${text}` : ""), { replace: true });
+  go(path + (text ? `?${text}` : ""), { replace: true });
 }
 
 export function Link({ to, children, ...rest }) {
@@ -145,7 +168,7 @@ export function Link({ to, children, ...rest }) {
     go(to);
     scrollTo(0, 0);
   };
-  return html`<a href=${to} onClick=${click} ...${rest}>${children}</a>`;
+  return html`<a href=${root + to} onClick=${click} ...${rest}>${children}</a>`;
 }
 
 export const runPath = (name, screen = "", params = {}) => {

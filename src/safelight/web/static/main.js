@@ -1,27 +1,11 @@
 // The frame of the page: which screen an address is, the bar above it, the keys.
-import { html, Link, render, useAnswer, useEffect, useState, usePlace, typing } from "./base.js";
+import { html, Link, render, useAnswer, usePlace } from "./base.js";
+import { Help, useHelp } from "./keys.js";
 import { Runs } from "./runs.js";
 import { RunScreen } from "./run.js";
 import { Side } from "./side.js";
 import { Jobs } from "./jobs.js";
 import { Train } from "./train.js";
-
-const KEYS = [
-  ["← →", "the sheet before, the next sheet"],
-  ["shift ← →", "the checkpoint before, the next one"],
-  ["space", "play through the sheets, or stop"],
-  ["home end", "the first and the newest sheet"],
-  ["f", "hold: the other run (side by side)"],
-  ["/", "search the runs"],
-  ["?", "these keys"],
-];
-
-function Help({ close }) {
-  useEffect(() => document.querySelector("dialog")?.showModal(), []);
-  return html`<dialog onClose=${close} aria-label="Keys"><h2>Keys</h2>
-    <dl class="keys">${KEYS.map(([key, words]) => html`<dt><kbd>${key}</kbd></dt><dd>${words}</dd>`)}</dl>
-    <form method="dialog"><button>Close</button></form></dialog>`;
-}
 
 function Bar({ help }) {
   const [jobs] = useAnswer("/api/jobs", "!");
@@ -35,16 +19,7 @@ function Bar({ help }) {
 
 function App() {
   const { path, params } = usePlace();
-  const [help, setHelp] = useState(false);
-  useEffect(() => {
-    const press = (event) => {
-      if (typing(event)) return;
-      if (event.key === "?") setHelp(true);
-      if (event.key === "/") { event.preventDefault(); document.querySelector("input[type=search]")?.focus(); }
-    };
-    addEventListener("keydown", press);
-    return () => removeEventListener("keydown", press);
-  }, []);
+  const [help, setHelp] = useHelp();
   const [, section, name, screen] = path.split("/").map(decodeURIComponent);
   let body;
   if (section === "run" && name) body = html`<${RunScreen} key=${name} name=${name} screen=${screen ?? ""} params=${params} />`;

@@ -1,5 +1,5 @@
 // A run: its head, and the screen below it. On the first one the timeline drives the sheet and the curves.
-import { ago, count, get, html, Link, Note, runPath, setParams, useAnswer, useChanges, useEffect, useMemo, useRef, useState, runUrl } from "./base.js";
+import { ago, count, get, html, Link, Note, runPath, saved, setParams, useAnswer, useChanges, useEffect, useMemo, useRef, useState, runUrl } from "./base.js";
 import { Acts } from "./acts.js";
 import { Curves } from "./curves.js";
 import { Disk, Health, Journal, Measure } from "./facts.js";
@@ -9,12 +9,13 @@ import { Figures, Sheet } from "./sheet.js";
 import { Specimens } from "./specimens.js";
 import { Happened, Timeline, useKeys, useMarks, usePlay } from "./timeline.js";
 
-const SCREENS = [["", "Timeline"], ["specimens", "Specimens"], ["model", "Model"], ["pick", "Pick"], ["measure", "Measure"], ["health", "Health"], ["disk", "Disk"], ["journal", "Journal"]];
+const SCREENS = [["", "Timeline"], ["specimens", "Specimens"], ["model", "Model"], ["pick", "Pick"], ["measure", "Measure"], ["health", "Health"], ["disk", "Disk"], ["journal", "Journal"]]
+  .filter(([key]) => !saved || ["", "measure", "health", "journal"].includes(key)).concat(saved?.screens ?? []);
 
 function Head({ run, screen, step }) {
   const { name, status, recipe, parent, images, verdicts } = run.facts;
   return html`<div class="head run"><h1>${name}</h1>
-    <p><span class=${`status ${status}`}>${status}</span> · step ${count(run.facts.step)} of ${count(run.planned)} · ${count(images)} images · ${recipe}${parent && html` · from ${parent.name ? html`<${Link} to=${runPath(parent.name, "", { step: parent.step })}>${parent.name}<//>` : "a run that is not here"} at step ${count(parent.step)}`}${" · "}<time datetime=${run.created} title=${run.created}>${ago(run.created)}</time>${verdicts.length > 0 && html` · <${Link} class="verdict" to=${runPath(name, "health")}>${verdicts.join(", ")}<//>`}</p>
+    <p><span class=${`status ${status}`}>${status}</span> · step ${count(run.facts.step)} of ${count(run.planned)} · ${count(images)} images · ${recipe}${parent && html` · from ${parent.name && saved ? parent.name : parent.name ? html`<${Link} to=${runPath(parent.name, "", { step: parent.step })}>${parent.name}<//>` : "a run that is not here"} at step ${count(parent.step)}`}${" · "}<time datetime=${run.created} title=${run.created}>${ago(run.created)}</time>${verdicts.length > 0 && html` · <${Link} class="verdict" to=${runPath(name, "health")}>${verdicts.join(", ")}<//>`}</p>
     <nav class="screens" aria-label=${`Screens of ${name}`}>${SCREENS.map(([key, title]) => html`<${Link} to=${runPath(name, key, { step })} aria-current=${key === screen ? "page" : undefined}>${title}<//>`)}</nav></div>`;
 }
 
@@ -32,7 +33,8 @@ function Centre({ run, step, setStep, again }) {
     ${run.problems.map((problem) => html`<${Note} mistake=${problem} />`)}`;
 }
 
-export function RunScreen({ name, screen, params }) {
+// screens: more of them, by name, for what is common to all.
+export function RunScreen({ name, screen, params, screens }) {
   const [run, mistake, again] = useAnswer(runUrl(name), name);
   const read = useRef(Date.now());
   useChanges(`~${name}`, () => { if (Date.now() - read.current > 10_000) { read.current = Date.now(); again(); } }); // how far it is
@@ -54,7 +56,7 @@ export function RunScreen({ name, screen, params }) {
   const shared = { run, step, setStep, again };
   const body = {
     "": html`<${Centre} ...${shared} />`, specimens: html`<${Specimens} ...${shared} />`, model: html`<${Model} ...${shared} />`,
-    pick: html`<${Pick} ...${shared} />`, measure: html`<${Measure} ...${shared} />`, health: html`<${Health} ...${shared} />`,
+    pick: html`<${Pick} ...${shared} />`, ...screens?.(shared), measure: html`<${Measure} ...${shared} />`, health: html`<${Health} ...${shared} />`,
     disk: html`<${Disk} ...${shared} />`, journal: html`<${Journal} ...${shared} />`,
   }[screen];
   return html`<${Head} run=${run} screen=${screen} step=${said === null ? null : step} />${body ?? html`<${Note}>There is no screen of that name.<//>`}`;

@@ -1,10 +1,10 @@
 // The sheet at a step, captioned with its true one; and any other step, computed after its price was told.
-import { brief, Command, command, count, duration, get, html, Note, post, query, runUrl, useEffect, useMemo, useRef, useState } from "./base.js";
+import { brief, Command, command, count, duration, get, html, Note, picture, post, query, runUrl, saved, useEffect, useMemo, useRef, useState } from "./base.js";
 
 const computed = new Map(); // "run step": the answer, for as long as the page is open
 
 export const sheetAt = (sheets, step) => sheets.filter((sheet) => sheet.step <= step).at(-1) ?? sheets[0];
-export const tilesUrl = (name, sheet, columns) => `${runUrl(name)}/tiles/${sheet.step}.png?${query({ columns, v: sheet.v })}`;
+export const tilesUrl = (name, sheet, columns) => picture(`${runUrl(name)}/tiles/${sheet.step}.png?${query({ columns, v: sheet.v })}`);
 
 // As many images in a row as suit the place: a divisor of what the sheet has, where there are classes.
 export function fitting(grid, width) {
@@ -52,7 +52,7 @@ export function Sheet({ run, step }) {
   useEffect(() => {
     setPrice(null);
     setMistake(null);
-    if (exactly || made) return undefined;
+    if (exactly || made || saved) return undefined;
     const timer = setTimeout(() => get(`${runUrl(name)}/price?step=${step}`).then(setPrice, (error) => setMistake(error.message)), 150);
     return () => clearTimeout(timer);
   }, [name, step, exactly, !!made]);
@@ -78,7 +78,7 @@ export function Sheet({ run, step }) {
     ${src ? html`<img class="pixels" src=${src} alt=${`${run.grid?.count ?? ""} fixed samples of ${name} at step ${at}`} />` : html`<div class="empty">No sheet yet.</div>`}
     <figcaption aria-live="polite"><b>step ${count(at ?? 0)}</b>
       ${shown ? html` · computed · <${Verdict} of=${shown} />` : exactly ? html` · the same noises in every sheet` : sheet && sheet.step > step ? html` · the first sheet: there is none up to step ${count(step)}` : html` · the last sheet up to step ${count(step)}`}
-      ${!exactly && !shown && html`<div class="compute">
+      ${!exactly && !shown && !saved && html`<div class="compute">
         <button onClick=${compute} disabled=${busy || !price}>${busy ? "Computing …" : `Compute step ${count(step)}`}</button>
         ${price && html`<small>${price.steps ? `at most ${count(price.steps)} steps from checkpoint ${count(price.start)}, ${duration(price.seconds)} when they were trained` : "it has a checkpoint: nothing to recompute"}</small>`}</div>`}
       <${Note} mistake=${mistake} />
@@ -91,7 +91,7 @@ export function Figures({ run, step }) {
   if (!names.length) return null;
   return html`<details class="figures"><summary>Figures of the family</summary>${names.map((title) => {
     const panel = run.panels.filter((each) => each.name === title && each.step <= step).at(-1) ?? run.panels.find((each) => each.name === title);
-    return html`<figure><img loading="lazy" src=${`${runUrl(run.facts.name)}/panels/${encodeURIComponent(panel.file)}`} alt=${`${title} at step ${panel.step}`} />
+    return html`<figure><img loading="lazy" src=${picture(`${runUrl(run.facts.name)}/panels/${encodeURIComponent(panel.file)}`)} alt=${`${title} at step ${panel.step}`} />
       <figcaption>${title}, step ${count(panel.step)}</figcaption></figure>`;
   })}</details>`;
 }
