@@ -44,7 +44,7 @@ def _add(path: Path, scripts: dict[Path, str]) -> None:
         exports.append(match[1])
         return ""
 
-    text = text.replace("import.meta.url", "location.href")  # a worker of a file is none of modules
+    text = text.replace("import.meta.url", '"saved://page/"')  # of no origin, as a file is
     text = NAMED.sub(name, LISTED.sub(send, IMPORT.sub(bring, text)))
     if DEFAULT.search(text):
         text, exports = DEFAULT.sub("const exported = ", text), [*exports, "default: exported"]

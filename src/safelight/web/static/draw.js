@@ -78,9 +78,8 @@ function Board({ run, model }) {
   return html`<div class="centre"><div class="left">
       <div class="board" aria-busy=${state.busy}>${numbers.map((at, place) => html`<${Picture} key=${place} pixels=${state.images[place]} shape=${model.shape} label=${`Specimen ${id(at)}`} pressed=${through === at} click=${() => show(through === at ? null : at)} />`)}</div>
       <p class="note" aria-live="polite"><b>step ${count(model.steps[moment])}</b> · specimens ${id(first)} to ${id(first + MANY - 1)} · ${state.seconds ? `${number(state.seconds)} s an image` : "starting the engine …"} · ${model.verdicts[moment]}</p>
-      <${Note} mistake=${state.mistake} />
-      ${through !== null && html`<${Through} model=${model} state=${places.through} specimen=${through} choose=${(value) => change({ moment: value })} />`}</div>
-    <div class="right"><div class="sliders">
+      <${Note} mistake=${state.mistake} /></div>
+    <div class="right"><div class="sliders drawing">
       ${last > 0 && html`<${Slider} label="moment" value=${moment} min=${0} max=${last} step=${1} words=${`step ${count(model.steps[moment])}`} set=${(value) => change({ moment: value })} />`}
       ${model.programs && kinds.length > 0 && html`<${Slider} label="guidance" value=${guidance} min=${0} max=${8} step=${0.1} set=${(value) => change({ guidance: value })} />`}
       ${model.programs && html`<label class="slider"><span>evaluations</span><select value=${evaluations} onChange=${(event) => change({ evaluations: Number(event.target.value) })}>${Object.keys(model.programs).map((each) => html`<option value=${each} selected=${Number(each) === evaluations}>${each}</option>`)}</select></label>`}
@@ -96,7 +95,8 @@ function Board({ run, model }) {
       <p class="note">${stated && Object.keys(stated).length === 0 && guidance === (model.guidance ?? 1) && evaluations === model.chosen
         ? html`As the run draws them. A click shows one through training.` : "Changed: no longer the specimens of the run."}</p>
       <${Command} text=${command("specimens", name, "--step", model.step, "-n", first + MANY, "--out", "sheet.png")} />
-      <p class="note">Drawn here, from the weights in this page (${model.average}, rounded to bfloat16), in float32 and without a server.</p></div></div>`;
+      <p class="note">Drawn here, from the weights in this page (${model.average}, rounded to bfloat16), in float32 and without a server.</p></div></div>
+    ${through !== null && html`<${Through} model=${model} state=${places.through} specimen=${through} choose=${(value) => change({ moment: value })} />`}`;
 }
 
 // One specimen with the weights of every moment.
