@@ -21,11 +21,12 @@ from safelight.explore.search.picking import pick
 from safelight.explore.search.run import run_search
 from safelight.explore.search.settings import SearchRequest
 from safelight.explore.search.split import read_split, run_split
+from safelight.export.browser import moments_of, portable
 from safelight.export.networks import require_new as require_new
 from safelight.loading.model import guide_place
 from safelight.loading.recorded import recipe_of, spec_of
 from safelight.recipe import GUIDE
-from safelight.report.run_report import write_report
+from safelight.report.run_report import save_report, write_report
 from safelight.run import Run
 from safelight.samplers.generate import require_known
 from safelight.store import results
@@ -51,9 +52,30 @@ def open_run(
     return Run.open(run, folder_of(runs), step, ema_length, raw=raw)
 
 
-def report(run: Named, *, runs: str | Path | None = None) -> Path:
-    """`Run.report`, without reading networks: writes report.md and report.html; returns the latter's path."""
-    return write_report(directory_of(run, runs))
+def report(
+    run: Named,
+    out: str | Path | None = None,
+    *,
+    with_model: bool = False,
+    moments: int = 20,
+    runs: str | Path | None = None,
+    tell: Tell = silent,
+) -> Path:
+    """Write report.md and report.html into the run, or the latter alone to `out`; returns its path.
+
+    with_model: the page also draws samples, with the weights of so many moments of training; it needs `out`.
+    """
+    directory = directory_of(run, runs)
+    if out is None:
+        if with_model:
+            raise UserError("--with-model: add --out FILE.html; such a page is too large for a run")
+        return write_report(directory)
+    place = Path(out)
+    if place.suffix != ".html" or place.is_dir():
+        raise UserError(f"{place}: a page is a file that ends in .html")
+    if not with_model:
+        return save_report(directory, place)
+    return save_report(directory, place, portable(directory, moments_of(directory, moments, tell), tell))
 
 
 def require_samples(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -115,14 +116,43 @@ def _words(fields: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in {**shown, **changes}.items())
 
 
-@app.command()
-def report(run: RunArgument, runs: RunsOption = None, as_json: JsonOption = False) -> None:
-    """Write report.md and report.html of a run."""
-    path = api.samples.report(run, runs=runs)
+@app.command(
+    epilog=examples("safelight report digits-1", "safelight report digits-1 --with-model --out page.html")
+)
+def report(
+    run: RunArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.html", help="Page to write, alone. Default: in the run."),
+    ] = None,
+    with_model: Annotated[
+        bool, typer.Option("--with-model", help="Let the page draw new samples by itself, offline.")
+    ] = False,
+    moments: Annotated[
+        int,
+        typer.Option(
+            "--moments",
+            min=1,
+            help="Moments of training whose weights the page has. Steps that are not on disk are recomputed "
+            "where that takes less than five minutes.",
+        ),
+    ] = 20,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write report.md and report.html of a run.
+
+    The page is one file under 5 MB that needs no network: timeline, sheets and curves to move through, and
+    every number as a table. With a model it is larger, and draws.
+    """
+    path = api.samples.report(
+        run, out, with_model=with_model, moments=moments, runs=runs, tell=lambda line: say(line, err=True)
+    )
     if as_json:
-        print_json({"html": str(path), "markdown": str(path.with_suffix(".md"))})
+        made = {"html": str(path), **({} if out else {"markdown": str(path.with_suffix(".md"))})}
+        print_json({**made, "bytes": path.stat().st_size})
     else:
-        say(f"report: {path}")
+        say(f"report: {path}", *([f"size:   {size.words(path.stat().st_size)}"] if out else []))
 
 
 @app.command()

@@ -19,7 +19,7 @@ SPECIMEN = re.compile(r"\d{1,12}\.(\d{1,9}|[a-z][a-z0-9-]{0,99})")
 RECIPE = re.compile(r"[a-z][a-z0-9-]{0,60}")
 SCHEDULE = re.compile("constant|restart|extend")
 SIZE = re.compile(r"\d{1,9}(\.\d+)? ?[kKMGT]?B")
-FILM, WALK = "film.mp4", "walk.mp4"
+FILM, WALK, PAGE = "film.mp4", "walk.mp4", "page.html"
 
 Options = Mapping[str, Any]
 
@@ -143,7 +143,7 @@ ACTS = {
     "search": Act(_pick),
     "evaluate": Act(lambda run, o: ["evaluate", run, *count(o, "step", "--step"), *count(o, "n", "--n", 20)]),
     "pin": Act(_pin, quick=True),
-    "report": Act(lambda run, o: ["report", run]),
+    "save": Act(lambda run, o: ["report", run, "--out", PAGE], files=(PAGE,)),
     "preview-prune": Act(
         lambda run, o: ["prune", run, *optional(o, "budget", "--budget", SIZE), "--dry-run"], True
     ),

@@ -126,7 +126,9 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
                 raise UserError("no such file")
         except UserError as error:
             return _json({"mistake": str(error)}, 404)
-        return FileResponse(job.folder / request.path_params["file"])
+        path = job.folder / request.path_params["file"]
+        saved = f"{job.run}.html" if path.suffix == ".html" else None  # to be kept, not to be shown from here
+        return FileResponse(path, filename=saved)
 
     async def asset(request: Request) -> Response:
         try:
