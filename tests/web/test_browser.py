@@ -296,3 +296,16 @@ def test_an_edit_goes_from_a_click_to_the_inbox(tab, folder):
     tab.open("/jobs")
     sync_api.expect(page.locator(".job").nth(1)).to_contain_text(shown)
     sync_api.expect(page.locator(".job > p > .status")).to_have_text(["done", "done"])
+
+
+def test_a_run_is_saved_as_one_file(tab, folder, tmp_path):
+    page = tab.page
+    tab.open("/run/whole")
+    with page.expect_download() as handed:
+        page.get_by_role("button", name="Save page").click()
+    assert handed.value.suggested_filename == "whole.html"
+    handed.value.save_as(tmp_path / "whole.html")
+    text = (tmp_path / "whole.html").read_text()
+    assert 'http-equiv="Content-Security-Policy"' in text
+    assert len(text) < 5_000_000
+    assert not (folder / "whole" / "page.html").exists()

@@ -65,7 +65,7 @@ def sheets(directory: RunDirectory, listed: Sequence[Mapping[str, Any]], most: i
         mean = 1.05 * sum(map(len, tried)) / len(tried)
         if mean * len(steps) <= most:
             break
-    kept = [steps[at] for at in chosen(len(steps), int(most / mean), evenly=True)]
+    kept = [steps[at] for at in chosen(len(steps), max(0, int(most / mean)), evenly=True)]
     made = {
         f"{address_of(directory.name)}/tiles/{step}.png": encoded(readable[step], ENCODINGS[quality])
         for step in kept
@@ -115,7 +115,7 @@ def reduced(page: Page, most: int) -> tuple[Page, list[str], int]:
         if sum(sizes) <= most:
             return small, [], sum(sizes)
     kept = len(sizes)
-    while sum(sizes[:kept]) > most:
+    while kept and sum(sizes[:kept]) > most:
         kept -= 1
     which = iter(range(len(sizes)))
     bare = mapped(

@@ -40,7 +40,7 @@ function Picture({ pixels, shape, label, pressed, click }) {
       for (let channel = 0; channel < 3; channel += 1) image.data[4 * at + channel] = pixels[channels >= 3 ? channel * plane + at : at];
       image.data[4 * at + 3] = channels === 4 ? pixels[3 * plane + at] : 255;
     }
-    canvas.current.getContext("2d").putImageData(image, 0, 0);
+    canvas.current.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
   }, [pixels]);
   return html`<button class="drawn" aria-pressed=${pressed} aria-label=${label} onClick=${click}><canvas class="pixels" ref=${canvas} width=${width} height=${height}></canvas></button>`;
 }
