@@ -32,7 +32,7 @@ def _add(path: Path, scripts: dict[Path, str]) -> None:
         default, names, source = match.groups()
         imported = (path.parent / source).resolve()
         _add(imported, scripts)
-        wanted = f"{{ default: {default} }}" if default else f"{{ {names.replace(' as ', ': ')} }}"
+        wanted = f"{{ default: {default} }}" if default else f"{{ {names.strip().replace(' as ', ': ')} }}"
         return f'const {wanted} = modules["{imported.name}"];'
 
     def send(match: re.Match[str]) -> str:
