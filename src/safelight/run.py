@@ -151,8 +151,9 @@ class Run:
             if "mask" in model.spec.conditions and "mask" not in stated and model.data.size not in (
                 None, *model.data.buckets
             ):  # fmt: skip
+                known = ", ".join(f"{height}x{width}" for height, width in model.data.buckets) or "one size"
                 raise UserError(
-                    "size: the data have none such; say which mask to follow, mask=FILE.png or none"
+                    f"size: the data are of {known}; say which mask to follow, mask=FILE.png or none"
                 )
         sizes = canvas_specs(model.data.pixels, model.space, canvas) if canvas else None
         if sizes and "mask" in model.spec.conditions and "mask" not in stated:

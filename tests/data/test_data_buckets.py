@@ -203,6 +203,28 @@ def test_a_group_is_on_one_side_of_the_split_in_all_buckets(folder):
     assert {True} in side.values()
 
 
+def test_random_crops_are_of_each_bucket_and_move_with_the_step(tmp_path):
+    rng = np.random.default_rng(0)
+    for number, (height, width) in enumerate([(18, 18), (9, 36)] * 6):
+        save(tmp_path / f"{number:02d}.png", rng.integers(0, 256, (height, width, 3), np.uint8))
+    pack = opened(
+        tmp_path, size=16, buckets=((16, 16), (8, 32)), bucket_multiple=8, crop="random", held_out=0.0
+    )
+    stream, places = Stream(pack, 0, 1), set()
+    for step in range(24):
+        image = ((stream.batch(step, range(1)).x[0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
+        height, width = image.shape[:2]
+        part = next(part for part in pack.buckets if part.images.shape[1:3] == (height, width))
+        room = np.subtract(part.whole["images"].shape[1:3], (height, width)) + 1
+        places |= {
+            (height, down, across) for whole in part.whole["images"] for down in range(room[0])
+            for across in range(room[1])
+            if np.array_equal(whole[down : down + height, across : across + width], image)
+        }  # fmt: skip
+    assert {height for height, *_ in places} == {16, 8}
+    assert len(places) > 6
+
+
 def test_weights_of_images_are_kept_across_buckets(folder):
     pack = opened(folder, **KEYS, weights={"a": 3.0, "b": 1.0})
     stream, seen = Stream(pack, 0, 8), Counter()
@@ -222,6 +244,8 @@ def test_one_clear_line_where_buckets_cannot_be(folder):
         load("openmoji", {"data.path": str(folder), "data.buckets": 3})
     with pytest.raises(UserError, match=r"balance: draws by class, data\.buckets by shape"):
         load("fashion", state | {"data.balance": [1, 1]})
+    with pytest.raises(UserError, match=r"turn: a quarter turn does not fit buckets"):
+        load("fashion", state | {"data.turn": "quarter"})
     with pytest.raises(UserError, match=r"data\.buckets: digits has images of one size"):
         open_data(Data(source="digits", size=16, buckets=2))
     assert load("fashion", state).data.bucket_multiple == load("fashion", state).networks["denoiser"].multiple

@@ -14,7 +14,7 @@ from safelight.config import UserError
 from safelight.data import buckets
 from safelight.data.buckets import MULTIPLE, Shape, Sizes
 from safelight.data.cache import cache_dir
-from safelight.data.config import Data
+from safelight.data.config import Data, with_margin
 from safelight.data.finish import kept_rows
 from safelight.data.images import FileReader, blamed, height_width, open_image, orientation, quiet
 from safelight.data.pack import Pack, split_together
@@ -70,8 +70,7 @@ def _joined(source: Source, packs: list[Pack], skip_bad: bool) -> Pack:
     for described in masks:
         packs = [replace(pack, described={**pack.described, "mask": described}) for pack in packs]
     channels = max(pack.images.shape[3] for pack in packs)
-    packs = [replace(pack, images=np.broadcast_to(pack.images, (*pack.images.shape[:3], channels)))
-             if pack.images.shape[3] < channels else pack for pack in packs]  # fmt: skip
+    packs = [_in_channels(pack, channels) for pack in packs]
     bad = tuple(sorted(bad for pack in packs for bad in pack.bad))
     return require_good(
         replace(
@@ -87,6 +86,14 @@ def _joined(source: Source, packs: list[Pack], skip_bad: bool) -> Pack:
     )
 
 
+def _in_channels(pack: Pack, channels: int) -> Pack:
+    def wide(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.broadcast_to(images, (*images.shape[:3], channels))
+
+    whole = {**pack.whole, "images": wide(pack.whole["images"])} if pack.whole else pack.whole
+    return replace(pack, images=wide(pack.images), whole=whole) if pack.images.shape[3] < channels else pack
+
+
 def _part(every: Callable[[], Items], chosen: NDArray[np.int64], shape: Shape) -> Items:
     """Some of the items, at a shape. What a whole listing noted goes with the first of them all."""
     items = every()
@@ -94,15 +101,17 @@ def _part(every: Callable[[], Items], chosen: NDArray[np.int64], shape: Shape) -
     assert isinstance(reader, FileReader)
     first = bool(len(chosen)) and chosen[0] == 0
     masks = items.masks and replace(items.masks, present=items.masks.present[chosen])
+    packed = with_margin(shape) if items.crop else shape
     return replace(
         items,
         names=[items.names[item] for item in chosen],
-        shape=(*shape, items.shape[2]),
+        shape=(*packed, items.shape[2]),
+        crop=shape if items.crop else None,
         reader=replace(
             reader,
             files=[reader.files[item] for item in chosen],
             masks=[reader.masks[item] for item in chosen] if reader.masks else reader.masks,
-            size=shape,
+            size=packed,
         ),
         columns={name: kept_rows(column, chosen) for name, column in items.columns.items()},
         masks=masks,

@@ -168,6 +168,8 @@ class Data(Section):
             raise ValueError("buckets: needs data.size, whose area every bucket has, such as data.size=64")
         if self.buckets and self.balance:
             raise ValueError("balance: draws by class, data.buckets by shape; remove one of them")
+        if self.buckets and self.turn == "quarter":
+            raise ValueError('turn: a quarter turn does not fit buckets; set data.turn="half"')
         return self
 
     @field_validator("background")
@@ -222,10 +224,6 @@ class Data(Section):
         if self.crop == "random":
             if self.fit != "crop" or self.size is None:
                 raise ValueError('crop: "random" needs data.size, and data.fit="crop"')
-            if self.buckets:
-                raise ValueError(
-                    'crop: "random" is for one shape; data.buckets cut little, with crop="centre"'
-                )
             if self.latents:
                 raise ValueError('crop: "random" is for pixels; latents are encoded once, with crop="centre"')
         return self
@@ -247,8 +245,7 @@ class Data(Section):
         """The size in a pack, (H, W): larger where each step crops at random."""
         if self.crop != "random" or self.height_width is None:
             return self.height_width
-        height, width = self.height_width
-        return height + -(-height // MARGIN), width + -(-width // MARGIN)
+        return with_margin(self.height_width)
 
     def choices(self, **more: Any) -> list[tuple[str, Any]]:
         """Everything that decides what is read from files, for the key of a source."""
@@ -332,6 +329,12 @@ class Data(Section):
     @classmethod
     def _absolute(cls, path: str | None) -> str | None:
         return absolute(path) if path else path
+
+
+def with_margin(size: tuple[int, int]) -> tuple[int, int]:
+    """The (H, W) that is kept for random crops to a size."""
+    height, width = size
+    return height + -(-height // MARGIN), width + -(-width // MARGIN)
 
 
 def source_follows_path(section: Mapping[str, Any]) -> dict[str, Any]:
