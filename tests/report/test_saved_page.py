@@ -8,6 +8,7 @@ import shutil
 from base64 import b64decode
 from dataclasses import replace
 from io import BytesIO
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -50,6 +51,15 @@ def test_sheets_are_in_it_exactly(run):
         Image.open(BytesIO(tiles.tiles(run, 20))) as png,
     ):
         np.testing.assert_array_equal(np.asarray(kept), np.asarray(png))
+
+
+def test_curves_are_pictures_that_a_browser_reads(run):
+    """Markup escapes what is put into it, which would leave text in the place of SVG."""
+    text = saved_page(run, drawn(run.path, _page(run)))
+    curves = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", text)
+    assert curves
+    for data in curves:
+        assert ElementTree.fromstring(b64decode(data)).tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_what_does_not_fit_is_left_out_and_named(run):

@@ -128,7 +128,7 @@ def reduced(page: Page, most: int) -> tuple[Page, list[str], int]:
 def _small(drawing: Drawing, widest: int, heaviest: int) -> Drawing:
     assert drawing.figure is not None
     if drawing.figure.svg:  # as a picture: the page allows no style but its own
-        svg = drawing.figure.svg.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+        svg = str(drawing.figure.svg).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
         data = f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode('ascii')}"
     else:
         data = data_address(b64decode(drawing.figure.data.partition(",")[2]), widest, heaviest)
