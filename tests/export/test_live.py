@@ -34,6 +34,8 @@ def init(**keys): say("init", keys); return opened
 def log(values, step=None): say("log", values, step)
 def finish(): say("finish")
 def set_tracking_uri(uri): say("uri", uri)
+def get_experiment_by_name(name): say("known", name)
+def create_experiment(name, artifact_location): say("create", name, artifact_location)
 def set_experiment(name): say("experiment", name)
 def start_run(**keys): say("init", keys); return opened
 def log_metrics(values, step): say("log", values, step)
@@ -76,6 +78,10 @@ def test_the_others_by_what_they_are_called_with(name, finished, tmp_path, monke
         (words[1].get("step", words[2]), words[1]["raw/mse"]) for words in logged if "raw/mse" in words[1]
     ]
     assert scalars == list(enumerate(metrics.read(run.path)["raw/mse"]))
+    if name == "mlflow":  # all of it in the run
+        folder = (run.path / "logs").resolve()
+        assert ["uri", f"sqlite:///{folder / 'mlflow.db'}"] in said
+        assert ["create", "safelight", (folder / "mlflow-files").as_uri()] in said
     pictures = [words[1]["samples"] for words in logged if "samples" in words[1]]
     assert pictures == [str(path) for path in sorted(run.sheets.glob("*.png"))]
     sys.modules.pop(name)

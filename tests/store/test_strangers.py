@@ -224,7 +224,7 @@ def test_a_damaged_last_line_goes_on_as_a_torn_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoints", "inbox", "journal.jsonl", "sheets/a.png", "report.html", "lock"]
+    "name", ["checkpoints", "inbox", "journal.jsonl", "sheets/a.png", "report.html", "lock", "logs/wandb"]
 )
 def test_a_link_out_of_a_run_is_followed_by_nobody(tmp_path: Path, name: str) -> None:
     run = made(tmp_path / "runs", "a")
@@ -240,6 +240,19 @@ def test_a_link_out_of_a_run_is_followed_by_nobody(tmp_path: Path, name: str) ->
             use()
     assert (outside / "token").read_text() == "secret"
     assert os.listdir(outside) == ["token"]
+
+
+def test_what_wandb_links_to_its_cache_is_left_to_it(tmp_path: Path) -> None:
+    run = made(tmp_path / "runs", "a")
+    link = run.path / "logs" / "wandb" / "offline-run-1" / "logs" / "debug-core.log"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "cache.log")
+    assert find("a", tmp_path / "runs").path == run.path
+    elsewhere = run.path / "wandb"
+    elsewhere.mkdir()
+    (elsewhere / "debug-core.log").symlink_to(tmp_path / "cache.log")
+    with pytest.raises(UserError, match="is a link out of the run"):
+        find("a", tmp_path / "runs")
 
 
 def test_links_within_a_run_and_to_a_run_are_fine(tmp_path: Path) -> None:

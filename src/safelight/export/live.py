@@ -74,10 +74,11 @@ def wandb(run: RunDirectory) -> Tool:
 
 
 def trackio(run: RunDirectory) -> Tool:
-    """A run of trackio; a resumed run goes on in it."""
+    """A run of trackio; a resumed run goes on in it. Its name is what trackio knows a run by."""
     import trackio as tool
 
-    tool.init(project=os.environ.get("TRACKIO_PROJECT", PROJECT), name=run.name, resume="allow")
+    name = f"{run.name}-{run.info().id[:6]}"  # another run of that name is another there
+    tool.init(project=os.environ.get("TRACKIO_PROJECT", PROJECT), name=name, resume="allow")
     return Tool(
         lambda step, row: tool.log(dict(row), step=step),
         lambda step, path: tool.log({"samples": tool.Image(str(path))}, step=step),
@@ -86,12 +87,17 @@ def trackio(run: RunDirectory) -> Tool:
 
 
 def mlflow(run: RunDirectory) -> Tool:
-    """A run of MLflow, in $MLFLOW_TRACKING_URI or logs/mlruns; a resumed run goes on in it."""
+    """A run of MLflow, in $MLFLOW_TRACKING_URI or logs/mlflow.db; a resumed run goes on in it."""
     import mlflow as tool
 
-    folder = run.path / FOLDER
-    tool.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or (folder / "mlruns").resolve().as_uri())
-    tool.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
+    folder, experiment = (run.path / FOLDER).resolve(), os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        tool.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+        if (
+            tool.get_experiment_by_name(experiment) is None
+        ):  # by default pictures went where the run was begun
+            tool.create_experiment(experiment, artifact_location=(folder / "mlflow-files").as_uri())
+    tool.set_experiment(experiment)
     known = folder / "mlflow-run"
     before = known.read_text() if known.exists() else None
     opened = tool.start_run(run_id=before, run_name=None if before else run.name)

@@ -156,7 +156,10 @@ def _is_run(path: Path) -> bool:
 
 
 def require_plain(run: Path) -> None:
-    """Raises UserError for a link that leads out of a run, and for what is no file and no folder in it."""
+    """Raises UserError for a link that leads out of a run, and for what is no file and no folder in it.
+
+    But in logs/wandb, which wandb fills with links to its cache, and safelight neither reads nor writes.
+    """
     waiting, root = [(run, 0)], os.path.realpath(run)
     with mendable(run):
         while waiting:
@@ -166,11 +169,11 @@ def require_plain(run: Path) -> None:
                     if os.path.commonpath([root, os.path.realpath(entry.path)]) != root:
                         raise UserError(f"{entry.path}: is a link out of the run, which is not followed; "
                                         "put what it leads to in its place")  # fmt: skip
-                elif entry.is_dir():
+                elif entry.is_dir() and Path(entry.path) != run / "logs" / "wandb":
                     if depth == DEEPEST:
                         raise UserError(f"{entry.path}: no run has folders as deep as this; move it away")
                     waiting.append((Path(entry.path), depth + 1))
-                elif not entry.is_file():
+                elif not entry.is_file() and not entry.is_dir():
                     kind = files.kind(entry.stat(follow_symlinks=False).st_mode)
                     raise UserError(f"{entry.path}: is {kind}, not a file; move it away")
 
