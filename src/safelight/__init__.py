@@ -13,11 +13,12 @@ Every command of the command line is here, too. Functions take a run by name, fo
     tune  fork  rollback  replay                   change the course of a run
     relocate                                       its data were moved
     runs  specimens  keep  kept  film  walk        look at runs, and at samples through training
+    live                                           a run in a notebook, while it trains
     search  project                                latents that fit a text, a picture, an image
     compare  log                                   pages on several runs
 
-Methods of `Run`: sample, at, evaluate, traverse, export, report, metrics. A mistake in what is given raises
-`UserError`: one line that says what is wrong and how to fix it.
+Methods of `Run`: sample, at, evaluate, traverse, live, export, report, metrics. A mistake in what is given
+raises `UserError`: one line that says what is wrong and how to fix it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from safelight import recipes
     from safelight.api.pages import compare, log, runs
     from safelight.api.prepare import check, plan
-    from safelight.api.samples import film, keep, kept, open_run, project, search, specimens, walk
+    from safelight.api.samples import film, keep, kept, live, open_run, project, search, specimens, walk
     from safelight.api.steer import fork, relocate, replay, resume, rollback, sweep, train, tune
     from safelight.config import UserError
     from safelight.run import Run
@@ -45,6 +46,7 @@ __all__ = [
     "fork",
     "keep",
     "kept",
+    "live",
     "log",
     "open_run",
     "plan",

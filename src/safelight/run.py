@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -22,13 +25,49 @@ from safelight.loading.model import Model, ReplayVerdict
 from safelight.loading.recorded import checkpoint_step
 from safelight.loading.replay import Replay
 from safelight.recipe import Recipe
-from safelight.render.sheet import Picture
+from safelight.render.sheet import Picture, panel
+from safelight.render.sheet_file import encode_png
 from safelight.report.run_report import run_html, write_report
-from safelight.store import checkpoint, checkpoint_files, metrics
+from safelight.store import checkpoint, checkpoint_files, listing, metrics
 from safelight.store.directory import RunDirectory, find
 from safelight.store.listing import owner_of
 from safelight.training.watch import picture
 from safelight.types import Tell
+
+if TYPE_CHECKING:
+    from safelight.notebook import Widget
+
+
+def live(directory: RunDirectory) -> Widget:
+    """`notebook.live`. Raises UserError without anywidget."""
+    try:
+        from safelight import notebook
+    except ModuleNotFoundError as error:
+        if error.name not in ("anywidget", "traitlets"):
+            raise
+        raise UserError("a live view needs anywidget: pip install 'safelight[notebook]'") from error
+    return notebook.live(directory)
+
+
+@dataclass(frozen=True)
+class Traversal(Picture):
+    """A traversal: its grid of images; in a notebook with anywidget, the same latents under sliders."""
+
+    model: Model | None = field(default=None, repr=False, compare=False)
+    request: GridRequest | None = field(default=None, repr=False, compare=False)
+
+    def _repr_mimebundle_(self, **wanted: object) -> dict[str, Any]:
+        """The grid as PNG for readers without a kernel; where one can be asked, the sliders."""
+        png = encode_png(panel(self.images, self.row_labels, self.column_labels, self.caption))
+        rows, columns = self.images.shape[:2]
+        shown = {"image/png": b64encode(png).decode(), "text/plain": f"{rows} x {columns} images"}
+        if self.model is not None and self.request is not None and self.request.specimen is None:
+            with suppress(ModuleNotFoundError):
+                from safelight.notebook import moved_by_hand
+
+                bundle = moved_by_hand(self.model, self.request)._repr_mimebundle_() or ({},)
+                shown = {**bundle[0], **shown}
+        return shown
 
 
 class Run:
@@ -206,18 +245,30 @@ class Run:
         *,
         specimen: str | None = None,
         rows: int = 6,
-        columns: int = 7,
+        columns: int | None = None,
         seed: int = 0,
         how: Mapping[str, Any] | None = None,
-    ) -> Picture:
-        """A grid of one latent a row, along sliders such as "hair=0..1", components, or directions.
+    ) -> Traversal:
+        """A grid of one latent a row, along attributes such as "hair=0..1", components, or directions.
 
-        Several sliders are combined, `columns` places on each. Components, counted from 1, are of the latents
+        A notebook shows it as sliders. Several attributes are combined, `columns` places on each; by default
+        7, or 2 of several. Components, counted from 1, are of the latents
         of up to 1,000 held-out images. Directions such as "pca:1" or "sefa:2=-3..3" are what the generator
         itself suggests; they may start at a specimen, by its id. Raises UserError.
         """
+        columns = columns or (7 if len(attributes) < 2 else 2)
         request = GridRequest(attributes, components, directions, rows, columns, seed, specimen)
-        return picture(travelled(self.model.changed(how), request), self.model.space)
+        model = self.model.changed(how)
+        return Traversal(
+            **vars(picture(travelled(model, request), model.space)), model=model, request=request
+        )
+
+    def live(self) -> Widget:
+        """Curves and the newest sheet, kept up to date while the run trains; shown by a notebook.
+
+        Raises UserError without the extra `notebook`.
+        """
+        return live(self.directory)
 
     def export(self, form: str, out: str | Path, how: Mapping[str, Any] | None = None) -> list[str]:
         """Write the networks for other tools into a new folder: "diffusers", "safetensors", "onnx" or "lora".
@@ -240,6 +291,10 @@ class Run:
             for name, column in columns.items()
             if name in {"step", *names} or ("loss" in names and name.startswith("raw/"))
         }
+
+    def __repr__(self) -> str:
+        now = listing.summary(self.directory)
+        return f"<Run {self.name}: at step {self.step:,} of {now.step:,} / {now.steps:,}, {now.status}>"
 
     def _repr_html_(self) -> str:
         """How a notebook shows a run: one line, its latest sheet, its loss."""

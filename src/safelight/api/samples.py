@@ -28,6 +28,7 @@ from safelight.loading.recorded import recipe_of, spec_of
 from safelight.recipe import GUIDE
 from safelight.report.run_report import save_report, write_report
 from safelight.run import Run
+from safelight.run import live as watch
 from safelight.samplers.generate import require_known
 from safelight.store import results
 from safelight.store.directory import RunDirectory
@@ -35,6 +36,7 @@ from safelight.types import Tell
 
 if TYPE_CHECKING:
     from safelight.api import Named
+    from safelight.notebook import Widget
 
 
 def open_run(
@@ -50,6 +52,15 @@ def open_run(
     ema_length, raw: which weights samples use, see `Run`.
     """
     return Run.open(run, folder_of(runs), step, ema_length, raw=raw)
+
+
+def live(run: Named, *, runs: str | Path | None = None) -> Widget:
+    """`Run.live`, without reading networks; a run that has not begun is waited for, by its name.
+
+    In one cell `safelight.live("first")`, in the next `safelight.train("digits", name="first")`.
+    """
+    place = folder_of(runs) / run if isinstance(run, str) and Path(run).name == run else None
+    return watch(directory_of(run, runs) if place is None or place.exists() else RunDirectory(place))
 
 
 def report(

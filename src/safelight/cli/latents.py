@@ -105,7 +105,7 @@ def traverse(
         direction or [],
         specimen=specimen,
         rows=rows,
-        columns=columns or (7 if len(attribute or []) < 2 else 2),
+        columns=columns,
         seed=seed,
         how=sample_changes(changes, run, runs),
     )

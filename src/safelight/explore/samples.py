@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from safelight.store.durable import sweep, write_bytes
 from safelight.types import DataSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Samples:
     """Images from a run."""
 
@@ -37,6 +39,18 @@ class Samples:
     present: NDArray[np.bool_]  # (N,) False = unconditional
     spec: DataSpec
     how: Mapping[str, Any]  # [sample] as it was used
+
+    def __repr__(self) -> str:
+        count, height, width = self.images.shape[:3]
+        given = ", ".join(self.given) if self.present.any() else "nothing"
+        return f"<Samples: {count} of {width}x{height}, given {given or 'nothing'}>"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows samples: their contact sheet, and how they were drawn."""
+        data = b64encode(self._repr_png_()).decode()
+        how = ", ".join(f"{name}={value}" for name, value in self.how.items() if value not in (None, ""))
+        words = escape(f"{repr(self)[1:-1]}; {how}")
+        return f'<img alt="{words}" src="data:image/png;base64,{data}"><p><small>{words}</small></p>'
 
     def _repr_png_(self) -> bytes:
         """How a notebook shows samples: as their contact sheet."""

@@ -19,15 +19,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
-import torch
 from PIL import Image
 from pydantic import BaseModel
-from torch import Tensor
 
 from safelight import keys
 from safelight.config import UserError
-from safelight.explore import directions
-from safelight.explore.conditions import conditions_of
+from safelight.explore.moved import Mover
 from safelight.explore.specimens import Specimen, picture_of, start_of
 from safelight.loading.model import Model
 from safelight.loading.replay import Replay
@@ -38,7 +35,6 @@ from safelight.render.tiles import grid_of, tiled
 from safelight.store.directory import RunDirectory, require_plain
 from safelight.store.listing import owner_of
 from safelight.training.watch import watched_conditions, watched_images
-from safelight.types import Styled
 
 MOST = 400  # images of an answer
 Request = Mapping[str, Any]
@@ -50,7 +46,7 @@ class Holder:
     def __init__(self, run: Path) -> None:
         require_plain(run)
         self.run = RunDirectory(run)
-        self._moved: dict[tuple[int, str], directions.Directions] = {}
+        self._mover = Mover()
 
     @cached_property
     def replay(self) -> Replay:
@@ -88,30 +84,9 @@ class Holder:
             stated = {
                 name: _stated(name, value, Path(place)) for name, value in request["conditions"].items()
             }
-            given, present = conditions_of(model, stated, _count(request))
-        moved = {name: float(by) for name, by in (request.get("directions") or {}).items() if float(by)}
-        if not moved:
-            return _shown(model.generate(given, present, seed), request, model)
-        with torch.no_grad():
-            draw = RowDraw(seed, 0, "sample", range(len(present)), model.device)
-            base = model.method.latent(draw)
-            if isinstance(model.method, Styled):
-                base = model.method.style(model.nets, base, model.how)
-            for name, by in moved.items():
-                step = self._direction(model, name, given, present).to(base)
-                base = base + by * (step[None] if base.ndim == 3 else step)
-            images = model.space.to_pixels(model.sample(base, given, present, draw))
+            moved = {name: float(by) for name, by in (request.get("directions") or {}).items()}
+            images = self._mover.images(model, _count(request), seed, stated, moved)
         return _shown(images, request, model)
-
-    def _direction(self, model: Model, name: str, given: Any, present: Tensor) -> Tensor:
-        wanted = directions.read(name)
-        place = (model.step, wanted.kind)
-        if place not in self._moved:
-            self._moved[place] = directions.suggested(model, wanted.kind, given, present)
-        steps = self._moved[place].steps
-        if not 1 <= wanted.number <= len(steps):
-            raise UserError(f"direction {name}: there are {len(steps)}, counted from 1")
-        return steps[wanted.number - 1]
 
     def specimens(self, request: Request) -> dict[str, Any]:
         """Named samples of a step, as `specimens` draws them."""
