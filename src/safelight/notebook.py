@@ -130,7 +130,8 @@ def moved_by_hand(model: Model, request: GridRequest) -> Widget:
         stated: dict[str, str | float] = {}
         for slider, value in zip(given, values, strict=False):
             low, high = next(iter(slider.ends.values()))
-            places = slider.at((value - low) / (high - low) if high != low else 0.0)
+            share = (value - low) / (high - low) if high != low else 0.0
+            places = slider.at(min(max(share, 0.0), 1.0))
             stated |= {
                 name: _class(model, place) if name == "label" else place for name, place in places.items()
             }
