@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def copied(finished: RunDirectory, tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread looks; the test does."""
-    monkeypatch.setattr(notebook.Thread, "start", lambda self: None)
+    monkeypatch.setattr(notebook, "Thread", Mock())
 
 
 def test_a_live_view_has_the_recorded_curves_and_the_newest_sheet(copied, unlocked):
@@ -65,7 +66,7 @@ def test_a_live_view_waits_for_a_run_and_ends_with_it(finished, tmp_path, monkey
         shutil.copytree(finished.path, tmp_path / "later")
 
     monkeypatch.setattr(notebook.time, "sleep", begin)
-    monkeypatch.setattr(notebook.Thread, "start", lambda self: None)
+    monkeypatch.setattr(notebook, "Thread", Mock())
     shown = sl.live("later", runs=tmp_path)
     assert shown.state["words"] == "later: waiting for it to begin"
     notebook._Looker(RunDirectory(tmp_path / "later")).follow(shown)
