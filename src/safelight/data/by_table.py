@@ -70,6 +70,9 @@ def by_table(contents: Contents) -> Entries | None:
         return Entries(listing.images, bad=listing.bad, used=frozenset(names))
     known = _KnownImages(listing.images, loose=config.rules > 1)
     file_column = _file_column(rows, known)
+    if file_column is None and (headless := _headless(rows, known, names)):
+        rows, file_column = headless, "file_name"
+        contents.asides.add("table without a header", names[0], f"read as {', '.join(rows.columns)}")
     if file_column is None and not stated:
         return None
     if file_column is None:
@@ -111,7 +114,8 @@ def by_table(contents: Contents) -> Entries | None:
 
     under, sides = below(files, contents.shards, config)
     if table.SPLIT in rows.columns:
-        sides = split_by_name([str(rows.columns[table.SPLIT][row] or "") for row in firsts])
+        words = [str(rows.columns[table.SPLIT][row] or "").strip() for row in firsts]
+        sides = split_by_name(words, config.rules)
     label = [labels[row] for row in firsts]
     if config.labels and config.label == "folder":
         label = [name.partition("/")[0] if "/" in name else None for name in under]
@@ -127,11 +131,25 @@ def by_table(contents: Contents) -> Entries | None:
         bad=[*listing.bad, *known.missing, *wrong], used=frozenset(names),
     )  # fmt: skip
     entries.notes.add_all("image that the metadata do not name", sorted(known.names - used))
+    if table.SPLIT in rows.columns and sides is None and any(words):
+        listed = ", ".join(repr(word) for word in sorted({*words})[:4])
+        entries.notes.add(
+            f"column {table.SPLIT}", listed, "not used: not all of it says train or test, and both"
+        )
     entries.notes.add("row without a file name", count=nameless)
     for column, reason in roles.unused.items():
         cells = (str(cell) for cell in rows.columns[column] if cell not in (None, ""))
-        entries.notes.add(f"column {column}", next(cells, ""), reason, 1)
+        entries.notes.add(f"column {column or 'without a name'}", next(cells, ""), reason, 1)
     return entries
+
+
+def _headless(rows: Table, images: _KnownImages, names: Sequence[str]) -> Table | None:
+    """The table of two columns whose header is a row already, with names; None where it is none."""
+    if len(rows.columns) != 2 or not images.has([next(iter(rows.columns))]):
+        return None
+    files, cells = ([column, *values] for column, values in rows.columns.items())
+    words = len({*cells}) > len(cells) / 2 and any(" " in str(cell).strip() for cell in cells)
+    return Table({"file_name": files, "text" if words else "label": cells}, [f"{names[0]}:1", *rows.where])
 
 
 def _file_column(rows: Table, images: _KnownImages) -> str | None:

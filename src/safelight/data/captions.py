@@ -23,6 +23,8 @@ ENDINGS = (".txt", ".caption", ".json", ".cls")
 FOLDERS = {"captions", "caption", "texts", "text", "txt", "tags", "prompts"}  # beside images/
 NUMBERS = re.compile(r"[\d\s.,+\-eE]*")  # boxes or outlines, no words
 KEYS = ("prompt", "description", "title")  # of a JSON file, where it has no text or caption
+CAMERAS = {"img", "dsc", "dscf", "dscn", "pxl", "p", "image", "photo", "picture", "screenshot", "untitled"}
+SETTINGS = re.compile(r"Steps: \d+, ")
 NUMBERED = re.compile(r"[ _-]*(\(\d+\)|\d+)$")  # at the end of a file's name
 
 
@@ -37,12 +39,13 @@ def beside(contents: Contents) -> dict[str, list[str]]:
         stem = posixpath.splitext(image)[0]
         for called in (stem, image, _aside(stem, ("images", "image", "img"))):
             images.setdefault(called, []).append(image)
+    loose = {called.lower(): near for called, near in images.items()}
     files: dict[str, list[str]] = {}
     for name in contents.listing.others:
         stem, ending = posixpath.splitext(name)
         if ending.lower() in ENDINGS:
             aside = _aside(stem, FOLDERS)
-            near = images.get(stem, [])
+            near = images.get(stem, []) or loose.get(stem.lower(), [])
             if not near and aside != "captions:" + stem:
                 near = images.get(aside, [])
             for image in near:
@@ -62,7 +65,10 @@ def with_captions(entries: Entries, contents: Contents) -> Entries:
     if config.captions == "none":
         return replace(entries, texts=())
     if config.captions == "name":
-        return replace(entries, texts=[[text] if (text := of_name(file)) else [] for file in entries.files])
+        texts = [[text] if (text := of_name(file)) else [] for file in entries.files]
+        silent = [file for file, words in zip(entries.files, texts, strict=True) if not words]
+        entries.notes.add_all("image whose name has no words", silent)
+        return replace(entries, texts=texts)
     files = {} if any(entries.texts) else beside(contents)
     if not files and config.captions == "sidecar":
         raise UserError(f"data.captions: {contents.path} has no .txt, .caption or .json beside an image")
@@ -82,7 +88,10 @@ def with_captions(entries: Entries, contents: Contents) -> Entries:
                     entries.notes.add(".txt file of numbers", name, "boxes or outlines, which are not used")
                 captions = []
                 read.add(name)
-            own += [text for text in captions if text not in own]
+            kept = without_settings(captions)
+            if len(kept) < len(captions):
+                entries.notes.add("caption with settings of a sampler", name, "its prompt alone is read")
+            own += [text for text in kept if text not in own]
             label = label or its
             if captions or its:
                 used.add(name)
@@ -136,7 +145,20 @@ def of_json(known: Any) -> tuple[list[str], str | None]:
 def of_name(file: str) -> str:
     """A file's name as words: a_red-fox (2).png is "a red fox"."""
     stem = NUMBERED.sub("", posixpath.splitext(posixpath.basename(file))[0])
-    return " ".join(re.sub(r"[_\-+]+", " ", stem).split())
+    words = " ".join(re.sub(r"[_\-+]+", " ", stem).split())
+    return "" if words.lower() in CAMERAS else words
+
+
+def without_settings(lines: Sequence[str]) -> Sequence[str]:
+    """The lines of a caption but for what AUTOMATIC1111's web UI writes behind a prompt."""
+    if not any(SETTINGS.match(line) for line in lines):
+        return lines
+    ends = (
+        place
+        for place, line in enumerate(lines)
+        if line.startswith("Negative prompt:") or SETTINGS.match(line)
+    )
+    return lines[: next(ends)]
 
 
 def with_orders(source: Source, count: int, keep: int) -> Source:

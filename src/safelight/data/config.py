@@ -116,8 +116,8 @@ class Data(Section):
     """Number of mask classes. Default: the largest number in the masks plus 1."""
     mask_values: Literal["auto", "numbers", "white", "soft"] = "auto"
     """Meaning of grey levels in masks. numbers: class numbers, 255 of no class; white: 255 is class 1 in
-    masks of 0 and 255 alone; soft: the share of class 1, from 0 to 255; auto: white where all masks are black
-    and white, otherwise numbers."""
+    masks of 0 and 255 alone, and greys are cut at one half; soft: the share of class 1, from 0 to 255;
+    auto: white where all masks are black and white, otherwise numbers."""
     mask_colours: tuple[str, ...] = ()
     """Colours of the mask classes in their order, such as ["#000000", "sky=#4040ff"]."""
     text: str | tuple[str, ...] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,7 +21,20 @@ from safelight.data.source import HELD_OUT, TRAIN, UNDECIDED, Items, Masks, Note
 from safelight.data.tree import Tree
 from safelight.terminal import plain
 
-TEST_NAMES = ("test", "val", "valid", "validation", "dev")
+OLD_NAMES = {"train", "test", "val", "valid", "validation", "dev"}  # to the rules of safelight 0.1
+TRAIN_NAMES = ("train", "training", "trainset", "trainingset", "traindata")
+TEST_NAMES = (
+    "test",
+    "testing",
+    "testset",
+    "testdata",
+    "val",
+    "valid",
+    "validation",
+    "dev",
+    "eval",
+    "evaluation",
+)
 
 
 @dataclass
@@ -185,22 +199,24 @@ def measured_white(tree: Tree, files: Sequence[str]) -> tuple[float, Note]:
     return white, Note(f"white measured as {white:,.6g}", 1, "", reason)
 
 
-def split_by_folder(names: Sequence[str]) -> tuple[list[str], NDArray[np.int8] | None]:
-    """Names below train/ and test/ (or val/, valid/, validation/, dev/), and the side of each.
+def split_by_folder(names: Sequence[str], rules: int = 2) -> tuple[list[str], NDArray[np.int8] | None]:
+    """Names below train/ and test/ (or what else is in TRAIN_NAMES and TEST_NAMES), and the side of each.
 
     Only where every image is in one of them, and each side has some; otherwise these are just names.
     """
-    sides = split_by_name([name.partition("/")[0] if "/" in name else "" for name in names])
+    sides = split_by_name([name.partition("/")[0] if "/" in name else "" for name in names], rules)
     return (list(names), None) if sides is None else ([name.partition("/")[2] for name in names], sides)
 
 
-def split_by_name(sides: Sequence[str]) -> NDArray[np.int8] | None:
+def split_by_name(sides: Sequence[str], rules: int = 2) -> NDArray[np.int8] | None:
     """The official split that words such as "train" and "test" state; None unless all do, and both occur."""
-    words = [side.strip().lower() for side in sides]
-    known = set(words)
-    if "train" not in known or len(known) == 1 or not known <= {"train", *TEST_NAMES}:
+    if rules == 1 and not {side.strip().lower() for side in sides} <= OLD_NAMES:
         return None
-    return np.array([TRAIN if word == "train" else HELD_OUT for word in words], np.int8)
+    words = [re.sub(r"[ _-]", "", side.lower()) for side in sides]
+    known = set(words)
+    if not known & {*TRAIN_NAMES} or known <= {*TRAIN_NAMES} or not known <= {*TRAIN_NAMES, *TEST_NAMES}:
+        return None
+    return np.array([TRAIN if word in TRAIN_NAMES else HELD_OUT for word in words], np.int8)
 
 
 def _shape(tree: Tree, files: Sequence[str], config: Data) -> tuple[tuple[int, int, int], str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ from safelight.config import UserError
 from safelight.data.config import Data
 from safelight.data.entries import Entries, split_by_folder
 from safelight.data.listing import Listing
+from safelight.data.source import Notes
 from safelight.data.tree import ArchivesTree, Tree
 
 KOHYA = re.compile(r"(\d+)_(.+)")  # repeats and class
@@ -28,6 +29,7 @@ class Contents:
     tree: Tree
     listing: Listing
     config: Data
+    asides: Notes = field(default_factory=Notes)  # of layouts that were tried before the one that is read
 
     @property
     def shards(self) -> Mapping[str, str]:
@@ -50,7 +52,7 @@ def below(
         parts = [name.partition("/") for name in names]
         named = [f"{shards.get(top, top)}/{rest}" if rest else top for top, _, rest in parts]
         names = [name.removeprefix("/") for name in named]
-    under, sides = split_by_folder(names)
+    under, sides = split_by_folder(names, config.rules)
     while config.rules > 1 and under:
         tops = {name.partition("/")[0] if "/" in name else "" for name in under}
         if "" in tops or len(tops) > 1 or KOHYA.fullmatch(min(tops)):
@@ -61,10 +63,12 @@ def below(
     return under, sides
 
 
-def by_folder(contents: Contents, files: Sequence[str] | None = None) -> Entries:
-    """Every image, or those files, with the first subfolder as its class."""
+def by_folder(
+    contents: Contents, files: Sequence[str] | None = None, names: Sequence[str] | None = None
+) -> Entries:
+    """Every image, or those files, with the first subfolder as its class. names: to read for theirs."""
     files = contents.listing.images if files is None else files
-    under, sides = below(files, contents.shards, contents.config)
+    under, sides = below(files if names is None else names, contents.shards, contents.config)
     labels = [name.partition("/")[0] if "/" in name else None for name in under]
     return Entries(
         files,

@@ -20,7 +20,7 @@ from safelight.data.folders import Contents, by_folder, by_kohya
 from safelight.data.listing import ARCHIVES, SUFFIXES, TABLES, suffix_of
 from safelight.data.masks import MaskTree
 from safelight.data.pairs import by_pair
-from safelight.data.source import Items, Source, key
+from safelight.data.source import Items, Notes, Source, key
 from safelight.data.tree import ArchivesTree, FolderTree, JoinedTree, describe, open_tree
 from safelight.terminal import plain
 
@@ -115,17 +115,34 @@ def read(contents: Contents) -> Entries:
         raise UserError(f"data.layout: {contents.path} has no {WORDS[config.layout]}; set data.layout=auto")
     entries.layout = WORDS[name]
     if config.rules > 1:
+        entries.notes.extend(contents.asides)
+        _look_alike(entries)
         entries = _weighted(captions.with_captions(entries, contents), contents)
     if config.group:
         _group(entries, contents)
     for file in contents.listing.others:
         if file not in entries.used:
             suffix = suffix_of(file)
-            entries.notes.add(f"{suffix} file", file, _hint(suffix))
+            entries.notes.add(f"{suffix} file", file, _hint(suffix, config))
+    if entries.sides is not None:
+        entries.layout += ", split as they say"
     first = min(entries.used, key=lambda file: (suffix_of(file) not in TABLES, file), default="")
     more = f" and {len(entries.used) - 1:,} more" if len(entries.used) > 1 else ""
     entries.layout += f" ({first}{more})" if first else ""
     return entries
+
+
+def _look_alike(entries: Entries) -> None:
+    """Note classes that differ in nothing but case and space."""
+    alike: dict[str, set[str]] = {}
+    for name in {label for label in entries.labels if label is not None}:
+        alike.setdefault(" ".join(name.casefold().split()), set()).add(name)
+    for names in alike.values():
+        if len(names) > 1:
+            listed = ", ".join(map(repr, sorted(names)))
+            entries.notes.add(
+                "classes unlike in case or space alone", listed, "each is a class by itself", len(names)
+            )
 
 
 def _group(entries: Entries, contents: Contents) -> None:
@@ -172,7 +189,9 @@ def _weighted(entries: Entries, contents: Contents) -> Entries:
     )
 
 
-def _hint(suffix: str) -> str:
+def _hint(suffix: str, config: Data) -> str:
+    if suffix in captions.ENDINGS and config.captions in ("auto", "sidecar"):
+        return "not beside a picture of its name"
     if suffix in ARCHIVES:
         return "archives are read where no picture lies beside them; give it as data.path"
     if suffix in (".csv", ".tsv", ".jsonl", ".parquet"):
@@ -208,6 +227,7 @@ def _more(contents: Contents) -> bool:
         if contents.config.layout in LAYOUTS.keys() - {*names} or contents.config.layout == "auto"
         else [contents.config.layout]
     )
+    contents = replace(contents, asides=Notes())  # what is said now would be said again
     entries = next(entries for name in chosen if (entries := LAYOUTS[name](contents)) is not None)
     older = by_folder(replace(contents, config=contents.config.model_copy(update={"rules": 1})))
     rows = [

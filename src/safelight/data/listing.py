@@ -19,6 +19,16 @@ EXTRAS = {  # endings that a package reads, and that package
     ".jxl": ("pillow_jxl", "pillow-jxl-plugin", "photos"),
     **dict.fromkeys((".svg", ".svgz"), ("resvg_py", "resvg-py", "svg")),
 }
+INSTEAD = {  # what to do about files that hold pictures or tables in another way
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as .csv"),
+    **dict.fromkeys((".rar", ".7z", ".tar.zst"), "unpack it"),
+    **dict.fromkeys(
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"), "export it as TIFF or JPEG"
+    ),
+    **dict.fromkeys((".psd", ".xcf", ".kra", ".ai", ".eps", ".pdf"), "export it as PNG"),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), "a film; save its frames as pictures"),
+    ".safetensors": "weights or arrays; save pictures, or arrays as .npz",
+}
 METADATA = ("metadata.csv", "metadata.jsonl")
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 NAMED_TABLES = ("metadata", "captions", "labels", "dataset")  # stems that are read without being stated
@@ -90,7 +100,11 @@ class Listing:
             self.others[name] = stamp
             return
         else:
-            self.notes.add(f"{suffix} file" if suffix else "file without a suffix", name, missing)
+            self.notes.add(
+                f"{suffix} file" if suffix else "file without a suffix",
+                name,
+                missing or INSTEAD.get(suffix, ""),
+            )
             return
         if suffix in EXTRAS:
             self._extra[name] = stamp

@@ -79,14 +79,17 @@ def _pgm(levels: NDArray[np.uint8]) -> IO[bytes]:
 def class_numbers(image: Image.Image, values: str = "auto", colours: Sequence[str] = ()) -> Image.Image:
     """An opened mask in mode L, a class number a pixel. Raises BadItem.
 
-    values: as data.mask_values; "white" makes 255 class 1 where the mask holds nothing but 0 and 255, "soft"
-    keeps grey levels, "alpha" cuts an alpha channel at one half. colours: of the classes, by their number.
+    values: as data.mask_values; "white" makes 255 class 1 where the mask holds nothing but 0 and 255, and
+    cuts one with levels from MOST_CLASSES on at one half; "soft" keeps grey levels, "alpha" cuts an alpha
+    channel at one half. colours: of the classes, by their number.
     """
     if colours:
         return _by_colour(image, colours)
     numbers = np.asarray(_numbers(image))
     if values == "alpha":
         numbers = (numbers >= 128).astype(np.uint8)
+    elif values == "white" and ((numbers >= MOST_CLASSES) & (numbers < 255)).any():
+        numbers = (numbers >= 128).astype(np.uint8)  # black and white, with the edges of JPEG or of smoothing
     elif values == "white" and not ((numbers > 0) & (numbers < 255)).any():
         numbers = numbers // 255
     return Image.fromarray(numbers)
@@ -267,8 +270,8 @@ def numbering(
     largest = max((number for number in seen if number != NOT_MASKED), default=0)
     if stated is None and largest >= MOST_CLASSES:
         raise UserError(
-            f"data.mask: masks hold numbers up to {largest}; expected class numbers from 0, or black "
-            "and white alone (no JPEG); set data.mask_classes if there are so many, or data.mask_values=soft "
-            "for soft edges"
+            f"data.mask: masks hold numbers up to {largest}; expected class numbers from 0, or black and "
+            "white alone (no JPEG); set data.mask_values=white to cut them at one half, "
+            "data.mask_values=soft for soft edges, or data.mask_classes if there are so many"
         )
     return stated or max(2, largest + 1), None

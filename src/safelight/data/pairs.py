@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from safelight.config import UserError
 from safelight.data.entries import Entries
-from safelight.data.folders import Contents, below, by_folder, by_kohya
+from safelight.data.folders import Contents, by_folder, by_kohya
 
 PICTURES = {"images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "inputs", "input"}
 MASKS = {
     *("masks", "mask", "labels", "label", "segmentation", "segmentations", "segmentationclass", "seg"),
-    *("groundtruth", "ground_truth", "gt", "mattes", "annotations"),
+    *("groundtruth", "gt", "mattes", "annotations", "maskimages", "labelimages", "segmentationmasks"),
 }
 NAMED = re.compile(
     r"(.+?)[ _.-](?:mask|masks|seg|segmentation|label|labels|matte|gt)([ _.-]?\d+)?", re.IGNORECASE
@@ -28,9 +28,9 @@ def by_pair(contents: Contents) -> Entries | None:
     says that there are pairs.
     """
     images = contents.listing.images
-    under, _ = below(images, contents.shards, contents.config)
-    paired = _by_folder(images, under) or _by_name(images)
+    paired = _by_folder(images) or _by_name(images)
     if paired is None:
+        _say_called_alike(contents)
         if contents.config.layout == "pairs":
             raise UserError(
                 f"data.layout: {contents.path} has no masks that are called like images: images/x.png and "
@@ -39,7 +39,7 @@ def by_pair(contents: Contents) -> Entries | None:
         return None
     mask_of, masks, aside = paired
     files = [image for image in images if image not in masks and image not in aside]
-    entries = by_kohya(contents, files) or by_folder(contents, files)
+    entries = by_kohya(contents, files) or by_folder(contents, files, _without(files, PICTURES))
     entries.masks = [mask_of.get(image) for image in entries.files]
     used = {*mask_of.values()}
     entries.notes.add_all("mask of no picture", sorted(masks - used), "no picture has its name")
@@ -52,10 +52,36 @@ def by_pair(contents: Contents) -> Entries | None:
 Paired = tuple[dict[str, str], set[str], set[str]]  # the mask of each image, all masks, other pictures
 
 
-def _by_folder(images: Sequence[str], under: Sequence[str]) -> Paired | None:
+def _say_called_alike(contents: Contents) -> None:
+    """Note pictures that are no pairs, but called like the mask of another."""
+    stems = {posixpath.splitext(image)[0]: image for image in contents.listing.images}
+    named = sorted(
+        image for stem, image in stems.items() if (match := NAMED.fullmatch(stem)) and match[1] in stems
+    )
+    hint = "it is a picture like the others; masks in a folder masks/ are masks"
+    contents.asides.add_all("picture called like the mask of another", named, hint)
+
+
+def _plain(folder: str) -> str:
+    """A folder's name in lower case, without what parts its words."""
+    return re.sub(r"[ _.-]", "", folder.lower())
+
+
+def _without(names: Sequence[str], folders: Collection[str]) -> list[str]:
+    """The names without folders that are called so."""
+    parted = (name.split("/") for name in names)
+    return [
+        "/".join([*(part for part in parts[:-1] if _plain(part) not in folders), parts[-1]])
+        for parts in parted
+    ]
+
+
+def _by_folder(images: Sequence[str]) -> Paired | None:
     """Pairs of a folder of masks and one of pictures, or what lies beside the folder of masks."""
+    common = posixpath.commonpath([posixpath.dirname(f"/{image}") for image in images]) if images else "/"
+    under = [f"/{image}".removeprefix(common).lstrip("/") for image in images]
     places = {name.rpartition("/")[0] for name in under}
-    if not any(part.lower() in MASKS for folder in places for part in folder.split("/")):
+    if not any(_plain(part) in MASKS for folder in places for part in folder.split("/")):
         return None
     masks: dict[str, str] = {}
     pictures: dict[str, list[str]] = {}
@@ -63,8 +89,8 @@ def _by_folder(images: Sequence[str], under: Sequence[str]) -> Paired | None:
     for name, short in zip(images, under, strict=True):
         *folders, last = short.split("/")
         stem = posixpath.splitext(last)[0]
-        kinds = [folder.lower() for folder in folders]
-        rest = "/".join(folder for folder in folders if folder.lower() not in PICTURES | MASKS)
+        kinds = [_plain(folder) for folder in folders]
+        rest = "/".join(folder for folder in folders if _plain(folder) not in PICTURES | MASKS)
         if MASKS.intersection(kinds):
             masks.setdefault(f"{rest}/{stem}", name)
             if match := NAMED.fullmatch(stem):
@@ -79,7 +105,7 @@ def _by_folder(images: Sequence[str], under: Sequence[str]) -> Paired | None:
         return None
     aside = {name for names in beside.values() for name in names} if pictures else set()
     all_masks = {name for name, short in zip(images, under, strict=True)
-                 if MASKS.intersection(part.lower() for part in short.split("/")[:-1])}  # fmt: skip
+                 if MASKS.intersection(_plain(part) for part in short.split("/")[:-1])}  # fmt: skip
     return mask_of, all_masks, aside
 
 
@@ -93,7 +119,7 @@ def _by_name(images: Sequence[str]) -> Paired | None:
     mask_of: dict[str, str] = {}
     for mask, image in masks.items():
         mask_of.setdefault(image, mask)
-    left = len(images) - len(masks)
+    left = sum(not NAMED.fullmatch(stem) for stem in stems)
     if not masks or 2 * len(mask_of) < left:
         return None
-    return mask_of, {*masks}, set()
+    return mask_of, {image for stem, image in stems.items() if NAMED.fullmatch(stem)}, set()
