@@ -11,6 +11,7 @@ import torch
 from data.files import opened, save
 from safelight.config import UserError
 from safelight.data import Data, buckets, open_data
+from safelight.data.balance import mask_shares
 from safelight.data.buckets import candidates, chosen, cuts, nearest, proposed
 from safelight.data.stream import Stream
 from safelight.data.turns import Turns
@@ -141,6 +142,7 @@ def test_masks_follow_and_masks_of_other_classes_are_refused(tmp_path):
         assert torch.equal(halves[0] + halves[1], torch.ones(4))  # mirrored or not
         assert {*halves[0].tolist(), *halves[1].tolist()} <= {0.0, 1.0}
     assert seen == {(8, 8), (4, 16)}
+    assert mask_shares(stream.pack) == pytest.approx((0.5, 0.25, 0.25))  # of all buckets
 
 
 @pytest.mark.parametrize("batch", [1, 8, 12])

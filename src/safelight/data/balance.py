@@ -43,7 +43,7 @@ def mask_shares(pack: Pack) -> tuple[float, ...]:
     """The share of each class in the training pixels that are of any class; () without masks."""
     if "mask" not in pack.described:
         return ()
-    pixels = mask_pixels(pack)[pack.train].sum(0)
+    pixels = np.sum([mask_pixels(part)[part.train].sum(0) for part in pack.parts], axis=0)
     return tuple((pixels / max(1, pixels.sum())).tolist())
 
 
