@@ -1,19 +1,15 @@
-"""One start of the trainer on a run, until it ends: what is due after every step, and the record of it."""
+"""One start of the trainer on a run, until it ends: what is due after every step."""
 
 from __future__ import annotations
 
 import math
-import os
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
 
 from safelight.config import UserError
 from safelight.engine import precision
-from safelight.engine.fingerprint import differences
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import Job, Signals, Stop, interrupts, train
 from safelight.engine.precision import Execution
@@ -21,26 +17,21 @@ from safelight.engine.shares import gradient_shares
 from safelight.engine.state import State
 from safelight.explore.samples import draw_sheet
 from safelight.loading.in_force import InForce, shared_interventions, take_edits
-from safelight.loading.prepare import Prepared, environment_of
-from safelight.loading.recorded import code_facts
+from safelight.loading.prepare import Prepared
 from safelight.recipe import Recipe
-from safelight.store import checkpoint, checkpoint_files, inbox, metrics, retention, tracks
-from safelight.store.checkpoint_files import Saved
+from safelight.store import checkpoint, checkpoint_files, metrics
 from safelight.store.directory import RunDirectory
 from safelight.store.durable import mendable
 from safelight.store.journal import End
 from safelight.store.journal_writer import JournalWriter
-from safelight.store.metrics import MetricsRow, MetricsWriter
-from safelight.store.tape import TapeWriter
 from safelight.training import watch
-from safelight.training.audit import Audit, trainable
+from safelight.training.audit import Audit
 from safelight.training.evaluation import Evaluator, columns, pin_if_best
 from safelight.training.forecast import Forecast, forecast
 from safelight.training.health import Health, every_network
-from safelight.training.live_film import LiveFilm
-from safelight.training.live_log import LiveLog
 from safelight.training.progress import Show
-from safelight.training.stop import Over, Stopping
+from safelight.training.record import Record, newest_good, note
+from safelight.training.stop import Over
 from safelight.types import Batch
 
 RESERVE = 3.0  # seconds for the report, and for what a disk may take longer than before
@@ -74,13 +65,7 @@ class Session:
         self._take_edits(max(self.state.step, metrics.reached(directory.path)))
         self.evaluator = Evaluator(directory, ready, execution.precision, show.tell)
         self.signals = Signals()
-        self.metrics: MetricsWriter | None = None
-        self.tape: TapeWriter | None = None
-        self.film: LiveFilm | None = None
-        self.records: list[MetricsWriter | TapeWriter | LiveFilm] = []  # what a checkpoint makes final
-        self.health: Health | None = None
-        self.stopping: Stopping | None = None
-        self.live_log: LiveLog | None = None
+        self.record: Record | None = None
 
     def go(self) -> bool:
         """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand.
@@ -96,27 +81,11 @@ class Session:
         if self.writer and (recipe := self.in_force.recipe_at(start)).evaluate.every:
             self.evaluator.judge(recipe)  # whatever is missing is told before the hours are spent
         if self.writer:
-            self._announce_session(start)
-            session = self.writer.journal.session
-            self.metrics = MetricsWriter(self.directory.path, session, start)
-            self.tape = TapeWriter(self.directory.path, session)
-            tools = self.in_force.recipe_at(start).log.to
-            self.live_log = LiveLog(self.directory.path, session, tools, self.show.warn)
-            self.health = Health(
-                self.directory,
-                self.ready,
-                self.writer,
-                lambda step: self.in_force.recipe_at(step),
-                start,
-                self.show.warn,
-            )
-            rules_at = lambda step: self.in_force.recipe_at(step).stop  # noqa: E731
-            self.stopping = Stopping(self.directory, rules_at, start, self.show.warn)
-            self._tape(start, self.in_force.recipe_at(start), last=False)
-            self.film = LiveFilm(self.directory, session, self.ready, self.execution.precision)
-            self.records = [self.metrics, self.tape, self.film]
-            self.film.take(start, self.state, self.in_force.recipe_at(start))
-        self.ledger = Ledger(self._write_rows, self.ready.recipe.train.batch_size)
+            recipe_at = lambda step: self.in_force.recipe_at(step)  # noqa: E731  of the newest interventions
+            self.record = Record(self.directory, self.ready, self.execution, self.state, self.writer,
+                                 recipe_at, self.show, self.signals)  # fmt: skip
+        write = self.record.rows if self.record else lambda rows: None
+        self.ledger = Ledger(write, self.ready.recipe.train.batch_size)
         job = Job(
             self.ready.method,
             self.state,
@@ -143,12 +112,12 @@ class Session:
                 raise Leave
             self._end("finished")
         except Leave:
-            self._end("left", self.health.treatment.leaves if self.health else "")
+            self._end("left", self.record.health.treatment.leaves if self.record else "")
             return True
         except Over as over:
             self._finish(str(over))
         except Stop:
-            if self.stopping and (why := self.stopping.hours(self.state.step)):
+            if why := self._hours():
                 self._finish(why)
                 return False
             self._end("stopped")
@@ -171,25 +140,22 @@ class Session:
             self.audit.after_first_step(
                 self.state, self.in_force.plan_at(step - 1), self.ready.method.phases, self.writer
             )
-        if self.writer:
-            self._tape(step, recipe, last)
-            if tracks.is_due(step, steps) and (kept := self.state.averages.tracks()):
-                tracks.save(self.directory.tracks, step, kept)
-            if self.film:
-                self.film.take(step, self.state, recipe, last)
+        if self.record:
+            self.record.frames(recipe, steps)
         watched = watch.is_due(step, recipe, self.ready.pack.trained, steps)
         every, best = recipe.evaluate.every, False
         evaluated = every > 0 and (step % every == 0 or last)
         self.noted: dict[str, float] = {}
-        if self.writer:
+        if self.record:
             if watched:
-                self._watch(step, recipe)
-            best = evaluated and self._evaluate(recipe)
+                self._watch(step, recipe, self.record.health)
+            best = evaluated and self._evaluate(recipe, self.record.writer)
         over = "" if last else self._over(step, recipe, watched or evaluated)
-        if self.writer and (
+        if self.record and (
             step % recipe.checkpoint.every == 0 or last or agreed.stop or agreed.leave or best or over
         ):
-            self._save(step, recipe)
+            self.ledger.flush()
+            self.record.save(recipe)
         if agreed.edit:
             self._take_edits(step)
         if over:
@@ -207,8 +173,13 @@ class Session:
             return f"stop.images: {images:,} images seen"
         if not (measured and (rules.goal or rules.patience)):
             return ""
-        here = self.stopping.after(step, self.noted) if self.stopping else ""
-        return str(self.ready.world.share(here))
+        stopping = self.record.stopping if self.record else None
+        return str(self.ready.world.share(stopping.after(step, self.noted) if stopping else ""))
+
+    def _hours(self) -> str:
+        """Why the time spent finishes the run; "" where it does not."""
+        stopping = self.record.stopping if self.record else None
+        return stopping.hours(self.state.step) if stopping else ""
 
     def _note_columns(self, columns: Mapping[str, float]) -> None:
         """What was measured at this step, for the metrics and for the rules of [stop]."""
@@ -222,7 +193,7 @@ class Session:
         if now + 2 * self.longest + RESERVE >= self.until and not self.signals.stop:
             self.show.tell(f"step {self.state.step:,}: the time of --for is over")
             self.signals.stop = True
-        if self.stopping and self.stopping.hours(self.state.step):
+        if self._hours():
             self.signals.stop = True
 
     def _is_finished(self) -> bool:
@@ -243,15 +214,7 @@ class Session:
         interventions = shared_interventions(ready.world, self.writer)
         self.in_force = InForce(ready.recipe, ready.pack.trained, interventions)
 
-    def _tape(self, step: int, recipe: Recipe, last: bool) -> None:
-        """A frame of the averaged weights, where one is due; that of the last step always is."""
-        every = recipe.tape.every
-        if self.tape and every and (step % every == 0 or last):
-            networks = self.state.averages.networks
-            self.tape.append(step, {name: networks[name] for name in recipe.tape.networks or networks},
-                             recipe.tape.keyframe)  # fmt: skip
-
-    def _watch(self, step: int, recipe: Recipe) -> None:
+    def _watch(self, step: int, recipe: Recipe, health: Health) -> None:
         ready = self.ready
         with every_network(ready.method, self.state) as nets:
             model = ready.model(self.directory, recipe, nets, step, self.execution.precision)
@@ -266,8 +229,7 @@ class Session:
         if getattr(ready.method, "draws", True):
             conditions = watch.watched_conditions(model.data.recipe, ready.stream)
             images = watch.watched_images(model, conditions)
-            if self.health:
-                self.ledger.note(self.health.look(images, conditions, model))
+            self.ledger.note(health.look(images, conditions, model))
             path = self.directory.sheets / f"{step:08d}.png"
             draw_sheet(images, ready.stream.spec, f"step {step}", path, prompts=recipe.watch.prompts or ())
         watch.draw_figures(watch.figures(model), self.directory.panels, step)
@@ -277,45 +239,21 @@ class Session:
         """A few training images, the same at every step: what gradients are compared on."""
         return self.ready.stream.pick(self.ready.pack.train[:FIXED])
 
-    def _evaluate(self, recipe: Recipe) -> bool:
+    def _evaluate(self, recipe: Recipe, writer: JournalWriter) -> bool:
         """Measure the samples of now; whether none were better. Then a checkpoint has to follow."""
-        assert self.writer is not None
         try:
             evaluation = self.evaluator.evaluate(self.state, recipe)
         except UserError as error:  # an edit while the run goes on: no reason to end it
-            self._note(f"step {self.state.step} is not evaluated: {error}")
+            note(writer, f"step {self.state.step} is not evaluated: {error}", self.show.warn)
             return False
         self._note_columns(columns(evaluation))
-        return pin_if_best(self.directory.path, evaluation, self.writer)
+        return pin_if_best(self.directory.path, evaluation, writer)
 
-    def _save(self, step: int, recipe: Recipe) -> None:
-        """A checkpoint, then the journal, then the older ones are let go."""
-        assert self.writer is not None
-        self.ledger.flush()
-        for record in self.records:
-            record.sync()
-        saved = checkpoint.save(
-            self.directory.path,
-            step,
-            self.state.groups(),
-            {"edits": self.writer.journal.edits, "trainable": trainable(self.state.nets)},
-        )
-        self.writer.checkpoint(step, saved.digest)
-        each = sum(file.bytes for file in saved.files)
-        needed = self.health.kept() if self.health else []
-        checkpoint_files.prune(
-            self.directory.path, [*retention.kept(self.directory, recipe.checkpoint, each), *needed]
-        )
-
-    # --- the record -------------------------------------------------------------------------------
+    # --- begin and end ----------------------------------------------------------------------------
 
     def _load_newest(self) -> None:
         """The newest checkpoint that verifies, into the state of every process."""
-        saved = self._newest_good() if self.writer else None
-        info = self.directory.info()
-        if self.writer and saved is None and (info.parent or info.facts.init):
-            again = "fork" if info.parent else "train"
-            raise UserError(f"{self.directory.path}: no checkpoint of this run is good; {again} it again")
+        saved = newest_good(self.directory, self.writer, self.show.warn) if self.writer else None
         step = self.ready.world.share(saved.step if saved else None)
         if isinstance(step, int):
             path = checkpoint_files.directory(self.directory.path, step)
@@ -323,65 +261,16 @@ class Session:
             self.state.load(groups, step)
             self.audit = Audit(self.state, groups, checkpoint_files.read(path).meta.get("trainable", {}))
 
-    def _newest_good(self) -> Saved | None:
-        """The newest checkpoint that verifies. Others are put aside, and the journal says why.
-
-        Raises UserError where one counts more interventions than the journal has.
-        """
-        assert self.writer is not None
-        run, known = self.directory.path, self.directory.digests()
-        if checkpoint_files.edits(run, known) > self.writer.journal.edits:
-            raise UserError(f"{self.directory.journal_path}: has lost interventions; restore it from a copy")
-        aside: dict[int, str] = {}
-        saved = checkpoint_files.newest_good(run, known, aside=aside, tell=self.show.warn)
-        if aside:
-            steps = ", ".join(f"{step} ({reason})" for step, reason in sorted(aside.items()))
-            self._note(f"checkpoints put aside: {steps}; continues from step {saved.step if saved else 0}")
-        return saved
-
-    def _announce_session(self, start: int) -> None:
-        assert self.writer is not None
-        now: dict[str, Mapping[str, Any]] = {
-            "environment": environment_of(self.ready, self.execution),
-            "code": code_facts(self.ready.recipe),
-        }
-        sessions = self.writer.journal.of_kind("session")
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), "folder": os.getcwd(), **now}
-        self.writer.start_session(start, self.in_force.plan_at(start).steps, facts)
-        for name in now:
-            if sessions and (changed := differences(sessions[-1].fields.get(name, {}), now[name])):
-                self._note(f"{name} differs from the session before: " + "; ".join(changed))
-
-    def _note(self, text: str) -> None:
-        """Into the journal, and to the user."""
-        assert self.writer is not None
-        self.writer.append("note", {"text": text})
-        self.show.warn(text)
-
-    def _write_rows(self, rows: list[MetricsRow]) -> None:
-        if self.metrics and self.health:
-            rows = self.health.judged(rows)
-            self.metrics.append(rows)
-            self.show.rows(rows)
-            if self.stopping:
-                self.stopping.require_finite(rows)
-            self.signals.edit = bool(inbox.waiting(self.directory.path))
-            self.signals.leave = bool(self.health.treatment.leaves)
-
     def _finish(self, why: str) -> None:
         """The end by a rule of [stop]."""
         self._end("finished", why)
         self.show.tell(f"finished after step {self.state.step:,}: {why}")
 
     def _end(self, status: End, message: str = "") -> None:
-        step, self.stopping = self.state.step, None
-        if self.writer and self.records:
+        if self.record:
+            self.record.stopping = None
             self.ledger.flush()
-            for record in self.records:
-                record.close()
-            if self.live_log:
-                self.live_log.close()
-            self.writer.end(status, step, self.in_force.plan_at(step).steps, message)
+            self.record.close(status, self.in_force.plan_at(self.state.step).steps, message)
 
 
 def ahead(ready: Prepared, state: State, steps: int = 0) -> Forecast:
