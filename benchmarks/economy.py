@@ -25,7 +25,8 @@ from safelight.engine.distributed import World
 from safelight.engine.loop import Job, Signals, train
 from safelight.explore.samples import draw_sheet
 from safelight.loading.model import evaluated
-from safelight.loading.prepare import choose_execution, prepare
+from safelight.loading.prepare import prepare
+from safelight.loading.probe import choose_execution
 from safelight.recipe import Recipe, load
 from safelight.store.directory import RunDirectory
 from safelight.store.listing import by_kind

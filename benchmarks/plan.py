@@ -25,7 +25,8 @@ def trained(name: str, steps: int) -> dict[str, float]:
     from safelight.engine import precision
     from safelight.engine.distributed import World
     from safelight.engine.loop import Job, train
-    from safelight.loading.prepare import choose_execution, prepare
+    from safelight.loading.prepare import prepare
+    from safelight.loading.probe import choose_execution
     from safelight.recipe import load
 
     ready = prepare(load(name), World())

@@ -10,7 +10,7 @@ from safelight.data import open_data
 from safelight.engine import precision
 from safelight.engine.distributed import World
 from safelight.engine.precision import Execution
-from safelight.loading import prepare
+from safelight.loading import prepare, probe
 from safelight.recipe import load
 from safelight.training.progress import Show
 from safelight.training.stages import train_stages
@@ -51,14 +51,14 @@ def prepared(monkeypatch, tmp_path, tiny):
 def test_a_probe_is_paid_once(monkeypatch, prepared):
     """By check, plan and train together; what is stated since is another question."""
     made = []
-    whole = prepare._one_step
-    monkeypatch.setattr(prepare, "_one_step", lambda *own: made.append(own[1]) or whole(*own))
-    first = prepare.choose_execution(prepared())
+    whole = probe._one_step
+    monkeypatch.setattr(probe, "_one_step", lambda *own: made.append(own[1]) or whole(*own))
+    first = probe.choose_execution(prepared())
     assert made
     made.clear()
-    assert prepare.choose_execution(prepared()) == first
+    assert probe.choose_execution(prepared()) == first
     assert not made
-    stated = prepare.choose_execution(prepared(**{"train.memory_format": "contiguous"}))
+    stated = probe.choose_execution(prepared(**{"train.memory_format": "contiguous"}))
     assert stated.memory_format == "contiguous"
     assert made
 
@@ -67,5 +67,5 @@ def test_a_probe_is_paid_once(monkeypatch, prepared):
 def test_a_probe_of_slow_steps_is_on_few_images(monkeypatch, prepared, seconds, rows):
     """Of batches of 12, by the seconds of a step on two: 1.5 s a step at most, or none at all."""
     now = [0.0]
-    monkeypatch.setattr(prepare, "_one_step", lambda *own: lambda: now.__setitem__(0, now[0] + seconds))
-    assert prepare._probed_rows(prepared(), Execution("fp32", "contiguous"), lambda: now[0]) == rows
+    monkeypatch.setattr(probe, "_one_step", lambda *own: lambda: now.__setitem__(0, now[0] + seconds))
+    assert probe._probed_rows(prepared(), Execution("fp32", "contiguous"), lambda: now[0]) == rows

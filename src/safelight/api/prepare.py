@@ -15,8 +15,8 @@ from safelight.data.source import Progress
 from safelight.engine.distributed import World
 from safelight.engine.memory import require_memory
 from safelight.engine.plan import too_large
-from safelight.loading.prepare import choose_execution
 from safelight.loading.prepare import prepare as prepare_recipe
+from safelight.loading.probe import choose_execution
 from safelight.planning import devices
 from safelight.planning.first_look import FirstLook, first_look
 from safelight.planning.first_look import is_data as is_data

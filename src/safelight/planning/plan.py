@@ -18,7 +18,8 @@ from safelight.engine.distributed import World
 from safelight.engine.memory import KEPT_FREE, memory
 from safelight.engine.precision import Execution
 from safelight.loading.dependencies import references, used
-from safelight.loading.prepare import Prepared, choose_execution, open_device
+from safelight.loading.prepare import Prepared, open_device
+from safelight.loading.probe import choose_execution
 from safelight.planning import devices, standin
 from safelight.planning.devices import Accelerator
 from safelight.planning.measure import Bench, Cost
