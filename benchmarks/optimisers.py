@@ -29,7 +29,7 @@ from safelight.store.metrics import MetricsRow
 from safelight.training.progress import Show
 from safelight.training.start import begin
 
-PROBE, SAMPLES = 24, 1000  # steps, images
+PROBE, SAMPLES = 60, 1000  # steps, of which the second half is timed; images
 KINDS: dict[str, tuple[float, ...]] = {
     "adamw": (1, 2),
     "schedule-free": (1, 3),
@@ -75,7 +75,7 @@ def trained(name: str, family: str, stated: Mapping[str, Any], runs: Path) -> fl
             seen.append((new[-1].step, time.process_time()))
 
         begin(load(family, {**COMMON, **stated}), runs, name, World(), Show(rows=rows))
-        (first, began), (last, ended) = seen[0], seen[-1]
+        (first, began), (last, ended) = seen[len(seen) // 2 if name.endswith("probe") else 0], seen[-1]
         path.write_text(str((ended - began) / max(last - first, 1)))
     return float(path.read_text())
 
@@ -111,7 +111,8 @@ def head(title: str, keys: list[str]) -> str:
 
 def kinds(family: str, options: argparse.Namespace) -> None:
     """The table of a family."""
-    runs, judge, chosen = options.runs, JUDGES[family], {}
+    runs, judge = options.runs, JUDGES[family]
+    chosen: dict[str, float] = {}
     made: dict[str, list[dict[str, list[float]]]] = {}
     steps: dict[str, int] = {}
     for kind in options.kinds:
@@ -136,9 +137,12 @@ def kinds(family: str, options: argparse.Namespace) -> None:
         judge,
         *(key for key in ("FD-classifier", "recall", "coverage", "class accuracy") if key != judge),
     ]
-    print(head(f"{family}, {options.seconds:g} s", keys).replace("|\n", "| steps | rate |\n", 1) + "---|---|")
+    title = head(f"{family}, {options.seconds:g} s", keys).replace("|\n", "| steps | s taken | rate |\n", 1)
+    print(title + "---|---|---|")
     for kind, each in made.items():
-        print(row(kind, each, keys) + f" {steps[kind]} | {chosen[kind]:g} |")
+        files = [runs / f"{family}-{kind}-{chosen[kind]}-{seed}.seconds" for seed in range(options.seeds)]
+        took = ", ".join(f"{steps[kind] * float(file.read_text()):.0f}" for file in files)
+        print(row(kind, each, keys) + f" {steps[kind]} | {took} | {chosen[kind]:g} |")
     print(f"floors: {[made[options.kinds[0]][0][key][1:] for key in keys]}")
 
 
