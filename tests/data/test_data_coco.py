@@ -11,8 +11,8 @@ import pytest
 
 from data.files import opened, save
 from safelight.config import UserError
-from safelight.data import coco as jsonstream
-from safelight.data.coco import elements
+from safelight.data import json_stream
+from safelight.data.json_stream import elements
 
 CATEGORIES = [{"id": 17, "name": "cat"}, {"id": 3, "name": "car"}, {"id": 90, "name": "toothbrush"}]
 
@@ -139,7 +139,7 @@ def test_annotations_that_are_none_are_one_clear_line(tmp_path: Path, content: s
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64, 1 << 20])
 def test_a_stream_of_elements_is_the_document(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(jsonstream, "CHUNK", chunk)
+    monkeypatch.setattr(json_stream, "CHUNK", chunk)
     rng = random.Random(0)
     values: list[Any] = [12, -1.5e-3, 'ü\\" 火', True, None, [], {}, [1, [2]], {"a": [1, {"b": "]}"}]}]
     for indent in (None, 1):
