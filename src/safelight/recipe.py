@@ -5,10 +5,9 @@ A recipe names its method and networks; their files in methods/ and networks/ ow
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +18,22 @@ from pydantic import (
     BaseModel,
     Field,
     InstanceOf,
-    TypeAdapter,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from safelight import discovery, methods, recipes
+from safelight import discovery, recipes
+from safelight.assembly import (
+    loss_weights,
+    method_of,
+    multiple_of,
+    optimisers,
+    per_network,
+    renamed,
+    require_any_size,
+    require_known,
+    section_of,
+)
 from safelight.checks.bench.config import CheckConfig
 from safelight.config import (
     Reference,
@@ -37,7 +45,6 @@ from safelight.config import (
     override,
     read_toml,
     sane,
-    shortened,
 )
 from safelight.data.config import Data, source_follows_path
 from safelight.discovery import Outside
@@ -202,12 +209,12 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         tree = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(GIVEN))
         stated = self.stated["network"]
         flat = len(self.networks) == 1
-        named = {role: _named(section, stated if flat else stated[role])
+        named = {role: renamed(section, stated if flat else stated[role])
                  for role, section in tree["network"].items()}  # fmt: skip
         tree["network"] = next(iter(named.values())) if flat else named
-        tree["method"] = _named(tree["method"], self.stated.get("method", {}))
+        tree["method"] = renamed(tree["method"], self.stated.get("method", {}))
         tree["loss"] = {"weights": tree["loss"]}
-        if not _per_network(self.stated.get("optim", {}), self.optim):
+        if not per_network(self.stated.get("optim", {}), self.optim):
             tree["optim"] = next(iter(tree["optim"].values()))
         tree["check"] = self.check.model_dump(mode="json", exclude_defaults=True)
         tree["init"] = self.init.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -260,9 +267,9 @@ def changed(tree: Tree, changes: Mapping[str, Any]) -> Tree:
 
 def _without_lost(before: Tree, after: Tree, changes: Mapping[str, Any]) -> Tree:
     """Weights of components that a change of the method removed are removed too, unless in the changes."""
-    had, has = (set(_method(tree, {})[-1].components) for tree in (before, after))
+    had, has = (set(method_of(tree, {})[-1].components) for tree in (before, after))
     lost = {name for name in had - has if f"loss.weights.{name}" not in changes}
-    weights = _section(_section(after, "loss"), "weights", "loss.")
+    weights = section_of(section_of(after, "loss"), "weights", "loss.")
     kept = {name: weight for name, weight in weights.items() if name not in lost}
     return {**after, "loss": {**after.get("loss", {}), "weights": kept}}
 
@@ -273,15 +280,15 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
     known: code that the recipe names and that was run before.
     """
     sane(tree, "")
-    _only(tree, SECTIONS, "")
+    require_known(tree, SECTIONS, "")
     outside = dict(known)
-    method_class, config, roles, made = _method(tree, outside)
+    method_class, config, roles, made = method_of(tree, outside)
     trained = sorted({network for phase in made.phases for network in phase.trains})
     by_method = {
         "network": roles,
         "method": config,
-        "loss": _weights(_section(tree, "loss"), made.components),
-        "optim": _optim(_section(tree, "optim"), trained),
+        "loss": loss_weights(section_of(tree, "loss"), made.components),
+        "optim": optimisers(section_of(tree, "optim"), trained),
         "sample": check(method_class.Sampling, tree.get("sample", {}), "sample"),
     }
     given = {"name": name, "stated": tree, "outside": outside, "method_class": method_class, **by_method}
@@ -289,98 +296,3 @@ def resolve(tree: Tree, name: str, known: Mapping[str, Outside] = MappingProxyTy
         needed = multiple_of(roles) * (FACTOR if data.get("latents") else 1)
         tree = {**tree, "data": {**data, "bucket_multiple": needed}}
     return check(Recipe, {section: {} for section in SECTIONS} | tree, "", given)
-
-
-def require_any_size(networks: Mapping[str, Any], key: str) -> None:
-    """Raises UserError for networks that are built for images of one size: they state no `multiple`."""
-    for role, config in networks.items():
-        if getattr(config, "multiple", None) is None:
-            where = "network" if len(networks) == 1 else f"network.{role}"
-            raise UserError(
-                f"{key}: {getattr(config, 'name', where)} ({where}) is for images of one size; "
-                f'use a fully convolutional network, such as {where}.name="unet", or remove {key}'
-            )
-
-
-def multiple_of(networks: Mapping[str, Any]) -> int:
-    """What sides of images have to divide by for every network."""
-    return math.lcm(*(getattr(config, "multiple", None) or 1 for config in networks.values()))
-
-
-def _method(tree: Tree, outside: dict[str, Outside]) -> tuple[type[Any], BaseModel, dict[str, Any], Method]:
-    """The class, the section, the networks by role, and the method they make."""
-    section = _section(tree, "method")
-    module = discovery.module(methods, section.get("name", "diffusion"), "method.name", outside)
-    method = discovery.method_class(module)
-    config = check(method.Config, _unnamed(section), "method")
-    roles = _networks(_section(tree, "network"), method, outside)
-    return method, config, roles, method(config, roles)
-
-
-def _networks(tree: Tree, method: type[Any], outside: dict[str, Outside]) -> dict[str, Any]:
-    """The network configuration of each role; a method with one role has it flat in [network]."""
-    optional = getattr(method, "optional_roles", ())  # roles that a recipe may leave out
-    roles = (*method.roles, *(role for role in optional if role in tree))
-    if len(roles) == 1:
-        return {roles[0]: _network(tree, "network", outside)}
-    _only(tree, roles, "network.")
-    return {role: _network(_section(tree, role, "network."), f"network.{role}", outside) for role in roles}
-
-
-def _network(tree: Tree, where: str, outside: dict[str, Outside]) -> Any:
-    if "name" not in tree:
-        raise UserError(f"{where}.name: is missing (known: {', '.join(discovery.network_configs())})")
-    return check(discovery.network_config(tree["name"], f"{where}.name", outside), _unnamed(tree), where)
-
-
-def _weights(tree: Tree, components: Mapping[str, float]) -> dict[str, Weight]:
-    for key in tree:
-        if key != "weights":
-            raise UserError(f"loss.{key}: no such key (did you mean loss.weights.{key}?)")
-    weights: dict[str, Weight] = dict(components)
-    for name, value in _section(tree, "weights", "loss.").items():
-        if name not in components:
-            raise UserError(f"loss.weights.{name}: no such component{nearest(name, components)}")
-        try:
-            weights[name] = TypeAdapter(Weight).validate_python(value)
-        except ValidationError as error:
-            raise UserError(
-                f"loss.weights.{name}: {shortened(value)} is neither a number nor a ramp such as "
-                "{begin = 0.0, end = 1.0, after = 0, over = 1000}"
-            ) from error
-    return weights
-
-
-def _optim(tree: Tree, trained: list[str]) -> dict[str, Optim]:
-    """One section for all trained networks, or a section each."""
-    if not _per_network(tree, trained):
-        return dict.fromkeys(trained, check(Optim, tree, "optim"))
-    _only(tree, trained, "optim.")
-    return {name: check(Optim, tree.get(name, {}), f"optim.{name}") for name in trained}
-
-
-def _section(tree: Tree, name: str, prefix: str = "") -> Tree:
-    section = tree.get(name, {})
-    if not isinstance(section, dict):
-        raise UserError(f"{prefix}{name}: expected a section [{prefix}{name}], found {shortened(section)}")
-    return section
-
-
-def _only(tree: Tree, known: Iterable[str], prefix: str) -> None:
-    for key in tree:
-        if key not in known:
-            raise UserError(f"{prefix}{key}: no such section{nearest(key, known)}")
-
-
-def _per_network(tree: Tree, trained: Iterable[str]) -> bool:
-    return any(isinstance(tree.get(name), dict) for name in trained)
-
-
-def _unnamed(tree: Tree) -> Tree:
-    """A section without its name, by which its component was found."""
-    return {key: value for key, value in tree.items() if key != "name"}
-
-
-def _named(plain: Tree, stated: Tree) -> Tree:
-    """A section under the name it was stated by, such as the path of a person's file."""
-    return {"name": stated.get("name", plain.get("name")), **_unnamed(plain)}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from safelight.assembly import multiple_of, require_any_size
 from safelight.config import UserError
 from safelight.data.source import Progress
 from safelight.data.space import Space
@@ -21,7 +22,7 @@ from safelight.data.stream import Stream, examples
 from safelight.engine.state import State
 from safelight.loading.recorded import checkpoint_step, data_of, pixel_spec_of
 from safelight.methods.diffusion import Diffusion, Guide
-from safelight.recipe import GUIDE, Recipe, multiple_of, require_any_size
+from safelight.recipe import GUIDE, Recipe
 from safelight.samplers.generate import generate, generate_rows
 from safelight.store.directory import RunDirectory, find
 from safelight.store.listing import owner_of

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import torch
 
+from safelight.assembly import multiple_of
 from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.encoded import Encoded, Latents, describe, open_features, open_latents, space_of
@@ -31,7 +32,7 @@ from safelight.loading.codecs import open_codec
 from safelight.loading.dependencies import Products, references, used
 from safelight.loading.model import Model, RunData, average_words
 from safelight.loading.transfer import INIT, Transfer
-from safelight.recipe import Recipe, multiple_of
+from safelight.recipe import Recipe
 from safelight.store.directory import RunDirectory
 from safelight.terminal import paced, plain
 from safelight.types import Method, Nets, Tell, UsesImageFeatures
