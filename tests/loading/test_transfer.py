@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.engine.state import State
+from safelight.loading.init_source import init_product
 from safelight.loading.replay import replay
-from safelight.loading.transfer import Transfer, init_product
+from safelight.loading.transfer import Transfer
 from safelight.recipe import load
 from safelight.run import Run
 from safelight.store import checkpoint, checkpoint_files

@@ -15,7 +15,8 @@ from forks import serving
 from safelight.engine.distributed import World
 from safelight.engine.state import State
 from safelight.export.diffusers import write_diffusers
-from safelight.loading.transfer import Transfer, init_product
+from safelight.loading.init_source import init_product
+from safelight.loading.transfer import Transfer
 from safelight.recipe import load
 from safelight.run import Run
 from safelight.store import checkpoint, checkpoint_files

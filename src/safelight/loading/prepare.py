@@ -30,8 +30,9 @@ from safelight.engine.state import State
 from safelight.loading.codecs import KEY as CODEC
 from safelight.loading.codecs import open_codec
 from safelight.loading.dependencies import Products, references, used
+from safelight.loading.init_source import INIT
 from safelight.loading.model import Model, RunData, average_words
-from safelight.loading.transfer import INIT, Transfer
+from safelight.loading.transfer import Transfer
 from safelight.recipe import Recipe
 from safelight.store.directory import RunDirectory
 from safelight.terminal import paced, plain

@@ -8,32 +8,26 @@ found by building the networks for one more of them, on no device.
 from __future__ import annotations
 
 import copy
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from safelight.config import UserError
 from safelight.engine.adapters import merged_tensors
 from safelight.functional.growth import Axis, axis_map, grown, matched, sides
-from safelight.loading.dependencies import Product, pretrained
-from safelight.loading.recorded import checkpoint_step, spec_of
+from safelight.loading.dependencies import Product
+from safelight.loading.init_source import tensors_of
+from safelight.loading.recorded import spec_of
 from safelight.recipe import Init
-from safelight.store import checkpoint, checkpoint_files
-from safelight.store.directory import RUN, find
-from safelight.store.durable import mendable
 from safelight.types import DataSpec, Method
 
-INIT = "init.from"
 NAMED = 4  # tensors that a line names
 SHARE = 0.1  # of a network's tensors that files need, where nothing in them has the network's name
 
@@ -51,27 +45,6 @@ class Taken:
         return asdict(self)
 
 
-def init_product(reference: str, runs: Path) -> Product:
-    """What init.from names: a run at a step, a .safetensors file, or a folder of such. Raises UserError."""
-    words = reference.removeprefix("run:")
-    if reference.startswith("recipe:"):
-        raise UserError(f"{INIT}: {reference} is a recipe; train it, and name the run")
-    if Path(words).is_absolute() and Path(words).exists() and not (Path(words) / RUN).is_file():
-        return pretrained(INIT, words)
-    match = re.fullmatch(r"(.+?)(?:@(\w+))?", words)
-    assert match
-    name, step = match[1], match[2]
-    try:
-        directory = find(name, runs)
-    except UserError as error:
-        if "/" in words and not Path(words).is_absolute() and words == reference:
-            return pretrained(INIT, reference)
-        raise UserError(f"{INIT}: {error}") from error
-    number = checkpoint_step(directory, int(step) if step and step.isdecimal() else step, lambda line: None)
-    digest = checkpoint_files.digest_of(checkpoint_files.directory(directory.path, number))
-    return Product(reference, directory.name, str(directory.path.absolute()), number, digest)
-
-
 class Transfer:
     """Puts the weights of a source into networks as they are built. `report` says what became of each."""
 
@@ -79,7 +52,7 @@ class Transfer:
         """Raises UserError for a source that cannot be read."""
         self.product, self.init, self.spec = product, init, spec
         self.source_spec = spec_of(product.directory) if product.run else None
-        self.tensors = _tensors(product, init.weights)
+        self.tensors = tensors_of(product, init.weights)
         self.frozen = set(method.frozen)
         self.axes = _Axes(method, spec)
         self.report: dict[str, Taken] = {}
@@ -218,29 +191,6 @@ def _is_identity(matrix: Tensor) -> bool:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
-
-
-def _tensors(product: Product, weights: str) -> dict[str, Tensor]:
-    """By name: those of a checkpoint begin with its network, those of a folder with where their file is."""
-    if product.run:
-        assert product.step is not None
-        path = checkpoint_files.directory(product.directory.path, product.step)
-        groups = checkpoint.load(path, product.directory.digests())
-        averages = {name.removeprefix("ema."): value for name, value in groups["averages"].items()
-                    if name.startswith("ema.")}  # fmt: skip
-        return groups["networks"] | (averages if weights == "averaged" else {})
-    path = Path(product.path)
-    files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
-    tensors: dict[str, Tensor] = {}
-    with mendable(path):
-        for file in files:
-            place = file.relative_to(path).with_suffix("") if path.is_dir() else Path()
-            parts = [part for part in place.parts if not part.startswith("diffusion_pytorch_model")]
-            try:
-                tensors |= {".".join([*parts, key]): value for key, value in load_file(file).items()}
-            except Exception as error:
-                raise UserError(f"{INIT}: {file} is no whole .safetensors ({error})") from error
-    return tensors
 
 
 def _prefix(role: str, state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str | None:

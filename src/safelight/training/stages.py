@@ -15,7 +15,7 @@ from safelight.config import Reference, UserError
 from safelight.data import check_named
 from safelight.engine.distributed import World
 from safelight.loading.dependencies import Product, of_run, pretrained, references
-from safelight.loading.transfer import INIT, init_product
+from safelight.loading.init_source import INIT, init_product
 from safelight.recipe import Recipe, load
 from safelight.store import renaming
 from safelight.store.directory import RUN, RunDirectory, require_free

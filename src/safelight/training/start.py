@@ -24,11 +24,11 @@ from safelight.engine.state import State
 from safelight.files import MOST
 from safelight.loading.dependencies import Products, plain, products_of
 from safelight.loading.in_force import InForce, live_only, require_steps
+from safelight.loading.init_source import INIT
 from safelight.loading.prepare import Prepared, environment_of, prepare
 from safelight.loading.probe import choose_execution
 from safelight.loading.recorded import code_facts, data_facts, execution_of, recipe_of, require_data
 from safelight.loading.seam import joined
-from safelight.loading.transfer import INIT
 from safelight.recipe import Recipe
 from safelight.report.run_report import unconditional, write_report
 from safelight.store import checkpoint, checkpoint_files, inbox, listing, metrics
