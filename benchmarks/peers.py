@@ -82,7 +82,8 @@ def safelight(
     """
     quiet = {"watch.every": 10**6, "watch.held_out": 0, "checkpoint.every": 10**6, "train.seed": seed,
              "check.before_training": False, "train.precision": "fp32",
-             "train.memory_format": "channels_last", "train.device": "cpu", "sample.guidance": 1.0, **keys}  # fmt: skip
+             "train.memory_format": "channels_last", "train.device": "cpu", "sample.guidance": 1.0,
+             **keys}  # fmt: skip
     batch = int(keys.get("train.batch_size", 64))
 
     def train(steps: int) -> tuple[sl.Run, float]:
