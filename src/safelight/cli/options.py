@@ -19,6 +19,9 @@ RunsOption = Annotated[
     Path | None,
     typer.Option("--runs", metavar="DIR", help="Folder of runs. Default: $SAFELIGHT_RUNS, or ./runs."),
 ]
+WebOption = Annotated[
+    bool, typer.Option("--web", help="Serve the page of the runs meanwhile, and print its address.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or its folder.")]
 RecipeArgument = Annotated[

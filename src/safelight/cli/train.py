@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,12 +24,14 @@ from safelight.cli.options import (
     RunsOption,
     ScheduleOption,
     ThreadsOption,
+    WebOption,
     changes_of,
     examples,
     print_json,
     seconds_of,
 )
 from safelight.cli.runs import print_run
+from safelight.cli.web import page_beside
 from safelight.terminal import console, say
 
 if TYPE_CHECKING:
@@ -67,6 +70,7 @@ def train(
     ] = False,
     limit: ForOption = None,
     threads: ThreadsOption = None,
+    web: WebOption = False,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,9 +80,10 @@ def train(
     """
     settings = changes_of(changes) | ({"train.device": device} if device else {})
     seconds = seconds_of(limit)
-    directory = sl.train(
-        recipe, settings, name=name, minutes=minutes, check=not no_check, seconds=seconds, runs=runs
-    ).directory
+    with page_beside(web and _first(), runs):
+        directory = sl.train(
+            recipe, settings, name=name, minutes=minutes, check=not no_check, seconds=seconds, runs=runs
+        ).directory
     if _first():
         print_run(directory, as_json)
 
@@ -100,6 +105,7 @@ def resume(
     limit: ForOption = None,
     threads: ThreadsOption = None,
     schedule: ScheduleOption = None,
+    web: WebOption = False,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,7 +114,9 @@ def resume(
     A finished run goes on with --steps, or with --for, which sets the length that fits the time.
     """
     keys = changes_of(changes) | ({"train.steps": steps} if steps else {})
-    directory = sl.resume(run, keys, schedule=schedule, seconds=seconds_of(limit), runs=runs).directory
+    seconds = seconds_of(limit)
+    with page_beside(web and _first(), runs, [Path(run).name]):
+        directory = sl.resume(run, keys, schedule=schedule, seconds=seconds, runs=runs).directory
     if _first():
         print_run(directory, as_json)
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -31,22 +39,79 @@ def web(
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Show runs without offering to change anything.")
     ] = False,
+    beside: Annotated[bool, typer.Option("--beside", hidden=True)] = False,
     runs: RunsOption = None,
 ) -> None:
     """Show runs in a browser: timelines, curves, side by side, models under sliders.
 
     Prints a link that lets one browser in. Ctrl-C stops the server; trainings go on.
     """
-    try:
-        from safelight.web.serve import serve
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
-        raise UserError(f"the page needs {error.name}: pip install 'safelight[web]'") from error
+    require_web()
     from safelight.cli import load
+    from safelight.web.serve import serve
 
     folder = runs_directory(runs)
     first = [find(name, folder).name for name in names or []]
     longer = any(option.name == "steps" for option in load("resume").params)
     serve(folder, first, host=host, port=port, browse=browse, read_only=read_only, longer=longer,
-          tell=partial(say, err=False))  # fmt: skip
+          beside=beside, tell=partial(say, err=False))  # fmt: skip
+
+
+def require_web() -> None:
+    """Raises UserError without the extra `web`."""
+    for name in ("starlette", "uvicorn"):
+        if find_spec(name) is None:
+            raise UserError(f"the page needs {name}: pip install 'safelight[web]'")
+
+
+@contextmanager
+def page_beside(wanted: bool, runs: Path | None, names: Sequence[str] = ()) -> Iterator[None]:
+    """The page in a process of its own, for as long as the block lasts, which goes on whatever becomes of it.
+
+    It is niced, reads models on the CPU, and ends when its stdin does, so also when this process is killed.
+    """
+    if not wanted:
+        yield
+        return
+    require_web()
+    folder = runs_directory(runs).absolute()
+    command = [
+        sys.executable,
+        "-m",
+        "safelight",
+        "web",
+        *names,
+        "--port",
+        "0",
+        "--beside",
+        "--runs",
+        str(folder),
+    ]
+    process = None
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "SAFELIGHT_DEVICE": "cpu"}, start_new_session=True,
+        )  # fmt: skip
+        relay = Thread(target=_relay, args=(process,), daemon=True)
+        relay.start()
+    except OSError as error:
+        say(f"--web: cannot be started ({error}); training goes on", err=True)
+    try:
+        yield
+    finally:
+        if process and process.stdin:
+            with suppress(OSError):
+                process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            process.kill()
+            process.wait()
+            relay.join(1)
+            if process.stdout and not relay.is_alive():
+                process.stdout.close()
+
+
+def _relay(process: subprocess.Popen[str]) -> None:
+    for line in process.stdout or ():
+        say(f"page: {line.rstrip()}", err=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from urllib.parse import quote
 
 import uvicorn
@@ -27,10 +29,12 @@ def serve(
     read_only: bool,
     longer: bool,
     tell: Tell,
+    beside: bool = False,
 ) -> None:
     """Serve the page of a folder of runs. Raises UserError for a port in use.
 
     names: of the runs to begin with. browse: open a browser. longer: whether `resume` takes --steps.
+    beside: a training, which goes first: this one is niced, and ends when stdin does.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Of a socket that is not stated to be TCP, asyncio leaves Nagle's algorithm on: 40 ms an answer.
@@ -66,4 +70,13 @@ def serve(
         webbrowser.open(link)
     config = uvicorn.Config(guard, log_level="error", access_log=False, server_header=False, lifespan="on",
                             timeout_graceful_shutdown=1)  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+    if beside:
+        os.nice(10)
+
+        def leave() -> None:
+            sys.stdin.read()
+            server.should_exit = True
+
+        Thread(target=leave, daemon=True).start()
+    server.run(sockets=[listening])
