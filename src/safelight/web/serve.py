@@ -36,6 +36,8 @@ def serve(
     names: of the runs to begin with. browse: open a browser. longer: whether `resume` takes --steps.
     beside: a training, which goes first: this one is niced, and ends when stdin does.
     """
+    if beside:
+        os.nice(10)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Of a socket that is not stated to be TCP, asyncio leaves Nagle's algorithm on: 40 ms an answer.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -72,7 +74,6 @@ def serve(
                             timeout_graceful_shutdown=1)  # fmt: skip
     server = uvicorn.Server(config)
     if beside:
-        os.nice(10)
 
         def leave() -> None:
             sys.stdin.read()
