@@ -26,7 +26,7 @@ from safelight.store.directory import RunDirectory
 
 LIMIT = 5_000_000  # bytes of a page without a model
 BINS = 1000  # of a curve, at most
-STATIC = 0.3  # share of what pictures may take that those of the tables get at most
+STATIC, SHEETS = 0.3, 0.85  # shares of what pictures may take, at most: the tables', then the sheets'
 SLACK = 4096  # bytes of words about what was left out, and of the policy
 
 
@@ -59,7 +59,7 @@ def saved_page(
     left = limit - SLACK - len(_filled(bare, saved, script, style, None))
     page, words, used = saved_pictures.reduced(page, int(left * STATIC))
     for pictures, said in (
-        saved_pictures.sheets(directory, run["sheets"], left - used),
+        saved_pictures.sheets(directory, run["sheets"], int(SHEETS * (left - used))),
         saved_pictures.panels(directory, run["panels"]),
     ):
         kept = saved_pictures.fitting(pictures, left - used)

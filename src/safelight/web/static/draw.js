@@ -42,7 +42,7 @@ function Picture({ pixels, shape, label, pressed, click }) {
     }
     canvas.current.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
   }, [pixels]);
-  return html`<button class="drawn" aria-pressed=${pressed} aria-label=${label} onClick=${click}><canvas class="pixels" ref=${canvas} width=${width} height=${height}></canvas></button>`;
+  return html`<button class="drawn" aria-pressed=${click ? pressed : undefined} disabled=${!click} aria-label=${label} onClick=${click || undefined}><canvas class="pixels" ref=${canvas} width=${width} height=${height}></canvas></button>`;
 }
 
 function Slider({ label, value, min, max, step, words, set }) {
@@ -76,14 +76,14 @@ function Board({ run, model }) {
   const most = Object.keys(model.given).length ? 64 : Infinity;
   const name = run.facts.name, id = (at) => `${model.step}.${at}`;
   return html`<div class="centre"><div class="left">
-      <div class="board" aria-busy=${state.busy}>${numbers.map((at, place) => html`<${Picture} key=${place} pixels=${state.images[place]} shape=${model.shape} label=${`Specimen ${id(at)}`} pressed=${through === at} click=${() => show(through === at ? null : at)} />`)}</div>
+      <div class="board" aria-busy=${state.busy}>${numbers.map((at, place) => html`<${Picture} key=${place} pixels=${state.images[place]} shape=${model.shape} label=${`Specimen ${id(at)}`} pressed=${through === at} click=${last > 0 && (() => show(through === at ? null : at))} />`)}</div>
       <p class="note" aria-live="polite"><b>step ${count(model.steps[moment])}</b> · specimens ${id(first)} to ${id(first + MANY - 1)} · ${state.seconds ? `${number(state.seconds)} s an image` : "starting the engine …"} · ${model.verdicts[moment]}</p>
       <${Note} mistake=${state.mistake} /></div>
     <div class="right"><div class="sliders drawing">
       ${last > 0 && html`<${Slider} label="moment" value=${moment} min=${0} max=${last} step=${1} words=${`step ${count(model.steps[moment])}`} set=${(value) => change({ moment: value })} />`}
       ${model.programs && kinds.length > 0 && html`<${Slider} label="guidance" value=${guidance} min=${0} max=${8} step=${0.1} set=${(value) => change({ guidance: value })} />`}
       ${model.programs && html`<label class="slider"><span>evaluations</span><select value=${evaluations} onChange=${(event) => change({ evaluations: Number(event.target.value) })}>${Object.keys(model.programs).map((each) => html`<option value=${each} selected=${Number(each) === evaluations}>${each}</option>`)}</select></label>`}
-      ${attributes && model.given.attributes && attributes.names.map((title, at) => html`<${Slider} label=${title} value=${stated?.attributes?.[at] ?? 0.5} min=${0} max=${1} step=${0.05}
+      ${attributes && model.given.attributes && attributes.names.map((title, at) => html`<${Slider} label=${title} value=${stated?.attributes?.[at] ?? 0.5} min=${0} max=${1} step=${0.05} words=${stated?.attributes ? undefined : "as drawn"}
         set=${(value) => { const next = [...(stated?.attributes ?? attributes.names.map(() => 0.5))]; next[at] = value; change({ stated: { ...stated, attributes: next } }); }} />`)}</div>
       ${label && html`<div class="choices" role="group" aria-label="Class">
         <button aria-pressed=${stated !== null && stated.label === undefined} onClick=${() => change({ stated: {} })}>as drawn</button>
@@ -93,7 +93,7 @@ function Board({ run, model }) {
       <div class="row"><button disabled=${!first} onClick=${() => change({ first: Math.max(0, first - MANY) })}>Before</button>
         <button disabled=${first + MANY >= most} onClick=${() => change({ first: first + MANY })}>More</button></div>
       <p class="note">${stated && Object.keys(stated).length === 0 && guidance === (model.guidance ?? 1) && evaluations === model.chosen
-        ? html`As the run draws them. A click shows one through training.` : "Changed: no longer the specimens of the run."}</p>
+        ? `As the run draws them.${last > 0 ? " A click shows one through training." : ""}` : "Changed: no longer the specimens of the run."}</p>
       <${Command} text=${command("specimens", name, "--step", model.step, "-n", first + MANY, "--out", "sheet.png")} />
       <p class="note">Drawn here, from the weights in this page (${model.average}, rounded to bfloat16), in float32 and without a server.</p></div></div>
     ${through !== null && html`<${Through} model=${model} state=${places.through} specimen=${through} choose=${(value) => change({ moment: value })} />`}`;
