@@ -180,4 +180,8 @@ def test_the_page_draws_the_specimens_of_the_run_at_every_moment(chromium, finis
         page.wait_for_selector(".board[aria-busy=false]")
         page.get_by_role("button", name="Specimen 30.48").click()
         page.wait_for_selector(".through[aria-busy=false]")
+        page.evaluate(AXE.read_text())
+        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        serious = [each for each in result["violations"] if each["impact"] in ("serious", "critical")]
+        assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == []
         assert page.locator(".mistake").count() == 0

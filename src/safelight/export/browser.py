@@ -104,7 +104,8 @@ def portable(directory: RunDirectory, steps: Sequence[int], tell: Tell = lambda 
         "weights": weights,
         "average": model.average,
     }
-    if isinstance(model.method, Diffusion):
+    method: Any = model.method
+    if isinstance(method, Diffusion):
         assert isinstance(model.how, DiffusionSampling)
         if model.how.guide_by:
             raise UserError("sample.guide_by: a page cannot draw samples that another run guides")
@@ -112,8 +113,7 @@ def portable(directory: RunDirectory, steps: Sequence[int], tell: Tell = lambda 
             {*EVALUATIONS, model.how.steps} if model.how.steps <= max(EVALUATIONS) else {model.how.steps}
         )
         made["programs"] = {
-            str(count): program(model.method, model.how.model_copy(update={"steps": count}))
-            for count in counts
+            str(count): program(method, model.how.model_copy(update={"steps": count})) for count in counts
         }
         made |= {"chosen": model.how.steps, "guidance": model.how.guidance}
         noises = {f"sampler {number}": latent.shape[1:] for number in range(max(counts))}
@@ -172,7 +172,7 @@ class Direct(nn.Module):
         latent = model.method.latent(RowDraw(0, 0, "shape", range(1)))
         given, present = _some(model, 1)
         with torch.no_grad():
-            self.method.sample(self.nets, latent, given, present, draw, self.how)
+            self.method.sample(dict(self.nets.items()), latent, given, present, draw, self.how)
 
     @property
     def inputs(self) -> list[str]:
@@ -229,7 +229,8 @@ class Decoded(nn.Module):
 def _network(model: Model) -> Any:
     for net in model.nets.values():
         net.cpu().float().eval()
-    if isinstance(model.method, Diffusion):
+    method: Any = model.method
+    if isinstance(method, Diffusion):
         return Flat(model.nets["denoiser"], "denoiser", list(model.spec.conditions))
     return Direct(model).eval()
 

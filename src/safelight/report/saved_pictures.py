@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -110,7 +111,7 @@ def reduced(page: Page, most: int) -> tuple[Page, list[str], int]:
     """A report with pictures of at most so many bytes; what to say of those left out; and the bytes."""
     small = page
     for widest, heaviest in REDUCED:
-        small = mapped(page, lambda drawing, size=(widest, heaviest): _small(drawing, *size))
+        small = mapped(page, partial(_small, widest=widest, heaviest=heaviest))
         sizes = [len(drawing.figure.data) for drawing in drawings(small) if drawing.figure]
         if sum(sizes) <= most:
             return small, [], sum(sizes)
