@@ -61,8 +61,7 @@ def main() -> None:
                      for each in (None, model)]  # fmt: skip
             executable = shutil.which("chromium") or shutil.which("chromium-browser")
             page = play.chromium.launch(executable_path=executable, args=ARGUMENTS).new_page()
-            (Path(place) / "empty.html").write_text("<!doctype html>")
-            page.goto((Path(place) / "empty.html").as_uri())  # an origin as that of a saved page
+            page.goto("about:blank")  # which is of no origin, as the worker of a saved page
             page.add_script_tag(content=bundle("generator.js"))
             drawn = page.evaluate(DRAW, [json.dumps(model), engine, DRAWS])
         newest = replace(Replay(directory).rounded(model["step"]), autocast=nullcontext)
