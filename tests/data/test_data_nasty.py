@@ -173,3 +173,53 @@ def test_what_would_read_another_kind_is_said(name: str, reason: str, tmp_path: 
     (note,) = notes(opened(grow(tmp_path / "d", {**pictures("a.png"), name: "x"})))
     assert reason in note
     assert name in note
+
+
+def test_kohyas_projects_and_pictures_beside_its_folders(tmp_path: Path) -> None:
+    project = grow(
+        tmp_path / "p", pictures("img/9_style/a.png", "model/sample/m.png", "log/l.png", "reg/1_x/r.png")
+    )
+    pack = opened(project)
+    assert pack.names == ["img/9_style/a.png"]
+    assert notes(pack) == [
+        "image beside kohya's img/: 3, such as log/l.png; regularisation, samples and logs are not used"
+    ]
+    pack = opened(grow(tmp_path / "d", pictures("10_sks dog/a.png", "5_cat/b.png", "c.png")))
+    assert pack.weights is not None
+    assert pack.weights.tolist() == [10, 5]
+    (said,) = notes(pack)
+    assert said.startswith("image beside kohya's folders, such as c.png;")
+    most = opened(grow(tmp_path / "e", pictures("3_misc/a.png", *(f"{n}.png" for n in "bcd"))))
+    assert len(most) == 4  # then the folder is a name like others
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["#recycle", "$RECYCLE.BIN", "System Volume Information", "@Recycle", "node_modules", "__pycache__"],
+)
+def test_what_disks_and_programs_leave_is_never_data(junk: str, tmp_path: Path) -> None:
+    pack = opened(grow(tmp_path / "d", pictures("a.png", f"{junk}/b.png", f"c/{junk}/d.png")))
+    assert pack.names == ["a.png"]
+    assert [(note.kind, note.count) for note in pack.notes] == [("hidden or system file", 2)]
+
+
+def test_what_a_picture_loses_is_said(tmp_path: Path) -> None:
+    def saved(name: str, *frames: np.ndarray) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        first, *others = map(Image.fromarray, frames)
+        more = {"save_all": True, "append_images": others} if others else {}
+        first.save(folder / f"a.{'gif' if others else 'png'}", **more)
+        return folder
+
+    deep, film = saved("deep", mask(0, 255).astype(np.uint16) * 16), saved("film", unlike(0), unlike(1))
+    clear = saved("clear", np.dstack([unlike(0), mask(0, 255)]))
+    for folder, said in (
+        (deep, "picture of 16 bits that is dark, of 1 looked at, such as a.png; its brightest grey is "
+               "4,080 of 65,535; data.white=measured, or a number"),
+        (film, "picture of several frames, of 1 looked at, such as a.gif; the first is taken"),
+        (clear, "transparent picture, of 1 looked at, such as a.png; laid on data.background=#ffffff"),
+    ):  # fmt: skip
+        assert notes(opened(folder)) == [said]
+    assert notes(opened(clear, mask="alpha")) == []
+    assert notes(opened(deep, white=4080)) == []

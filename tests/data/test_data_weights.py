@@ -38,7 +38,7 @@ def test_kohyas_folders_repeat_within_an_epoch(tmp_path: Path) -> None:
     assert list(pack.texts) == [("dog",), ("tabby, grey",), ("a cat",)]
     assert drawn(pack, 1, 7) == {"img/1_dog/3.png": 1, "img/3_a cat/1.png": 3, "img/3_a cat/2.png": 3}
     assert drawn(pack, 7, 2) == {name: 2 * count for name, count in drawn(pack, 1, 7).items()}
-    assert [note.kind for note in pack.notes] == ["image of kohya's reg/"]
+    assert [note.kind for note in pack.notes] == ["image beside kohya's img/"]
 
 
 def test_folders_that_are_merely_numbered_are_names(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,6 +70,10 @@ class Entries:
 
 
 LOOKED, BRIGHT = 64, 0.999  # pictures in which white is measured; the share of their pixels below it
+GLANCED, DARK = (
+    8,
+    0.5,
+)  # files that are looked at for odd pixels; the share of white below which 16 bits are dark
 REASONS = 5  # bad files an error names
 
 
@@ -156,6 +160,7 @@ def file_items(
     if config.white == "measured":
         white, note = measured_white(tree, files)
         how, notes = replace(how, white=white), (*notes, note)
+    notes = (*notes, *_odd_pixels(tree, files, config))
     alpha = bool(used) and str(next(filter(None, used))).startswith(ALPHA)
     mask_names = (colour_table(config.mask_colours)[1] if config.mask_colours else ()) or mask_names
     classes = config.mask_classes or len(config.mask_colours) or len(mask_names) or None
@@ -177,6 +182,29 @@ def fitting(config: Data) -> Fitting:
     """How the recipe brings pictures to their size."""
     white = None if config.white == "measured" else config.white
     return Fitting(config.fit, config.crop, config.background, config.smallest or 0, config.rules > 1, white)
+
+
+def _odd_pixels(tree: Tree, files: Sequence[str], config: Data) -> Iterable[Note]:
+    """What a look at GLANCED of the files shows that a picture would lose without a word."""
+    notes = Notes()
+    for name in files[:: max(1, len(files) // GLANCED)][:GLANCED]:
+        try:
+            with quiet(), tree.open(name) as file, open_image(file) as image:
+                if getattr(image, "n_frames", 1) > 1 and image.format not in ("JPEG", "MPO", "HEIF"):
+                    notes.add("picture of several frames", name, "the first is taken")
+                if config.white is None and is_deep(image) and image.mode != "F":
+                    brightest = int(np.asarray(image).max())
+                    if brightest < DARK * 65535:
+                        reason = (
+                            f"its brightest grey is {brightest:,} of 65,535; data.white=measured, or a number"
+                        )
+                        notes.add("picture of 16 bits that is dark", name, reason)
+                if image.has_transparency_data and config.mask != "alpha":
+                    if np.asarray(image.convert("RGBA").getchannel("A")).min() < 128:
+                        notes.add("transparent picture", name, f"laid on data.background={config.background}")
+        except Exception:  # whoever decodes it says what is wrong
+            continue
+    return (replace(note, kind=f"{note.kind}, of {min(GLANCED, len(files))} looked at") for note in notes)
 
 
 def measured_white(tree: Tree, files: Sequence[str]) -> tuple[float, Note]:

@@ -18,6 +18,7 @@ from safelight.data.source import Notes
 from safelight.data.tree import ArchivesTree, Tree
 
 KOHYA = re.compile(r"(\d+)_(.+)")  # repeats and class
+BESIDE = ("reg", "log", "logs", "model", "models", "output", "sample", "samples")  # img/, in a project
 YEARS = range(1900, 2100)  # no repeats, unless the recipe says so
 
 
@@ -89,13 +90,20 @@ def by_kohya(contents: Contents, files: Sequence[str] | None = None) -> Entries 
     files = contents.listing.images if files is None else files
     stated = contents.config.layout == "kohya"
     under, sides = below(files, contents.shards, contents.config)
-    kept = [place for place, name in enumerate(under) if name.partition("/")[0].lower() not in ("reg", "log")]
+    kept = [place for place, name in enumerate(under) if name.partition("/")[0].lower() not in BESIDE]
     img = {under[place].partition("/")[0].lower() for place in kept} <= {"img", "image", "images"}
     regular = [files[place] for place in sorted({*range(len(files))} - {*kept})] if img and kept else []
     if regular:  # img/10_name beside reg/1_name
         files, sides = [files[place] for place in kept], None if sides is None else sides[kept]
         under = [under[place].partition("/")[2] for place in kept]
     tops = {name.partition("/")[0] if "/" in name else "" for name in under}
+    loose = (
+        [file for file, name in zip(files, under, strict=True) if "/" not in name] if len(tops) > 1 else []
+    )
+    if 2 * len(loose) < len(files) and loose and contents.config.rules > 1:
+        inside = [place for place, name in enumerate(under) if "/" in name]
+        files, sides = [files[place] for place in inside], None if sides is None else sides[inside]
+        under, tops = [under[place] for place in inside], tops - {""}
     matches = {top: match for top in tops if (match := KOHYA.fullmatch(top))}
     if len(matches) < len(tops) or not tops:
         if stated:
@@ -114,5 +122,10 @@ def by_kohya(contents: Contents, files: Sequence[str] | None = None) -> Entries 
         spare=[match[2] for match in folders] if contents.config.captions == "auto" else (),
         weights=[float(match[1]) for match in folders], bad=contents.listing.bad,
     )  # fmt: skip
-    entries.notes.add_all("image of kohya's reg/", regular, "pictures for regularisation are not used")
+    entries.notes.add_all(
+        "image beside kohya's img/", regular, "regularisation, samples and logs are not used"
+    )
+    entries.notes.add_all(
+        "image beside kohya's folders", loose, "sd-scripts reads folders alone, and so does this"
+    )
     return entries

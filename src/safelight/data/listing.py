@@ -35,7 +35,21 @@ NAMED_TABLES = ("metadata", "captions", "labels", "dataset")  # stems that are r
 SIDECARS = (".txt", ".caption", ".json", ".cls")  # beside a picture, with its name
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 COCO_NAMES = ("_annotations.coco.json", "annotations.json", "instances.json")  # beside the pictures
-SYSTEM = ("@eadir", "__macosx", "lost+found", "thumbs.db", "desktop.ini")  # left by disks and archivers
+SYSTEM = {  # left by disks, archivers, network storage and programs
+    *(
+        "@eadir",
+        "@recycle",
+        "@__thumb",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "__macosx",
+        "lost+found",
+        "found.000",
+    ),
+    *("$recycle.bin", "system volume information", "recycler", "node_modules", "__pycache__"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini"),
+}
 SHEET = "-data.png"  # written by `safelight data inspect`, by the name of the folder or archive
 RUN = {"run.json", "journal.jsonl"}  # a folder with both is a run of safelight
 HIDDEN = "hidden or system file"
