@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shlex
 import subprocess
 import sys
@@ -118,3 +119,34 @@ def test_of_requests_in_a_row_the_latest_wins(monkeypatch):
 
     asyncio.run(main())
     assert asked == [0, 4, 9]  # the first was under way
+
+
+def test_on_a_full_disk_a_job_fails_in_words_and_the_next_one_runs(program, tmp_path, monkeypatch):
+    whole = Path.open
+
+    def full(path, *how, **options):
+        if path.name == "stdout" and path.parent.name == "1" and how == ("wb",):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, *how, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+
+    async def main() -> None:
+        jobs = Jobs(tmp_path)
+        first, second = jobs.add(["0", "0"]), jobs.add(["0", "0"])
+        await asyncio.gather(ended(first), ended(second))
+        assert (first.status, second.status) == ("failed", "done")
+        assert first.to_dict()["output"] == "it could not be started: No space left on device"
+
+    asyncio.run(main())
+
+
+def test_where_no_folder_of_jobs_can_be_made_the_answer_says_so(page, monkeypatch):
+    def full(**given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module.tempfile, "mkdtemp", full)
+    answer = page.post("/api/jobs", {"act": "replay", "run": "whole", "options": {"step": 20}})
+    assert answer.status_code == 507
+    assert answer.json() == {"mistake": "the job cannot be written: No space left on device"}
+    assert page.get("/api/run/whole").status_code == 200  # what is read goes on

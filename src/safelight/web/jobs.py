@@ -45,6 +45,7 @@ class Job:
     begun: float | None = None  # seconds since 1970
     ended: float | None = None
     files: Sequence[str] = ()  # that it makes in its folder
+    problem: str = ""  # why it never began
     _process: subprocess.Popen[bytes] | None = None
     _cancelled: bool = False
 
@@ -58,7 +59,8 @@ class Job:
         there = [name for name in self.files if (self.folder / name).exists()] if self.code == 0 else []
         return {
             "id": self.id, "command": self.command, "run": self.run, "status": self.status, "code": self.code,
-            "begun": self.begun, "ended": self.ended, "output": self._text("stderr"), "files": there,
+            "begun": self.begun, "ended": self.ended, "output": self.problem or self._text("stderr"),
+            "files": there,
             "result": self._result(),
         }  # fmt: skip
 
@@ -140,6 +142,14 @@ class Jobs:
             await self._execute(job)
 
     async def _execute(self, job: Job) -> None:
+        try:
+            await self._follow(job)
+        except OSError as error:  # a full disk, or no memory for a process
+            job.problem = f"it could not be started: {error.strerror or error}"
+            job.ended, job.status = time.time(), "failed"
+            self._touch()
+
+    async def _follow(self, job: Job) -> None:
         if not job._cancelled:
             job.begun, job.status = time.time(), "running"
             self._touch()

@@ -75,6 +75,8 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
             return _json(jobs.add(words, run, act.quick, act.files).to_dict())
         except UserError as error:
             return _json({"mistake": str(error)}, 400)
+        except OSError as error:  # of the folder of jobs
+            return _json({"mistake": f"the job cannot be written: {error.strerror or error}"}, 507)
 
     async def cancel(request: Request) -> Response:
         try:
