@@ -65,10 +65,10 @@ def with_captions(entries: Entries, contents: Contents) -> Entries:
     if config.captions == "none":
         return replace(entries, texts=())
     if config.captions == "name":
-        texts = [[text] if (text := of_name(file)) else [] for file in entries.files]
-        silent = [file for file, words in zip(entries.files, texts, strict=True) if not words]
+        named = [[text] if (text := of_name(file)) else [] for file in entries.files]
+        silent = [file for file, words in zip(entries.files, named, strict=True) if not words]
         entries.notes.add_all("image whose name has no words", silent)
-        return replace(entries, texts=texts)
+        return replace(entries, texts=named)
     files = {} if any(entries.texts) else beside(contents)
     if not files and config.captions == "sidecar":
         raise UserError(f"data.captions: {contents.path} has no .txt, .caption or .json beside an image")

@@ -213,7 +213,7 @@ class Stream:
         height, width = self._images.shape[1:3]
         down, across = corner[:, :1] + np.arange(height), corner[:, 1:] + np.arange(width)
         rows = np.asarray(self.pack.whole[name])
-        return rows[items[:, None, None], down[:, :, None], across[:, None, :]]
+        return np.asarray(rows[items[:, None, None], down[:, :, None], across[:, None, :]])
 
     def _seen(self, rows: Tensor, which: Tensor | None) -> Tensor:
         return rows if which is None else seen(rows, self.views.all, self._send(which))

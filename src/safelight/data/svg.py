@@ -38,10 +38,14 @@ def open_svg(file: IO[bytes]) -> Image.Image:
     ratio = _ratio(content)
     if not 1 / LONGEST <= ratio <= LONGEST:
         raise BadItem(f"is {ratio:.3g} times as wide as high; expected 1/{LONGEST} to {LONGEST}")
-    side = {"width": SHORTER} if ratio <= 1 else {"height": SHORTER}
+    width, height = (SHORTER, None) if ratio <= 1 else (None, SHORTER)
     fonts = b"<text" not in content  # those of the system take long to list
     text = content.decode("utf-8-sig", "replace")
-    image = Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=text, skip_system_fonts=fonts, **side)))
+    image = Image.open(
+        io.BytesIO(
+            resvg_py.svg_to_bytes(svg_string=text, skip_system_fonts=fonts, width=width, height=height)
+        )
+    )
     image.load()
     image.format = "SVG"
     return image
