@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -16,8 +17,9 @@ from safelight.config import UserError
 from safelight.data.source import Progress
 from safelight.evaluate.evaluation import Evaluation
 from safelight.evaluate.judge import evaluate, open_judge
-from safelight.explore.conditions import conditions_of
+from safelight.explore.conditions import Conditions, conditions_of
 from safelight.explore.grid import GridRequest, travelled
+from safelight.explore.output import Output, drawn, fitting_chunk
 from safelight.explore.samples import Samples, shared_seed
 from safelight.explore.tiles import canvas_specs, paint
 from safelight.export.networks import export_networks
@@ -28,6 +30,7 @@ from safelight.recipe import Recipe
 from safelight.render.sheet import Picture, panel
 from safelight.render.sheet_file import encode_png
 from safelight.report.run_report import run_html, write_report
+from safelight.samplers.generate import chunks
 from safelight.store import checkpoint, checkpoint_files, listing, metrics
 from safelight.store.directory import RunDirectory, find
 from safelight.store.listing import owner_of
@@ -113,6 +116,13 @@ class Run:
         return self.model.verdict
 
     @property
+    def digest(self) -> str:
+        """The digest of the state at the step, as checkpoints have it."""
+        if self.verdict.start == self.step > 0:
+            return checkpoint_files.digest_of(checkpoint_files.directory(self.directory.path, self.step))
+        return checkpoint.digest(self._replay.state.groups())
+
+    @property
     def recipe(self) -> Recipe:
         """The recipe, with the settings in force at the step."""
         return self.model.recipe
@@ -178,32 +188,121 @@ class Run:
         size: (height, width) of the images, a bucket of the data or any that fully convolutional networks
         take. Raises UserError.
         """
-        if same_noise_as is not None:
-            other = find(same_noise_as, self.directory.path.parent)
-            seed = shared_seed(self.directory, other)
-        model, stated = self.model.changed(how), {**(conditions or {}), **named}
-        model.require_images()
-        if canvas and size:
-            raise UserError("canvas: paints in tiles, size in one piece; state one of them")
+        wishes = {**(conditions or {}), **named}
+        model, seed = self._sampled(how, wishes, size), self._seed(seed, same_noise_as)
+        if canvas is None:
+            return drawn(model, Conditions(model, wishes), range(count), seed)
         if size:
-            model = model.sized(size)
-            if "mask" in model.spec.conditions and "mask" not in stated and model.data.size not in (
-                None, *model.data.buckets
-            ):  # fmt: skip
-                known = ", ".join(f"{height}x{width}" for height, width in model.data.buckets) or "one size"
-                raise UserError(
-                    f"size: the data are of {known}; say which mask to follow, mask=FILE.png or none"
-                )
-        sizes = canvas_specs(model.data.pixels, model.space, canvas) if canvas else None
-        if sizes and "mask" in model.spec.conditions and "mask" not in stated:
+            raise UserError("canvas: paints in tiles, size in one piece; state one of them")
+        sizes = canvas_specs(model.data.pixels, model.space, canvas)
+        if "mask" in model.spec.conditions and "mask" not in wishes:
             raise UserError("canvas: say which mask it is to follow, mask=FILE.png, or mask=none")
-        given, present = conditions_of(model, stated, count, sizes)
-        if sizes:
-            images = paint(model, given, present, seed, sizes[1])
-        else:
-            images = model.generate(given, present, seed)
+        given, present = conditions_of(model, wishes, count, sizes)
+        images = paint(model, given, present, seed, sizes[1])
         arrays = {name: value.cpu().numpy() for name, value in given.items()}
         return Samples(images, arrays, present.cpu().numpy(), model.spec, model.how.model_dump())
+
+    def stream(
+        self,
+        count: int,
+        *,
+        chunk: int | None = None,
+        first: int = 0,
+        seed: int = 0,
+        how: Mapping[str, Any] | None = None,
+        conditions: Mapping[str, Any] | None = None,
+        same_noise_as: str | Path | None = None,
+        size: tuple[int, int] | None = None,
+        **named: str | float,
+    ) -> Iterator[Samples]:
+        """Samples from number `first` up to `count`, `chunk` at a time, none of which is held.
+
+        chunk: as many as the memory holds, 250 at most, by default. A sample depends on its number and the
+        seed; how many are drawn at once may change its last bits, not what it shows. The rest as of `sample`,
+        of whose `count` samples these are the same. Raises UserError.
+        """
+        wishes = {**(conditions or {}), **named}
+        model = self._sampled(how, wishes, size)
+        stated = Conditions(model, wishes)
+        seed = self._seed(seed, same_noise_as)
+        if chunk is None:
+            chunk = fitting_chunk(model, *stated.of(range(1)))
+        return (drawn(model, stated, rows, seed, chunk) for rows in chunks(count, chunk, first))
+
+    def _sampled(
+        self, how: Mapping[str, Any] | None, stated: Mapping[str, Any], size: tuple[int, int] | None
+    ) -> Model:
+        """The model that samples are drawn with. Raises UserError."""
+        model = self.model.changed(how)
+        model.require_images()
+        if size is None:
+            return model
+        model = model.sized(size)
+        lacks = "mask" in model.spec.conditions and "mask" not in stated
+        if lacks and model.data.size not in (None, *model.data.buckets):
+            known = ", ".join(f"{height}x{width}" for height, width in model.data.buckets) or "one size"
+            raise UserError(f"size: the data are of {known}; say which mask to follow, mask=FILE.png or none")
+        return model
+
+    def _seed(self, seed: int, same_noise_as: str | Path | None) -> int:
+        if same_noise_as is None:
+            return seed
+        return shared_seed(self.directory, find(same_noise_as, self.directory.path.parent))
+
+    def save_samples(
+        self,
+        out: str | Path,
+        count: int,
+        *,
+        chunk: int | None = None,
+        seed: int = 0,
+        how: Mapping[str, Any] | None = None,
+        conditions: Mapping[str, Any] | None = None,
+        same_noise_as: str | Path | None = None,
+        size: tuple[int, int] | None = None,
+        tell: Tell = lambda line: None,
+        progress: Progress = lambda what, done, total: None,
+        **named: str | float,
+    ) -> Path:
+        """Write samples to a new folder or .tar as they are drawn, see `explore.output`; returns it.
+
+        Cut off, the same call goes on where it stopped. tell: takes an estimate of a long request. The rest
+        as of `stream`. Raises UserError.
+        """
+        stated = {**(conditions or {}), **named}
+        model = self._sampled(how, stated, size)
+        seed = self._seed(seed, same_noise_as)
+        facts = {
+            "run": self.directory.info().id,
+            "step": self.step,
+            "digest": self.digest,
+            **model.sampling(seed),
+            "conditions": {name: str(value) for name, value in stated.items()},
+            "device": model.device.type,
+            "size": size,
+        }
+        output = Output(Path(out), facts, chunk)
+        if output.facts["chunk"] is None:
+            output.facts["chunk"] = fitting_chunk(model, *Conditions(model, stated).of(range(1)))
+        if output.rows > count:
+            raise UserError(f"{output.part}: has {output.rows:,} samples; ask for as many, or delete it")
+        with output.open():
+            begun, first = time.monotonic(), output.rows
+            samples = self.stream(
+                count,
+                chunk=output.facts["chunk"],
+                first=first,
+                seed=seed,
+                how=how,
+                conditions=stated,
+                size=size,
+            )
+            for part in samples:
+                written = output.add(part)
+                if output.rows == first + len(part.images):
+                    output.estimate(count, time.monotonic() - begun, written, tell)
+                progress("samples", output.rows, count)
+        return output.finish()
 
     def evaluate(
         self,
@@ -228,13 +327,16 @@ class Run:
         judge = open_judge(
             features, reference, model.data.recipe.data, stream.pack, model.device, tell, progress
         )
-        if self.verdict.start == self.step > 0:
-            digest = checkpoint_files.digest_of(checkpoint_files.directory(self.directory.path, self.step))
-        else:
-            digest = checkpoint.digest(self._replay.state.groups())
         sample = partial(model.generate_like, seed=seed)
         return evaluate(
-            sample, model.sampling(seed), stream, judge, n, step=self.step, weights=digest, progress=progress
+            sample,
+            model.sampling(seed),
+            stream,
+            judge,
+            n,
+            step=self.step,
+            weights=self.digest,
+            progress=progress,
         )
 
     def traverse(

@@ -59,7 +59,11 @@ def test_train_show_runs_and_report(monkeypatch, capsys, tmp_path, tiny_words):
         (["sample", "first", "--condition", "label=12"], "condition label=12: classes are 0 to 9"),
         (["sample", "first", "--condition", "lable=1"], "condition lable: the data has no such condition"),
         (["sample", "first", "--sampler", "huen"], "sample.sampler: 'huen' is not a valid choice"),
-        (["sample", "first", "--out", "x.bmp"], "x.bmp: unknown output type; use .png, .npz or a folder"),
+        (["sample", "first", "--out", "x.bmp"], "x.bmp: unknown output type; use .png, .npz, .tar or"),
+        (
+            ["sample", "first", "--out", "x.zip"],
+            "x.zip: unknown output type; use .png, .npz, .tar",
+        ),
         (["sample", "first", "--out", "/"], "/: is a folder that holds files already"),
         (
             ["sample", "first", "--guide-by", "@x"],
@@ -125,13 +129,33 @@ def test_sample_as_sheet_folder_and_arrays(monkeypatch, capsys, runs, tmp_path):
     assert arrays["images"].shape == (20, 28, 28, 1)
     assert arrays["images"].dtype == np.uint8
     assert arrays["label"].tolist() == list(range(10)) * 2
-    files = sorted((tmp_path / "folder").iterdir())
+    files = sorted((tmp_path / "folder").glob("*.png"))
     assert len(files) == 20
     for number, file in enumerate(files):
         assert (np.asarray(Image.open(file)) == arrays["images"][number, :, :, 0]).all()
     from safelight.render.sheet_file import read_sheet
 
     assert (read_sheet(tmp_path / "sheet.png") == arrays["images"]).all()
+
+
+def test_sampling_that_is_stopped_says_how_to_go_on(monkeypatch, capsys, runs, tmp_path):
+    from safelight.explore.output import Output
+
+    add, out = Output.add, str(tmp_path / "s.tar")
+
+    def stopping(self, samples):
+        if self.rows:
+            raise KeyboardInterrupt
+        return add(self, samples)
+
+    words = ["sample", "first", "--count", "4", "--chunk", "2", "--out", out, "--runs", str(runs)]
+    monkeypatch.setattr(Output, "add", stopping)
+    code, printed, err = run(monkeypatch, capsys, *words)
+    assert (code, printed, err) == (130, "", f"stopped; the same command goes on with {out}.part\n")
+    monkeypatch.setattr(Output, "add", add)
+    assert run(monkeypatch, capsys, *words) == (0, f"{out} (step 30)\n", "")
+    code, _, err = run(monkeypatch, capsys, *words)
+    assert (code, err) == (2, f"safelight: {out}: exists already; choose a new name\n")
 
 
 def test_samples_guided_by_an_earlier_checkpoint(monkeypatch, capsys, runs, tmp_path):

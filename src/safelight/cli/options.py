@@ -15,6 +15,7 @@ from safelight.config import UserError, parse_override
 from safelight.files import to_json
 from safelight.terminal import say
 
+INTERRUPTED = 130  # what shells call the exit code of Ctrl-C
 RunsOption = Annotated[
     Path | None,
     typer.Option("--runs", metavar="DIR", help="Folder of runs. Default: $SAFELIGHT_RUNS, or ./runs."),

@@ -11,6 +11,7 @@ import typer
 import safelight as sl
 from safelight import api
 from safelight.cli.options import (
+    INTERRUPTED,
     AnyStepOption,
     ConditionOption,
     EmaLengthOption,
@@ -49,12 +50,13 @@ app = typer.Typer()
     epilog=examples(
         "safelight sample digits-1 --n 64 --condition label=3 --guidance 3 --out sheet.png",
         "safelight sample skin-small-1 --mask mask.png --n 4 --out four.png",
+        "safelight sample digits-1 --count 50000 --out samples.tar",
     )
 )
 def sample(
     run: RunArgument,
     changes: SampleChangesArgument = None,
-    count: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 64,
+    count: Annotated[int, typer.Option("--n", "--count", min=1, help="Number of images.")] = 64,
     condition: ConditionOption = None,
     mask: Annotated[
         str | None,
@@ -125,12 +127,27 @@ def sample(
     raw: RawOption = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Output: sheet.png, arrays.npz, or a folder of PNGs. Default: RUN.png."),
+        typer.Option(
+            "--out",
+            help="Output: sheet.png, arrays.npz, or, written as they are drawn, a folder or samples.tar. "
+            "Default: RUN.png.",
+        ),
+    ] = None,
+    chunk: Annotated[
+        int | None,
+        typer.Option(
+            "--chunk",
+            min=1,
+            help="Images drawn at once into a folder or .tar. Default: what the memory holds, 250 at most.",
+        ),
     ] = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Generate samples from a run."""
+    """Generate samples from a run.
+
+    Any number fits into a folder or a .tar, which has the names of WebDataset. Rerun the command to continue.
+    """
     flags = {"sampler": sampler, "steps": steps, "guidance": guidance, "guide_by": guide_by}
     stated = {f"sample.{name}": value for name, value in flags.items() if value is not None}
     overrides = {**sample_changes(changes, run, runs), **stated}
@@ -155,13 +172,25 @@ def sample(
     )
     if not opened.verdict.sure:
         warn(f"step {opened.step}: {'; '.join([opened.verdict.verdict, *opened.verdict.why])}")
-    samples = opened.sample(
-        count, seed=seed or 0, conditions=conditions, how=overrides, canvas=tiled, size=whole
-    )
-    path = samples.save(place)
+    seed, used = seed or 0, opened.model.changed(overrides).how
+    if place.suffix in ("", ".tar") and not tiled:
+        try:
+            with bar() as (say_now, progress):
+                path = opened.save_samples(
+                    place, count, chunk=chunk, seed=seed, conditions=conditions, how=overrides,
+                    size=whole, tell=say_now, progress=progress,
+                )  # fmt: skip
+        except KeyboardInterrupt:
+            say(f"stopped; the same command goes on with {place}.part", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+    else:
+        samples = opened.sample(
+            count, seed=seed, conditions=conditions, how=overrides, canvas=tiled, size=whole
+        )
+        path = samples.save(place)
     if as_json:
         print_json({"out": str(path), "n": count, "step": opened.step, "verdict": opened.verdict.verdict,
-                    "seed": seed or 0, "sample": samples.how})  # fmt: skip
+                    "seed": seed, "sample": used.model_dump()})  # fmt: skip
     else:
         say(f"{path} (step {opened.step:,})")
 

@@ -14,6 +14,7 @@ import typer
 
 import safelight as sl
 from safelight.cli.options import (
+    INTERRUPTED,
     ChangesArgument,
     DeviceOption,
     ForOption,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from safelight.training.grid import Combination
     from safelight.training.sweep import Sweep
 
-INTERRUPTED = 130  # what shells call the exit code of Ctrl-C
 
 app = typer.Typer()
 

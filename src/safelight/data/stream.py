@@ -175,6 +175,23 @@ class Stream:
         """Any items of the pack by number, as they are, in the order given."""
         return self._gather(items, range(len(items)), len(items))
 
+    def conditions(self, items: NDArray[np.int64], rows: range | None = None) -> Batch:
+        """As `pick`, without the images, which are neither read nor encoded: x is (b, 0). rows: of a sampler."""
+        given, present = self._conditions(items, None, 0.0, None)
+        return Batch(torch.empty(len(items), 0), given, present, rows or range(len(items)), len(items))
+
+    def _conditions(
+        self, items: NDArray[np.int64], which: Tensor | None, caption: NDArray[np.float32] | float,
+        corner: NDArray[np.int64] | None,
+    ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
+        given = {name: self._send(values[self._rows(name, items, caption)])
+                 for name, values in self._given.items()}  # fmt: skip
+        if "mask" in given and corner is not None:
+            given["mask"] = self._send(self._cut("mask", items, corner))
+        if "mask" in given:
+            given["mask"] = one_hot(self._seen(given["mask"], which), self._masks, self.space.factor)
+        return given, self._send(self.pack.present[items])
+
     def _gather(
         self, items: NDArray[np.int64], rows: range, total: int, which: Tensor | None = None,
         caption: NDArray[np.float32] | float = 0.0, draw: RowDraw | None = None,
@@ -184,13 +201,7 @@ class Stream:
         captions. draw: of latents from their posteriors; without it their means. corner: (b, 2) of the crops,
         down and across; without it the centres.
         """
-        given = {name: self._send(values[self._rows(name, items, caption)])
-                 for name, values in self._given.items()}  # fmt: skip
-        if "mask" in given and corner is not None:
-            given["mask"] = self._send(self._cut("mask", items, corner))
-        if "mask" in given:
-            given["mask"] = one_hot(self._seen(given["mask"], which), self._masks, self.space.factor)
-        present = self._send(self.pack.present[items])
+        given, present = self._conditions(items, which, caption, corner)
         view = None if which is None else which.numpy()
         if self.latents:
             mean, std = self.latents.moments(items, view)
@@ -247,10 +258,13 @@ class Stream:
 
 def examples(stream: Stream, count: int) -> Batch:
     """Real items with conditions, as many as that or as there are: held out, or trained on where none is."""
-    held_out, train = (
-        items[stream.pack.present[items]] for items in (stream.pack.held_out, stream.pack.train)
-    )
-    return stream.pick((held_out if len(held_out) else train)[:count])
+    return stream.pick(conditioned(stream.pack)[:count])
+
+
+def conditioned(pack: Pack) -> NDArray[np.int64]:
+    """All items of `examples`."""
+    held_out, train = (items[pack.present[items]] for items in (pack.held_out, pack.train))
+    return held_out if len(held_out) else train
 
 
 def one_hot(ids: Tensor, classes: int, factor: int = 1) -> Tensor:

@@ -118,9 +118,7 @@ def read(
         if len(items) < 2:
             continue
         texts = [pack.texts[int(item)][0] for item in items]
-        batches = (
-            replace(stream.pick(items[rows.start : rows.stop]), rows=rows) for rows in chunks(len(items))
-        )
+        batches = (stream.conditions(items[rows.start : rows.stop], rows) for rows in chunks(len(items)))
         images = (sample(batch) for batch in batches)
         samples = reader.scores(extract(reader.extractor, images).values, texts)
         real = reader.scores(real_features(reader.extractor, pack, items).values, texts)
@@ -139,7 +137,7 @@ def _varied(sample: Sampler, stream: Stream, extractor: Extractor, items: NDArra
     """How far apart samples of one text lie, of a few items; beside images of items that share their text."""
     pack = stream.pack
     shown = np.repeat(items[:TEXTS], EACH)
-    batches = (replace(stream.pick(shown[rows.start : rows.stop]), rows=rows) for rows in chunks(len(shown)))
+    batches = (stream.conditions(shown[rows.start : rows.stop], rows) for rows in chunks(len(shown)))
     samples = extract(extractor, (sample(batch) for batch in batches)).values
     texts = [pack.texts[int(item)][0] for item in items]
     number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
@@ -152,7 +150,7 @@ def _varied(sample: Sampler, stream: Stream, extractor: Extractor, items: NDArra
 def _drawn(sample: Sampler, stream: Stream, n: int, progress: Progress | None) -> Iterator[Drawn]:
     for rows in chunks(n):
         items = condition_items(stream.pack, rows)
-        batch = replace(stream.pick(items), rows=rows)
+        batch = stream.conditions(items, rows)
         yield Drawn(sample(batch), _labels(batch), _masks(stream.pack, items), _attributes(batch))
         if progress:
             progress("samples", rows.stop, n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import warnings
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,8 @@ class Samples:
     present: NDArray[np.bool_]  # (N,) False = unconditional
     spec: DataSpec
     how: Mapping[str, Any]  # [sample] as it was used
+    cells: Sequence[Mapping[str, Any]] = ()  # by sample: its conditions in words, but for masks
+    masks: NDArray[np.uint8] | None = None  # (N, H, W) as pixels
 
     def __repr__(self) -> str:
         count, height, width = self.images.shape[:3]
@@ -57,7 +60,7 @@ class Samples:
         return encode_png(contact_sheet(self.images, self.spec, "", self.given.get("label")))
 
     def save(self, out: str | Path) -> Path:
-        """Write a contact sheet (.png), arrays (.npz), or one PNG each into a folder (no suffix).
+        """Write a contact sheet (.png), arrays (.npz), or one PNG each into a folder (no suffix) or a .tar.
 
         The .npz holds images (N, H, W, C) uint8, present (N,) and an array for each condition.
         Raises UserError.
@@ -75,10 +78,13 @@ class Samples:
                 sweep(out.parent, name=out.name)
                 write_bytes(out, buffer.getvalue())
             else:
-                out.mkdir(parents=True, exist_ok=True)
-                for number, image in enumerate(self.images):
-                    grey = image.shape[2] == 1
-                    Image.fromarray(image[:, :, 0] if grey else image).save(out / f"{number:06d}.png")
+                from safelight.explore.output import Output
+
+                shutil.rmtree(out.with_name(f"{out.name}.part"), ignore_errors=True)
+                output = Output(out, {"sample": dict(self.how)})
+                with output.open():
+                    output.add(self)
+                output.finish()
         except OSError as error:
             raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
         return out
@@ -86,8 +92,11 @@ class Samples:
 
 def require_place(out: Path) -> None:
     """Raises UserError where samples cannot be written there, or would lie among other files."""
-    if out.suffix and out.suffix not in (".png", ".npz"):
-        raise UserError(f"{out}: unknown output type; use .png, .npz or a folder")
+    if out.suffix and out.suffix not in (".png", ".npz", ".tar"):
+        zipped = "; zip the folder when it is whole" if out.suffix == ".zip" else ""  # its index comes last
+        raise UserError(f"{out}: unknown output type; use .png, .npz, .tar or a folder{zipped}")
+    if out.suffix == ".tar" and out.is_file():
+        raise UserError(f"{out}: exists already; choose a new name")
     if out.is_dir() and (out.suffix or any(out.iterdir())):
         raise UserError(f"{out}: is a folder that holds files already; choose a new one")
 

@@ -215,9 +215,13 @@ class Model:
         with self.autocast():
             return self.method.sample(self.nets, latents, given, present, draw, self.how).float()
 
-    def generate(self, given: Values, present: Tensor, seed: int) -> NDArray[np.uint8]:
-        """Images (n, H, W, C) under conditions of n rows."""
-        x = generate(self.method, self.nets, self.how, given, present, seed, self.autocast)
+    def generate(
+        self, given: Values, present: Tensor, seed: int, first: int = 0, chunk: int | None = None
+    ) -> NDArray[np.uint8]:
+        """Images (n, H, W, C) under conditions of n rows, from number `first` on, `chunk` at once."""
+        x = generate(
+            self.method, self.nets, self.how, given, present, seed, self.autocast, first=first, chunk=chunk
+        )
         return self.space.to_pixels(x)
 
     def generate_like(self, batch: Batch, seed: int) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import torch
 from pydantic import BaseModel
@@ -14,7 +15,16 @@ from safelight.config import UserError, nearest
 from safelight.randomness import RowDraw
 from safelight.types import Batch, Condition, DataSpec, Method, Nets, Values
 
-ConditionValue = str | Tensor  # what a condition is asked to be: in words, or rows of values
+
+class Rows(Protocol):
+    """Values by row, such as a tensor, or masks that are read from files when they are used."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
+
+
+ConditionValue = str | Rows  # what a condition is asked to be: in words, or rows of values
 
 LISTED = 12  # classes that a refusal names
 CHUNK = 250  # images generated at once
@@ -26,14 +36,16 @@ def conditions(
     count: int,
     device: torch.device,
     examples: Callable[[], Batch] | None = None,
+    first: int = 0,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The conditions of `count` samples: given, and present (count,).
+    """The conditions of `count` samples, from number `first` on: given, and present (count,).
 
     requested: by condition. label: "3" or "Sneaker" for every sample, or "each" for the classes in turn, as
     where data have labels alone and nothing is said. attributes: "0.1,0.9", or one by its own name:
-    {"hair": "0.5"}. mask, text: a tensor (n, ...), its rows in turn. "none" for any of them makes the samples
+    {"hair": "0.5"}. mask, text: rows (n, ...), in turn. "none" for any of them makes the samples
     unconditional, as a sample has all its conditions or none. What is not mentioned is that of real items.
-    examples: gives those, when they are needed; items without conditions are left out. Raises UserError.
+    examples: gives those, when they are needed, that of sample `first` first; items without conditions are
+    left out. Raises UserError.
     """
     require_known(spec, requested)
     if any(isinstance(value, str) and value == "none" for value in requested.values()):
@@ -55,7 +67,7 @@ def conditions(
             )
         return rows[torch.arange(count) % len(rows)]
 
-    given = {name: _condition_rows(condition, name, requested, count, example)
+    given = {name: _condition_rows(condition, name, requested, range(first, first + count), example)
              for name, condition in spec.conditions.items()}  # fmt: skip
     return _on(device, given), torch.full((count,), bool(given), device=device)
 
@@ -77,7 +89,7 @@ def require_known(
             continue
         condition = spec.conditions.get(name)
         if condition and condition.kind == "label":
-            _labels(condition, name, value, 1)
+            _labels(condition, name, value, range(1))
         elif condition is None or condition.kind == "attributes":
             numbers = _numbers(condition, name, value).tolist() if condition else [_number(name, value)]
             if not all(low <= number <= high for number in numbers):
@@ -88,15 +100,15 @@ def _condition_rows(
     condition: Condition,
     name: str,
     requested: Mapping[str, ConditionValue],
-    count: int,
+    samples: range,
     example: Callable[[str], Tensor],
 ) -> Tensor:
-    """One condition of `count` samples, (count, ...)."""
-    value = requested.get(name)
-    if isinstance(value, Tensor):
-        return value[torch.arange(count) % len(value)]
+    """One condition of some samples, (count, ...)."""
+    value, count = requested.get(name), len(samples)
+    if value is not None and not isinstance(value, str):
+        return value[torch.arange(samples.start, samples.stop) % len(value)]
     if condition.kind == "label":
-        return example(name) if value is None else _labels(condition, name, value, count)
+        return example(name) if value is None else _labels(condition, name, value, samples)
     if condition.kind == "attributes":
         titles = {place: title for place, title in enumerate(condition.names) if title in requested}
         if value is not None:
@@ -111,14 +123,14 @@ def _condition_rows(
     raise UserError(f"condition {name}={value}: expected {_such_as(condition)}, or {name}=none")
 
 
-def _labels(condition: Condition, name: str, value: str, count: int) -> Tensor:
+def _labels(condition: Condition, name: str, value: str, samples: range) -> Tensor:
     if value == "each":
-        return torch.arange(count) % condition.size
+        return torch.arange(samples.start, samples.stop) % condition.size
     if value in condition.names:
-        return torch.full((count,), condition.names.index(value))
+        return torch.full((len(samples),), condition.names.index(value))
     numbered = any(title.isdecimal() for title in condition.names)  # then a number is a name, or none
     if value.isascii() and value.isdecimal() and not numbered and int(value) < condition.size:
-        return torch.full((count,), int(value))
+        return torch.full((len(samples),), int(value))
     names = condition.names or tuple(map(str, range(condition.size)))
     if names == tuple(map(str, range(len(names)))):
         raise UserError(f"condition {name}={value}: classes are 0 to {names[-1]}")
@@ -173,23 +185,26 @@ def generate(
     seed: int,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     progress: Callable[[int], None] = lambda count: None,
+    first: int = 0,
+    chunk: int | None = None,
 ) -> Tensor:
-    """Samples (n, C, H, W) in model space, n the number of conditions given.
+    """Samples (n, C, H, W) in model space, n the number of conditions given, from number `first` on.
 
     nets: in evaluation mode. progress: takes the number of images after each chunk.
     """
     images = []
-    for rows in chunks(len(present)):
-        part = slice(rows.start, rows.stop)
+    for rows in chunks(len(present), chunk):
+        part, numbers = slice(rows.start, rows.stop), range(first + rows.start, first + rows.stop)
         conditions = {name: value[part] for name, value in given.items()}
-        images.append(generate_rows(method, nets, how, rows, conditions, present[part], seed, autocast))
+        images.append(generate_rows(method, nets, how, numbers, conditions, present[part], seed, autocast))
         progress(len(rows))
     return torch.cat(images)
 
 
-def chunks(count: int) -> Iterator[range]:
-    """Rows that are generated at once."""
-    return (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+def chunks(count: int, size: int | None = None, first: int = 0) -> Iterator[range]:
+    """Rows that are generated at once, of those from `first` on. size: `CHUNK` by default."""
+    size = size or CHUNK
+    return (range(start, min(start + size, count)) for start in range(first, count, size))
 
 
 @torch.no_grad()
