@@ -176,7 +176,7 @@ class Stream:
         return self._gather(items, range(len(items)), len(items))
 
     def conditions(self, items: NDArray[np.int64], rows: range | None = None) -> Batch:
-        """As `pick`, without the images, which are neither read nor encoded: x is (b, 0). rows: of a sampler."""
+        """As `pick`, of some rows, without the images, which are neither read nor encoded: x is (b, 0)."""
         given, present = self._conditions(items, None, 0.0, None)
         return Batch(torch.empty(len(items), 0), given, present, rows or range(len(items)), len(items))
 
