@@ -50,6 +50,8 @@ class UNetConfig(Section):
     """Dropout within residual blocks."""
     time: bool = True
     """Condition on the noise level."""
+    interval: bool = False
+    """Condition on the length of a step as well, as meanflow needs."""
     spade: Size | None = None
     """Channels within SPADE (Park 2019), which applies the mask after the second norm of every block.
     Default: no SPADE; the mask is joined to the image as channels."""
@@ -122,6 +124,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, given: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """x: (B, C, H, W). t: (B,) in [0, 1]. given: conditions by kind. present: (B,) bool.
 
+        With `interval` t is (B, 2): the noise level, and the length of the step from it towards the image.
         A row that is not present gets a learned vector in place of its conditions, and an empty mask.
         """
         e = self.embedding(t, given, present)
@@ -152,7 +155,8 @@ class Embedding(nn.Module):
         if config.time:
             octaves = torch.linspace(0, math.log(1000), 32)  # periods from 6.3 to .0063 of t's unit range
             self.register_buffer("frequencies", octaves.exp(), persistent=False)
-            self.time = nn.Sequential(nn.Linear(64, features), nn.SiLU(), nn.Linear(features, features))
+            times = 128 if config.interval else 64
+            self.time = nn.Sequential(nn.Linear(times, features), nn.SiLU(), nn.Linear(features, features))
         self.label = nn.Embedding(seen["label"].size, features) if "label" in seen else None
         vectors = [kind for kind in ("attributes", "text") if kind in seen]
         self.vectors = nn.ModuleDict({kind: nn.Linear(seen[kind].size, features) for kind in vectors})
@@ -168,7 +172,7 @@ class Embedding(nn.Module):
         if self.null is not None:
             e = torch.where(present[:, None], e, self.null.to(e.dtype))
         if self.time is not None:
-            angles = t[:, None] * self.frequencies
+            angles = (t[..., None] * self.frequencies).flatten(1)
             e = e + self.time(torch.cat([angles.sin(), angles.cos()], 1))
         return F.silu(e)
 
