@@ -130,7 +130,7 @@ def _example(model: Model, name: str, count: int) -> Tensor:
     if name == "x":
         return draw.normal("x", *model.spec.shape)
     if name == "t":
-        return draw.uniform("t")
+        return draw.uniform("t", *((2,) if getattr(model.nets["denoiser"], "interval", False) else ()))
     if name == "latent":
         return model.method.latent(draw)
     if name == "present":

@@ -96,7 +96,7 @@ class UNet(nn.Module):
         self.masked = masks > 0 and "mask" not in config.ignore
         self.spade = self.masked and config.spade is not None
         laid = masks if self.spade else 0
-        self.patch = config.patch
+        self.patch, self.interval = config.patch, config.interval
         pixels = config.patch**2
         widths = [config.width * multiplier for multiplier in config.multipliers]
         features = config.embedding
