@@ -7,6 +7,9 @@ its published code and defaults; but pictures are padded where its network needs
 it ends by time.
 """
 
+# mypy: ignore-errors
+# the peers are installed in an environment of their own, and have no types
+
 from __future__ import annotations
 
 import importlib.machinery

@@ -68,8 +68,8 @@ class Traversal(Picture):
             with suppress(ModuleNotFoundError):
                 from safelight.notebook import moved_by_hand
 
-                bundle = moved_by_hand(self.model, self.request)._repr_mimebundle_() or ({},)
-                shown = {**bundle[0], **shown}
+                bundle, *_ = moved_by_hand(self.model, self.request)._repr_mimebundle_()
+                shown = {**bundle, **shown}
         return shown
 
 

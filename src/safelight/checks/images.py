@@ -92,10 +92,9 @@ def _copies(pack: Pack) -> Iterator[Finding]:
     for words, numbers in shared.items():
         leaked = int(np.isin(numbers[pack.held_out], numbers[pack.train]).sum())
         if leaked:
-            level = None if leaked > LEAKED * len(pack.held_out) else "note"
-            yield LEAKED_CODE.finding(
-                f"{leaked:,} of {len(pack.held_out):,} held-out images {words}", "none", level
-            )
+            few = leaked <= LEAKED * len(pack.held_out)
+            words = f"{leaked:,} of {len(pack.held_out):,} held-out images {words}"
+            yield LEAKED_CODE.finding(words, "none", "note" if few else None)
 
 
 def _digests(pack: Pack) -> NDArray[np.uint64] | None:

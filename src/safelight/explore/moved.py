@@ -72,4 +72,4 @@ class Mover:
 def _components(model: Model) -> Tensor:
     """Deviations along the principal directions of real images' latents, (k, ...) as a latent is."""
     axes = traverse.components(traverse.encoded(model, model.data.stream().held_out(ENCODED), 0))
-    return (axes.directions * axes.deviations[:, None]).unflatten(1, axes.shape)
+    return (axes.directions * axes.deviations[:, None]).reshape(-1, *axes.shape)
