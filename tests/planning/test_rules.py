@@ -9,8 +9,8 @@ import pytest
 
 from safelight.config import UserError
 from safelight.data.glance import Glance
-from safelight.planning import rules
-from safelight.planning.rules import LADDER, SEEN
+from safelight.planning import ladder, rules
+from safelight.planning.ladder import LADDER, SEEN
 
 
 def seen(**facts):
@@ -62,23 +62,23 @@ def test_conditions_are_used_where_nine_of_ten_have_them(facts, chosen):
 
 
 def test_pictures_are_not_enlarged():
-    assert rules.largest(seen(sizes=np.array([[600, 400]] * 10))) == 256
-    assert rules.largest(seen(sizes=np.array([[100, 400]] * 10))) == 64
-    assert rules.largest(seen(sizes=np.array([[20, 20]] * 10))) == 32
+    assert ladder.largest(seen(sizes=np.array([[600, 400]] * 10))) == 256
+    assert ladder.largest(seen(sizes=np.array([[100, 400]] * 10))) == 64
+    assert ladder.largest(seen(sizes=np.array([[20, 20]] * 10))) == 32
 
 
 def test_a_rung_is_the_highest_that_sees_enough():
     whole = seen(sizes=np.array([[300, 300]] * 10))
     for place in range(len(LADDER)):
         power = 1.001 * SEEN * LADDER[place].cost
-        assert rules.rung(whole, {}, lambda rung, power=power: power / rung.cost)[0] == LADDER[place]
-    assert rules.rung(whole, {}, lambda rung: 10.0)[0] == LADDER[0]
+        assert ladder.choose(whole, {}, lambda rung, power=power: power / rung.cost)[0] == LADDER[place]
+    assert ladder.choose(whole, {}, lambda rung: 10.0)[0] == LADDER[0]
 
 
 def test_a_stated_size_is_climbed_within():
-    chosen, reason = rules.rung(seen(), {"data.size": 64}, lambda rung: 10.0)
+    chosen, reason = ladder.choose(seen(), {"data.size": 64}, lambda rung: 10.0)
     assert chosen == next(rung for rung in LADDER if rung.side == 64)
-    assert "stated size" in rules.rung(seen(), {"data.size": 64}, lambda rung: 1e9)[1]
+    assert "stated size" in ladder.choose(seen(), {"data.size": 64}, lambda rung: 1e9)[1]
     assert reason
 
 

@@ -50,6 +50,8 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
     "samples": ("Look at samples", {
         "sample": "Generate samples from a run.",
         "specimens": "Draw a sheet of named samples, keep those you like, or list the kept ones.",
+    }),
+    "films": ("Look at samples", {
         "film": "Film samples through training. Rerun the command to continue an interrupted film.",
         "walk": "Film a walk from sample to sample, on the sphere of latents.",
     }),

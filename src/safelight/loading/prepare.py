@@ -116,7 +116,7 @@ def prepare(
     if world.share(pack.fingerprint) != pack.fingerprint:
         raise UserError(f"{pack.name}: {socket.gethostname()} has other data than the first machine; copy it")
     stream, method = open_stream(recipe, pack, world, device, products, tell, work), opened.method()
-    stream = stream.with_features(open_looks(opened, method, stream, world, products, work))
+    stream = stream.with_features(open_image_features(opened, method, stream, world, products, work))
     parts = recipe.train.accumulate
     require_memory_of_images(recipe.train.batch_size // (parts * world.size), stream.spec, device)
     stream.parts(0, parts, world.rank, world.size)  # refuse sizes that do not divide
@@ -176,7 +176,7 @@ def require_sides(recipe: Recipe, pack: Pack, codec: Codec | None = None) -> Non
             )
 
 
-def open_looks(
+def open_image_features(
     opened: Recipe, method: Method, stream: Stream, world: World, products: Products,
     progress: Progress | None,
 ) -> Encoded | None:  # fmt: skip

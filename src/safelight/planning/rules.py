@@ -7,13 +7,14 @@ left as stated. The numbers are from benchmarks/folders.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from safelight.config import UserError
 from safelight.data import buckets
 from safelight.data.glance import Glance
+from safelight.planning.ladder import Rung
 
 FIRST_LOOK = 5.0  # minutes, where none are stated
 FEWEST = 8  # pictures
@@ -22,13 +23,10 @@ EACH = 8  # pictures a class, in the median
 ALIKE = 0.2  # share of captions unlike the others, below which they are no captions
 SYMMETRIC = 1.5  # `Glance.symmetry` up to which sides are alike
 FEW = 20_000  # pictures; more need no mirror images
-SEEN = 30_000  # pictures a network has to see before one of the next rung is worth it
 EVALUATIONS = 10  # sampler steps
 VARIED, SHAPES = 400, 6  # pictures from which on buckets are worth it, and how many buckets at most
 UNBUCKETED = ("balance", "turn", "latents.autoencoder", "fit", "buckets")  # keys of [data]
-WASTED = (
-    0.2  # share of the pictures that crops to a single shape would cut on average, from which on they are
-)
+WASTED = 0.2  # share that crops to a single shape would cut of pictures on average, from which on they are
 
 
 @dataclass(frozen=True)
@@ -38,40 +36,6 @@ class Choice:
     key: str
     value: Any
     reason: str
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A size of picture and the network for it; each takes about twice to four times the time of the last."""
-
-    side: int
-    patch: int
-    width: int
-    multipliers: tuple[int, ...]
-    attention: tuple[int, ...]
-    batch: int
-
-    @property
-    def step(self) -> int:
-        """What heights and widths have to divide by."""
-        return int(self.patch * 2 ** (len(self.multipliers) - 1))
-
-    @property
-    def cost(self) -> float:
-        """Of a picture, relative to other rungs: pixels after the stem times channels squared."""
-        return float((self.side / self.patch * self.width) ** 2 * len(self.multipliers))
-
-
-LADDER = (
-    Rung(32, 2, 32, (1, 2), (), 32),
-    Rung(32, 2, 48, (1, 2), (), 32),
-    Rung(64, 4, 64, (1, 2), (), 32),
-    Rung(64, 4, 96, (1, 2), (1,), 32),
-    Rung(64, 2, 96, (1, 2, 2), (2,), 64),
-    Rung(128, 4, 128, (1, 2, 2), (2,), 64),
-    Rung(128, 4, 192, (1, 2, 2), (2,), 64),
-    Rung(256, 8, 256, (1, 2, 2), (2,), 64),
-)
 
 
 def enough(seen: Glance, path: str) -> None:
@@ -120,36 +84,6 @@ def conditions(seen: Glance) -> list[Choice]:
     return choices
 
 
-def largest(seen: Glance) -> int:
-    """Pictures are not enlarged: the largest side of the ladder that nine of ten have, or the smallest."""
-    sides = [rung.side for rung in LADDER if rung.side <= seen.least]
-    return max(sides, default=LADDER[0].side)
-
-
-def rung(seen: Glance, stated: Mapping[str, Any], afforded: Callable[[Rung], float]) -> tuple[Rung, str]:
-    """Upwards from the lowest rung, as long as SEEN pictures or more can be seen in the time.
-
-    stated: the recipe's keys that the user stated. afforded: pictures that can be seen, measured.
-    """
-    most = largest(seen)
-    size = stated.get("data.size")
-    if size is not None:
-        most = max(size) if isinstance(size, list | tuple) else size
-    rungs = [one for one in LADDER if one.side <= most] or [LADDER[0]]
-    if size is not None:  # at that size, whatever it costs
-        rungs = [one for one in rungs if one.side == rungs[-1].side]
-    chosen = rungs[0]
-    for higher in rungs[1:]:
-        if afforded(chosen) * chosen.cost / higher.cost < SEEN / 2 or afforded(higher) < SEEN:
-            return (
-                chosen,
-                f"{afforded(chosen):,.0f} pictures can be seen; wider, they would be fewer than {SEEN:,}",
-            )
-        chosen = higher
-    limit = "the stated size" if size is not None else f"pictures of {seen.least} pixels"
-    return chosen, f"{afforded(chosen):,.0f} pictures can be seen; no larger one is for {limit}"
-
-
 def shape(seen: Glance, rung: Rung) -> Choice:
     """Pictures of one small size as they are; of one proportion, in it; others as squares."""
     height, width = seen.median
@@ -174,20 +108,20 @@ def shapes(seen: Glance, rung: Rung, stated: Mapping[str, Any]) -> list[Choice]:
 
     Only for VARIED pictures or more, and where nothing is stated that buckets cannot have.
     """
-    one = shape(seen, rung)
+    single = shape(seen, rung)
     size = stated.get("data.size", rung.side)
     whole = tuple(size) if isinstance(size, list | tuple) else (size, size)
     against = {"network.name", "method.name", *(f"data.{key}" for key in UNBUCKETED)}
     if seen.images < VARIED or against & stated.keys():
-        return [one]
-    single = one.value if isinstance(one.value, list) else [1, 1]
-    cut = float(buckets.cuts(seen.sizes, [(single[0], single[1])]).mean())
-    found = buckets.proposed(seen.sizes, math.prod(whole), rung.step, SHAPES) if cut >= WASTED else []
-    if len(found) < 2 or (left := float(buckets.cuts(seen.sizes, found).mean())) > cut / 2:
-        return [one]
+        return [single]
+    sides = single.value if isinstance(single.value, list) else [1, 1]
+    cut = float(buckets.cuts(seen.sizes, [(sides[0], sides[1])]).mean())
+    proposed = buckets.proposed(seen.sizes, math.prod(whole), rung.step, SHAPES) if cut >= WASTED else []
+    if len(proposed) < 2 or (left := float(buckets.cuts(seen.sizes, proposed).mean())) > cut / 2:
+        return [single]
     why = f"shapes: crops to the nearest of them cut {left:.0%} on average, to a single one {cut:.0%}"
-    return [Choice("data.size", rung.side, f"the area of {len(found)} shapes"),
-            Choice("data.buckets", len(found), why)]  # fmt: skip
+    return [Choice("data.size", rung.side, f"the area of {len(proposed)} shapes"),
+            Choice("data.buckets", len(proposed), why)]  # fmt: skip
 
 
 def mirror(seen: Glance) -> Choice:
