@@ -39,7 +39,9 @@ def web(
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Show runs without offering to change anything.")
     ] = False,
-    beside: Annotated[bool, typer.Option("--beside", hidden=True)] = False,
+    beside: Annotated[
+        bool, typer.Option("--beside", hidden=True, help="Quit when the training that started it ends.")
+    ] = False,
     runs: RunsOption = None,
 ) -> None:
     """Show runs in a browser: timelines, curves, side by side, models under sliders.
