@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def plain_class() -> type[Any]:
 
 def digits(batch_size: int = 16, **keys: Any) -> Stream:
     return Stream(open_data(Data(**keys)), 0, batch_size)
+
+
+def with_pack(stream: Stream, **fields) -> Stream:
+    """The same with other fields of its pack."""
+    return Stream(replace(stream.pack, **fields), 0, 16)
 
 
 def subject(

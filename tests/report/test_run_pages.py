@@ -1,8 +1,7 @@
+"""The report of a run as Markdown and HTML: every fact in both, whatever its words are."""
+
 from __future__ import annotations
 
-import base64
-import io
-import json
 import math
 import re
 from dataclasses import replace
@@ -15,91 +14,22 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from safelight.render.page import WIDEST, Page, Text, code, code_block, data_address, finalize, write_page
-from safelight.render.sheet import Images, reduced, sheet
-from safelight.render.sheet_file import encode_png, read_sheet, save_png
-from safelight.report.facts import Measured, RunFacts, SessionFacts, Sheet
+from report.facts_of_runs import entry, images, whole_run
+from safelight.render.page import Page, Text, write_page
+from safelight.render.sheet import sheet
+from safelight.render.sheet_file import read_sheet, save_png
+from safelight.report.facts import RunFacts, SessionFacts, Sheet
 from safelight.report.history import MethodFacts
-from safelight.report.records import MetricsRecord, RecordedColumn, record_of
-from safelight.report.run_drawings import chosen, development
-from safelight.report.run_origin import Reproduce, environment_rows, recipe_sections
+from safelight.report.records import record_of
+from safelight.report.run_origin import Reproduce
 from safelight.report.run_page import run_page
-from safelight.store.journal import Journal, JournalEntry
+from safelight.store.journal import Journal
 
 RAN = "What ran, where, for how long"
 HOSTILE = (
     "<img src=http://evil.example/x onerror=alert(1)>|`a``` **b** [c](http://evil.example) </style>\n# h"
 )
 VOID = {"meta", "img", "link", "br", "use", "path"}
-
-
-def images(seed: int, count: int = 6) -> Images:
-    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
-
-
-def entry(kind: str, session: int = 1, **fields: Any) -> JournalEntry:
-    return JournalEntry(kind, "2026-01-01T00:00:00+00:00", session, 0, fields)
-
-
-def whole_run(run: Path, word: str = "plain") -> tuple[RunFacts, MethodFacts, Reproduce, str]:
-    """Facts in which every string a stranger could choose is `word`."""
-    steps = np.arange(200)
-    values = np.concatenate([np.linspace(2, 1, 180), np.full(20, 0.5)])
-    values[7] = math.nan
-    norms = np.ones(200)
-    norms[6] = math.inf
-    for step in (0, 10, 100, 199):
-        save_png(sheet(images(step), 3), run / f"sheets/{step:06d}.png")
-    save_png(sheet(images(2), 6), run / "panels/000200-one.png")
-    words = {"wide": 6, "rows": [word], "columns": [word] * 6, "caption": word}
-    (run / "panels/000200-one.json").write_text(json.dumps(words))
-    column = RecordedColumn(steps, values)
-    names = (f"raw/{word}", f"lr/{word}", f"held_out/{word}", f"evaluate/FD-{word}")
-    columns = dict.fromkeys(names, column) | {"grad_norm/x": RecordedColumn(steps, norms)}
-    record = MetricsRecord(steps, steps * 32, np.full(200, 0.2), columns)
-    finding = {"severity": "error", "code": word, "measured": word, "expected": word, "declared": ""}
-    verdict = {"name": word, "begins": True, "step": 60, "since": 50, "measured": word, "expected": word}
-    journal = Journal(
-        Path(),
-        (
-            entry("check", checks=[word], findings=[finding, {**finding, "declared": word}]),
-            entry("intervention", step=50, changes={word: word}),
-            entry("verdict", **verdict, advice=[{"words": word, "command": word}]),
-            entry("session", 2, step=100, steps=400),
-        ),
-    )
-    facts = RunFacts(
-        name=word,
-        path=run,
-        status="finished",
-        step=200,
-        steps=400,
-        tree={"train": {"batch_size": 32, "seed": 3}},
-        journal=journal,
-        data={
-            "name": word,
-            "fingerprint": word,
-            "train": 640,
-            "conditions": {"label": {"kind": "label", "size": 3, "names": [word] * 3}},
-            "mask_shares": [],
-        },
-        code={word: word},
-        sessions=(
-            SessionFacts(word, 0, 120, 40.0, 24.0, word, {word: word, "torch": "2.12"}),
-            SessionFacts(word, 100, 200, 60.0, 20.0, word, {word: word, "torch": "2.13"}),
-        ),
-        parent_name=word,
-        verdicts=(word,),
-        record=record,
-        sheets=tuple(Sheet(step, run / f"sheets/{step:06d}.png") for step in (0, 10, 100, 199)),
-        panels=(Sheet(200, run / "panels/000200-one.png"),),
-        measured=(Measured(word, 5.9, 200, {word: word}, 2.3, provenance=word),),
-        best=(123, word),
-        problems=(word,),
-    )
-    recipe = {word: word, "data": {word: [1, word], "deep": {"lr": 1e-05, "on": True}}}
-    method = MethodFacts(word, recipe, word, True, {word: 2.0}, {word: (word, "less")}, {word: 0.7})
-    return facts, method, Reproduce((word, word), word, 123, word), word
 
 
 class Html(HTMLParser):
@@ -329,80 +259,3 @@ def test_the_strip_follows_each_noise_through_the_sheets(plain_run: Path) -> Non
     strip = read_sheet(plain_run / "report" / "development.png").reshape(6, 4, 8, 8, 1)
     for column, step in enumerate((0, 10, 100, 199)):
         np.testing.assert_array_equal(strip[:, column], images(step))
-
-
-def test_a_strip_needs_two_sheets_of_a_kind() -> None:
-    other = np.zeros((6, 4, 4, 1), np.uint8)
-    assert development([("0", images(0))]) is None
-    assert development([("0", other), ("1", images(0))]) is None
-    assert development([("0", other), ("1", images(0)), ("2", images(1, 3))]) is not None
-
-
-def test_large_images_are_averaged_over_whole_boxes() -> None:
-    corners = np.zeros((1, 4, 8, 3), np.uint8)
-    corners[0, :2, :2] = 100
-    corners[0, 2, 6] = 8
-    np.testing.assert_array_equal(reduced(corners, 4)[0, ..., 0], [[100, 0, 0, 0], [0, 0, 0, 2]])
-    assert reduced(corners[..., :1], 3).shape == (1, 2, 3, 1)
-    assert reduced(corners, 8) is corners
-
-
-def test_chosen_positions_keep_both_ends() -> None:
-    assert chosen(3, 9) == [0, 1, 2]
-    assert chosen(100, 4, evenly=True) == [0, 33, 66, 99]
-    assert chosen(100, 3) == [0, 9, 99]
-    for count in range(1, 60):
-        picked = chosen(count, 9)
-        assert (picked[0], picked[-1], len(picked)) == (0, count - 1, min(count, 9))
-        assert sorted(set(picked)) == picked
-
-
-def test_wide_and_heavy_pictures_are_lighter_in_the_page_only() -> None:
-    narrow = encode_png(Image.new("RGB", (WIDEST, 10)))
-    assert data_address(narrow) == "data:image/png;base64," + base64.b64encode(narrow).decode()
-    wide = encode_png(Image.new("RGB", (2 * WIDEST, 10), "#336699"))
-    heavy = encode_png(Image.fromarray(np.random.default_rng(0).integers(0, 256, (640, 640, 3), np.uint8)))
-    for png, size in ((wide, (WIDEST, 5)), (heavy, (640, 640))):
-        start, _, content = data_address(png).partition(",")
-        assert start == "data:image/jpeg;base64"
-        assert Image.open(io.BytesIO(base64.b64decode(content))).size == size
-
-
-def test_environments_that_changed_say_when() -> None:
-    sessions = [
-        SessionFacts("", 0, 1, 1, 1, environment=e) for e in ({"a": "x", "b": "y"}, {"a": "x"}, {"a": "z"})
-    ]
-    assert environment_rows(sessions) == (
-        ("a", "x (session 1, 2); z (session 3)"),
-        ("b", "y (session 1); not recorded (session 2, 3)"),
-    )
-
-
-def test_recipe_is_told_by_section() -> None:
-    recipe = {
-        "data": {"source": "mnist", "crop": {"size": 28}},
-        "seed": 7,
-        "empty": {},
-        "optim": {"betas": [0.0, 0.99]},
-    }
-    assert recipe_sections(recipe) == (
-        ("recipe", (("seed", "7"),)),
-        ("data", (("source", "mnist"), ("crop.size", "28"))),
-        ("optim", (("betas", "[0.0, 0.99]"),)),
-    )
-
-
-@pytest.mark.parametrize(
-    "text", ["# h", "- a", "1. a", "a\n\nb", "*a* _b_", "<b>", "&amp;", "www.x.org", "a|b", "=="]
-)
-def test_markdown_escapes_show_the_text_itself(text: str) -> None:
-    parser = MarkdownIt("commonmark", {"html": True}).enable("table")
-    shown = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    assert parser.render(finalize(text)) == f"<p>{shown}</p>\n"
-
-
-@pytest.mark.parametrize("text", ["a", "`", "a``b`", "``` x"])
-def test_code_is_fenced_by_more_backticks_than_it_holds(text: str) -> None:
-    parser = MarkdownIt("commonmark")
-    assert parser.render(code(text)) == f"<p><code>{text}</code></p>\n"
-    assert parser.render(code_block(f"{text}\n```\nb")) == f"<pre><code>{text}\n```\nb\n</code></pre>\n"
