@@ -92,7 +92,7 @@ def test_log_of_nothing(tell, tmp_path):
 @pytest.fixture
 def _trained_by_hand(monkeypatch) -> None:
     """Sweeps that make up their runs instead of training them; the seed and lr decide the loss."""
-    import safelight.training.start as session
+    from safelight.training import stages
 
     def begin(recipe, runs, name, world, show, products, checked, until) -> RunDirectory:
         tree = recipe.tree
@@ -109,9 +109,9 @@ def _trained_by_hand(monkeypatch) -> None:
         value = tree["optim"]["lr"] * 10 + tree["train"]["seed"]
         return Made(runs)(name, changes, done=20, losses=lambda step: value, sheets=(20,))
 
-    monkeypatch.setattr(session, "begin", begin)
+    monkeypatch.setattr(stages, "begin", begin)
     monkeypatch.setattr(
-        session, "_found", lambda directory, recipe: "finished" if directory.path.exists() else None
+        stages, "_status", lambda directory, recipe: "finished" if directory.path.exists() else None
     )
 
 

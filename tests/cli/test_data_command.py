@@ -60,7 +60,12 @@ def test_inspect_tells_what_is_there(command: Command, photos: Path, tmp_path: P
     assert found["with_all_conditions"] == 5
     assert found["copies"] == {"images": 1, "of": 1, "first": [["cats/a.png", "dogs/copy.bmp"]]}
     assert found["bad"] == ["dogs/broken.jpg (not an image)"]
-    note = {"kind": ".txt file", "count": 1, "example": "notes.txt", "reason": ""}
+    note = {
+        "kind": ".txt file",
+        "count": 1,
+        "example": "notes.txt",
+        "reason": "not beside a picture of its name",
+    }
     assert found["notes"] == [note]
     assert found["split"] is None
     with Image.open(tmp_path / found["sheet"]) as sheet:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from safelight.config import Section, UserError
 from safelight.methods import NetworkConfig
 from safelight.methods.diffusion import BANDS
-from safelight.randomness import interior, stratified
+from safelight.randomness import interior, sent, stratified
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
 LEAST_ERROR = 1e-3  # added to a squared error before it is divided by itself
@@ -105,13 +105,13 @@ class MeanFlow:
         t, r = self.ends(batch, draw, chosen)
         kept = batch.present & (draw.uniform("condition") >= self.config.condition_dropout)
         ε = draw.normal("noise", *batch.x.shape[1:])
-        t, r, v = t.to(ε.device), r.to(ε.device), ε - batch.x
+        t, r, v = sent(t, ε.device), sent(r, ε.device), ε - batch.x
         x_t = batch.x + over(t) * v
-        target = self.target(nets, x_t, v, r, t, batch.given, kept, chosen.nonzero()[:, 0].to(ε.device))
+        target = self.target(nets, x_t, v, r, t, batch.given, kept, sent(chosen.nonzero()[:, 0], ε.device))
         out = nets["denoiser"](x_t, torch.stack([t, t - r], 1), batch.given, kept).float()
         error = (out - target).square().mean((1, 2, 3))
         error = error / (error.detach() + LEAST_ERROR) ** self.config.damping
-        rows = chosen.to(error.device)
+        rows = sent(chosen, error.device)
         zero = torch.zeros_like(error)
         interval = torch.where(rows, error / share, zero) if share else zero
         return {"velocity": torch.where(rows, zero, error / (1 - share)), "interval": interval}, {}
@@ -173,7 +173,7 @@ class MeanFlow:
 
     def moved(self, nets: Nets, x: Tensor, t: float, r: float, given: Values, present: Tensor) -> Tensor:
         """x_r of x_t, in one evaluation."""
-        times = x.new_tensor([t, t - r]).expand(len(x), 2)
+        times = sent(torch.tensor([t, t - r]), x.device).expand(len(x), 2)
         out: Tensor = nets["denoiser"](x, times, given, present)
         return x - (t - r) * out.float()
 
