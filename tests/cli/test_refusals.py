@@ -59,6 +59,7 @@ class NetworksOnly:
     """What of a model an export touches before its writer."""
 
     nets: Mapping[str, object]
+    how: object = None
 
 
 def test_a_failed_export_leaves_no_folder(finished, monkeypatch, tmp_path):

@@ -196,7 +196,7 @@ def test_a_command_prints_nothing_raw(command, words, folder, monkeypatch, capsy
     light = ("runs", "show", "tree", "disk", "compare", "data inspect")  # the others print paths, or the same
     for flag in ([], ["--json"]) if command in light else ([],):
         code, out, err = run(monkeypatch, capsys, *command.split(), *words, *flag)
-        assert "Traceback" not in err
+        assert "Traceback" not in err, err
         assert code in (0, 1, 2)
         for character in set(out + err) - {"\n"}:
             assert plain(character) == character

@@ -51,7 +51,7 @@ def test_encode_scale_invert_decode_is_the_identity(pack):
         pixels = torch.from_numpy(np.array(pack.images))
         np.testing.assert_array_equal(space.to_pixels(space.from_pixels(pixels)), pixels.numpy())
         assert space.shape(pack.spec.shape) == (12, 4, 4)
-        stream = Stream(pack, 0, 10, space=space, latents=latents)
+        stream = Stream(pack, 0, 10, space=space, latents=(latents,))
         shown = stream.space.to_pixels(stream.held_out(5).x)  # bfloat16 has 8 bits: a grey level or two
         assert np.abs(shown.astype(int) - pack.images[pack.held_out[:5]]).max() <= 2
 
@@ -67,7 +67,7 @@ def test_a_latent_that_is_not_mapped_back_would_be_noticed(pack):
 def test_measured_latents_have_mean_0_and_deviation_1(pack):
     latents = open_latents(pack, codec(), (STRAIGHT,), CPU)
     space = space_of(pack, latents, codec(), "measured", "measured")
-    stream = Stream(pack, 0, len(pack.train), space=space, latents=latents)
+    stream = Stream(pack, 0, len(pack.train), space=space, latents=(latents,))
     x = torch.cat([stream.batch(step, range(len(pack.train))).x for step in range(8)])
     torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(12), atol=0.02, rtol=0)
     torch.testing.assert_close(x.std((0, 2, 3)), torch.ones(12), atol=0.02, rtol=0)
@@ -81,13 +81,13 @@ def test_measured_latents_have_mean_0_and_deviation_1(pack):
 def test_a_draw_is_from_the_posterior_and_keyed(pack):
     latents = open_latents(pack, codec(), (STRAIGHT,), CPU)
     space = space_of(pack, latents, codec(), 0.0, 1.0)
-    stream = Stream(pack, 5, 20, space=space, latents=latents)
+    stream = Stream(pack, 5, 20, space=space, latents=(latents,))
     mean, std = latents.moments(stream.items(3, range(20)), np.zeros(20, int))
     ε = (stream.batch(3, range(20)).x - mean) / std
     assert abs(float(ε.mean())) < 0.06
     assert abs(float(ε.std()) - 1) < 0.06
     torch.testing.assert_close(stream.batch(3, range(4, 9)).x, stream.batch(3, range(20)).x[4:9])
-    assert not torch.equal(stream.batch(3, range(20)).x, Stream(pack, 6, 20, space=space, latents=latents)
+    assert not torch.equal(stream.batch(3, range(20)).x, Stream(pack, 6, 20, space=space, latents=(latents,))
                            .batch(3, range(20)).x)  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_an_image_and_its_mask_are_seen_in_the_same_view(pack, latent):
     if latent:
         latents = open_latents(pack, codec(), views.all, CPU)
         space = space_of(pack, latents, codec(), "measured", "measured")
-        stream = Stream(pack, 1, 64, views=views, space=space, latents=latents)
+        stream = Stream(pack, 1, 64, views=views, space=space, latents=(latents,))
         means = replace(latents, rows=tuple(_without_spread(rows) for rows in latents.rows))
         stream.latents = means
     batch = stream.batch(0, range(64))

@@ -85,7 +85,7 @@ def test_widths_of_networks_are_above_zero():
 
 
 FAMILIES = ("digits-class", "fashion-gan", "captions-small", "faces-small", "skin-small", "digits-denoise",
-            "captions-encoder")  # fmt: skip
+            "captions-encoder", "digits-2step")  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", FAMILIES)

@@ -28,12 +28,14 @@ class Remedy:
     live: bool = True
 
 
-def remedies(name: Name, tree: Tree, at: int = 0) -> tuple[Remedy, ...]:
-    """What to try against a verdict, first things first.
+def remedies(name: Name | str, tree: Tree, at: int = 0) -> tuple[Remedy, ...]:
+    """What to try against a verdict, first things first; nothing against one that this version does not know.
 
     tree: the recipe in force. at: the step to go back to, where ramps begin.
     """
-    return tuple(_kl_collapse(tree, at) if name == "KL collapse" else _REMEDIES[name](tree))
+    if name == "KL collapse":
+        return tuple(_kl_collapse(tree, at))
+    return tuple(_REMEDIES[name](tree)) if name in _REMEDIES else ()
 
 
 def command(remedy: Remedy, run: str, recipe: str, at: int) -> str:

@@ -149,7 +149,7 @@ def _health(directory: RunDirectory, recorded: journal.Journal, tree: Any) -> It
             "remedies": [
                 {"words": remedy.words, "changes": remedy.changes, "live": remedy.live and at > 0,
                  "command": command(remedy, directory.name, info.recipe, at)}
-                for remedy in remedies(name, tree, at)  # type: ignore[arg-type]  # names of an older version
+                for remedy in remedies(name, tree, at)
             ] if entries else [],
         }  # fmt: skip
 
