@@ -73,15 +73,15 @@ class Accelerator(TorchDispatchMode):
         fused = [*optim.FUSED_DEVICES, DEVICE.type]
         self.patches.append(patch.object(optim, "FUSED_DEVICES", fused))
         self.patches.append(patch.object(optimizer, "_get_fused_kernels_supported_devices", lambda: fused))
-        for own in self.patches:
-            own.start()
+        for replaced in self.patches:
+            replaced.start()
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        for own in self.patches:
-            own.stop()
+        for replaced in self.patches:
+            replaced.stop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return run(func, args, kwargs or {})
@@ -107,7 +107,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """An operation, on the device if a tensor of it takes part or the result is asked for there."""
     tensors: list[Tensor] = []
     held = held_of((args, kwargs), tensors)
-    on_device = {id(own.held): own for own in tensors if isinstance(own, OnDevice)}
+    on_device = {id(tensor.held): tensor for tensor in tensors if isinstance(tensor, OnDevice)}
     wanted = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
     if not on_device and wanted != DEVICE:
         return func(*args, **kwargs)
@@ -115,10 +115,10 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if kwargs.get("dtype") in REFUSED:  # also on the way to the CPU: the device converts first
         raise Float64(f"{func}: the device has no {kwargs['dtype']}")
     if on_device:
-        others = [own for own in tensors if not isinstance(own, OnDevice)]
-        if any(own.dtype in REFUSED for own in others):
+        others = [tensor for tensor in tensors if not isinstance(tensor, OnDevice)]
+        if any(tensor.dtype in REFUSED for tensor in others):
             raise Float64(f"{func}: a tensor of float64 meets one of the device")
-        if packet not in MIXES and any(own.ndim for own in others):
+        if packet not in MIXES and any(tensor.ndim for tensor in others):
             raise RuntimeError(f"{func}: a tensor is on the CPU, others are on the device")
     if packet is torch.ops.aten._fused_sdp_choice:
         return 0  # plain operations: the CPU's fused ones are not what a device is sent to
@@ -137,9 +137,9 @@ def held_of(value: Any, tensors: list[Tensor]) -> Any:
         tensors.append(value)
         return value.held if isinstance(value, OnDevice) else value
     if isinstance(value, tuple | list):
-        return type(value)([held_of(own, tensors) for own in value])
+        return type(value)([held_of(part, tensors) for part in value])
     if isinstance(value, dict):
-        return {name: held_of(own, tensors) for name, own in value.items()}
+        return {name: held_of(part, tensors) for name, part in value.items()}
     return value
 
 
@@ -148,5 +148,5 @@ def back(value: Any, on_device: Mapping[int, OnDevice]) -> Any:
     if isinstance(value, Tensor):
         return on_device[id(value)] if id(value) in on_device else OnDevice(value)
     if isinstance(value, tuple | list):
-        return type(value)([back(own, on_device) for own in value])
+        return type(value)([back(part, on_device) for part in value])
     return value

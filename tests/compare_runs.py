@@ -118,8 +118,8 @@ class Made:
                 save_png(sheet(sheet_of(drawn + step), 2), directory.sheets / f"{step:08d}.png")
         if evaluated is not None:
             results = {key: Result(value, floor=0.5) for key, value in evaluated.items()}
-            own = Evaluation(done, "w", "classifier", results, basis, "two halves")
-            evaluations.store(directory.path, own.name, own.to_dict())
+            evaluation = Evaluation(done, "w", "classifier", results, basis, "two halves")
+            evaluations.store(directory.path, evaluation.name, evaluation.to_dict())
         return directory
 
     def read(self, name: str, changes: Mapping[str, Any] | None = None, **how: Any) -> RunFacts:

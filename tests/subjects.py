@@ -52,8 +52,8 @@ class Builds:
 
 def plain(network: type[nn.Module] = Small, kind: type[Any] | None = None) -> Method:
     """The faultless method of the fixtures, around a network."""
-    found = kind or plain_class()
-    made: Method = found(found.Config(), {"denoiser": Builds(network)})
+    method = kind or plain_class()
+    made: Method = method(method.Config(), {"denoiser": Builds(network)})
     return made
 
 
@@ -105,7 +105,7 @@ def subject(
     )
 
 
-def found(of: Subject, *names: str) -> list[Finding]:
+def findings_of(of: Subject, *names: str) -> list[Finding]:
     """What the checks of these names find, all of them by default; one that cannot look is an error."""
     return list(_found(of, names))
 
@@ -122,4 +122,4 @@ def _found(of: Subject, names: tuple[str, ...]) -> Iterator[Finding]:
 
 def codes(of: Subject, *names: str) -> set[str]:
     """The codes of `found` above notes."""
-    return {one.code for one in found(of, *names) if one.severity != "note"}
+    return {finding.code for finding in findings_of(of, *names) if finding.severity != "note"}

@@ -69,7 +69,7 @@ def test_a_notebook_shows_a_run_and_its_samples(run):
     assert run.sample(4)._repr_png_().startswith(b"\x89PNG")
 
 
-def own(folder: Path) -> Path:
+def write_recipe(folder: Path) -> Path:
     """A recipe beside a method and a network of one's own, both by relative path."""
     shutil.copy(EXAMPLE, folder / "mine.py")
     (folder / "net.py").write_text(NETWORK)
@@ -83,7 +83,7 @@ def own(folder: Path) -> Path:
 
 
 def test_a_family_of_ones_own_trains_from_one_file(tmp_path, monkeypatch, capsys):
-    trained = sl.train(own(tmp_path), name="own", runs=tmp_path / "runs")
+    trained = sl.train(write_recipe(tmp_path), name="own", runs=tmp_path / "runs")
     said = capsys.readouterr().err
     assert f"runs the code of {tmp_path / 'mine.py'}" in said  # said once for each file, before it ran
     assert said.count("runs the code of") == 2
@@ -96,7 +96,7 @@ def test_a_family_of_ones_own_trains_from_one_file(tmp_path, monkeypatch, capsys
 
 
 def test_a_file_that_changed_is_said_on_resume(tmp_path):
-    trained = sl.train(own(tmp_path), name="own", runs=tmp_path / "runs")
+    trained = sl.train(write_recipe(tmp_path), name="own", runs=tmp_path / "runs")
     with (tmp_path / "mine.py").open("a") as file:
         file.write("# changed\n")
     steps = trained.directory.path / "checkpoints"
@@ -108,7 +108,7 @@ def test_a_file_that_changed_is_said_on_resume(tmp_path):
 
 
 def test_a_recorded_recipe_keeps_the_path(tmp_path):
-    recipe = load(own(tmp_path))
+    recipe = load(write_recipe(tmp_path))
     assert recipe.tree["method"]["name"] == str(tmp_path / "mine.py")
     assert recipe.tree["network"]["name"] == str(tmp_path / "net.py")
     assert resolve(recipe.tree, "again").tree == recipe.tree
@@ -123,7 +123,7 @@ def test_a_recorded_recipe_keeps_the_path(tmp_path):
     ],
 )
 def test_a_file_that_is_no_method_is_named(tmp_path, text, message):
-    recipe = own(tmp_path)
+    recipe = write_recipe(tmp_path)
     (tmp_path / "mine.py").unlink()
     if text is not None:
         (tmp_path / "mine.py").write_text(text)

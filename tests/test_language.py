@@ -51,9 +51,9 @@ def test_texts_through_a_clip_are_its_own_features(clip):
     assert encoder.size == 6
     both = encoder.encode(["red apple", "cat"])
     with torch.no_grad():
-        one = model.get_text_features(input_ids=torch.tensor([[0, 6, 1]]))
-        one = one if isinstance(one, torch.Tensor) else one.pooler_output
-    np.testing.assert_allclose(both[1], F.normalize(one, dim=1)[0].numpy(), atol=1e-5)
+        features = model.get_text_features(input_ids=torch.tensor([[0, 6, 1]]))
+        features = features if isinstance(features, torch.Tensor) else features.pooler_output
+    np.testing.assert_allclose(both[1], F.normalize(features, dim=1)[0].numpy(), atol=1e-5)
     np.testing.assert_allclose(encoder.encode(["cat"])[0], both[1], atol=1e-5)  # padding changes nothing
     np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, atol=1e-5)
 
@@ -64,11 +64,11 @@ def test_images_through_a_clip_are_its_own_features_and_differentiable(clip):
     x = torch.rand(2, 3, 16, 16) * 2 - 1
     mean, std = (torch.tensor(v)[:, None, None] for v in (towers.MEAN, towers.STD))
     with torch.no_grad():
-        own = model.get_image_features(pixel_values=((x + 1) / 2 - mean) / std)
-        own = own if isinstance(own, torch.Tensor) else own.pooler_output
+        features = model.get_image_features(pixel_values=((x + 1) / 2 - mean) / std)
+        features = features if isinstance(features, torch.Tensor) else features.pooler_output
     x.requires_grad_()
     seen = encoder(x)
-    torch.testing.assert_close(seen.detach(), F.normalize(own, dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen.detach(), F.normalize(features, dim=1), rtol=1e-4, atol=1e-5)
     (gradient,) = torch.autograd.grad(seen[:, 0].sum(), x)
     assert float(gradient.abs().sum()) > 0
     assert encoder(torch.zeros(1, 3, 40, 24)).shape == (1, 6)

@@ -174,8 +174,10 @@ def test_the_front_end_draws_and_asks_for_the_latest_alone(finished, unlocked):
         page, said = browser.new_page(), []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.route("**/widget.js", lambda it: it.fulfill(content_type="text/javascript", body=shown._esm))
-        page.route("**/", lambda it: it.fulfill(content_type="text/html", body="<!doctype html>"))
+        page.route(
+            "**/widget.js", lambda route: route.fulfill(content_type="text/javascript", body=shown._esm)
+        )
+        page.route("**/", lambda route: route.fulfill(content_type="text/html", body="<!doctype html>"))
         page.goto("http://notebook.test/")
         page.evaluate(HARNESS, {"kind": "live", "state": shown.state, "picture": picture})
         page.wait_for_selector(".u-over")

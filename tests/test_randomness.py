@@ -75,11 +75,11 @@ def test_the_bits_are_pinned():
 
 def test_reseeding_keys_the_global_generator_as_torch_does():
     reseed(0, 3, "phase", 0)
-    own = torch.rand(4)
+    drawn = torch.rand(4)
     torch.manual_seed(key(0, 3, "phase", 0) >> 65)
-    assert torch.equal(own, torch.rand(4))
+    assert torch.equal(drawn, torch.rand(4))
     reseed(0, 3, "phase", 8)
-    assert not torch.equal(own, torch.rand(4))
+    assert not torch.equal(drawn, torch.rand(4))
 
 
 @pytest.mark.parametrize("word", [0, 2**31, 2**63, 2**64 - 1])

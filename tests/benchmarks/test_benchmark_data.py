@@ -18,13 +18,13 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "data.py"
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    found = importlib.util.spec_from_file_location("benchmark_data", SCRIPT)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    monkeypatch.setitem(sys.modules, found.name, module)  # dataclasses look there
+    spec = importlib.util.spec_from_file_location("benchmark_data", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
     monkeypatch.setenv("SAFELIGHT_CACHE", str(tmp_path / "cache"))
-    found.loader.exec_module(module)
+    spec.loader.exec_module(module)
     monkeypatch.setattr(module, "ROUNDS", 1)
     return module
 

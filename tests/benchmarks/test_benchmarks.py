@@ -21,14 +21,14 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 def opened(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A script as a module, its number of threads and its arguments kept from the tests."""
-    found = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    monkeypatch.setitem(sys.modules, found.name, module)  # dataclasses look there
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
     monkeypatch.setattr(sys, "argv", [name])
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    found.loader.exec_module(module)
+    spec.loader.exec_module(module)
     return module
 
 
@@ -42,10 +42,10 @@ def test_overhead_tells_medians_of_blocks_in_milliseconds_a_step(monkeypatch):
     module = opened("overhead", monkeypatch)
     case = module.Case("x", {}, module.PLAIN, steps=2)
     bare = [0.2, 0.4, 9.0]  # one disturbed block
-    blocks = [(module.Clock(own + 0.006, 0.004), module.Clock(own, 0.0)) for own in bare]
+    blocks = [(module.Clock(seconds + 0.006, 0.004), module.Clock(seconds, 0.0)) for seconds in bare]
     (cells,) = rows("|||\n|---|\n" + module.told(case, blocks))
     assert cells == ["x", "200.00", "203.00", "3.00", "1.5%", "2.00", "kept"]
-    slow = [(module.Clock(own + 0.014, 0.0), module.Clock(own, 0.0)) for own in bare]
+    slow = [(module.Clock(seconds + 0.014, 0.0), module.Clock(seconds, 0.0)) for seconds in bare]
     assert module.told(case, slow).endswith("| missed |")
 
 

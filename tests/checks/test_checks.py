@@ -20,14 +20,14 @@ def test_the_faultless_method_has_no_fault():
 
 def test_targets_and_noise_levels_are_those_of_the_equations():
     """Of x_t = (1 - t) x + t ε towards ε - x: α = 1 - t, σ = t, y = x_t / t - x / t."""
-    own = subject()
-    (network,) = image_networks(own)
-    batch = own.batch(8)
-    found = targets(own, network, batch)
-    time = found.call.time
-    ε = (found.call.image - (1 - time)[:, None, None, None] * batch.x) / time[:, None, None, None]
-    torch.testing.assert_close(found.targets, ε - batch.x, rtol=1e-2, atol=1e-2)
-    known = world(own)
+    checked = subject()
+    (network,) = image_networks(checked)
+    batch = checked.batch(8)
+    linear = targets(checked, network, batch)
+    time = linear.call.time
+    ε = (linear.call.image - (1 - time)[:, None, None, None] * batch.x) / time[:, None, None, None]
+    torch.testing.assert_close(linear.targets, ε - batch.x, rtol=1e-2, atol=1e-2)
+    known = world(checked)
     middle = (known.time > 0.1) & (known.time < 0.9)
     torch.testing.assert_close(known.alpha[middle], 1 - known.time[middle], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(known.sigma[middle], known.time[middle], rtol=0.12, atol=0)
@@ -66,8 +66,8 @@ def test_the_ends_of_an_activation_are_found(end, ends):
     ],
 )
 def test_a_plan_that_does_not_fit(settings, expected):
-    own = subject(**settings)
-    assert codes(own, "budget", "schedule") == {expected}
+    checked = subject(**settings)
+    assert codes(checked, "budget", "schedule") == {expected}
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "one-cycle"])
@@ -99,15 +99,15 @@ def test_fewer_images_are_looked_at_where_steps_take_too_long(monkeypatch):
 def test_few_noise_levels_are_not_said_to_end_too_early_but_those_that_do_are():
     """341 levels, as of 64x64x3 images: α / σ = (1 - t) / t of a logit-normal t is e^-z, which goes to 0."""
     dice = torch.Generator().manual_seed(0)
-    told = short = missed = 0
+    reported = short = missed = 0
     for _ in range(400):
         tail = (-torch.randn(341, generator=dice, dtype=torch.float64)).exp()
-        told += noise.end(tail) > noise.MOST
+        reported += noise.end(tail) > noise.MOST
         short += float(tail.min()) > noise.MOST
         t = 0.8 * torch.rand(341, generator=dice, dtype=torch.float64)  # ends at α / σ = 1 / 4
         missed += not noise.end((1 - t) / t) > noise.MOST
     assert short > 200  # which is most of them: the smallest draw says nothing by itself
-    assert told <= 2 * noise.DOUBT * 400
+    assert reported <= 2 * noise.DOUBT * 400
     assert missed <= 2 * noise.DOUBT * 400
     few = torch.linspace(0.2, 3.0, 50, dtype=torch.float64).repeat(7)  # a schedule of 50 steps
     assert noise.end(few * (1 + 0.003 * torch.randn(350, generator=dice))) > noise.MOST
@@ -117,14 +117,14 @@ def test_a_time_of_the_sampler_that_training_practically_never_draws_is_told():
     """Logit-normal t: 1 in 20,000 above .98, the sampler's first; a tenth of even ones is enough."""
     z = torch.randn(8192, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     normal, even = z.sigmoid().sort().values, (torch.arange(8192).double() + 0.5) / 8192
-    asked = 0.999 * torch.arange(10, 0, -1).double() / 10
-    (finding,) = times.gap(asked, normal)
+    sampled = 0.999 * torch.arange(10, 0, -1).double() / 10
+    (finding,) = times.gap(sampled, normal)
     assert (
         finding.measured == "samples use t = 0.999; of 8,192 times of training 0 lie between 0.9794 and 0.999"
     )
     assert finding.expected == "at least 8, a twentieth of an even share"
-    assert not [*times.gap(asked, even), *times.gap(0.95 * asked, normal)]
-    assert not [*times.gap(asked, torch.cat([even[::10], normal[::10].repeat(9)]).sort().values)]
-    backwards = 1000 * (1 - asked)  # whatever the convention
+    assert not [*times.gap(sampled, even), *times.gap(0.95 * sampled, normal)]
+    assert not [*times.gap(sampled, torch.cat([even[::10], normal[::10].repeat(9)]).sort().values)]
+    backwards = 1000 * (1 - sampled)  # whatever the convention
     assert [*times.gap(backwards, 1000 * (1 - normal.flip(0)))]
     assert not [*times.gap(backwards, 1000 * (1 - even.flip(0)))]

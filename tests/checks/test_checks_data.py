@@ -18,9 +18,9 @@ def test_images_that_say_nothing():
     assert list(images._range(pixels)) == []
     flat = pixels.copy()
     flat[..., 1] = 7
-    assert [one.code for one in images._range(flat)] == ["channel-constant"]
-    assert [one.code for one in images._range(pixels // 16)] == ["image-range"]
-    assert [one.severity for one in images._range(pixels[..., :1].repeat(3, -1))] == ["note"]
+    assert [finding.code for finding in images._range(flat)] == ["channel-constant"]
+    assert [finding.code for finding in images._range(pixels // 16)] == ["image-range"]
+    assert [finding.severity for finding in images._range(pixels[..., :1].repeat(3, -1))] == ["note"]
 
 
 def test_copies_and_held_out_images_that_are_trained_on(tmp_path):
@@ -29,10 +29,10 @@ def test_copies_and_held_out_images_that_are_trained_on(tmp_path):
     digests[pack.train[1:100]] = digests[pack.train[0]]
     digests[pack.held_out[:50]] = digests[pack.train[0]]
     np.save(tmp_path / "digests.npy", digests)
-    found = {one.code: one for one in images._copies(replace(pack, folder=tmp_path))}
-    assert found["images-copied"].measured.startswith("99 of ")
-    assert found["held-out-leaked"].measured.startswith("50 of ")
-    assert {one.severity for one in found.values()} == {"warning"}
+    findings = {finding.code: finding for finding in images._copies(replace(pack, folder=tmp_path))}
+    assert findings["images-copied"].measured.startswith("99 of ")
+    assert findings["held-out-leaked"].measured.startswith("50 of ")
+    assert {finding.severity for finding in findings.values()} == {"warning"}
 
 
 def test_classes_that_are_hardly_drawn_and_conditions_that_are_rare():
@@ -48,18 +48,18 @@ def test_a_space_that_is_not_undone_or_of_another_scale():
         ones = torch.ones_like
         return Codec("test", "", 1, 1, lambda x: (encode(x), ones(x)), decode)
 
-    def found(space):
+    def codes_of(space):
         stream = digits()
-        own = subject(stream=Stream(stream.pack, 0, 16, space=space))
-        own.spec = replace(own.spec, shape=(4, 14, 14))  # so that it is not taken for pixels
-        return codes(own, "latents")
+        checked = subject(stream=Stream(stream.pack, 0, 16, space=space))
+        checked.spec = replace(checked.spec, shape=(4, 14, 14))  # so that it is not taken for pixels
+        return codes(checked, "latents")
 
     sound = Space(codec(lambda x: x * 1.5, lambda z: z / 1.5), (-1.0,), (1.0,))
-    assert found(sound) == set()
+    assert codes_of(sound) == set()
     fed_otherwise = Space(codec(lambda x: (x + 1) / 2, lambda z: z), (0.0,), (2.0,))
-    assert "round-trip" in found(fed_otherwise)
+    assert "round-trip" in codes_of(fed_otherwise)
     unscaled = Space(codec(lambda x: x * 20, lambda z: z / 20), (0.0,), (1.0,))
-    assert found(unscaled) == {"latent-scale"}
+    assert codes_of(unscaled) == {"latent-scale"}
 
 
 def test_the_turn_that_explains_an_image_is_found():

@@ -9,7 +9,7 @@ from torch import nn
 
 from safelight.discovery import network_configs
 from safelight.types import Method
-from subjects import Builds, Small, codes, digits, found, plain, plain_class, subject, with_pack
+from subjects import Builds, Small, codes, digits, findings_of, plain, plain_class, subject, with_pack
 
 
 def variant(**methods):
@@ -150,7 +150,10 @@ class Together(Small):
 
 def test_a_network_that_looks_at_the_whole_batch_is_noted():
     def mixing(network):
-        return [(one.code, one.severity) for one in found(subject(plain(network)), "independence")]
+        return [
+            (finding.code, finding.severity)
+            for finding in findings_of(subject(plain(network)), "independence")
+        ]
 
     assert mixing(Together) == [("network-mixes", "note")]
     assert mixing(Small) == []
@@ -198,9 +201,9 @@ class Guided(plain_class()):
 def test_what_is_frozen_stays():
     assert codes(subject(plain(kind=Guided)), "parameters") == set()
     drifting = subject(plain(kind=type("Drifting", (Guided,), {"drift": 0.01})))
-    (one,) = found(drifting, "parameters")
-    assert (one.code, one.severity) == ("frozen-moves", "error")
-    assert one.measured.startswith("teacher: weight ")
+    (finding,) = findings_of(drifting, "parameters")
+    assert (finding.code, finding.severity) == ("frozen-moves", "error")
+    assert finding.measured.startswith("teacher: weight ")
 
 
 def cancelled(self, nets, batch, moment):
@@ -212,9 +215,9 @@ def cancelled(self, nets, batch, moment):
 
 def test_a_loss_that_bfloat16_loses():
     def rough(kind, precision):
-        own = subject(plain(kind=kind), precision=precision)
-        own.autocast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
-        return codes(own, "numbers")
+        checked = subject(plain(kind=kind), precision=precision)
+        checked.autocast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+        return codes(checked, "numbers")
 
     wrong = variant(loss=cancelled)
     assert rough(wrong, "bf16") == {"bf16-differs"}

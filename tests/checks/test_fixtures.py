@@ -49,7 +49,9 @@ def looked_at(recipe, fast=True):
 
 
 def open_ones(checked):
-    return {one.code for one in checked.findings if one.severity != "note" and not one.declared}
+    return {
+        finding.code for finding in checked.findings if finding.severity != "note" and not finding.declared
+    }
 
 
 @pytest.mark.parametrize("name", CAUGHT)
@@ -86,9 +88,9 @@ def command(monkeypatch, capsys, *words):
 def test_the_command_exits_1_with_the_code_and_0_once_it_is_declared(monkeypatch, capsys):
     recipe = str(FAULTS / "warm-up.toml")
     code, out, _ = command(monkeypatch, capsys, "check", recipe, "--fast", "--json")
-    told = json.loads(out)
-    (finding,) = [one for one in told["findings"] if one["severity"] == "error"]
-    assert (code, told["errors"], finding["code"]) == (1, 1, "schedule-unfinished")
+    printed = json.loads(out)
+    (finding,) = [item for item in printed["findings"] if item["severity"] == "error"]
+    assert (code, printed["errors"], finding["code"]) == (1, 1, "schedule-unfinished")
     assert finding["page"] == "docs/checks.md#schedule-unfinished"
     declared = "check.expected_findings.schedule-unfinished=a trial of the warm-up alone"
     code, out, _ = command(monkeypatch, capsys, "check", recipe, declared, "--fast")
@@ -101,19 +103,19 @@ def test_a_run_of_half_a_minute_is_told_no_error_after_which_it_goes_on(monkeypa
     """Errors are warnings there, and that it is short is a note; a longer one is refused."""
     ready = prepare(load(str(FAULTS / "warm-up.toml")), World())
     short, fault = schedule.UNFINISHED.finding("a", "b"), conditions.NULL_IS_REAL.finding("c", "d")
-    told, warned = [], []
+    lines, warned = [], []
 
     def checked(planned, *findings):
         looked = Checked(findings, ["schedule"], {}, 1.0, True, planned)
         monkeypatch.setattr(session, "check", lambda *args, **kwargs: looked)
-        return session.before_training(ready, Execution("fp32", "contiguous"), told.append, warned.append)
+        return session.before_training(ready, Execution("fp32", "contiguous"), lines.append, warned.append)
 
-    found = checked(29.0, short, fault)
-    assert [(one.code, one.severity) for one in found.findings] == [
+    result = checked(29.0, short, fault)
+    assert [(finding.code, finding.severity) for finding in result.findings] == [
         ("null-is-real", "warning"),
         ("schedule-unfinished", "note"),
     ]
-    assert told == ["checked in 1.0 s: 1 warning, 1 note"]
+    assert lines == ["checked in 1.0 s: 1 warning, 1 note"]
     assert [line.split(":")[0] for line in warned] == ["null-is-real"]
     with pytest.raises(safelight.config.UserError, match="schedule-unfinished"):
         checked(31.0, short)

@@ -40,7 +40,7 @@ def test_train_show_runs_and_report(monkeypatch, capsys, tmp_path, tiny_words):
     _, out, _ = run(monkeypatch, capsys, "show", "digits-class-1", "--runs", str(tmp_path), "--json")
     assert json.loads(out) == trained
     _, out, _ = run(monkeypatch, capsys, "runs", "--runs", str(tmp_path), "--json")
-    assert [(one["name"], one["status"]) for one in json.loads(out)] == [("digits-class-1", "finished")]
+    assert [(item["name"], item["status"]) for item in json.loads(out)] == [("digits-class-1", "finished")]
     _, out, _ = run(monkeypatch, capsys, "show", "digits-class-1", "--runs", str(tmp_path))
     assert "finished, step 30 of 30" in out
     Path(trained["report"]).unlink()
@@ -195,9 +195,9 @@ def test_new_writes_a_recipe_that_trains_the_same(monkeypatch, capsys, tmp_path)
 
 def test_recipes_are_listed_with_size_and_time(monkeypatch, capsys):
     _, out, _ = run(monkeypatch, capsys, "recipes", "--json")
-    listed = {one["name"]: one for one in json.loads(out)}
+    listed = {recipe["name"]: recipe for recipe in json.loads(out)}
     assert listed.keys() >= {"digits", "fashion", "digits-denoise", "digits-time", "digits-class"}
-    assert all(one["size"] and one["time"] and one["title"] for one in listed.values())
+    assert all(recipe["size"] and recipe["time"] and recipe["title"] for recipe in listed.values())
 
 
 @pytest.mark.parametrize("words", [["--help"], ["runs"], ["recipes"], ["show", "first"]])
@@ -232,11 +232,11 @@ def test_disk_prune_rollback_and_tree(monkeypatch, capsys, runs, tmp_path):
     shutil.copytree(runs, folder)
     words = ["--runs", folder]
     _, out, _ = run(monkeypatch, capsys, "disk", "first", *words, "--json")
-    told = json.loads(out)
-    assert [one["step"] for one in told["checkpoints"]] == [10, 20, 30]
-    assert {one["why"][0] for one in told["checkpoints"]} == {"newest"}
-    assert (told["budget"], told["longest_replay"]["steps"]) == (10**10, 9)
-    assert told["bytes"] == sum(told["kinds"].values())
+    printed = json.loads(out)
+    assert [item["step"] for item in printed["checkpoints"]] == [10, 20, 30]
+    assert {item["why"][0] for item in printed["checkpoints"]} == {"newest"}
+    assert (printed["budget"], printed["longest_replay"]["steps"]) == (10**10, 9)
+    assert printed["bytes"] == sum(printed["kinds"].values())
     code, _, err = run(monkeypatch, capsys, "prune", "first", "--budget", "1 giga", *words)
     assert (code, err.startswith("safelight: --budget: '1 giga' is no size")) == (2, True)
     code, out, err = run(
@@ -245,7 +245,7 @@ def test_disk_prune_rollback_and_tree(monkeypatch, capsys, runs, tmp_path):
     assert (code, "\nthe earlier first is kept as first-before-14\n" in err) == (0, True)
     assert json.loads(out)["step"] == 30
     _, out, _ = run(monkeypatch, capsys, "tree", *words, "--json")
-    assert [(one["name"], one["parent"], one["at"]) for one in json.loads(out)] == [
+    assert [(item["name"], item["parent"], item["at"]) for item in json.loads(out)] == [
         ("first-before-14", None, None), ("first", "first-before-14", 14)]  # fmt: skip
     _, out, _ = run(monkeypatch, capsys, "prune", "first", "--budget", "0", "--dry-run", *words, "--json")
     assert json.loads(out)["steps"] == []  # where it begins, and the newest three with it
@@ -257,17 +257,17 @@ def test_disk_prune_rollback_and_tree(monkeypatch, capsys, runs, tmp_path):
 
 
 def test_samples_of_any_step(monkeypatch, capsys, runs, tmp_path):
-    told = {}
+    printed = {}
     for step in ("10", "17"):
         words = ["sample", "first", "--step", step, "--n", "4", "--out", str(tmp_path / f"{step}.npz")]
         code, out, err = run(monkeypatch, capsys, *words, "--runs", str(runs), "--json")
         assert (code, err) == (0, "")
-        told[step] = json.loads(out)
-    assert [(one["step"], one["verdict"]) for one in told.values()] == [
+        printed[step] = json.loads(out)
+    assert [(row["step"], row["verdict"]) for row in printed.values()] == [
         (10, "checkpoint matches the journal"),
         (17, "exact"),
     ]
-    ten, seventeen = (np.load(tmp_path / f"{step}.npz")["images"] for step in told)
+    ten, seventeen = (np.load(tmp_path / f"{step}.npz")["images"] for step in printed)
     assert (ten != seventeen).any()
 
 
@@ -289,8 +289,13 @@ def test_a_fork_that_has_not_trained_is_what_its_parent_was_at_that_step(monkeyp
     assert lines["replay"] == "  step 20, where it begins"
     shutil.rmtree(folder / "first")
     _, out, _ = run(monkeypatch, capsys, "show", "calmer", *words, "--json")
-    told = json.loads(out)
-    assert (told["step"], told["images"], told["parent"]["name"], told["components"]) == (20, 240, "", {})
+    printed = json.loads(out)
+    assert (printed["step"], printed["images"], printed["parent"]["name"], printed["components"]) == (
+        20,
+        240,
+        "",
+        {},
+    )
 
 
 def test_a_learning_rate_a_hundred_times_too_high_warns(monkeypatch, capsys, runs, tmp_path):

@@ -47,12 +47,12 @@ def test_compare_as_json_and_elsewhere(tell, runs, tmp_path):
         "compare", "a", str(runs / "b"), "--runs", str(runs), "--out", str(out_folder), "--json"
     )
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert told["files"] == {
+    printed = json.loads(out)
+    assert printed["files"] == {
         "markdown": str(out_folder / "compare.md"),
         "html": str(out_folder / "compare.html"),
     }
-    rows = told["at"][0]["components"]["columns"][0]["rows"]
+    rows = printed["at"][0]["components"]["columns"][0]["rows"]
     assert {row["run"]: row["numbers"]["mse"]["value"] for row in rows} == {"a": 2.0, "b": 3.0}
     assert not (runs / "compare.html").exists()
 
@@ -79,9 +79,9 @@ def test_log_lists_every_run_newest_first(tell, runs):
     code, out, err = tell("log", "--runs", str(runs))
     assert (code, err) == (0, "")
     assert out.split()[-1] == str(runs / "log.html")
-    told = json.loads(tell("log", "--runs", str(runs), "--json")[1])
-    assert [one["name"] for one in told["runs"]] == ["failed", "b", "a"]
-    assert [one["key"] for one in told["runs"][1]["changes"]] == ["optim.lr"]
+    printed = json.loads(tell("log", "--runs", str(runs), "--json")[1])
+    assert [row["name"] for row in printed["runs"]] == ["failed", "b", "a"]
+    assert [row["key"] for row in printed["runs"][1]["changes"]] == ["optim.lr"]
 
 
 def test_log_of_nothing(tell, tmp_path):
@@ -134,11 +134,11 @@ def test_a_sweep_is_trained_and_judged_over_its_seeds(tell, tmp_path):
     assert out.split()[-1] == str(tmp_path / "sweep-digits-lr.html")
     code, out, err = tell(*words, "--json")
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert {one["outcome"] for one in told["cells"]} == {"done before"}
-    judged = {one["what"]: one for one in told["comparison"]["seeds"]["judged"]}
+    printed = json.loads(out)
+    assert {item["outcome"] for item in printed["cells"]} == {"done before"}
+    judged = {item["what"]: item for item in printed["comparison"]["seeds"]["judged"]}
     (mse,) = judged["Loss components at 1,280 images seen"]["numbers"]
-    assert {one["label"]: one["verdict"] for one in mse["contrasts"]} == {
+    assert {item["label"]: item["verdict"] for item in mse["contrasts"]} == {
         "lr = 0.11": "within the seed spread",
         "lr = 9": "higher",
     }
@@ -148,10 +148,10 @@ def test_a_sweep_is_trained_and_judged_over_its_seeds(tell, tmp_path):
 def test_a_sweep_with_a_failed_cell_ends_with_1_and_compares_the_rest(tell, tmp_path):
     code, out, _ = tell("sweep", "digits", "optim.lr=0.1,0.5,0.2", "--runs", str(tmp_path), "--json")
     assert code == 1
-    told = json.loads(out)
-    assert [one["outcome"] for one in told["cells"]] == ["trained", "failed", "trained"]
-    assert told["cells"][1]["problem"] == "RuntimeError: out of memory"
-    assert len(told["comparison"]["runs"]) == 2
+    printed = json.loads(out)
+    assert [cell["outcome"] for cell in printed["cells"]] == ["trained", "failed", "trained"]
+    assert printed["cells"][1]["problem"] == "RuntimeError: out of memory"
+    assert len(printed["comparison"]["runs"]) == 2
 
 
 @pytest.mark.usefixtures("_trained_by_hand")
@@ -164,9 +164,13 @@ def test_ctrl_c_ends_a_sweep_with_130_and_the_words_that_go_on(tell, tmp_path):
         f"safelight sweep digits optim.lr=0.1,0.7,0.2 --seeds 2 --runs {tmp_path}"
     )
     code, out, _ = tell(*words, "--json")
-    told = json.loads(out)
-    assert [one["outcome"] for one in told["cells"]] == [*["done before"] * 2, "stopped", *["not begun"] * 3]
-    assert told["comparison"] is None
+    printed = json.loads(out)
+    assert [cell["outcome"] for cell in printed["cells"]] == [
+        *["done before"] * 2,
+        "stopped",
+        *["not begun"] * 3,
+    ]
+    assert printed["comparison"] is None
 
 
 @pytest.mark.parametrize("words", [["compare", "a", "b"], ["log"]])

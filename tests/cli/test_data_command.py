@@ -47,28 +47,28 @@ def photos(tmp_path: Path) -> Path:
 def test_inspect_tells_what_is_there(command: Command, photos: Path, tmp_path: Path) -> None:
     code, out, err = command("inspect", "photos", "--json")
     assert (code, err) == (0, "")
-    found = json.loads(out)
-    assert found["path"] == str(photos)
-    assert found["images"] == 6
-    assert found["sizes"] == [
+    printed = json.loads(out)
+    assert printed["path"] == str(photos)
+    assert printed["images"] == 6
+    assert printed["sizes"] == [
         {"height": 8, "width": 8, "images": 5},
         {"height": 16, "width": 12, "images": 1},
     ]
-    assert found["modes"] == {"RGB": 5, "L": 1}
-    assert found["formats"] == {"PNG": 5, "BMP": 1}
-    assert found["conditions"] == {"label": {"images": 5, "classes": {"cats": 2, "dogs": 3}}}
-    assert found["with_all_conditions"] == 5
-    assert found["copies"] == {"images": 1, "of": 1, "first": [["cats/a.png", "dogs/copy.bmp"]]}
-    assert found["bad"] == ["dogs/broken.jpg (not an image)"]
+    assert printed["modes"] == {"RGB": 5, "L": 1}
+    assert printed["formats"] == {"PNG": 5, "BMP": 1}
+    assert printed["conditions"] == {"label": {"images": 5, "classes": {"cats": 2, "dogs": 3}}}
+    assert printed["with_all_conditions"] == 5
+    assert printed["copies"] == {"images": 1, "of": 1, "first": [["cats/a.png", "dogs/copy.bmp"]]}
+    assert printed["bad"] == ["dogs/broken.jpg (not an image)"]
     note = {
         "kind": ".txt file",
         "count": 1,
         "example": "notes.txt",
         "reason": "not beside a picture of its name",
     }
-    assert found["notes"] == [note]
-    assert found["split"] is None
-    with Image.open(tmp_path / found["sheet"]) as sheet:
+    assert printed["notes"] == [note]
+    assert printed["split"] is None
+    with Image.open(tmp_path / printed["sheet"]) as sheet:
         assert sheet.format == "PNG"
     assert not (tmp_path / "cache" / "packs").exists()
 
@@ -97,15 +97,15 @@ def test_inspect_tells_conditions_of_every_kind(command: Command, tmp_path: Path
     (tmp_path / "d" / "metadata.csv").write_text(f"file_name,hair,mask,text_1,text_2\n{rows}")
     save(tmp_path / "d" / "unnamed.png")
     _, out, _ = command("inspect", "d", "--json")
-    found = json.loads(out)
-    assert found["conditions"]["attributes"] == {
+    printed = json.loads(out)
+    assert printed["conditions"]["attributes"] == {
         "images": 2,
         "attributes": {"hair": {"least": -1.0, "mean": -0.25, "most": 0.5}},
     }
-    assert found["conditions"]["mask"] == {"images": 3, "classes": 3, "numbers": [2]}
-    assert found["captions"] == {"captions": 3, "images": 2}
-    assert found["with_all_conditions"] == 2
-    (note,) = found["notes"]
+    assert printed["conditions"]["mask"] == {"images": 3, "classes": 3, "numbers": [2]}
+    assert printed["captions"] == {"captions": 3, "images": 2}
+    assert printed["with_all_conditions"] == 2
+    (note,) = printed["notes"]
     assert (note["kind"], note["count"], note["example"]) == (
         "image that the metadata do not name", 1, "unnamed.png",
     )  # fmt: skip

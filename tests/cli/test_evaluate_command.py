@@ -38,19 +38,19 @@ def test_an_evaluation_is_printed_stored_and_reported(evaluate, runs):
         err.strip()
         == f"{runs}/blocks.pt: loading and running the program in this file; use only files you trust"
     )
-    told = json.loads(out)
-    assert told["step"] == 30
-    assert list(told["results"])[:2] == ["FD-blocks", "KID-blocks"]
-    assert told["basis"]["n"] == "40"
-    assert "steps 2" in told["basis"]["sampling"]
-    assert "guidance 5.0" in told["basis"]["sampling"]
-    assert told["basis"]["weights"] == "average with decay 0.9"
-    assert told["results"]["FD-blocks"]["floor"] < told["results"]["FD-blocks"]["value"]
-    assert told["floor"] == "held-out images against training images, 40 against 800"
-    stored = Path(told["stored"])
+    printed = json.loads(out)
+    assert printed["step"] == 30
+    assert list(printed["results"])[:2] == ["FD-blocks", "KID-blocks"]
+    assert printed["basis"]["n"] == "40"
+    assert "steps 2" in printed["basis"]["sampling"]
+    assert "guidance 5.0" in printed["basis"]["sampling"]
+    assert printed["basis"]["weights"] == "average with decay 0.9"
+    assert printed["results"]["FD-blocks"]["floor"] < printed["results"]["FD-blocks"]["value"]
+    assert printed["floor"] == "held-out images against training images, 40 against 800"
+    stored = Path(printed["stored"])
     assert stored.parent == runs / "first" / "evaluations"
     again = json.loads(evaluate(*words, "sample.steps=2", "--json")[1])
-    assert again == told  # same seed, same numbers, same file
+    assert again == printed  # same seed, same numbers, same file
     code, out, _ = evaluate(*words)
     assert code == 0
     assert "real against real" in out

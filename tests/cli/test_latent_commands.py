@@ -51,14 +51,14 @@ def test_directions_are_drawn(words, rows, monkeypatch, capsys):
     words = ["traverse", "city", *words, "--columns", "5", "--out", "grid.png", "--json"]
     code, out, err = run(monkeypatch, capsys, *words)
     assert code == 0, err
-    told = json.loads(out)
-    assert (told["rows"], told["columns"]) == (rows, 5)
+    printed = json.loads(out)
+    assert (printed["rows"], printed["columns"]) == (rows, 5)
     with Image.open("grid.png") as picture:
         assert min(picture.size) > 100
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "refusal"),
     [
         (["city", "--direction", "pca:999"], "direction pca:999: there are "),
         (["city", "--direction", "pca:0"], "direction pca:0: there are "),
@@ -70,10 +70,10 @@ def test_directions_are_drawn(words, rows, monkeypatch, capsys):
         (["digits", "--direction", "sefa:1"], "the latents of this run are images, 1x28x28"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_a_line(words, told, monkeypatch, capsys):
+def test_what_makes_no_sense_is_refused_in_a_line(words, refusal, monkeypatch, capsys):
     code, _, err = run(monkeypatch, capsys, "traverse", *words)
     assert code == 2
-    assert told in err
+    assert refusal in err
     assert err.count("\n") == 1
 
 
@@ -84,14 +84,14 @@ def test_an_image_is_projected_and_a_direction_starts_there(name, folder, monkey
     words = ["project", name, image, "--steps", "60", "--out", "sheet.png", "--json"]
     code, out, err = run(monkeypatch, capsys, *words)
     assert code == 0, err
-    told = json.loads(out)
-    assert told["distance"]["last"] < told["distance"]["first"]
+    printed = json.loads(out)
+    assert printed["distance"]["last"] < printed["distance"]["first"]
     with Image.open("sheet.png") as picture:
         assert picture.width > picture.height
     _, again, _ = run(monkeypatch, capsys, *words)
-    assert json.loads(again) == told
+    assert json.loads(again) == printed
     code, out, err = run(
-        monkeypatch, capsys, "traverse", name, "--direction", "sefa:1", "--specimen", told["specimen"],
+        monkeypatch, capsys, "traverse", name, "--direction", "sefa:1", "--specimen", printed["specimen"],
         "--out", "from.png", "--json",
     )  # fmt: skip
     assert code == 0, err
@@ -99,7 +99,7 @@ def test_an_image_is_projected_and_a_direction_starts_there(name, folder, monkey
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "refusal"),
     [
         (["city", "nothing.png"], "nothing.png: there is no such file"),
         (["city", "text.png"], "text.png: is not a readable picture"),
@@ -107,10 +107,10 @@ def test_an_image_is_projected_and_a_direction_starts_there(name, folder, monkey
         (["digits", "dot.png"], "its latents are images"),
     ],
 )
-def test_what_cannot_be_projected_is_told_in_a_line(words, told, folder, monkeypatch, capsys):
+def test_what_cannot_be_projected_is_told_in_a_line(words, refusal, folder, monkeypatch, capsys):
     (folder / "text.png").write_text("no picture")
     Image.new("RGB", (9, 9)).save(folder / "dot.png")
     code, _, err = run(monkeypatch, capsys, "project", *words)
     assert code == 2
-    assert told in err
+    assert refusal in err
     assert err.count("\n") == 1

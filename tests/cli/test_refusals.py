@@ -113,8 +113,8 @@ def test_a_sweep_stops_when_every_combination_would_fail_alike(monkeypatch, caps
 
 
 def test_a_learning_rate_that_slipped_is_told():
-    told = "optim.lr: 2 is far above what Adam takes, 1e-5 to 1e-2; is 0.002 meant?"
-    assert too_large({"a": Optim(lr=2.0), "b": Optim(lr=2.0), "c": Optim(lr=2e-3)}) == [told]
+    refusal = "optim.lr: 2 is far above what Adam takes, 1e-5 to 1e-2; is 0.002 meant?"
+    assert too_large({"a": Optim(lr=2.0), "b": Optim(lr=2.0), "c": Optim(lr=2e-3)}) == [refusal]
     for name in names():
         assert not too_large(load(name).optim)
 
@@ -130,8 +130,10 @@ def test_what_an_extra_needs_can_be_installed_as_it_is_said():
         python, dash, module, verb, *wanted = shlex.split(install(extra))
         assert (python, dash, module, verb) == (sys.executable, "-m", "pip", "install")
         assert wanted
-        assert all(re.fullmatch(r"[A-Za-z0-9_.-]+(\[\w+\])?[><=!~0-9.,]*", one) for one in wanted)
-        assert not any(one.startswith("safelight") for one in wanted)
+        assert all(
+            re.fullmatch(r"[A-Za-z0-9_.-]+(\[\w+\])?[><=!~0-9.,]*", requirement) for requirement in wanted
+        )
+        assert not any(requirement.startswith("safelight") for requirement in wanted)
 
 
 @pytest.fixture

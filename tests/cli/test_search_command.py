@@ -48,19 +48,19 @@ def search(monkeypatch, capsys, *words: str) -> dict:
 
 @pytest.mark.parametrize("method", ["auto", "random", "cma", "ga"])
 def test_what_is_found_beats_samples_and_is_kept(method, monkeypatch, capsys):
-    found = search(
+    result = search(
         monkeypatch, capsys, "--objective", "judge.py:red", "--method", method, "--population", "16",
         "--generations", "12", "--keep", "2",
     )  # fmt: skip
-    assert found["evaluations"] == 192
-    assert found["method"] == ("gradient" if method == "auto" else method)
-    assert found["score"] > found["usual"]["mean"]
-    so_far = list(found["best_so_far"].values())
+    assert result["evaluations"] == 192
+    assert result["method"] == ("gradient" if method == "auto" else method)
+    assert result["score"] > result["usual"]["mean"]
+    so_far = list(result["best_so_far"].values())
     assert so_far == sorted(so_far)
-    for path in found["files"].values():
+    for path in result["files"].values():
         with Image.open(path) as picture:
             assert min(picture.size) > 50
-    code, _, err = run(monkeypatch, capsys, "walk", "city", *found["specimens"][:1], "0.3", "--frames", "2",
+    code, _, err = run(monkeypatch, capsys, "walk", "city", *result["specimens"][:1], "0.3", "--frames", "2",
                        "--out", f"{method}.mp4")  # fmt: skip
     assert code == 0, err
 
@@ -95,7 +95,7 @@ def test_cut_off_it_goes_on_to_the_same_bits(folder, monkeypatch, capsys):
 
 
 def test_several_objectives_have_a_front(monkeypatch, capsys):
-    found = search(
+    result = search(
         monkeypatch,
         capsys,
         "--objective",
@@ -105,9 +105,9 @@ def test_several_objectives_have_a_front(monkeypatch, capsys):
         "--generations",
         "4",
     )
-    assert found["method"] == "ga"
-    for one in found["front"]:
-        beaten = [all(other[name] >= one[name] for name in one) for other in found["front"] if other != one]
+    assert result["method"] == "ga"
+    for row in result["front"]:
+        beaten = [all(other[name] >= row[name] for name in row) for other in result["front"] if other != row]
         assert not any(beaten)
 
 
@@ -121,7 +121,7 @@ def test_a_person_picks_from_sheet_to_sheet(monkeypatch, capsys):
     second = search(monkeypatch, capsys, *PICK, "--picked", "1.4,1.2")
     assert (second["name"], second["sheet"]) == (first["name"], 2)
     assert second["picked"] == [["1.4", "1.2"]]
-    assert [one.rpartition(f"{first['name']}-")[2] for one in second["specimens"]] == ["1-4", "1-2"]
+    assert [specimen.rpartition(f"{first['name']}-")[2] for specimen in second["specimens"]] == ["1-4", "1-2"]
     files = sorted(Path(second["folder"]).glob("[jrps]*.*"))
     before = [path.read_bytes() for path in files]
     assert search(monkeypatch, capsys, *PICK, "--picked", "1.2, 1.4") == second  # said twice, done once
@@ -150,16 +150,16 @@ def test_picks_that_were_cut_off_are_drawn_again_alike(folder, monkeypatch, caps
 
 def test_a_budget_in_several_splits(monkeypatch, capsys):
     words = ["--objective", "judge.py:red", "--method", "ga", "--budget", "48", "--split", "4x12,12x4"]
-    found = search(monkeypatch, capsys, *words, "--seeds", "2")
-    assert [(row["population"], row["generations"], row["evaluations"]) for row in found["rows"]] == [
+    result = search(monkeypatch, capsys, *words, "--seeds", "2")
+    assert [(row["population"], row["generations"], row["evaluations"]) for row in result["rows"]] == [
         (4, 12, 48), (12, 4, 48)]  # fmt: skip
     alone = search(monkeypatch, capsys, *words[:4], "--population", "12", "--generations", "4", "--seed", "1",
                    "--keep", "1")  # fmt: skip
-    assert alone["score"] == pytest.approx(found["rows"][1]["by seed"][1])
-    assert alone["name"] == found["searches"][3]  # the very search, which has ended
-    for row in found["rows"]:
+    assert alone["score"] == pytest.approx(result["rows"][1]["by seed"][1])
+    assert alone["name"] == result["searches"][3]  # the very search, which has ended
+    for row in result["rows"]:
         assert row["best"] == pytest.approx(sum(row["by seed"]) / 2)
-    with Image.open(found["files"]["curve"]) as picture:
+    with Image.open(result["files"]["curve"]) as picture:
         assert min(picture.size) > 50
     code, out, err = run(monkeypatch, capsys, "search", "city", *words, "--seeds", "2")
     assert code == 0, err
@@ -167,7 +167,7 @@ def test_a_budget_in_several_splits(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "refusal"),
     [
         ([*PICK, "--picked", "2.1"], "there is no sheet 2 yet; the newest is sheet 1"),
         ([*PICK, "--picked", "1.7"], "expected numbers of one sheet, 1 to 6"),
@@ -186,15 +186,15 @@ def test_a_budget_in_several_splits(monkeypatch, capsys):
         (["--objective", "realism", "--name", "7"], "a letter first"),
     ],
 )
-def test_picks_and_splits_that_make_no_sense_are_refused_in_a_line(words, told, monkeypatch, capsys):
+def test_picks_and_splits_that_make_no_sense_are_refused_in_a_line(words, refusal, monkeypatch, capsys):
     code, _, err = run(monkeypatch, capsys, "search", "city", *words, "--seed", "9")
     assert code == 2
-    assert told in err
+    assert refusal in err
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "refusal"),
     [
         (["--objective", "text"], '--objective text: needs --prompt "WORDS"'),
         (
@@ -215,8 +215,8 @@ def test_picks_and_splits_that_make_no_sense_are_refused_in_a_line(words, told, 
         (["--objective", "realism", "--budget", "5"], "less than one generation"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_a_line(words, told, monkeypatch, capsys):
+def test_what_makes_no_sense_is_refused_in_a_line(words, refusal, monkeypatch, capsys):
     code, _, err = run(monkeypatch, capsys, "search", "city", *words)
     assert code == 2
-    assert told in err
+    assert refusal in err
     assert err.count("\n") == 1

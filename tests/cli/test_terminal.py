@@ -59,8 +59,11 @@ def test_every_character_that_is_printed_is_visible_or_a_space():
     ranges = (0, 0x3100), (0xD7F0, 0xE010), (0xFE00, 0x11000), (0xE0000, 0xE0200)
     everything = "".join(chr(code) for begin, end in ranges for code in range(begin, end))
     shown = plain(everything)
-    assert {unicodedata.category(one) for one in set(shown)}.isdisjoint({"Cc", "Cs", "Zl", "Zp"})
-    assert {one for one in set(shown) if unicodedata.category(one) == "Cf"} == {"\u200c", "\u200d"}
+    assert {unicodedata.category(character) for character in set(shown)}.isdisjoint({"Cc", "Cs", "Zl", "Zp"})
+    assert {character for character in set(shown) if unicodedata.category(character) == "Cf"} == {
+        "\u200c",
+        "\u200d",
+    }
     assert plain(shown) == shown
 
 
@@ -210,8 +213,8 @@ def test_a_command_prints_nothing_raw(command, words, folder, monkeypatch, capsy
 def test_json_holds_the_strings_as_they_are(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     _, out, _ = run(monkeypatch, capsys, "runs", "--json")
-    assert FOLDER in {one["name"] for one in json.loads(out)}
-    assert EVIL in {one["recipe"] for one in json.loads(out)}
+    assert FOLDER in {row["name"] for row in json.loads(out)}
+    assert EVIL in {row["recipe"] for row in json.loads(out)}
     _, out, _ = run(monkeypatch, capsys, "data", "inspect", "photos", "--sheet", "s.png", "--json")
     assert any(FOLDER in line for line in json.loads(out)["bad"])
     assert out.isascii()

@@ -45,8 +45,8 @@ def test_what_the_tour_promises(monkeypatch, capsys):
     code, out, _ = run(
         monkeypatch, capsys, "specimens", "city", "--step", "5", "-n", "6", "--out", "sheet.png", "--json"
     )
-    told = json.loads(out)
-    assert (code, told["step"], told["ids"][5], told["verdict"]) == (0, 5, "5.5", "exact")
+    printed = json.loads(out)
+    assert (code, printed["step"], printed["ids"][5], printed["verdict"]) == (0, 5, "5.5", "exact")
     assert size("sheet.png")[0] > 100
     code, out, _ = run(
         monkeypatch, capsys, "film", "city", "5.3", "--from", "0", "--to", "5", "--out", "film.mp4"
@@ -65,8 +65,8 @@ def test_what_the_tour_promises(monkeypatch, capsys):
 
 def test_a_film_of_what_was_watched_plays_the_live_frames(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "film", "city", "--out", "live.gif", "--json")
-    told = json.loads(out)
-    assert (code, told["frames"], told["steps"], told["sources"]) == (0, 7, [0, 12], {"live": 7})
+    printed = json.loads(out)
+    assert (code, printed["frames"], printed["steps"], printed["sources"]) == (0, 7, [0, 12], {"live": 7})
     with Image.open("live.gif") as film:
         assert film.n_frames == 7
 
@@ -77,18 +77,18 @@ def test_specimens_are_kept_and_listed(monkeypatch, capsys):
     run(monkeypatch, capsys, "specimens", "city", "--keep", "6.2", "--keep", "12.0")
     _, out, _ = run(monkeypatch, capsys, "specimens", "city", "--json")
     kept = json.loads(out)
-    assert [(one["id"], one["source"], one["verdict"]) for one in kept] == [
+    assert [(specimen["id"], specimen["source"], specimen["verdict"]) for specimen in kept] == [
         ("6.2", "checkpoint", "checkpoint matches the journal"),
         ("12.0", "checkpoint", "checkpoint matches the journal"),
     ]
-    assert all(size(one["picture"]) == (64, 64) for one in kept)
+    assert all(size(specimen["picture"]) == (64, 64) for specimen in kept)
 
 
 def test_a_walk(monkeypatch, capsys):
     words = ["walk", "city", "6.2", "12.0", "--frames", "5", "--out", "walk.webp", "--json"]
     code, out, _ = run(monkeypatch, capsys, *words)
-    told = json.loads(out)
-    assert (code, told["frames"], told["steps"]) == (0, 5, [6, 12])
+    printed = json.loads(out)
+    assert (code, printed["frames"], printed["steps"]) == (0, 5, [6, 12])
     with Image.open("walk.webp") as film:
         assert film.n_frames == 5
 

@@ -37,7 +37,9 @@ def coco(folder: Path, images: Callable[[str], str] = lambda split: split) -> No
         folder,
         "captions_train2014.json",
         {
-            "annotations": [{"image_id": i, "id": own, "caption": text} for i, own, text in captions],
+            "annotations": [
+                {"image_id": i, "id": caption_id, "caption": text} for i, caption_id, text in captions
+            ],
             "info": {"year": 2014, "annotations": []},
             "images": listed(9, 25),
         },
@@ -148,13 +150,13 @@ def test_a_stream_of_elements_is_the_document(monkeypatch: pytest.MonkeyPatch, c
             for place in range(9)
         }
         content = json.dumps(document, ensure_ascii=False, indent=indent).encode("utf-8-sig")
-        found: dict[str, Any] = {key: [] for key, value in document.items() if isinstance(value, list)}
+        streamed: dict[str, Any] = {key: [] for key, value in document.items() if isinstance(value, list)}
         for key, value in elements(io.BytesIO(content)):
             if isinstance(document[key], list):
-                found[key].append(value)
+                streamed[key].append(value)
             else:
-                found[key] = value
-        assert found == document
+                streamed[key] = value
+        assert streamed == document
 
 
 def test_an_empty_object_has_no_elements() -> None:

@@ -142,10 +142,10 @@ def flipped(tmp_path, captions, **keys):
 
 
 def test_mirroring_is_held_against_captions_that_say_left_or_right(tmp_path):
-    found = flipped(tmp_path, ["a cat left of a dog", "All right now: a cat", "a cat", "RIGHT of it"])
-    assert "2 of 4 captions say left or right" in found[True]["flip-against-captions"].measured
-    assert "flip-against-captions" not in found[False]
-    assert "few-images" in found[False]
+    counts = flipped(tmp_path, ["a cat left of a dog", "All right now: a cat", "a cat", "RIGHT of it"])
+    assert "2 of 4 captions say left or right" in counts[True]["flip-against-captions"].measured
+    assert "flip-against-captions" not in counts[False]
+    assert "few-images" in counts[False]
 
 
 def test_random_crops_are_a_function_of_seed_step_and_row_and_all_else_sees_the_centre(tmp_path):

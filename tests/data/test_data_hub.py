@@ -78,7 +78,7 @@ def test_every_kind_of_column(saved: Path) -> None:
     assert pack.given["label"].tolist() == [0, 1] * (N // 2)
     assert pack.conditions["attributes"].names == ("hair",)
     np.testing.assert_allclose(pack.given["attributes"][:, 0], np.arange(N) / 10, rtol=1e-6)
-    assert [len(own) for own in pack.texts] == [row % 3 for row in range(N)]
+    assert [len(captions) for captions in pack.texts] == [row % 3 for row in range(N)]
     assert pack.covered["mask"].tolist() == [row % 4 > 0 for row in range(N)]
     assert pack.given["mask"][5, 0, 0] == 2
     assert sorted(pack.held_out) == list(range(100, N))
@@ -95,8 +95,8 @@ def test_a_repository_of_files_as_the_hub_keeps_them(saved: Path, tmp_path: Path
     import datasets
 
     want = open_data(Data(source="hub", path=str(saved)))
-    for split, own in datasets.load_from_disk(str(saved)).items():
-        own.to_parquet(str(tmp_path / "repository" / "data" / f"{split}-00000-of-00001.parquet"))
+    for split, table in datasets.load_from_disk(str(saved)).items():
+        table.to_parquet(str(tmp_path / "repository" / "data" / f"{split}-00000-of-00001.parquet"))
     pack = open_data(Data(source="hub", path=str(tmp_path / "repository")))
     assert pack.fingerprint == want.fingerprint
 

@@ -152,9 +152,9 @@ def test_a_file_cut_off_anywhere_is_bad_or_whole_enough(tmp_path: Path, kind: st
 )
 def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, says: str | None) -> None:
     (tmp_path / "a.png").write_bytes(content)
-    found = reason(tmp_path)
-    assert found.startswith("a.png (")
-    assert says is None or found == f"a.png ({says})"
+    refusal = reason(tmp_path)
+    assert refusal.startswith("a.png (")
+    assert says is None or refusal == f"a.png ({says})"
 
 
 def test_damaged_exif_does_not_cost_the_image(tmp_path: Path) -> None:

@@ -163,11 +163,11 @@ def test_latents_are_encoded_once_and_go_on_where_they_stopped(pack, monkeypatch
 
 
 def test_another_encoder_makes_other_latents(pack):
-    one = open_latents(pack, codec(), (STRAIGHT,), CPU)
+    straight = open_latents(pack, codec(), (STRAIGHT,), CPU)
     other = open_latents(
         pack, replace(codec("other"), encode=lambda x: (-_encode(x)[0], _encode(x)[1])), (STRAIGHT,), CPU
     )
-    assert not np.array_equal(one.rows[0], other.rows[0])
+    assert not np.array_equal(straight.rows[0], other.rows[0])
 
 
 def test_what_does_not_fit_is_told(pack):

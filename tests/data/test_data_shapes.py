@@ -14,9 +14,9 @@ from safelight.language import open_encoder, words
 
 def test_every_caption_says_the_scene_and_nothing_else():
     for index in range(200):
-        own = scene(index)
-        assert {read(caption) for caption in own.captions} == {own}
-        assert own.first != own.second
+        drawn = scene(index)
+        assert {read(caption) for caption in drawn.captions} == {drawn}
+        assert drawn.first != drawn.second
     assert read("a green train is coming down the tracks") is None
     assert read("A Red circle to the right of the blue square") == Scene(
         ("blue", "square"), "left of", ("red", "circle")
@@ -25,14 +25,14 @@ def test_every_caption_says_the_scene_and_nothing_else():
 
 def test_pixels_are_those_of_the_scene():
     """The middle of each half is of its object's colour, whatever the scene leaves open."""
-    own = Scene(("red", "circle"), "left of", ("blue", "square"))
+    drawn = Scene(("red", "circle"), "left of", ("blue", "square"))
     for index in range(50):
-        image = draw(own, index, 64).astype(int)
+        image = draw(drawn, index, 64).astype(int)
         dark = image.min(axis=2) < 150
         for half, colour in ((slice(0, 32), "red"), (slice(32, 64), "blue")):
             ink = image[:, half][dark[:, half]]
             assert abs(np.median(ink, axis=0) - COLOURS[colour]).max() <= 10
-        assert np.array_equal(draw(own, index, 64), image)
+        assert np.array_equal(draw(drawn, index, 64), image)
 
 
 def test_shapes_are_of_one_area_and_told_apart():
@@ -45,8 +45,8 @@ def test_shapes_are_of_one_area_and_told_apart():
 def test_held_out_pairs_are_never_trained_on_and_every_object_is(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFELIGHT_CACHE", str(tmp_path))
     scenes = [scene(index) for index in range(COUNT)]
-    seen = {frozenset((own.first, own.second)) for own in scenes if own.seen}
-    unseen = {frozenset((own.first, own.second)) for own in scenes if not own.seen}
+    seen = {frozenset((drawn.first, drawn.second)) for drawn in scenes if drawn.seen}
+    unseen = {frozenset((drawn.first, drawn.second)) for drawn in scenes if not drawn.seen}
     assert not seen & unseen
     assert len(seen | unseen) == len(OBJECTS) * (len(OBJECTS) - 1) // 2
     assert set().union(*seen) == set(OBJECTS)
@@ -70,12 +70,12 @@ def test_the_pack_has_captions_and_their_features(tmp_path, monkeypatch):
 
 def test_words_are_like_as_the_runs_they_share():
     texts = ["a red circle left of a blue square", "Red circle left of blue square!", "a green triangle"]
-    one, other, far = words.encode(texts)
-    np.testing.assert_array_equal(one, other)
-    assert abs(float(one @ far)) < 0.25
+    near, other, far = words.encode(texts)
+    np.testing.assert_array_equal(near, other)
+    assert abs(float(near @ far)) < 0.25
     swapped = words.encode(["a blue circle left of a red square"])[0]
-    assert float(one @ swapped) < 0.75
-    assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
+    assert float(near @ swapped) < 0.75
+    assert np.linalg.norm(near) == pytest.approx(1, abs=1e-5)
     assert not words.encode([""]).any()
     assert words.runs("the red circle") == ["red", "circle", "red circle"]
     assert open_encoder("words").size == words.SIZE

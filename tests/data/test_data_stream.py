@@ -37,10 +37,10 @@ def joined(parts: list[Batch]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
 def test_a_batch_is_the_same_for_any_processes_and_parts(pack: Pack, world: int, accumulate: int) -> None:
     whole, cut = (Stream(pack, 7, 48, views=Views(flip=True)) for _ in range(2))
     for step in (0, 3, 100_003):
-        (one,) = whole.parts(step)
+        (whole_part,) = whole.parts(step)
         many = [part for rank in range(world) for part in cut.parts(step, accumulate, rank, world)]
         assert len(many) == world * accumulate
-        for a, b in zip(joined([one]), joined(many), strict=True):
+        for a, b in zip(joined([whole_part]), joined(many), strict=True):
             assert torch.equal(a, b)
 
 

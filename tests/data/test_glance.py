@@ -55,10 +55,10 @@ def test_few_files_are_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "HEADERS", 5)
     monkeypatch.setattr(module, "DECODED", 3)
     write(tmp_path, 40)
-    told = []
-    seen = glance(Data(path=str(tmp_path)), lambda what, done, total: told.append((what, total)))
+    lines = []
+    seen = glance(Data(path=str(tmp_path)), lambda what, done, total: lines.append((what, total)))
     assert (seen.images, len(seen.sizes)) == (40, 5)
-    assert {total for what, total in told if "decoding" in what} == {3}
+    assert {total for what, total in lines if "decoding" in what} == {3}
 
 
 def test_transparent_pictures_and_soft_masks(tmp_path):

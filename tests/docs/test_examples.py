@@ -51,9 +51,9 @@ def test_openmoji_is_prepared_with_captions_groups_and_masks(tmp_path):
     package = tmp_path / "openmoji" / "color" / "svg"
     package.mkdir(parents=True)
     (tmp_path / "openmoji" / "data").mkdir()
-    one = {"group": "flags", "annotation": "red", "tags": "a, b", "openmoji_tags": "c", "skintone": ""}
+    described = {"group": "flags", "annotation": "red", "tags": "a, b", "openmoji_tags": "c", "skintone": ""}
     without = {"hexcode": "B", "group": "food-drink", "tags": "", "openmoji_tags": ""}
-    emoji = [one | {"hexcode": "A"}, one | without, one | {"hexcode": "C", "skintone": 5}]
+    emoji = [described | {"hexcode": "A"}, described | without, described | {"hexcode": "C", "skintone": 5}]
     (tmp_path / "openmoji" / "data" / "openmoji.json").write_text(json.dumps(emoji))
     for name in "ABC":
         (package / f"{name}.svg").write_text(SVG)

@@ -89,4 +89,4 @@ def test_the_code_it_quotes_is_the_code(page):
 def in_order(lines: list[str], source: list[str]) -> bool:
     """Whether the lines are among those of the source, one after the other, with or without a comment."""
     rest = iter(source)
-    return all(any(own == line or own.startswith(f"{line}  # ") for own in rest) for line in lines)
+    return all(any(text == line or text.startswith(f"{line}  # ") for text in rest) for line in lines)

@@ -76,11 +76,11 @@ def test_its_python_runs_and_a_run_holds_what_it_lists(tmp_path, monkeypatch):
     begin(load("digits", SMALL | PLAIN), tmp_path / "runs", "digits-1", World(), Show())
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    found: dict[str, object] = {}
-    exec(block, found)
-    assert found["samples"].images.shape == (16, 28, 28, 1)
-    assert (found["samples"].given["label"] == 3).all()
-    assert len(found["run"].metrics("loss")["raw/mse"]) == 3
+    namespace: dict[str, object] = {}
+    exec(block, namespace)
+    assert namespace["samples"].images.shape == (16, 28, 28, 1)
+    assert (namespace["samples"].given["label"] == 3).all()
+    assert len(namespace["run"].metrics("loss")["raw/mse"]) == 3
     assert (tmp_path / "threes.png").exists()
     listing = re.search(r"runs/digits-1/\n(.*?)```", TEXT, re.DOTALL)[1]
     left_out = [path.name for path in (tmp_path / "runs" / "digits-1").iterdir() if path.name not in listing]

@@ -94,14 +94,14 @@ def test_the_error_is_what_the_profile_is_off_by(length, kept):
     """Against the integral of the profiles themselves."""
     t = np.linspace(0, 1, 100_001)[1:]
 
-    def profile(own: float, end: float) -> np.ndarray:
-        gamma = exponent(own)
+    def profile(relative: float, end: float) -> np.ndarray:
+        gamma = exponent(relative)
         return np.where(t <= end, (gamma + 1) * t**gamma / end ** (gamma + 1), 0)
 
-    snapshots = [(1600 - 100 * back, own) for back in range(kept) for own in (0.05, 0.10)]
+    snapshots = [(1600 - 100 * back, relative) for back in range(kept) for relative in (0.05, 0.10)]
     factors, error = fitted(snapshots, length, 1600)
-    made = sum(factor * profile(own, step / 1600)
-               for factor, (step, own) in zip(factors, snapshots, strict=True))  # fmt: skip
+    made = sum(factor * profile(relative, step / 1600)
+               for factor, (step, relative) in zip(factors, snapshots, strict=True))  # fmt: skip
     missed = np.sqrt(((made - profile(length, 1)) ** 2).mean() / (profile(length, 1) ** 2).mean())
     assert error == pytest.approx(missed, rel=0.02)
     assert fitted(snapshots, 0.1, 1600)[1] < 1e-6

@@ -46,29 +46,29 @@ def test_the_definition_in_whole_numbers():
 @pytest.mark.parametrize("bit", range(32))
 def test_one_flipped_bit_is_seen_wherever_it_is(bit):
     nets = network()
-    own = WeightFingerprint(nets)
-    before = int(own())
+    digest = WeightFingerprint(nets)
+    before = int(digest())
     for row in weights(nets):
         for place in (0, row.numel() // 2, row.numel() - 1):
             bits = row.view(torch.int32)
             bits[place] ^= 1 << bit if bit < 31 else -(1 << 31)
-            assert int(own()) != before
+            assert int(digest()) != before
             bits[place] ^= 1 << bit if bit < 31 else -(1 << 31)
-    assert int(own()) == before
+    assert int(digest()) == before
 
 
 def test_two_weights_that_change_places_are_seen():
     nets = network()
-    own = WeightFingerprint(nets)
-    before = int(own())
+    digest = WeightFingerprint(nets)
+    before = int(digest())
     rows = weights(nets)
     for first, second in pairwise(rows):
         for row, place in ((first, -1), (second, 0)):  # a neighbour within, and across the border
             a, b = first[0].clone(), row[place].clone()
             first[0], row[place] = b, a
-            assert int(own()) != before
+            assert int(digest()) != before
             first[0], row[place] = a, b
-    assert int(own()) == before
+    assert int(digest()) == before
 
 
 def test_equal_layers_that_change_places_are_seen():
@@ -79,26 +79,26 @@ def test_equal_layers_that_change_places_are_seen():
 
 def test_a_sign_is_seen_of_zero_too():
     nets = network()
-    own = WeightFingerprint(nets)
+    digest = WeightFingerprint(nets)
     row = weights(nets)[2]
     row[3] = 0.0
-    before = int(own())
+    before = int(digest())
     row[3] = -0.0
-    assert int(own()) != before
-    before = int(own())
+    assert int(digest()) != before
+    before = int(digest())
     row.neg_()
-    assert int(own()) != before
+    assert int(digest()) != before
 
 
 def test_it_changes_no_weight_and_sees_those_of_now():
     nets = network()
     before = [row.clone() for row in weights(nets)]
-    own = WeightFingerprint(nets)
-    first = int(own())
+    digest = WeightFingerprint(nets)
+    first = int(digest())
     assert all(map(torch.equal, weights(nets), before))
     with torch.no_grad():
         nets["b"].weight.add_(1)
-    assert int(own()) == int(WeightFingerprint(nets)()) != first
+    assert int(digest()) == int(WeightFingerprint(nets)()) != first
 
 
 def test_the_order_is_that_of_memory():
@@ -149,15 +149,15 @@ def cuda(monkeypatch) -> torch.device:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-    precisions = [own.fp32_precision for own in backends]
-    for own in backends:
-        own.fp32_precision = "tf32"
+    precisions = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "tf32"
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     yield torch.device("cuda", 0)
     torch.use_deterministic_algorithms(was[0], warn_only=was[1])
-    for own, before in zip(backends, precisions, strict=True):
-        own.fp32_precision = before
+    for backend, before in zip(backends, precisions, strict=True):
+        backend.fp32_precision = before
     os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 
 

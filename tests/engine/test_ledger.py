@@ -27,17 +27,17 @@ def record(step: int, fingerprint: int = 7, **components: float) -> StepRecord:
 
 @pytest.fixture
 def clock(monkeypatch) -> SimpleNamespace:
-    own = SimpleNamespace(now=0.0)
-    own.monotonic = lambda: own.now
-    monkeypatch.setattr(ledger, "time", own)
-    return own
+    stub = SimpleNamespace(now=0.0)
+    stub.monotonic = lambda: stub.now
+    monkeypatch.setattr(ledger, "time", stub)
+    return stub
 
 
 def test_a_row_holds_raw_components_and_their_weighted_total(clock):
     rows: list = []
-    own = Ledger(rows.extend, batch_size=8)
-    own.add(record(3, fingerprint=-2, mse=0.125, kl=4.0))
-    own.flush()
+    written = Ledger(rows.extend, batch_size=8)
+    written.add(record(3, fingerprint=-2, mse=0.125, kl=4.0))
+    written.flush()
     (row,) = rows
     assert row.components == {"mse": 0.125, "kl": 4.0}  # raw; the lazy one did not run
     assert row.total == 2.0 * 0.125 + 0.5 * 4.0
@@ -49,45 +49,45 @@ def test_a_row_holds_raw_components_and_their_weighted_total(clock):
 
 def test_records_of_different_components_keep_apart(clock):
     rows: list = []
-    own = Ledger(rows.extend, batch_size=1)
-    own.add(record(0, mse=1.0, lazy=3.0))
-    own.add(record(1, fingerprint=8, mse=2.0))
-    own.add(record(2, fingerprint=9, kl=5.0, mse=4.0))
-    own.flush()
+    written = Ledger(rows.extend, batch_size=1)
+    written.add(record(0, mse=1.0, lazy=3.0))
+    written.add(record(1, fingerprint=8, mse=2.0))
+    written.add(record(2, fingerprint=9, kl=5.0, mse=4.0))
+    written.flush()
     assert [row.components for row in rows] == [{"mse": 1, "lazy": 3}, {"mse": 2}, {"kl": 5, "mse": 4}]
     assert [row.fingerprint[-1] for row in rows] == ["7", "8", "9"]
 
 
 def test_rows_are_written_when_the_interval_has_passed_and_never_twice(clock):
     flushes: list[list[int]] = []
-    own = Ledger(lambda rows: flushes.append([row.step for row in rows]), batch_size=1, interval=1.0)
+    written = Ledger(lambda rows: flushes.append([row.step for row in rows]), batch_size=1, interval=1.0)
     for step in range(5):
         clock.now = 0.4 * step
-        own.add(record(step, mse=1.0))
+        written.add(record(step, mse=1.0))
     assert flushes == [[0, 1, 2]]  # at 1.2 s, before step 3 is added
-    own.flush()
-    own.flush()
+    written.flush()
+    written.flush()
     assert flushes == [[0, 1, 2], [3, 4]]
 
 
 def test_a_note_is_of_the_newest_record(clock):
     rows: list = []
-    own = Ledger(rows.extend, batch_size=1)
-    own.add(record(0, mse=1.0))
-    own.add(record(1, mse=1.0))
-    own.note({"held_out/t": 0.5})
-    own.add(record(2, mse=1.0))
-    own.flush()
+    written = Ledger(rows.extend, batch_size=1)
+    written.add(record(0, mse=1.0))
+    written.add(record(1, mse=1.0))
+    written.note({"held_out/t": 0.5})
+    written.add(record(2, mse=1.0))
+    written.flush()
     assert ["held_out/t" in row.extra for row in rows] == [False, True, False]
     assert rows[1].extra == {"grad_norm/net": 1.5, "beta1/net": 0.9, "beta2/net": 0.99, "held_out/t": 0.5}
-    own.add(record(3, mse=1.0))
-    own.flush()
+    written.add(record(3, mse=1.0))
+    written.flush()
     assert "held_out/t" not in rows[3].extra
 
 
 def test_what_is_not_finite_is_recorded_as_it_is(clock):
     rows: list = []
-    own = Ledger(rows.extend, batch_size=1)
-    own.add(record(0, mse=float("inf")))
-    own.flush()
+    written = Ledger(rows.extend, batch_size=1)
+    written.add(record(0, mse=float("inf")))
+    written.flush()
     assert rows[0].total == float("inf")

@@ -43,7 +43,7 @@ def test_equal_to_torch_bit_for_bit_at_every_step(kind, theirs, clip):
     """With a rate that changes from step to step, decayed weights and clipped gradients."""
     settings = Optim(kind=kind, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1, clip=clip)
     net, reference = network(), network()
-    own = NetworkOptimiser(net, kind)
+    optimiser = NetworkOptimiser(net, kind)
     other = theirs(reference.parameters(), lr=0.0, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1, fused=True)
     for step in range(8):
         gradients(net, step)
@@ -53,8 +53,8 @@ def test_equal_to_torch_bit_for_bit_at_every_step(kind, theirs, clip):
             torch.nn.utils.clip_grad_norm_(reference.parameters(), clip)
         other.param_groups[0]["lr"] = rate(step, settings).lr
         other.step()
-        assert float(own.step(settings, rate(step, settings))) == float(norm)
-        assert own.lr == rate(step, settings).lr
+        assert float(optimiser.step(settings, rate(step, settings))) == float(norm)
+        assert optimiser.lr == rate(step, settings).lr
         assert all(map(torch.equal, values(net), values(reference)))
     assert all(parameter.grad is None for parameter in net.parameters())
 
@@ -62,11 +62,11 @@ def test_equal_to_torch_bit_for_bit_at_every_step(kind, theirs, clip):
 def test_a_clipped_gradient_has_the_norm_it_is_clipped_to():
     """Adam hides the size of a gradient; its first moment after one step is (1 - beta1) times it."""
     net = network()
-    own = NetworkOptimiser(net, "adam")
+    optimiser = NetworkOptimiser(net, "adam")
     gradients(net, 0, scale=50.0)
-    norm = own.step(Optim(kind="adam", clip=0.25), Rate(0.0, (0.9, 0.99)))
+    norm = optimiser.step(Optim(kind="adam", clip=0.25), Rate(0.0, (0.9, 0.99)))
     assert float(norm) > 100
-    moments = [value for name, value in own.tensors().items() if name.endswith("exp_avg")]
+    moments = [value for name, value in optimiser.tensors().items() if name.endswith("exp_avg")]
     clipped = torch.nn.utils.get_total_norm(moments) / (1 - 0.9)
     assert float(clipped) == pytest.approx(0.25, rel=1e-4)
 
@@ -98,14 +98,14 @@ def test_lazy_correction_is_on_the_rate_and_in_the_exponent_of_the_betas():
     phases = [phase("d"), phase("r1", 16)]
     plan = Plan(9, Train(steps=9), {"d": settings}, {})
     net, reference = network(), network()
-    own = NetworkOptimiser(net, "adam")
+    optimiser = NetworkOptimiser(net, "adam")
     other = torch.optim.Adam(reference.parameters(), lr=c * 0.0025, betas=(0.5**c, 0.99**c), fused=True)
     for step in range(4):
         gradients(net, step)
         gradients(reference, step)
-        own.step(settings, rates(plan, phases, step)["d"])
+        optimiser.step(settings, rates(plan, phases, step)["d"])
         other.step()
-    assert own.lr == c * 0.0025
+    assert optimiser.lr == c * 0.0025
     assert all(map(torch.equal, values(net), values(reference)))
 
 
@@ -127,17 +127,17 @@ def test_a_penalty_counts_while_its_weight_is_not_0():
 @pytest.mark.parametrize("kind", get_args(Optim.model_fields["kind"].annotation))
 def test_a_step_that_is_not_finite_changes_nothing(bad, clip, kind):
     net = network()
-    own = NetworkOptimiser(net, kind)
+    optimiser = NetworkOptimiser(net, kind)
     settings = Optim(kind=kind, clip=clip, weight_decay=0.1)
     gradients(net, 0)
-    own.step(settings, Rate(0.01, settings.betas))
-    before = [*values(net), *(value.clone() for value in own.tensors().values())]
+    optimiser.step(settings, Rate(0.01, settings.betas))
+    before = [*values(net), *(value.clone() for value in optimiser.tensors().values())]
     gradients(net, 1)
     net[0].weight.grad[2, 3] = bad
-    assert not torch.isfinite(own.step(settings, Rate(0.01, settings.betas)))
-    assert all(map(torch.equal, before, [*values(net), *own.tensors().values()]))
+    assert not torch.isfinite(optimiser.step(settings, Rate(0.01, settings.betas)))
+    assert all(map(torch.equal, before, [*values(net), *optimiser.tensors().values()]))
     gradients(net, 2)
-    own.step(settings, Rate(0.01, settings.betas))  # and the next one is taken
+    optimiser.step(settings, Rate(0.01, settings.betas))  # and the next one is taken
     assert not torch.equal(net[0].weight, before[0])
 
 
@@ -155,7 +155,7 @@ def convolutions(layout: torch.memory_format = torch.contiguous_format) -> nn.Mo
 def test_muon_is_torchs_on_flattened_convolutions_and_adamw_on_the_rest(layout):
     settings = Optim(kind="muon", weight_decay=0.1)
     net, reference = convolutions(layout), convolutions()
-    own = NetworkOptimiser(net, "muon")
+    optimiser = NetworkOptimiser(net, "muon")
     table, kernel, bias, matrix, last = reference.parameters()
     flat = nn.Parameter(kernel.detach().flatten(1).clone())
     muon = torch.optim.Muon([flat, matrix], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
@@ -166,11 +166,11 @@ def test_muon_is_torchs_on_flattened_convolutions_and_adamw_on_the_rest(layout):
         for mine, theirs in zip(net.parameters(), reference.parameters(), strict=True):
             mine.grad.copy_(theirs.grad)
         flat.grad = kernel.grad.flatten(1)
-        own.step(settings, Rate(0.01, settings.betas))
+        optimiser.step(settings, Rate(0.01, settings.betas))
         muon.step()
         adam.step()
     expected = [table, flat.view_as(kernel), bias, matrix, last]
-    assert own.held == {id(parameter) for parameter in net.parameters()}
+    assert optimiser.held == {id(parameter) for parameter in net.parameters()}
     for mine, theirs in zip(values(net), expected, strict=True):
         # columns in another order are summed in another order, and Muon orthogonalises in bfloat16
         torch.testing.assert_close(mine, theirs.detach(), rtol=0, atol=0 if layout == LAYOUTS[0] else 2e-3)
@@ -187,11 +187,11 @@ def test_adafactor_keeps_a_row_and_a_column_of_a_convolution():
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_state_is_there_from_the_start_and_keeps_its_names_and_shapes(kind, layout):
     net = convolutions(layout)
-    own = NetworkOptimiser(net, kind)
-    before = {name: (value.shape, value.dtype) for name, value in own.tensors().items()}
+    optimiser = NetworkOptimiser(net, kind)
+    before = {name: (value.shape, value.dtype) for name, value in optimiser.tensors().items()}
     gradients(net, 0)
-    own.step(Optim(kind=kind), Rate(0.01, (0.9, 0.99)))
-    assert {name: (value.shape, value.dtype) for name, value in own.tensors().items()} == before
+    optimiser.step(Optim(kind=kind), Rate(0.01, (0.9, 0.99)))
+    assert {name: (value.shape, value.dtype) for name, value in optimiser.tensors().items()} == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -199,17 +199,17 @@ def test_state_is_there_from_the_start_and_keeps_its_names_and_shapes(kind, layo
 def test_copied_state_goes_on_as_if_never_left(kind, network):
     settings = Optim(kind=kind, clip=1.0)
     net, other = network(), network()
-    own, fresh = NetworkOptimiser(net, kind), NetworkOptimiser(other, kind)
+    trained, fresh = NetworkOptimiser(net, kind), NetworkOptimiser(other, kind)
     for step in range(3):
         gradients(net, step)
-        own.step(settings, Rate(0.01, settings.betas))
+        trained.step(settings, Rate(0.01, settings.betas))
     with torch.no_grad():
         for mine, theirs in zip(other.parameters(), net.parameters(), strict=True):
             mine.copy_(theirs)
         for name, tensor in fresh.tensors().items():
-            tensor.copy_(own.tensors()[name])
-    for one, optimiser in ((net, own), (other, fresh)):
-        gradients(one, 3)
+            tensor.copy_(trained.tensors()[name])
+    for module, optimiser in ((net, trained), (other, fresh)):
+        gradients(module, 3)
         optimiser.step(settings, Rate(0.02, settings.betas))
     assert all(map(torch.equal, values(net), values(other)))
 
@@ -220,12 +220,12 @@ def pair(kind, make=convolutions):
     return net, NetworkOptimiser(net, kind), reference
 
 
-def follow(net, own, reference, theirs, settings, steps):
+def follow(net, optimiser, reference, theirs, settings, steps):
     """Both make the same steps, and are equal to the bit after each."""
     for step in range(steps):
         gradients(net, step)
         gradients(reference, step)
-        own.step(settings, rate(step, settings))
+        optimiser.step(settings, rate(step, settings))
         for group in theirs.param_groups:
             group["lr"] = rate(step, settings).lr
         theirs.step()
@@ -239,64 +239,64 @@ def test_soap_is_the_packages_and_goes_on_to_the_bit_across_new_bases(layout):
 
     settings = Optim(kind="soap", weight_decay=0.1, eps=1e-6)
     resumed, whole, reference = convolutions(layout), convolutions(layout), convolutions(layout)
-    own, other = NetworkOptimiser(resumed, "soap"), NetworkOptimiser(whole, "soap")
+    resuming, other = NetworkOptimiser(resumed, "soap"), NetworkOptimiser(whole, "soap")
     theirs = SOAP(reference.parameters(), lr=0.01, betas=settings.betas, weight_decay=0.1, eps=1e-6)
     for step in range(23):
         for net in (resumed, whole, reference):
             gradients(net, step)
         fresh = NetworkOptimiser(resumed, "soap")
         for name, tensor in fresh.tensors().items():
-            tensor.copy_(own.tensors()[name])
-        own = fresh
-        for optimiser in (own, other):
+            tensor.copy_(resuming.tensors()[name])
+        resuming = fresh
+        for optimiser in (resuming, other):
             optimiser.step(settings, Rate(0.01, settings.betas))
         theirs.step()
         assert all(map(torch.equal, values(resumed), values(whole))), step
         torch.testing.assert_close(values(whole), values(reference), rtol=0, atol=1e-5)
-    assert {"1.Q.0", "1.Q.3", "3.GG.1", "step"} <= own.tensors().keys()
-    assert "2.Q.0" not in own.tensors()  # of a vector
+    assert {"1.Q.0", "1.Q.3", "3.GG.1", "step"} <= resuming.tensors().keys()
+    assert "2.Q.0" not in resuming.tensors()  # of a vector
 
 
 def test_schedule_free_is_the_packages_and_evaluates_its_average():
     from schedulefree import AdamWScheduleFree
 
     settings = Optim(kind="schedule-free", weight_decay=0.1, eps=1e-6)
-    net, own, reference = pair("schedule-free")
+    net, optimiser, reference = pair("schedule-free")
     theirs = AdamWScheduleFree(reference.parameters(), betas=settings.betas, weight_decay=0.1, eps=1e-6)
     theirs.train()
-    assert all(torch.equal(own.average()[id(p)], p) for p in net.parameters())
-    follow(net, own, reference, theirs, settings, 6)
+    assert all(torch.equal(optimiser.average()[id(p)], p) for p in net.parameters())
+    follow(net, optimiser, reference, theirs, settings, 6)
     theirs.eval()
     for mine, x in zip(net.parameters(), reference.parameters(), strict=True):
-        assert torch.equal(own.average()[id(mine)], x)
+        assert torch.equal(optimiser.average()[id(mine)], x)
 
 
 def test_schedule_free_keeps_its_average_where_beta1_changes():
     """y = β1 x + (1 - β1) z moves to the new β1; with a rate of 0 nothing else does."""
-    net, own, _ = pair("schedule-free")
+    net, optimiser, _ = pair("schedule-free")
     for step in range(4):
         gradients(net, step)
-        own.step(Optim(kind="schedule-free"), Rate(0.01, (0.9, 0.99)))
-    z, x = own.tensors()["1.z"].clone(), own.average()[id(net[1].weight)]
+        optimiser.step(Optim(kind="schedule-free"), Rate(0.01, (0.9, 0.99)))
+    z, x = optimiser.tensors()["1.z"].clone(), optimiser.average()[id(net[1].weight)]
     gradients(net, 4)
-    own.step(Optim(kind="schedule-free", betas=(0.5, 0.99)), Rate(0.0, (0.5, 0.99)))
-    weight = own.tensors()["lr_max"] ** 2 / own.tensors()["weight_sum"]  # with which z enters x
+    optimiser.step(Optim(kind="schedule-free", betas=(0.5, 0.99)), Rate(0.0, (0.5, 0.99)))
+    weight = optimiser.tensors()["lr_max"] ** 2 / optimiser.tensors()["weight_sum"]  # with which z enters x
     moved = torch.lerp(x, z, float(weight))
-    torch.testing.assert_close(own.average()[id(net[1].weight)], moved)
+    torch.testing.assert_close(optimiser.average()[id(net[1].weight)], moved)
     torch.testing.assert_close(net[1].weight.detach(), (moved + z) / 2)
 
 
 def test_averages_are_those_of_a_schedule_free_optimiser():
-    net, own, _ = pair("schedule-free")
-    averages = Averages({"n": net}, ["n"], 0.99, (0.1,), [own.average])
+    net, optimiser, _ = pair("schedule-free")
+    averages = Averages({"n": net}, ["n"], 0.99, (0.1,), [optimiser.average])
     gradients(net, 0)
-    own.step(Optim(kind="schedule-free"), Rate(0.1, (0.9, 0.99)))
+    optimiser.step(Optim(kind="schedule-free"), Rate(0.1, (0.9, 0.99)))
     averages.update(0)
     gradients(net, 1)
-    own.step(Optim(kind="schedule-free"), Rate(0.1, (0.9, 0.99)))
+    optimiser.step(Optim(kind="schedule-free"), Rate(0.1, (0.9, 0.99)))
     averages.update(1)
     for live, average in zip(net.parameters(), averages.networks["n"].parameters(), strict=True):
-        assert torch.equal(average, own.average()[id(live)])
+        assert torch.equal(average, optimiser.average()[id(live)])
         assert not torch.equal(average, live)
 
 
@@ -310,14 +310,16 @@ def test_8_bits_are_those_of_bitsandbytes():
     from bitsandbytes.optim import AdamW8bit
 
     settings = Optim(kind="adamw-8bit", weight_decay=0.1)
-    net, own, reference = pair("adamw-8bit", lambda: nn.Sequential(nn.Linear(64, 128), nn.Linear(128, 3)))
+    net, optimiser, reference = pair(
+        "adamw-8bit", lambda: nn.Sequential(nn.Linear(64, 128), nn.Linear(128, 3))
+    )
     with torch.no_grad():
         for mine, theirs in zip(net.parameters(), reference.parameters(), strict=True):
             theirs.copy_(mine)
     theirs = AdamW8bit(reference.parameters(), betas=settings.betas, weight_decay=0.1)
-    follow(net, own, reference, theirs, settings, 4)
-    assert own.tensors()["0.state1"].dtype == torch.uint8
-    assert own.tensors()["2.state1"].dtype == torch.float32  # 384 values
+    follow(net, optimiser, reference, theirs, settings, 4)
+    assert optimiser.tensors()["0.state1"].dtype == torch.uint8
+    assert optimiser.tensors()["2.state1"].dtype == torch.float32  # 384 values
 
 
 def test_8_bits_are_refused_without_cuda(tmp_path):

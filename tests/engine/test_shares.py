@@ -34,9 +34,9 @@ class Two:
         return {"net": net}
 
     def both(self, nets, batch, moment):
-        one = torch.ones(len(batch.rows), 1)
-        out = nets["net"](one).squeeze(1)
-        return {"a": 3 * out, "b": 4 * out, "nothing": one.squeeze(1)}, {}
+        ones = torch.ones(len(batch.rows), 1)
+        out = nets["net"](ones).squeeze(1)
+        return {"a": 3 * out, "b": 4 * out, "nothing": ones.squeeze(1)}, {}
 
     def lazy(self, nets, batch, moment):
         if not moment.weights["c"]:
@@ -49,10 +49,10 @@ def test_shares_are_those_of_weighted_gradients():
     state = State(method, toys.SPEC, toys.plan(method), CPU, "contiguous")
     (batch,) = toys.ToyStream().parts(0, 1, 0, 1)
     weights = {"a": 1.0, "b": 0.5, "nothing": 1.0, "c": 0.0}
-    found = gradient_shares(method, state, batch, weights, nullcontext)
-    assert found == pytest.approx({"net/a": 3 / 5, "net/b": 2 / 5, "net/nothing": 0.0})
-    found = gradient_shares(method, state, batch, {**weights, "c": 1.0}, nullcontext)
-    assert found == pytest.approx({"net/a": 0.3, "net/b": 0.2, "net/nothing": 0.0, "net/c": 0.5})
+    shares = gradient_shares(method, state, batch, weights, nullcontext)
+    assert shares == pytest.approx({"net/a": 3 / 5, "net/b": 2 / 5, "net/nothing": 0.0})
+    shares = gradient_shares(method, state, batch, {**weights, "c": 1.0}, nullcontext)
+    assert shares == pytest.approx({"net/a": 0.3, "net/b": 0.2, "net/nothing": 0.0, "net/c": 0.5})
     assert gradient_shares(method, state, batch, dict.fromkeys(weights, 0.0) | {"a": 1.0}, nullcontext) == {}
 
 
@@ -64,8 +64,8 @@ def test_looking_changes_nothing(make):
     before = {f"{group}.{name}": value.clone() for group, tensors in state.groups().items()
               for name, value in tensors.items()}  # fmt: skip
     (batch,) = toys.ToyStream().parts(0, 1, 0, 1)
-    found = gradient_shares(method, state, batch, method.components, nullcontext)
-    assert sum(found.values()) == pytest.approx(1)
+    shares = gradient_shares(method, state, batch, method.components, nullcontext)
+    assert sum(shares.values()) == pytest.approx(1)
     for group, tensors in state.groups().items():
         for name, value in tensors.items():
             assert torch.equal(value, before[f"{group}.{name}"])

@@ -131,8 +131,8 @@ def witnessed(method: Method, book: Book) -> Method:
 
 def job(method: Method, accumulate: int, world: World, precision: str = "fp32", stop_at: int = 0) -> Job:
     """A job of 12 steps; with `stop_at`, the second process asks for a stop when so many are done."""
-    told = isinstance(method, TextGan)
-    spec, stream = (TOLD, ToldStream()) if told else (toys.SPEC, toys.ToyStream())
+    conditional = isinstance(method, TextGan)
+    spec, stream = (TOLD, ToldStream()) if conditional else (toys.SPEC, toys.ToyStream())
     plan = toys.plan(method, accumulate=accumulate, spec=spec)
     signals = Signals()
 
@@ -204,8 +204,8 @@ def leave_behind(folder: str, seen: list[tuple[str, int]], resumed: list[tuple[s
 def shared_values(folder: str) -> None:
     """Each process writes down what it got from the first one."""
     with together() as world:
-        own = {"rank": world.rank, "words": "ж\n", "none": None, "many": list(range(5000))}
-        Path(folder, f"{world.rank}.json").write_text(repr(world.share(own)), encoding="utf-8")
+        values = {"rank": world.rank, "words": "ж\n", "none": None, "many": list(range(5000))}
+        Path(folder, f"{world.rank}.json").write_text(repr(world.share(values)), encoding="utf-8")
 
 
 def fails_in(rank: int, how: str) -> None:

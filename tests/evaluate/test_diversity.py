@@ -16,8 +16,8 @@ def test_diversity_is_the_mean_over_pairs_within_a_class_and_then_over_classes()
     features = torch.randn(30, 5, generator=generator) * torch.linspace(0.1, 3, 30)[:, None] + 7
     classes = torch.tensor([0] * 10 + [1] * 17 + [4] * 2 + [9])  # a class of one has no pair
     expected = []
-    for own in (features[:10], features[10:27], features[27:29]):
-        pairs = [float((a - b).norm()) for a, b in itertools.combinations(own.double(), 2)]
+    for members in (features[:10], features[10:27], features[27:29]):
+        pairs = [float((a - b).norm()) for a, b in itertools.combinations(members.double(), 2)]
         expected.append(sum(pairs) / len(pairs))
     assert diversity(features, classes) == pytest.approx(sum(expected) / 3, rel=1e-5)
 

@@ -36,9 +36,9 @@ def test_the_classifier_of_the_digits_is_right(classifier, digits):
 
 
 def test_the_classifier_is_a_function_of_the_data_and_is_kept(classifier, digits, monkeypatch):
-    told = []
-    again = open_classifier(digits, CPU, told.append)
-    assert told == []  # nothing was trained
+    lines = []
+    again = open_classifier(digits, CPU, lines.append)
+    assert lines == []  # nothing was trained
     assert (again.hash, again.accuracy) == (classifier.hash, classifier.accuracy)
     monkeypatch.setattr(classifier_module, "FEWEST", 300)
     monkeypatch.setattr(classifier_module, "MOST", 300)
@@ -46,8 +46,8 @@ def test_the_classifier_is_a_function_of_the_data_and_is_kept(classifier, digits
     hashes = set()
     for version in ("a", "b"):  # of another version there is none in the cache
         monkeypatch.setattr(classifier_module, "VERSION", version)
-        hashes.add(open_classifier(digits, CPU, told.append).hash)
-    assert len(told) == 2
+        hashes.add(open_classifier(digits, CPU, lines.append).hash)
+    assert len(lines) == 2
     assert len(hashes) == 1  # trained twice, and equal
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -131,9 +131,9 @@ def test_features_do_not_depend_on_how_images_come(classifier, digits):
 
 
 def test_a_program_is_announced_before_it_is_run_and_given_rgb(program, digits):
-    told: list[str] = []
-    extractor = open_extractor(str(program), digits, CPU, told.append)
-    assert told == [f"{program}: loading and running the program in this file; use only files you trust"]
+    lines: list[str] = []
+    extractor = open_extractor(str(program), digits, CPU, lines.append)
+    assert lines == [f"{program}: loading and running the program in this file; use only files you trust"]
     assert (extractor.name, extractor.frechet, extractor.kernel) == ("program", "FD-program", "KID-program")
     images = digits.images[:5]
     expected = Program(24)(torch.from_numpy(images.copy()).permute(0, 3, 1, 2).expand(-1, 3, -1, -1), True)

@@ -66,11 +66,11 @@ def test_moments_of_chunks_are_those_of_the_whole():
     whole = features(1000, 7, 3)
     expected = moments([whole])
     for sizes in ([1000], [1, 999], [300, 1, 1, 698], [100] * 10):
-        found = moments(whole.split(sizes))
-        assert found.count == 1000
-        torch.testing.assert_close(found.mean, whole.double().mean(0))
-        torch.testing.assert_close(found.covariance, torch.cov(whole.double().T))
-        torch.testing.assert_close(found.covariance, expected.covariance)
+        estimate = moments(whole.split(sizes))
+        assert estimate.count == 1000
+        torch.testing.assert_close(estimate.mean, whole.double().mean(0))
+        torch.testing.assert_close(estimate.covariance, torch.cov(whole.double().T))
+        torch.testing.assert_close(estimate.covariance, expected.covariance)
 
 
 def test_moments_keep_their_digits_far_from_zero():

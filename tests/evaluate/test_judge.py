@@ -73,9 +73,9 @@ def test_the_best_step_is_pinned_and_outlives_pruning(whole):
     assert best in checkpoint_files.list_steps(whole.path)
     opened = Run(whole, BEST)
     assert opened.step == best
-    told = [one.fields["step"] for one in whole.journal().of_kind("pin")]
-    assert told[0] == 7
-    assert told[-1] == best
+    pinned = [entry.fields["step"] for entry in whole.journal().of_kind("pin")]
+    assert pinned[0] == 7
+    assert pinned[-1] == best
 
 
 def test_killed_and_resumed_it_finds_the_same_best(evaluating, whole, tmp_path):

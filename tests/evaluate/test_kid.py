@@ -19,8 +19,8 @@ def test_agrees_with_the_sums_over_pairs():
     x = torch.randn(7, 5, generator=generator).double()
     y = torch.randn(9, 5, generator=generator).double() + 0.5
     within = [
-        sum(k(a, b) for a, b in itertools.permutations(own, 2)) / (len(own) * (len(own) - 1))
-        for own in (x, y)
+        sum(k(a, b) for a, b in itertools.permutations(side, 2)) / (len(side) * (len(side) - 1))
+        for side in (x, y)
     ]
     between = sum(k(a, b) for a in x for b in y) / (len(x) * len(y))
     assert float(unbiased_mmd2(x, y)) == pytest.approx(sum(within) - 2 * between, rel=1e-12)

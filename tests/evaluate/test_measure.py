@@ -48,8 +48,8 @@ def parts(images, wanted, size: int = 90) -> Iterator[Drawn]:
 
 
 def evaluation(images, wanted, pack, extractor, reference=10_000, **changes) -> Evaluation:
-    told = {"step": 7, "weights": "abc", "sampling": SAMPLING} | changes
-    return measure(parts(images, wanted), pack, extractor, reference, **told)
+    settings = {"step": 7, "weights": "abc", "sampling": SAMPLING} | changes
+    return measure(parts(images, wanted), pack, extractor, reference, **settings)
 
 
 def noisy(images, strength: float):
@@ -68,14 +68,14 @@ def assert_ranked(extractor: Extractor, pack, count: int) -> None:
     real = real_features(extractor, pack, against)
     clean = pack.images[images]
     for worse, strengths in ((noisy, (0, 20, 40, 80)), (blurred, (0, 0.7, 1.2, 2.0))):
-        found = [
+        results = [
             scores(
                 extractor, real, extract(extractor, [worse(clean, strength)]), torch.full((len(clean),), -1)
             )
             for strength in strengths
         ]
         for name, rising in ((extractor.frechet, True), (extractor.kernel, True), ("coverage", False)):
-            values = [own[name].value for own in found]
+            values = [result[name].value for result in results]
             assert values == sorted(values, reverse=not rising), (extractor.name, worse.__name__, name)
             assert values[0] != values[-1]
 
@@ -96,50 +96,50 @@ def test_growing_noise_and_blur_are_ranked_by_efficientnet(digits):
 
 def test_real_images_in_the_place_of_samples_give_the_floor(classifier, digits):
     """The very images of the floor, against their own reference: every metric is its floor."""
-    images, against, told = sides(digits, 400, 10_000)
-    assert told == "two disjoint parts of the training images, 400 against 1,224"
-    found = scores(
+    images, against, words = sides(digits, 400, 10_000)
+    assert words == "two disjoint parts of the training images, 400 against 1,224"
+    measured = scores(
         classifier,
         real_features(classifier, digits, against),
         extract(classifier, [digits.images[images]]),
         classes_of(digits, images),
     )
     lowest = floor(classifier, digits, 400, 10_000, by_class=True)
-    assert lowest.images == f"{told}, the Fréchet distance scaled to 400 against 1,624"
-    for name in found:
+    assert lowest.images == f"{words}, the Fréchet distance scaled to 400 against 1,624"
+    for name in measured:
         if name == "FD-classifier":
             every = real_features(classifier, digits, reference_items(digits, 10_000)).values
             assert lowest.scores[name].value == pytest.approx(frechet_floor(every, 400, 1624), rel=1e-6)
         elif name != "class accuracy":
-            assert lowest.scores[name].value == pytest.approx(found[name].value, rel=1e-5, abs=1e-7)
+            assert lowest.scores[name].value == pytest.approx(measured[name].value, rel=1e-5, abs=1e-7)
     assert lowest.scores["class accuracy"].value == classifier.accuracy  # of images it has not learned
 
 
 def test_the_reference_itself_is_at_no_distance(classifier, digits):
     items = reference_items(digits, 500)
     same = real_features(classifier, digits, items)
-    found = scores(classifier, same, same, classes_of(digits, items))
-    assert found["FD-classifier"].value < 1e-6 * float(moments([same.values]).covariance.trace())
-    assert found["KID-classifier"].value < found["KID-classifier"].spread
-    assert found["precision"].value == found["recall"].value == found["coverage"].value == 1.0
+    measured = scores(classifier, same, same, classes_of(digits, items))
+    assert measured["FD-classifier"].value < 1e-6 * float(moments([same.values]).covariance.trace())
+    assert measured["KID-classifier"].value < measured["KID-classifier"].spread
+    assert measured["precision"].value == measured["recall"].value == measured["coverage"].value == 1.0
 
 
 def test_an_evaluation_says_everything_a_number_needs(classifier, digits):
     items = digits.train[:200]
-    own = evaluation(digits.images[items], classes_of(digits, items), digits, classifier, reference=1000)
+    complete = evaluation(digits.images[items], classes_of(digits, items), digits, classifier, reference=1000)
     shares = ["precision", "recall", "density", "coverage", "diversity", "class accuracy"]
-    assert list(own.results) == ["FD-classifier", "KID-classifier", *shares]
+    assert list(complete.results) == ["FD-classifier", "KID-classifier", *shares]
     right = f"right on {classifier.accuracy:.1%} of held-out images"
-    assert own.basis["extractor"] == f"classifier {classifier.hash}, {right}"
-    assert own.basis["n"] == "200"
-    assert own.basis["reference"] == f"1,000 of 1,624 training images, data {digits.fingerprint[:12]}"
-    assert "KID over 100 subsets of 100" in own.basis["metrics"]
-    assert own.basis["seed"] == "0"
-    for name, result in own.results.items():
+    assert complete.basis["extractor"] == f"classifier {classifier.hash}, {right}"
+    assert complete.basis["n"] == "200"
+    assert complete.basis["reference"] == f"1,000 of 1,624 training images, data {digits.fingerprint[:12]}"
+    assert "KID over 100 subsets of 100" in complete.basis["metrics"]
+    assert complete.basis["seed"] == "0"
+    for name, result in complete.results.items():
         assert result.floor is not None
         assert (result.spread is not None) == (name == "KID-classifier")
-    assert Evaluation.from_dict(json.loads(json.dumps(own.to_dict()))) == own
-    assert own.name.startswith("00000007-classifier-")
+    assert Evaluation.from_dict(json.loads(json.dumps(complete.to_dict()))) == complete
+    assert complete.name.startswith("00000007-classifier-")
 
 
 def test_other_bases_have_other_names(drawn_from, digits):
@@ -151,7 +151,7 @@ def test_other_bases_have_other_names(drawn_from, digits):
         evaluation(images, none, digits, drawn_from, reference=800),
         evaluation(images, none, digits, drawn_from, sampling={**SAMPLING, "seed": "1"}),
     ]
-    assert len({first.name, *(own.name for own in others)}) == 4
+    assert len({first.name, *(other.name for other in others)}) == 4
     assert "class accuracy" not in first.results
 
 
@@ -159,9 +159,9 @@ def test_diversity_of_samples_that_are_all_alike_is_far_below_its_floor(classifi
     classes = torch.arange(300) % 10
     labels = classes_of(digits, digits.train)
     chosen = digits.train[[int((labels == number).nonzero()[0]) for number in classes.tolist()]]
-    own = evaluation(digits.images[chosen], classes, digits, classifier).results
-    assert own["diversity"].value < 0.01 * own["diversity"].floor
-    assert own["class accuracy"].value == 1.0
+    results = evaluation(digits.images[chosen], classes, digits, classifier).results
+    assert results["diversity"].value < 0.01 * results["diversity"].floor
+    assert results["class accuracy"].value == 1.0
     wrong = evaluation(digits.images[chosen], (classes + 1) % 10, digits, classifier).results
     assert wrong["class accuracy"].value == 0.0
 
@@ -169,10 +169,10 @@ def test_diversity_of_samples_that_are_all_alike_is_far_below_its_floor(classifi
 def test_the_floor_is_held_out_against_training_where_enough_are_held_out():
     pack = open_data(Data(source="digits", held_out=0.5))
     count = len(pack.held_out)
-    images, against, told = sides(pack, 300, 500)
+    images, against, words = sides(pack, 300, 500)
     assert np.array_equal(images, pack.held_out[:300])
     assert np.array_equal(against, reference_items(pack, 500))
-    assert told == "held-out images against training images, 300 against 500"
+    assert words == "held-out images against training images, 300 against 500"
     assert sides(pack, count + 1, 10_000)[2].startswith("two disjoint parts of the training images")
     parts = sides(open_data(Data(source="digits", held_out=0.0)), 5000, 600)
     assert not set(parts[0].tolist()) & set(parts[1].tolist())
@@ -184,7 +184,7 @@ def test_both_distances_of_a_perfect_generator_are_their_floors(digits, n, refer
     """Features are Gaussian noise that an image's bytes decide, so that noise is drawn from the data."""
 
     def noise(pixels):
-        seeds = [int.from_bytes(blake2b(own.numpy().tobytes()).digest()[:8], "little") for own in pixels]
+        seeds = [int.from_bytes(blake2b(image.numpy().tobytes()).digest()[:8], "little") for image in pixels]
         values = [np.random.default_rng(seed).standard_normal(16) for seed in seeds]
         return torch.tensor(np.array(values), dtype=torch.float32), None
 
@@ -192,15 +192,15 @@ def test_both_distances_of_a_perfect_generator_are_their_floors(digits, n, refer
     random = np.random.default_rng(5)
     real = real_features(extractor, digits, reference_items(digits, reference))
     none = torch.full((n,), -1)
-    found = []
+    results = []
     for _ in range(8):
         images = random.integers(0, 256, (n, 28, 28, 1), dtype=np.uint8)
-        found.append(scores(extractor, real, extract(extractor, [images]), none))
+        results.append(scores(extractor, real, extract(extractor, [images]), none))
     lowest = floor(extractor, digits, n, reference, by_class=False)
-    distance, kernel = ([own[name].value for own in found] for name in ("FD-noise", "KID-noise"))
+    distance, kernel = ([result[name].value for result in results] for name in ("FD-noise", "KID-noise"))
     chance = np.std(distance) + 0.1 * np.mean(distance)  # of one reference, and of the floor
     assert abs(np.mean(distance) - lowest.scores["FD-noise"].value) < 2 * chance
-    assert abs(np.mean(kernel) - lowest.scores["KID-noise"].value) < found[0]["KID-noise"].spread
+    assert abs(np.mean(kernel) - lowest.scores["KID-noise"].value) < results[0]["KID-noise"].spread
 
 
 def test_features_and_floors_are_computed_once(drawn_from, digits, monkeypatch):
@@ -259,5 +259,5 @@ def test_images_are_not_kept(drawn_from, digits):
 def test_frechet_distance_of_enough_images_is_the_metric_itself(drawn_from, digits):
     images, against, _ = sides(digits, 300, 600)
     a, b = (extract(drawn_from, [digits.images[items]]).values for items in (against, images))
-    told = floor(drawn_from, digits, 300, 600, by_class=False).scores["FD-program"].value
-    assert told == pytest.approx(frechet(moments([a]), moments([b])), rel=1e-4)
+    lowest = floor(drawn_from, digits, 300, 600, by_class=False).scores["FD-program"].value
+    assert lowest == pytest.approx(frechet(moments([a]), moments([b])), rel=1e-4)

@@ -15,8 +15,10 @@ def clouds(n: int, m: int, size: int, seed: int = 0) -> tuple[torch.Tensor, torc
 
 
 def written_out(real: torch.Tensor, generated: torch.Tensor, k: int) -> Prdc:
-    def radius(own, i) -> float:
-        return sorted(float((own[i] - own[j]).norm()) for j in range(len(own)) if j != i)[k - 1]
+    def radius(features, i) -> float:
+        return sorted(float((features[i] - features[j]).norm()) for j in range(len(features)) if j != i)[
+            k - 1
+        ]
 
     n, m = len(real), len(generated)
     real_radii = [radius(real, i) for i in range(n)]
@@ -35,9 +37,9 @@ def written_out(real: torch.Tensor, generated: torch.Tensor, k: int) -> Prdc:
 def test_agrees_with_the_definitions(n, m, k):
     real, generated = clouds(n, m, 4)
     expected = written_out(real.double(), generated.double(), k)
-    found = prdc(real, generated, k)
+    scores = prdc(real, generated, k)
     assert 0 < expected.coverage < 1  # so that the comparison means something
-    assert vars(found) == pytest.approx(vars(expected))
+    assert vars(scores) == pytest.approx(vars(expected))
 
 
 def test_is_the_same_in_blocks_of_any_size(monkeypatch):
@@ -50,9 +52,9 @@ def test_is_the_same_in_blocks_of_any_size(monkeypatch):
 
 def test_of_a_set_with_itself_is_whole():
     real, _ = clouds(200, 1, 8)
-    found = prdc(real, real.clone())
-    assert (found.precision, found.recall, found.coverage) == (1.0, 1.0, 1.0)
-    assert found.density >= 1.0
+    scores = prdc(real, real.clone())
+    assert (scores.precision, scores.recall, scores.coverage) == (1.0, 1.0, 1.0)
+    assert scores.density >= 1.0
 
 
 def test_tells_apart_what_goes_wrong():

@@ -29,9 +29,9 @@ def pack(tmp_path_factory):
 
 def test_it_reads_attributes_and_is_trained_once(pack, monkeypatch):
     monkeypatch.setattr(regressor, "FEWEST", 9600)
-    told: list[str] = []
-    judge = open_regressor(pack, CPU, told.append)
-    assert len(told) == 1
+    lines: list[str] = []
+    judge = open_regressor(pack, CPU, lines.append)
+    assert len(lines) == 1
     for known, guess in zip(judge.known, judge.guess, strict=True):
         assert known < guess / 3
     images, values = (
@@ -42,8 +42,8 @@ def test_it_reads_attributes_and_is_trained_once(pack, monkeypatch):
     np.testing.assert_allclose(errors.mean(0), judge.known, rtol=1e-5)
     disobeyed = judge.judge(images, 1 - values).mean(0)
     assert (disobeyed > 2 * errors.mean(0)).all()
-    again = open_regressor(pack, CPU, told.append)
-    assert len(told) == 1
+    again = open_regressor(pack, CPU, lines.append)
+    assert len(lines) == 1
     assert (again.hash, again.known) == (judge.hash, judge.known)
 
 
@@ -55,10 +55,10 @@ def test_errors_of_samples_stand_beside_those_of_real_images():
         judge.judge(np.zeros((count, 4, 4, 1), np.uint8), np.full((count, 2), [0.1, -0.3]))
         for count in (2, 3)
     ]
-    found = judge.results(parts)
-    assert found["error of hair"].value == pytest.approx(0.1)
-    assert found["error of eyes"].value == pytest.approx(0.3)
-    assert (found["error of hair"].floor, found["error of eyes"].floor) == (0.02, 0.03)
+    errors = judge.results(parts)
+    assert errors["error of hair"].value == pytest.approx(0.1)
+    assert errors["error of eyes"].value == pytest.approx(0.3)
+    assert (errors["error of hair"].floor, errors["error of eyes"].floor) == (0.02, 0.03)
     assert "always predicting the mean makes hair 0.250, eyes 0.250" in judge.description
 
 

@@ -23,11 +23,11 @@ def quiet(line: str) -> None:
 def test_intersection_over_union_is_its_definition():
     wanted = np.array([[0, 0, 1, 1, 255, 2]], np.uint8)
     predicted = np.array([[0, 1, 1, 1, 0, 1]], np.uint8)
-    found = Confusion.of(predicted, wanted, 4)
-    np.testing.assert_allclose(found.iou, [1 / 2, 2 / 4, 0, np.nan])
-    assert found.mean_iou == pytest.approx((1 / 2 + 2 / 4 + 0) / 3)  # class 3 is asked for nowhere
-    twice = found + found
-    np.testing.assert_allclose(twice.iou, found.iou)
+    confusion = Confusion.of(predicted, wanted, 4)
+    np.testing.assert_allclose(confusion.iou, [1 / 2, 2 / 4, 0, np.nan])
+    assert confusion.mean_iou == pytest.approx((1 / 2 + 2 / 4 + 0) / 3)  # class 3 is asked for nowhere
+    twice = confusion + confusion
+    np.testing.assert_allclose(twice.iou, confusion.iou)
 
 
 def test_a_mask_is_resized_to_the_pixels_in_the_middle():
@@ -54,8 +54,8 @@ def pack(tmp_path_factory):
 
 def test_it_knows_what_follows_a_mask_and_is_trained_once(pack, monkeypatch):
     monkeypatch.setattr(segmenter, "FEWEST", 3200)
-    told: list[str] = []
-    judge = open_segmenter(pack, CPU, told.append)
+    lines: list[str] = []
+    judge = open_segmenter(pack, CPU, lines.append)
     assert judge.known.mean_iou > 0.9
     images, masks = np.array(pack.images[:50]), np.array(pack.given["mask"][:50])
     assert judge.judge(images, masks).mean_iou > 0.9
@@ -63,8 +63,8 @@ def test_it_knows_what_follows_a_mask_and_is_trained_once(pack, monkeypatch):
     results = mask_results(judge.judge(images, masks), judge)
     assert list(results) == ["mask IoU", "IoU of 0", "IoU of 1"]
     assert results["mask IoU"].floor == judge.known.mean_iou
-    again = open_segmenter(pack, CPU, told.append)
-    assert len(told) == 1
+    again = open_segmenter(pack, CPU, lines.append)
+    assert len(lines) == 1
     assert (again.hash, again.known.pixels.tolist()) == (judge.hash, judge.known.pixels.tolist())
     features, _ = again.extractor.network(torch.from_numpy(images).permute(0, 3, 1, 2))
     assert features.shape == (50, 4 * segmenter.WIDTHS[-1])

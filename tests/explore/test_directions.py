@@ -44,8 +44,8 @@ class Linear(nn.Module):
             self.layer.weight[:, :3] = matrix()
 
     def forward(self, z, given, present):
-        told = self.told(given["label"].float()[:, None])
-        return self.layer(torch.cat([z, told], 1)).view(-1, 1, 2, 3)
+        shift = self.told(given["label"].float()[:, None])
+        return self.layer(torch.cat([z, shift], 1)).view(-1, 1, 2, 3)
 
 
 class Build:
@@ -80,31 +80,33 @@ def test_of_a_linear_generator_principal_directions_are_singular_vectors():
     z = torch.randn(400, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     z = z - z.mean(0)
     white = z @ torch.linalg.inv(torch.linalg.cholesky(z.T @ z / 399)).T
-    found = directions.transferred(white, white @ matrix().double().T + 7)
-    torch.testing.assert_close(found.steps, right_vectors().double(), rtol=1e-6, atol=1e-6)
+    moved = directions.transferred(white, white @ matrix().double().T + 7)
+    torch.testing.assert_close(moved.steps, right_vectors().double(), rtol=1e-6, atol=1e-6)
     shares = SINGULAR.double().square()
-    torch.testing.assert_close(found.shares, shares / shares.sum())
+    torch.testing.assert_close(moved.shares, shares / shares.sum())
 
 
 def test_closed_form_directions_are_singular_vectors_of_the_layer_that_sees_latents():
     model, (given, present) = linear(), conditions(1)
     with torch.no_grad():
-        found = directions.first_layer(model, 3, given, present)
-    torch.testing.assert_close(found, matrix(), rtol=1e-5, atol=1e-5)
-    own = directions.suggested(model, "sefa", given, present)
-    cosines = (own.steps * right_vectors()).sum(1) / own.steps.norm(dim=1)
+        layer = directions.first_layer(model, 3, given, present)
+    torch.testing.assert_close(layer, matrix(), rtol=1e-5, atol=1e-5)
+    suggestion = directions.suggested(model, "sefa", given, present)
+    cosines = (suggestion.steps * right_vectors()).sum(1) / suggestion.steps.norm(dim=1)
     torch.testing.assert_close(cosines, torch.ones(3, dtype=torch.float64))
-    torch.testing.assert_close(own.steps.norm(dim=1), torch.ones(3).double(), rtol=0.05, atol=0)  # z is white
-    torch.testing.assert_close(own.shares.float(), SINGULAR.square() / 21)
+    torch.testing.assert_close(
+        suggestion.steps.norm(dim=1), torch.ones(3).double(), rtol=0.05, atol=0
+    )  # z is white
+    torch.testing.assert_close(suggestion.shares.float(), SINGULAR.square() / 21)
 
 
 def test_both_kinds_agree_on_a_linear_generator_by_its_pictures():
     model, (given, present) = linear(), conditions(1)
-    own = directions.suggested(model, "pca", given, present)
-    cosines = (own.steps * right_vectors()).sum(1) / own.steps.norm(dim=1)
+    suggestion = directions.suggested(model, "pca", given, present)
+    cosines = (suggestion.steps * right_vectors()).sum(1) / suggestion.steps.norm(dim=1)
     assert float(cosines.min()) > 0.98
     again = directions.suggested(model, "pca", given, present)
-    assert torch.equal(own.steps, again.steps)
+    assert torch.equal(suggestion.steps, again.steps)
 
 
 def test_styles_have_their_principal_components_and_the_affines_theirs():
@@ -113,16 +115,18 @@ def test_styles_have_their_principal_components_and_the_affines_theirs():
     z = RowDraw(0, 0, "directions", range(directions.MANY)).normal("latent", 6)
     with torch.no_grad():
         w = generator.mapping(z).double()
-        modulated = [own for own in generator.modules() if isinstance(own, style_generator.Modulated)]
-        stacked = torch.cat([own.affine.weight * own.affine.gain for own in modulated])
+        modulated = [
+            module for module in generator.modules() if isinstance(module, style_generator.Modulated)
+        ]
+        stacked = torch.cat([module.affine.weight * module.affine.gain for module in modulated])
     values, vectors = torch.linalg.eigh(torch.cov(w.T))
-    found = directions.suggested(model, "pca", {}, present)
+    suggestion = directions.suggested(model, "pca", {}, present)
     expected = directions.signed(vectors.T.flip(0)) * values.flip(0).sqrt()[:, None]
-    torch.testing.assert_close(found.steps, expected, rtol=1e-4, atol=1e-5)
-    found = directions.suggested(model, "sefa", {}, present)
+    torch.testing.assert_close(suggestion.steps, expected, rtol=1e-4, atol=1e-5)
+    suggestion = directions.suggested(model, "sefa", {}, present)
     expected = directions.signed(torch.linalg.svd(stacked.double(), full_matrices=False)[2])
     deviations = (w @ expected.T).std(0)
-    torch.testing.assert_close(found.steps, expected * deviations[:, None], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(suggestion.steps, expected * deviations[:, None], rtol=1e-4, atol=1e-5)
 
 
 def test_zero_is_the_sample_and_one_direction_is_moved():

@@ -81,12 +81,14 @@ def test_another_environment_is_never_called_exact(run):
 def test_a_fork_without_changes_equals_its_parent(run, runs):
     same = resume(fork(run, 14, {}, runs, "same"), World(), Show())
     parent = dict(zip(*(metrics.read(run.path)[name] for name in ("step", "fingerprint")), strict=True))
-    own = dict(zip(*(metrics.read(same.path)[name] for name in ("step", "fingerprint")), strict=True))
+    fingerprints = dict(
+        zip(*(metrics.read(same.path)[name] for name in ("step", "fingerprint")), strict=True)
+    )
     (edit,) = run.journal().interventions
-    before = [step for step in own if step < edit.step or edit.step <= 14]
+    before = [step for step in fingerprints if step < edit.step or edit.step <= 14]
     assert before
-    assert all(own[step] == parent[step] for step in before)
-    assert min(own) == 14
+    assert all(fingerprints[step] == parent[step] for step in before)
+    assert min(fingerprints) == 14
     origin = same.info().parent
     assert origin is not None
     assert (origin.run, origin.step) == (run.info().id, 14)
@@ -157,11 +159,14 @@ def test_a_fork_without_its_checkpoint_does_not_begin_at_nothing(run, runs):
 def test_rolling_back_goes_on_under_the_name_and_deletes_nothing(run, runs):
     path = Path(shutil.copytree(run.path, runs / "back" / "city"))
     was = RunDirectory(path)
-    identity, digests = was.info().id, [one.fields["digest"] for one in was.journal().of_kind("checkpoint")]
+    identity, digests = (
+        was.info().id,
+        [entry.fields["digest"] for entry in was.journal().of_kind("checkpoint")],
+    )
     now, before = rollback(was, 17, {"optim.lr": 1e-4})
     assert (now.name, before.name) == ("city", "city-before-17")
     assert before.info().id == identity
-    assert [one.fields["digest"] for one in before.journal().of_kind("checkpoint")] == digests
+    assert [entry.fields["digest"] for entry in before.journal().of_kind("checkpoint")] == digests
     assert checkpoint_files.list_steps(before.path) == checkpoint_files.list_steps(run.path)
     origin = now.info().parent
     assert origin is not None

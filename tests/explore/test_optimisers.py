@@ -20,21 +20,24 @@ def cosine(x: torch.Tensor, gradients: bool):
     """Cosine (n, 1) with TARGET, whose best on the shell is 1, and its gradient."""
     x = x.clone().requires_grad_(gradients)
     score = torch.nn.functional.cosine_similarity(x, TARGET[None])
-    own = torch.autograd.grad(score.sum(), x)[0][:, None] if gradients else None
-    return score.detach()[:, None], own
+    gradient = torch.autograd.grad(score.sum(), x)[0][:, None] if gradients else None
+    return score.detach()[:, None], gradient
 
 
 def searched(way: Way, generations: int = 40, cut: int | None = None) -> SearchRecord:
     """The record of a search; cut: the generation at which a new optimiser goes on from the state."""
-    asked = Candidates(Shell((4, 4)), 24, generations, seed=3)
-    one, record = optimiser(way, asked), SearchRecord.begun(Standard(torch.zeros(1), torch.ones(1)), 2, SIZE)
+    candidates = Candidates(Shell((4, 4)), 24, generations, seed=3)
+    method, record = (
+        optimiser(way, candidates),
+        SearchRecord.begun(Standard(torch.zeros(1), torch.ones(1)), 2, SIZE),
+    )
     for number in range(generations):
         if number == cut:
-            state, held = one.state(), record.state()
-            one, record = optimiser(way, asked), SearchRecord.begun(record.standard, 2, SIZE)
-            one.load(state)
+            state, held = method.state(), record.state()
+            method, record = optimiser(way, candidates), SearchRecord.begun(record.standard, 2, SIZE)
+            method.load(state)
             record.load(held)
-        generation(one, record, cosine)
+        generation(method, record, cosine)
     return record
 
 
@@ -44,8 +47,8 @@ def test_the_best_is_found_and_a_cut_changes_no_bit(way):
     assert record.evaluations == 960
     assert record.score > {"random": 0.6, "ga": 0.9, "cma": 0.98, "gradient": 0.99}[way]
     again = searched(way, cut=17)
-    for name, own in record.state().items():
-        assert torch.equal(own, again.state()[name]), name
+    for name, value in record.state().items():
+        assert torch.equal(value, again.state()[name]), name
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -84,29 +87,31 @@ def test_objectives_of_other_units_count_alike():
 
 def test_who_picks_the_three_they_like_most_gets_what_they_like():
     """A person whose taste is the cosine, against as many samples as they looked at."""
-    asked = Candidates(Shell((4, 4)), 24, 1, seed=3)
-    taste, looked = Taste(asked), []
+    candidates = Candidates(Shell((4, 4)), 24, 1, seed=3)
+    taste, looked = Taste(candidates), []
     for _ in range(12):
         likes = cosine(taste.points, False)[0][:, 0]
         looked.append(float(likes.max()))
         taste.pick(likes.topk(3).indices.tolist())
-    chance = max(float(cosine(asked.space.first(asked.draw(at)), False)[0].max()) for at in range(100, 112))
+    chance = max(
+        float(cosine(candidates.space.first(candidates.draw(at)), False)[0].max()) for at in range(100, 112)
+    )
     assert looked[-1] > 0.9 > chance
     assert looked == sorted(looked)  # what was picked stays to be picked again
 
 
 def test_a_sheet_has_the_last_picks_then_children_then_fresh_samples():
-    asked = Candidates(Shell((4, 4)), 24, 1, seed=3)
-    taste, other = Taste(asked), Taste(asked)
+    candidates = Candidates(Shell((4, 4)), 24, 1, seed=3)
+    taste, other = Taste(candidates), Taste(candidates)
     first = taste.points
     taste.pick([5, 2])
     assert torch.equal(taste.points[:2], first[[5, 2]])
     fresh = int(FRESH * 24)
-    assert torch.equal(taste.points[-fresh:], asked.space.first(asked.draw(2))[-fresh:])
+    assert torch.equal(taste.points[-fresh:], candidates.space.first(candidates.draw(2))[-fresh:])
     bred = torch.nn.functional.cosine_similarity(taste.points[2:-fresh, None], first[None, [5, 2]], dim=2)
     assert float(bred.mean()) > 0.4  # of fresh ones 0
     torch.testing.assert_close(taste.points.square().sum(1), torch.full((24,), 16.0))
     other.pick([])
-    assert torch.equal(other.points, asked.space.first(asked.draw(2)))  # none was good: fresh ones
+    assert torch.equal(other.points, candidates.space.first(candidates.draw(2)))  # none was good: fresh ones
     taste.pick([])
     assert torch.equal(taste.picked, first[[5, 2]])  # those liked before stay

@@ -167,15 +167,17 @@ def test_another_request_does_not_go_on_with_what_is_there(finished, tmp_path, m
 
 def test_a_long_request_is_estimated_and_one_without_room_refused(tmp_path):
     """Of 100,000 samples 100 took 2 seconds and 5 kB: what is left takes 1,998 seconds and 4.995 MB."""
-    output, told = Output(tmp_path / "s.tar", {}, 100), []
+    output, lines = Output(tmp_path / "s.tar", {}, 100), []
     output.part.mkdir()
     output.rows = 100
-    output.estimate(100_000, 2.0, 5000, told.append)
-    assert told == ["100,000 samples: about 0:33:18 (50.0/s), 5.0 MB; Ctrl-C stops, the same command goes on"]
-    output.estimate(1000, 2.0, 5000, told.append)
-    assert len(told) == 1
+    output.estimate(100_000, 2.0, 5000, lines.append)
+    assert lines == [
+        "100,000 samples: about 0:33:18 (50.0/s), 5.0 MB; Ctrl-C stops, the same command goes on"
+    ]
+    output.estimate(1000, 2.0, 5000, lines.append)
+    assert len(lines) == 1
     with pytest.raises(UserError, match=r"takes about .* more, and .* are free; make room"):
-        output.estimate(10**15, 2.0, 5000, told.append)
+        output.estimate(10**15, 2.0, 5000, lines.append)
 
 
 def test_a_chunk_is_what_the_memory_holds(monkeypatch):
@@ -194,10 +196,10 @@ def test_a_chunk_is_what_the_memory_holds(monkeypatch):
         sample = staticmethod(lambda nets, z, given, present, draw, how: nets["generator"](z, given, present))
 
     model = model_of(Bare(), {"generator": Layers()}, toys.NoSettings(), DataSpec((1, 2, 2)))
-    one = {}, torch.zeros(1, dtype=torch.bool)
+    conditions = {}, torch.zeros(1, dtype=torch.bool)
     for free, chunk in ((10**12, module.CHUNK), (64 * 4 * 9 + 5, 9), (0, 1)):
         monkeypatch.setattr(module, "memory", lambda device, free=free: free)
-        assert fitting_chunk(model, *one) == chunk
+        assert fitting_chunk(model, *conditions) == chunk
 
 
 def test_masks_of_a_folder_are_read_when_they_are_used(tmp_path, monkeypatch):

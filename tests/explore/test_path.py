@@ -30,8 +30,8 @@ def test_lengths_go_evenly_and_angles_too():
     lengths = torch.stack([way.flatten(1).norm(dim=1) for way in ways])
     steps = lengths.diff(dim=0)
     torch.testing.assert_close(steps, steps[:1].expand_as(steps), rtol=1e-3, atol=1e-4)
-    cosines = torch.stack([torch.cosine_similarity(one.flatten(1), two.flatten(1))
-                           for one, two in pairwise(ways)])  # fmt: skip
+    cosines = torch.stack([torch.cosine_similarity(before.flatten(1), two.flatten(1))
+                           for before, two in pairwise(ways)])  # fmt: skip
     torch.testing.assert_close(cosines, cosines[:1].expand_as(cosines), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ways[0], a)
     torch.testing.assert_close(ways[-1], b)

@@ -20,16 +20,18 @@ def linear(seed: int = 0):
 def test_an_image_of_the_generator_is_found_again():
     make, chance = linear(), torch.Generator().manual_seed(1)
     truth, candidates = torch.randn(1, 4, generator=chance), torch.randn(16, 4, generator=chance)
-    told = []
-    found = project(make, candidates, make(truth), halves, 300, progress=lambda *told_: told.append(told_))
-    torch.testing.assert_close(found.x, truth, rtol=0.02, atol=0.02)
-    assert found.pixels[1] < 1e-3 * found.pixels[0]
+    lines = []
+    projection = project(
+        make, candidates, make(truth), halves, 300, progress=lambda *event: lines.append(event)
+    )
+    torch.testing.assert_close(projection.x, truth, rtol=0.02, atol=0.02)
+    assert projection.pixels[1] < 1e-3 * projection.pixels[0]
     apart = (make(candidates) - make(truth)).square().mean((1, 2, 3))
-    assert float(apart.min()) <= found.pixels[0] <= float(apart.mean())
-    assert list(found.distances) == sorted(found.distances, reverse=True)
-    assert told[-1] == ("steps", 300, 300)
+    assert float(apart.min()) <= projection.pixels[0] <= float(apart.mean())
+    assert list(projection.distances) == sorted(projection.distances, reverse=True)
+    assert lines[-1] == ("steps", 300, 300)
     again = project(make, candidates, make(truth), halves, 300)
-    assert torch.equal(found.x, again.x)
+    assert torch.equal(projection.x, again.x)
 
 
 def test_of_pixels_alone_it_is_the_least_squares_solution():
@@ -42,15 +44,15 @@ def test_of_pixels_alone_it_is_the_least_squares_solution():
     def constant(x):
         return [torch.ones_like(x)]
 
-    found = project(make, torch.zeros(1, 4), target, constant, 300)
-    torch.testing.assert_close(found.x, solution, rtol=0.02, atol=0.02)
+    projection = project(make, torch.zeros(1, 4), target, constant, 300)
+    torch.testing.assert_close(projection.x, solution, rtol=0.02, atol=0.02)
 
 
 def test_it_never_ends_farther_than_it_began_and_stays_inside():
     make = linear()
     truth = torch.full((1, 4), 9.0)
-    found = project(make, torch.zeros(1, 4), make(truth), halves, 300, ball)
-    assert float(found.x.norm()) == pytest.approx(math.sqrt(4) + 2)
+    projection = project(make, torch.zeros(1, 4), make(truth), halves, 300, ball)
+    assert float(projection.x.norm()) == pytest.approx(math.sqrt(4) + 2)
     begun_there = project(make, truth, make(truth), halves, 5)
     assert begun_there.pixels == (0.0, 0.0)
     assert torch.equal(begun_there.x, truth)
@@ -68,11 +70,11 @@ def test_features_are_the_maps_of_layers_and_gradients_reach_the_image():
     features = seen_by(network, network)
     x = torch.randn(2, 3, 8, 8, requires_grad=True)
     maps = features(x)
-    assert [tuple(own.shape) for own in maps] == [(2, 4, 6, 6), (2, 5, 4, 4)]
+    assert [tuple(layer.shape) for layer in maps] == [(2, 4, 6, 6), (2, 5, 4, 4)]
     torch.testing.assert_close(maps[0], network[0](x))
-    sum(own.sum() for own in maps).backward()
+    sum(layer.sum() for layer in maps).backward()
     assert float(x.grad.abs().sum()) > 0
-    assert not any(own._forward_hooks for own in network)
+    assert not any(layer._forward_hooks for layer in network)
 
 
 def test_two_scales_tell_brightness():
@@ -80,4 +82,4 @@ def test_two_scales_tell_brightness():
     from safelight.functional.contrast import distance
 
     assert float(distance(halves(dark), halves(bright))) > 0.1
-    assert [own.shape[-1] for own in halves(dark)] == [4, 2]
+    assert [layer.shape[-1] for layer in halves(dark)] == [4, 2]

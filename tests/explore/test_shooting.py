@@ -83,14 +83,14 @@ def test_a_live_picture_is_the_one_taken_later(run, taped):
     for step in (0, 2, 6, 8, 12):
         model = replay.rounded(step)
         sources.add(model.source)
-        for one in WATCHED:
-            np.testing.assert_array_equal(take(model, FilmSubject(one)), reel.read(step, str(one)))
+        for specimen in WATCHED:
+            np.testing.assert_array_equal(take(model, FilmSubject(specimen)), reel.read(step, str(specimen)))
     assert sources == {"checkpoint", "replay"}
     for step in (0, 6, 12):
         model = other.rounded(step)
         assert model.source == "tape"
-        for one in WATCHED:
-            np.testing.assert_array_equal(take(model, FilmSubject(one)), reel.read(step, str(one)))
+        for specimen in WATCHED:
+            np.testing.assert_array_equal(take(model, FilmSubject(specimen)), reel.read(step, str(specimen)))
 
 
 def test_a_run_that_is_cut_off_films_every_step_once_and_equally(run, tmp_path, monkeypatch):
@@ -111,8 +111,8 @@ def test_a_run_that_is_cut_off_films_every_step_once_and_equally(run, tmp_path, 
     mine, wholly = ReelReader(again.path), ReelReader(run.path)
     assert mine.steps("0.3") == wholly.steps("0.3") == list(range(0, 13, 2))
     for step in mine.steps("0.3"):
-        for one in map(str, WATCHED):
-            np.testing.assert_array_equal(mine.read(step, one), wholly.read(step, one))
+        for specimen in map(str, WATCHED):
+            np.testing.assert_array_equal(mine.read(step, specimen), wholly.read(step, specimen))
 
 
 def test_a_film_that_is_cut_off_and_restarted_has_every_frame_once(run, tmp_path, monkeypatch):
@@ -144,10 +144,10 @@ def test_a_film_that_is_cut_off_and_restarted_has_every_frame_once(run, tmp_path
 
 
 def test_several_processes_make_the_same_film(run, tmp_path):
-    one = through_training(run, ["4.4", "0.3"], Making(tmp_path / "one"), 3, 12, 3)
+    single = through_training(run, ["4.4", "0.3"], Making(tmp_path / "one"), 3, 12, 3)
     two = through_training(run, ["4.4", "0.3"], Making(tmp_path / "two", workers=2), 3, 12, 3)
-    np.testing.assert_array_equal(images(one.out), images(two.out))
-    assert one.sources == two.sources
+    np.testing.assert_array_equal(images(single.out), images(two.out))
+    assert single.sources == two.sources
 
 
 def test_work_is_divided_where_that_costs_little():
@@ -176,17 +176,17 @@ def test_by_default_a_film_takes_the_steps_that_are_there(run, taped, tmp_path):
 def test_a_damaged_live_picture_is_told_and_taken_again(run, tmp_path):
     (path,) = segment.files(run.path, segment.REEL)
     place, whole = segment.scan(path).places[2], path.read_bytes()
-    told: list[str] = []
+    lines: list[str] = []
     intact = through_training(run, [], Making(tmp_path / "intact"))
     try:
         path.write_bytes(
             whole[: place.offset + 6] + bytes([whole[place.offset + 6] ^ 1]) + whole[place.offset + 7 :]
         )
-        film = through_training(run, [], Making(tmp_path / "film", tell=told.append))
+        film = through_training(run, [], Making(tmp_path / "film", tell=lines.append))
     finally:
         path.write_bytes(whole)
     assert film.sources.frames == {"live": 6, "replay": 1}
-    assert any("the frame of step 4 is damaged" in line for line in told)
+    assert any("the frame of step 4 is damaged" in line for line in lines)
     np.testing.assert_array_equal(images(film.out), images(intact.out))
 
 
@@ -199,8 +199,8 @@ def test_a_walk_meets_its_stops(run, tmp_path, monkeypatch):
         picture = take(model, FilmSubject(Specimen(6, draw)))
         frame = np.asarray(kept[number])
         scale = len(frame) // len(picture)
-        found = frame[: len(picture) * scale : scale, : len(picture) * scale : scale, :1]
-        assert np.abs(found.astype(int) - picture).max() <= 1  # a sine of the end is not exactly 1
+        shrunk = frame[: len(picture) * scale : scale, : len(picture) * scale : scale, :1]
+        assert np.abs(shrunk.astype(int) - picture).max() <= 1  # a sine of the end is not exactly 1
     assert not np.array_equal(kept[1], kept[0])
 
 
@@ -219,7 +219,7 @@ def test_a_sheet_shows_what_the_collection_keeps(run, tmp_path):
     assert ids == ["9.2", "9.3", "9.4", "9.5"]
     assert (reached.step, reached.source, reached.verdict.verdict) == (9, "replay", "exact")
     keep_specimens(run, ["9.4", "6.0"])
-    assert [one.id for one in collection(run)] == ["6.0", "9.4"]
+    assert [specimen.id for specimen in collection(run)] == ["6.0", "9.4"]
     picture = np.asarray(Image.open(run.path / "specimens" / "9.4.png"))
     np.testing.assert_array_equal(read_sheet(tmp_path / "sheet.png")[2, :, :, 0], picture)
     path = run.path / "specimens" / "9.4.json"

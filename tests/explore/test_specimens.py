@@ -53,8 +53,8 @@ def test_latents_of_draws_are_standard_normal():
 def test_classes_are_drawn_evenly():
     spec = DataSpec((1, 4, 4), {"label": Condition("label", 4)})
     starts = [start(f"9.{draw}", spec=spec) for draw in range(400)]
-    labels = torch.cat([one.given["label"] for one in starts])
-    assert all(bool(one.present) for one in starts)
+    labels = torch.cat([drawn.given["label"] for drawn in starts])
+    assert all(bool(drawn.present) for drawn in starts)
     assert torch.bincount(labels, minlength=4).min() > 70
     assert torch.equal(
         labels[:5], torch.cat([start(f"9.{draw}", spec=spec).given["label"] for draw in range(5)])

@@ -22,7 +22,7 @@ from safelight.types import Condition, DataSpec
 def test_tiles_cover_a_side_and_overlap(side, tile):
     places = list(starts(side, tile))
     assert (places[0], places[-1]) == (0, side - tile)
-    assert all(later - one <= tile - tile // 4 for one, later in pairwise(places))
+    assert all(later - place <= tile - tile // 4 for place, later in pairwise(places))
 
 
 def test_what_looks_at_pixels_alone_is_the_same_in_tiles():
@@ -88,9 +88,9 @@ def test_a_canvas_of_the_trained_size_is_a_sample_in_one_tile(tiny):
     model = model_of(method, nets, recipe.sample, small)
     large = paint(model, {}, nothing, 3, wide)
     assert large.shape == (2, 28, 56, 1)
-    one = paint(model, {}, nothing, 3, small)
+    painted = paint(model, {}, nothing, 3, small)
     plain = generate(method, nets, recipe.sample, {}, nothing, 3)
-    assert np.abs(one.astype(int) - Space().to_pixels(plain)).max() <= 1
+    assert np.abs(painted.astype(int) - Space().to_pixels(plain)).max() <= 1
 
 
 def test_what_cannot_be_painted_is_told():

@@ -68,14 +68,17 @@ def test_tensorboard(run, tmp_path):
     export_metrics(run, tmp_path / "events")
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     scalars = events.Scalars("raw/mse")
-    assert [one.step for one in scalars] == [0, 1, 2, 3]
-    assert [one.value for one in scalars[:2]] == pytest.approx(
+    assert [scalar.step for scalar in scalars] == [0, 1, 2, 3]
+    assert [scalar.value for scalar in scalars[:2]] == pytest.approx(
         [1.0, 0.1], rel=1e-7
     )  # TensorBoard has float32
     assert math.isnan(scalars[2].value)
-    assert [(one.step, one.value) for one in events.Scalars("held_out/mse")] == [(1, 0.75), (3, math.inf)]
+    assert [(scalar.step, scalar.value) for scalar in events.Scalars("held_out/mse")] == [
+        (1, 0.75),
+        (3, math.inf),
+    ]
     begun = datetime.fromisoformat(run.info().created).timestamp()
-    assert [one.wall_time - begun for one in scalars] == pytest.approx([0.5, 1.0, 1.5, 2.0], abs=1e-3)
+    assert [scalar.wall_time - begun for scalar in scalars] == pytest.approx([0.5, 1.0, 1.5, 2.0], abs=1e-3)
     (sheet,) = events.Images("samples")
     assert (sheet.step, sheet.width, sheet.height) == (2, 7, 5)
     assert sheet.encoded_image_string == (run.sheets / "00000002.png").read_bytes()

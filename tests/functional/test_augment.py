@@ -68,22 +68,22 @@ def test_the_filter_is_a_lowpass_of_an_orthogonal_wavelet_with_six_vanishing_mom
 
 @pytest.mark.parametrize("size", [1, 2, 8, 65])
 def test_between_the_filters_nothing_and_whole_shifts_are_exact(size):
-    one = torch.ones(1)
-    torch.testing.assert_close(filtered(size, 0 * one, one)[0], torch.eye(size), rtol=0, atol=1e-5)
+    ones = torch.ones(1)
+    torch.testing.assert_close(filtered(size, 0 * ones, ones)[0], torch.eye(size), rtol=0, atol=1e-5)
     x = image()
-    moved = filtered(8, 2 * one, one) @ x
+    moved = filtered(8, 2 * ones, ones) @ x
     torch.testing.assert_close(moved, warp(x, torch.full((3,), 2.0), torch.zeros(3)), rtol=0, atol=1e-5)
 
 
 def test_between_the_filters_straight_lines_stay_straight_and_fine_waves_do_not_alias():
     """Shrunk by 2, a wave of period 2.5 has none that pixels could show; linear reading makes one of 5."""
-    line, one = torch.arange(64.0), torch.ones(1)
-    moved = filtered(64, 0.37 * one, 1.3 * one)[0] @ line
+    line, ones = torch.arange(64.0), torch.ones(1)
+    moved = filtered(64, 0.37 * ones, 1.3 * ones)[0] @ line
     wanted = (line - 31.5 - 0.37) / 1.3 + 31.5
     torch.testing.assert_close(moved[16:48], wanted[16:48], rtol=0, atol=1e-3)
     wave = torch.cos(0.8 * math.pi * line)
-    assert (filtered(64, 0 * one, 0.5 * one)[0] @ wave)[25:38].abs().max() < 0.02
-    aliased = warp(wave.expand(1, 1, 1, 64), 0 * one, 0 * one, one, 0.5 * one)
+    assert (filtered(64, 0 * ones, 0.5 * ones)[0] @ wave)[25:38].abs().max() < 0.02
+    aliased = warp(wave.expand(1, 1, 1, 64), 0 * ones, 0 * ones, ones, 0.5 * ones)
     assert aliased[..., 25:38].abs().max() > 0.2
 
 
@@ -174,17 +174,17 @@ def test_the_draws_of_every_augmentation_are_pairwise_independent(of):
         values = adaptive_parameters(draw, "real", torch.tensor(0.5 if "half" in of else 1.0), 32, 32)
     assert all(len(value.unique()) > 1 for value in values.values())
     pairs = [pair for pair in combinations(values, 2) if not ("half" in of and pair in COUPLED)]
-    told = {pair: dependence(values[pair[0]], values[pair[1]]) for pair in pairs}
-    assert max(told.values()) < 6, max(told, key=told.get)
+    dependent = {pair: dependence(values[pair[0]], values[pair[1]]) for pair in pairs}
+    assert max(dependent.values()) < 6, max(dependent, key=dependent.get)
 
 
 def test_a_third_of_a_turn_of_hue_permutes_the_channels():
     x = image()
-    one = torch.ones(3)
-    turned = colour(x, one, torch.full((3,), 2 * math.pi / 3), one)
+    ones = torch.ones(3)
+    turned = colour(x, ones, torch.full((3,), 2 * math.pi / 3), ones)
     torch.testing.assert_close(turned, x[:, [2, 0, 1]], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(colour(x, one, 0 * one, one), x, rtol=1e-4, atol=1e-5)
-    grey = colour(x, one, 0 * one, 0 * one)
+    torch.testing.assert_close(colour(x, ones, 0 * ones, ones), x, rtol=1e-4, atol=1e-5)
+    grey = colour(x, ones, 0 * ones, 0 * ones)
     torch.testing.assert_close(grey, x.mean(1, keepdim=True).expand_as(x), rtol=1e-4, atol=1e-5)
 
 

@@ -73,9 +73,9 @@ def test_active_units_vary_from_image_to_image():
 def test_eigenvalues_are_those_of_the_covariance(count):
     """Whether there are more images or more pixels."""
     x = draws(count, 60).double() @ torch.diag(torch.linspace(0.1, 2, 60).double())
-    found = elbo.covariance_eigenvalues(x)
+    eigenvalues = elbo.covariance_eigenvalues(x)
     expected = torch.linalg.eigvalsh(torch.cov(x.T)).flip(0)
-    torch.testing.assert_close(found[:39], expected[:39])
+    torch.testing.assert_close(eigenvalues[:39], expected[:39])
 
 
 def test_what_the_conditions_tell_needs_no_latent():

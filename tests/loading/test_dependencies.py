@@ -77,22 +77,22 @@ def test_frozen_weights_are_those_of_the_encoders_averages_and_are_not_saved(run
         expected = F.normalize(stage.model.nets["image"](x), dim=1)
         assert torch.equal(run.model.nets["encoder"](x), expected)
     assert not run.model.nets["encoder"].training
-    assert not any(own.requires_grad for own in run.model.nets["encoder"].parameters())
+    assert not any(tensor.requires_grad for tensor in run.model.nets["encoder"].parameters())
     assert not any(key.startswith("encoder.") for key in Replay(run.directory).state.groups()["networks"])
     texts = ["a red circle"]
-    told = open_encoder(folder(products_of(run.directory)["data.text_encoder"])).encode(texts)
+    encoded = open_encoder(folder(products_of(run.directory)["data.text_encoder"])).encode(texts)
     with torch.no_grad():
-        own = F.normalize(
+        tensor = F.normalize(
             stage.model.nets["text"](torch.from_numpy(open_encoder("words").encode(texts))), dim=1
         )
-    np.testing.assert_allclose(told, own.numpy(), atol=1e-6)
+    np.testing.assert_allclose(encoded, tensor.numpy(), atol=1e-6)
 
 
 def test_features_of_real_images_are_computed_once_and_change_no_loss(run, monkeypatch):
-    asked = {"method.language_free": 0.5, "loss.weights.image_encoder": 1.0, "data.flip": True}
+    settings = {"method.language_free": 0.5, "loss.weights.image_encoder": 1.0, "data.flip": True}
     products = products_of(run.directory)
     assert prepare(run.recipe, World(), products=products).stream.features is None  # nothing asks for them
-    recipe = run.recipe.with_changes(asked)
+    recipe = run.recipe.with_changes(settings)
     prepare(recipe, World(), products=products)
     monkeypatch.setattr("safelight.data.encoded._compute", None)  # a second time it is not called
     ready = prepare(recipe, World(), products=products)
@@ -105,24 +105,24 @@ def test_features_of_real_images_are_computed_once_and_change_no_loss(run, monke
     other = prepare(straight, World(), products=products).stream.batch(2, range(4))
     assert not torch.equal(other.features, kept.features)  # some are mirrored
     for phase in ready.method.phases:
-        found = [
+        losses = [
             phase.losses(
                 state.nets, batch,
                 Moment(2, RowDraw(0, 2, phase.name, range(4)), state.memory, weights, alone, nullcontext),
             )[0]
             for batch in batches
         ]  # fmt: skip
-        assert found[0].keys() == found[1].keys()
-        for name, values in found[0].items():
-            torch.testing.assert_close(values, found[1][name], rtol=1e-4, atol=1e-5)
+        assert losses[0].keys() == losses[1].keys()
+        for name, values in losses[0].items():
+            torch.testing.assert_close(values, losses[1][name], rtol=1e-4, atol=1e-5)
 
 
 def test_words_are_a_condition_and_the_same_words_the_same_image(run):
     first, alike = "a red circle left of a blue square", "the red circle is left of the blue square"
-    one, other, far = (run.sample(3, text=words) for words in (first, alike, "a green diamond"))
-    assert np.array_equal(one.images, other.images)
-    assert not np.array_equal(one.images, far.images)
-    assert not np.array_equal(one.images[0], one.images[1])
+    near, other, far = (run.sample(3, text=words) for words in (first, alike, "a green diamond"))
+    assert np.array_equal(near.images, other.images)
+    assert not np.array_equal(near.images, far.images)
+    assert not np.array_equal(near.images[0], near.images[1])
     with pytest.raises(UserError, match=r"condition text=.*npy: there is no such file"):
         run.sample(1, text="features.npy")
 
@@ -140,12 +140,12 @@ def test_sheets_have_a_row_for_each_prompt_and_shares_are_logged(run):
 
 def test_an_evaluation_reads_texts_seen_and_unseen(run, monkeypatch):
     monkeypatch.setattr(scenes, "STEPS", 2)
-    found = run.evaluate(20, "reader")
-    assert found.results["diversity of one text"].value > 0
+    scores = run.evaluate(20, "reader")
+    assert scores.results["diversity of one text"].value > 0
     for name in ("alignment", "alignment of colours", "alignment of shapes", "alignment of places"):
-        assert 0 <= found.results[name].value <= 1
-        assert found.results[f"{name} unseen"].floor is not None
-    assert "reader" in found.basis["texts"]
+        assert 0 <= scores.results[name].value <= 1
+        assert scores.results[f"{name} unseen"].floor is not None
+    assert "reader" in scores.basis["texts"]
 
 
 def test_an_encoder_that_draws_nothing_says_so(run):

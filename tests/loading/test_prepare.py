@@ -52,7 +52,7 @@ def test_a_probe_is_paid_once(monkeypatch, prepared):
     """By check, plan and train together; what is stated since is another question."""
     made = []
     whole = probe._one_step
-    monkeypatch.setattr(probe, "_one_step", lambda *own: made.append(own[1]) or whole(*own))
+    monkeypatch.setattr(probe, "_one_step", lambda *arguments: made.append(arguments[1]) or whole(*arguments))
     first = probe.choose_execution(prepared())
     assert made
     made.clear()
@@ -67,5 +67,5 @@ def test_a_probe_is_paid_once(monkeypatch, prepared):
 def test_a_probe_of_slow_steps_is_on_few_images(monkeypatch, prepared, seconds, rows):
     """Of batches of 12, by the seconds of a step on two: 1.5 s a step at most, or none at all."""
     now = [0.0]
-    monkeypatch.setattr(probe, "_one_step", lambda *own: lambda: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(probe, "_one_step", lambda *arguments: lambda: now.__setitem__(0, now[0] + seconds))
     assert probe._probed_rows(prepared(), Execution("fp32", "contiguous"), lambda: now[0]) == rows

@@ -52,22 +52,22 @@ def picture(replay: Replay, step: int) -> np.ndarray:
 
 
 def test_a_tape_changes_no_weight(run, finished):
-    taped, bare = (metrics.read(own.path)["fingerprint"] for own in (run, finished))
+    taped, bare = (metrics.read(directory.path)["fingerprint"] for directory in (run, finished))
     assert (taped == bare).all()
     assert TapeReader(run.path).steps == [0, 5, 10, 15, 20, 25, 30]
     assert not (finished.path / frames.TAPE.folder).exists()
 
 
 def test_a_frame_of_the_tape_is_pixel_for_pixel_the_replayed_one(run, untaped):
-    told: list[str] = []
-    tape, replayed = Replay(run), Replay(untaped, told.append)
+    lines: list[str] = []
+    tape, replayed = Replay(run), Replay(untaped, lines.append)
     for step in (0, 5, 10, 15, 25, 30):
         assert tape.rounded(step).source == "tape"
         there = replayed.rounded(step)
         assert there.source == ("checkpoint" if step in (0, 10, 30) else "replay")
         assert there.verdict.verdict == {0: "initial weights", 10: MATCHES, 30: MATCHES}.get(step, "exact")
         assert (picture(tape, step) == picture(replayed, step)).all()
-    assert told == ["recomputing steps 0 to 5", "recomputing steps 10 to 15", "recomputing steps 20 to 25"]
+    assert lines == ["recomputing steps 0 to 5", "recomputing steps 10 to 15", "recomputing steps 20 to 25"]
 
 
 def test_between_two_frames_it_is_recomputed(run):
@@ -86,12 +86,12 @@ def test_a_damaged_frame_is_told_and_recomputed(run, untaped, runs):
     data = bytearray(place.path.read_bytes())
     data[place.offset + 30] ^= 1
     place.path.write_bytes(data)
-    told: list[str] = []
-    replay = Replay(RunDirectory(path), told.append)
+    lines: list[str] = []
+    replay = Replay(RunDirectory(path), lines.append)
     sources = {step: replay.rounded(step).source for step in (0, 5, 10, 15)}
     assert sources == {0: "tape", 5: "replay", 10: "checkpoint", 15: "tape"}
-    assert told[0].endswith("the frame of step 5 is damaged")
-    assert "that of step 10 needs it" in told[2]
+    assert lines[0].endswith("the frame of step 5 is damaged")
+    assert "that of step 10 needs it" in lines[2]
     assert (picture(replay, 5) == picture(Replay(untaped), 5)).all()
 
 

@@ -35,9 +35,9 @@ def shrunk(name: str) -> Recipe:
     tree = recipe.tree
     frozen = set(recipe.networks) - set(recipe.method_class.roles)
     if frozen:
-        own = {role: recipe.networks[role] for role in recipe.method_class.roles}
-        known = recipe.method_class(recipe.method_config, own).components
-        tree["network"] = {role: tree["network"][role] for role in own}
+        roles = {role: recipe.networks[role] for role in recipe.method_class.roles}
+        known = recipe.method_class(recipe.method_config, roles).components
+        tree["network"] = {role: tree["network"][role] for role in roles}
         tree["loss"]["weights"] = {key: tree["loss"]["weights"][key] for key in known}
         recipe = resolve(tree, recipe.name)
     sections = {"network": tree["network"]} if "name" in tree["network"] else {
@@ -62,8 +62,8 @@ def batch(step: int, rows: range, spec: DataSpec = SPEC) -> Batch:
     draw = RowDraw(5, step, "data", rows)
     present = draw.uniform("present") < 0.8
     given = {"label": draw.integers("y", 3), "text": draw.normal("text", 5)}
-    own = {name: given[name] for name in spec.conditions}
-    return Batch(draw.normal("x", *SPEC.shape).tanh(), own, present, rows, 8)
+    conditions = {name: given[name] for name in spec.conditions}
+    return Batch(draw.normal("x", *SPEC.shape).tanh(), conditions, present, rows, 8)
 
 
 def spec_of(recipe: Recipe) -> DataSpec:
@@ -131,17 +131,17 @@ def test_no_samples_loss_depends_on_another_samples_image(name):
     train(made)
     for net in made.state.nets.values():
         net.eval()
-    own = batch(9, range(8), spec_of(recipe))
+    data = batch(9, range(8), spec_of(recipe))
     for phase in made.method.phases:
         if phase.whole:
             continue
-        x = own.x.clone().requires_grad_()
-        draw = RowDraw(0, 9, phase.name, own.rows)
+        x = data.x.clone().requires_grad_()
+        draw = RowDraw(0, 9, phase.name, data.rows)
         weights = dict.fromkeys(made.plan_at(0).weights, 1.0)
         moment = Moment(
             9, draw, made.state.memory, weights, lambda t: t, lambda: torch.autocast("cpu", enabled=False)
         )
-        components, _ = phase.losses(made.state.nets, replace(own, x=x), moment)
+        components, _ = phase.losses(made.state.nets, replace(data, x=x), moment)
         for component, values in components.items():
             if not values.requires_grad:
                 continue

@@ -99,11 +99,11 @@ def test_min_snr_weights_are_those_of_the_paper(prediction, formula):
 
 def test_loss_of_a_constant_network_is_the_second_moment_of_the_target():
     made = method(process="flow", prediction="v", condition_dropout=0.5)
-    own = batch(64)
-    moment = Moment(3, RowDraw(0, 3, "denoise", own.rows), {}, {"mse": 1.0}, lambda t: t, lambda: None)
-    components, _ = made.loss({"denoiser": Constant(0.25)}, own, moment)
-    noise = RowDraw(0, 3, "denoise", own.rows).normal("noise", *SHAPE)
-    expected = (0.25 - (noise - own.x)).square().mean((1, 2, 3))
+    data = batch(64)
+    moment = Moment(3, RowDraw(0, 3, "denoise", data.rows), {}, {"mse": 1.0}, lambda t: t, lambda: None)
+    components, _ = made.loss({"denoiser": Constant(0.25)}, data, moment)
+    noise = RowDraw(0, 3, "denoise", data.rows).normal("noise", *SHAPE)
+    expected = (0.25 - (noise - data.x)).square().mean((1, 2, 3))
     torch.testing.assert_close(components["mse"], expected)
 
 
@@ -115,9 +115,9 @@ def test_times_are_stratified_and_conditions_are_dropped_at_their_rate():
             self.t, self.present = t, present
             return super().forward(x_t, t, given, present)
 
-    spy, own = Spy(0.0), batch(2000)
+    spy, data = Spy(0.0), batch(2000)
     made.loss(
-        {"denoiser": spy}, own, Moment(0, RowDraw(0, 0, "d", own.rows), {}, {}, lambda t: t, lambda: None)
+        {"denoiser": spy}, data, Moment(0, RowDraw(0, 0, "d", data.rows), {}, {}, lambda t: t, lambda: None)
     )
     assert torch.equal((spy.t * 2000).long().sort().values, torch.arange(2000))  # one t in each stratum
     assert abs(float(spy.present.float().mean()) - 0.75) < 0.05
@@ -138,11 +138,11 @@ class Ends(RowDraw):
 def test_half_open_times_are_trained_and_measured_at_the_ends_of_a_draw(process, prediction, times, u):
     """128 rows: the last stratum's largest number used to round to 1, an index past the table."""
     made = method(process=process, prediction=prediction, times=times, min_snr=5.0)
-    own, draw = batch(128), Ends(0, 0, "d", range(128))
+    data, draw = batch(128), Ends(0, 0, "d", range(128))
     object.__setattr__(draw, "u", u)
     moment = Moment(0, draw, {}, {}, lambda t: t, lambda: None)
-    assert made.loss({"denoiser": Constant(0.0)}, own, moment)[0]["mse"].isfinite().all()
-    for values in made.measure({"denoiser": Constant(0.0)}, own, draw).values():
+    assert made.loss({"denoiser": Constant(0.0)}, data, moment)[0]["mse"].isfinite().all()
+    for values in made.measure({"denoiser": Constant(0.0)}, data, draw).values():
         assert values.isfinite().all()
 
 
@@ -227,9 +227,9 @@ def test_sampling_with_the_ideal_network_gives_the_data(process, prediction, sam
     present = torch.ones(count, dtype=torch.bool)
     images = made.sample({"denoiser": net}, made.latent(draw), {"label": labels}, present, draw, how)
     for label, mean in ((0, -0.5), (1, 0.5)):
-        own = images[labels == label]
-        assert float(own.mean()) == pytest.approx(mean, abs=0.04)
-        assert float(own.std()) == pytest.approx(0.3, abs=0.04)
+        members = images[labels == label]
+        assert float(members.mean()) == pytest.approx(mean, abs=0.04)
+        assert float(members.std()) == pytest.approx(0.3, abs=0.04)
     assert float(net.seen[-1].max()) <= 0.04  # the last evaluation is near t = 0, and the end is the estimate
 
 
@@ -247,9 +247,9 @@ def test_same_rows_same_noise_in_any_company():
     made = method(process="flow")
     losses = []
     for rows in (range(6), range(2, 4)):
-        own = batch(6)
+        data = batch(6)
         part = slice(rows.start, rows.stop)
-        cut = Batch(own.x[part], {"label": own.given["label"][part]}, own.present[part], rows, 6)
+        cut = Batch(data.x[part], {"label": data.given["label"][part]}, data.present[part], rows, 6)
         moment = Moment(1, RowDraw(0, 1, "d", rows), {}, {}, lambda t: t, lambda: None)
         losses.append(made.loss({"denoiser": Constant(0.0)}, cut, moment)[0]["mse"])
     assert torch.equal(losses[0][2:4], losses[1])

@@ -98,15 +98,15 @@ def test_the_device_refuses_float64_and_computes_the_rest(double):
 def test_a_method_trains_measures_and_samples_on_a_device_without_float64(name):
     recipe = recipe_of(name).with_changes({"train.batch_size": 8})
     with Accelerator():
-        own = ready(recipe)
+        prepared = ready(recipe)
         made = job(recipe)
-        made.method, made.stream, made.device = own.method, own.stream, DEVICE
+        made.method, made.stream, made.device = prepared.method, prepared.stream, DEVICE
         plan = made.plan_at(0)
-        made.state = State(own.method, own.stream.spec, plan, DEVICE, "contiguous")
+        made.state = State(prepared.method, prepared.stream.spec, plan, DEVICE, "contiguous")
         train(made)
         method, state = made.method, made.state
         nets = {key: net.eval() for key, net in {**state.nets, **state.averages.networks}.items()}
-        batch = own.stream.held_out(8)
+        batch = prepared.stream.held_out(8)
         draw = RowDraw(0, 0, "held out", batch.rows, DEVICE)
         weights = dict.fromkeys(plan.weights, 1.0)
         gradient_shares(method, state, batch, weights, lambda: torch.autocast("cpu", enabled=False))
@@ -119,7 +119,7 @@ def test_a_method_trains_measures_and_samples_on_a_device_without_float64(name):
                 method.encode(nets, batch, draw)
             if getattr(method, "draws", True):
                 generate(method, nets, recipe.sample, batch.given, batch.present, 0)
-                spec, examples = own.stream.spec, own.stream.held_out
+                spec, examples = prepared.stream.spec, prepared.stream.held_out
                 model = model_of(method, nets, recipe.sample, spec, DEVICE, examples=examples)
                 a, b = (start_of(Specimen(4, place), model) for place in (5, 6))
                 develop(between(a, b, 0.5, spec.conditions), model)
@@ -139,21 +139,21 @@ def test_directions_of_latents_are_found_on_a_device_without_float64():
     random = torch.Generator().manual_seed(0)
     z, features, matrix = (torch.randn(*shape, generator=random) for shape in ((20, 4), (20, 6), (5, 4)))
 
-    def found(z, features, matrix):
+    def directions_of(z, features, matrix):
         return principal(z), transferred(z, features), closed_form(matrix, z)
 
     with Accelerator():
-        there = found(*(own.to(DEVICE) for own in (z, features, matrix)))
-    for one, other in zip(there, found(z, features, matrix), strict=True):
-        assert torch.equal(one.steps, other.steps)
+        there = directions_of(*(values.to(DEVICE) for values in (z, features, matrix)))
+    for emulated, other in zip(there, directions_of(z, features, matrix), strict=True):
+        assert torch.equal(emulated.steps, other.steps)
 
 
 def test_a_traversal_along_components_runs_on_a_device_without_float64():
     recipe = recipe_of("vae").with_changes({"train.batch_size": 8})
     with Accelerator():
-        own = ready(recipe)
-        nets = {key: net.eval() for key, net in own.state("contiguous").nets.items()}
-        model = model_of(own.method, nets, recipe.sample, own.stream.spec, DEVICE)
-        batch = own.stream.held_out(8)
+        prepared = ready(recipe)
+        nets = {key: net.eval() for key, net in prepared.state("contiguous").nets.items()}
+        model = model_of(prepared.method, nets, recipe.sample, prepared.stream.spec, DEVICE)
+        batch = prepared.stream.held_out(8)
         axes = components(encoded(model, batch, 0))
         assert along_components(model, axes, [1], 3, batch.given, batch.present, 0).images.device == DEVICE

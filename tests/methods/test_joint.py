@@ -41,11 +41,11 @@ def moment(rows: range = range(6)) -> Moment:
 
 def test_both_directions_are_cross_entropies():
     torch.manual_seed(0)
-    method, own = made(), batch(range(6), 6)
+    method, data = made(), batch(range(6), 6)
     nets = method.networks(SPEC)
-    losses, seen = method.loss(nets, own, moment())
-    a = F.normalize(nets["image"](own.x), dim=1)
-    b = F.normalize(nets["text"](own.given["text"]), dim=1)
+    losses, seen = method.loss(nets, data, moment())
+    a = F.normalize(nets["image"](data.x), dim=1)
+    b = F.normalize(nets["text"](data.given["text"]), dim=1)
     logits = a @ b.T / 0.07
     target = torch.arange(6)
     torch.testing.assert_close(losses["image_text"], F.cross_entropy(logits, target, reduction="none"))
@@ -55,13 +55,13 @@ def test_both_directions_are_cross_entropies():
 
 def test_images_of_one_text_and_without_text_are_not_contrasted():
     torch.manual_seed(0)
-    method, own = made(), batch(range(6), 6)
+    method, data = made(), batch(range(6), 6)
     nets = method.networks(SPEC)
-    text = own.given["text"].clone()
+    text = data.given["text"].clone()
     text[1] = text[0]
     present = torch.tensor([True] * 5 + [False])
-    losses, _ = method.loss(nets, replace(own, given={"text": text}, present=present), moment())
-    a, b = F.normalize(nets["image"](own.x), dim=1), F.normalize(nets["text"](text), dim=1)
+    losses, _ = method.loss(nets, replace(data, given={"text": text}, present=present), moment())
+    a, b = F.normalize(nets["image"](data.x), dim=1), F.normalize(nets["text"](text), dim=1)
     logits = a @ b.T / 0.07
     expected = F.cross_entropy(logits[:1, [0, 2, 3, 4]], torch.tensor([0]))
     torch.testing.assert_close(losses["image_text"][0], expected)
@@ -93,17 +93,17 @@ def test_the_parts_of_a_batch_do_not_matter(accumulate):
 
 def test_the_rank_is_the_share_of_texts_that_fit_worse():
     torch.manual_seed(0)
-    method, own = made(), batch(range(6), 6)
+    method, data = made(), batch(range(6), 6)
     nets = method.networks(SPEC)
     with torch.no_grad():
-        values = method.measure(nets, own, RowDraw(0, 0, "m", range(6)))
-        fits = method.fits(nets, own)
+        values = method.measure(nets, data, RowDraw(0, 0, "m", range(6)))
+        fits = method.fits(nets, data)
     for row in range(6):
         worse = sum(float(fits[row, row] > fits[row, other]) for other in range(6) if other != row)
         assert float(values["retrieval rank"][row]) == pytest.approx(worse / 5)
-    panel = method.panels(nets, own, RowDraw(0, 0, "m", range(6)))["retrieval"]
+    panel = method.panels(nets, data, RowDraw(0, 0, "m", range(6)))["retrieval"]
     assert panel.images.shape == (6, 7, 3, 8, 8)
-    assert torch.equal(panel.images[2, 1], own.x[int(fits[:, 2].argmax())])
+    assert torch.equal(panel.images[2, 1], data.x[int(fits[:, 2].argmax())])
 
 
 def test_it_draws_nothing():

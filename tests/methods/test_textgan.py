@@ -99,19 +99,19 @@ def test_contrastive_by_hand():
 
 
 def test_adversarial_terms_are_as_written():
-    method, nets, own = setup(perturb=0.0, mixing=0.0, path_every=0)
+    method, nets, data = setup(perturb=0.0, mixing=0.0, path_every=0)
     now = moment("discriminate", method)
-    losses, seen = method.discriminator(nets, own, now)
+    losses, seen = method.discriminator(nets, data, now)
     assert losses.keys() == {"d"}
-    h = torch.where(own.present[:, None], own.given["text"], 0)
+    h = torch.where(data.present[:, None], data.given["text"], 0)
     draw = now.draw
     z = (
         nets["generator"]
         .mapping(draw.normal("z", 8))[:, None]
         .expand(-1, nets["generator"].synthesis.styles, -1)
     )
-    fake = nets["generator"].synthesis(z, own.given, own.present, draw.normal("noise", 2, 8, 8))
-    logit, feature = nets["discriminator"].eye(own.x)
+    fake = nets["generator"].synthesis(z, data.given, data.present, draw.normal("noise", 2, 8, 8))
+    logit, feature = nets["discriminator"].eye(data.x)
     real = logit + (feature * h).sum(1)
     fake_logit, fake_feature = nets["discriminator"].eye(fake)
     judged = fake_logit + (fake_feature * h).sum(1)
@@ -120,29 +120,29 @@ def test_adversarial_terms_are_as_written():
         torch.testing.assert_close(seen[f"logit_{name}"], logit)  # what d is about, the text term included
         assert torch.equal(seen[f"accuracy_{name}"], right.float())
     torch.testing.assert_close(seen["sign"], real.sign())
-    torch.testing.assert_close(nets["discriminator"](own.x, own.given, own.present), real)
+    torch.testing.assert_close(nets["discriminator"](data.x, data.given, data.present), real)
 
 
 def test_mismatched_pairs_take_the_next_rows_text_where_it_is_another():
-    method, nets, own = setup(perturb=0.0, path_every=0)
-    text = own.given["text"].clone()
+    method, nets, data = setup(perturb=0.0, path_every=0)
+    text = data.given["text"].clone()
     text[3] = text[2]
-    own = replace(own, given={"text": text}, present=torch.tensor([True] * 5 + [False]))
-    losses, _ = method.discriminator(nets, own, moment("discriminate", method, mismatch=1.0))
-    logit, feature = nets["discriminator"].eye(own.x)
+    data = replace(data, given={"text": text}, present=torch.tensor([True] * 5 + [False]))
+    losses, _ = method.discriminator(nets, data, moment("discriminate", method, mismatch=1.0))
+    logit, feature = nets["discriminator"].eye(data.x)
     wrong = F.softplus(logit + (feature * text.roll(-1, 0)).sum(1))
     expected = torch.where(torch.tensor([True, True, False, True, False, False]), wrong, 0)
     torch.testing.assert_close(losses["mismatch"], expected)
 
 
 def test_every_component_is_named_weighted_and_computed_only_then():
-    method, nets, own = setup(queue=4)
+    method, nets, data = setup(queue=4)
     assert set(method.components) == set(ALL)
     for phase in method.phases:
         always = {"discriminate": {"d"}, "generate": {"g"}}.get(phase.name, set())
-        losses, _ = phase.losses(nets, own, moment(phase.name, method))
+        losses, _ = phase.losses(nets, data, moment(phase.name, method))
         assert losses.keys() == always
-        whole, _ = phase.losses(nets, own, moment(phase.name, method, **dict.fromkeys(ALL, 1.0)))
+        whole, _ = phase.losses(nets, data, moment(phase.name, method, **dict.fromkeys(ALL, 1.0)))
         for name, values in whole.items():
             assert values.shape == (6,)
             assert torch.isfinite(values).all(), name
@@ -150,29 +150,29 @@ def test_every_component_is_named_weighted_and_computed_only_then():
 
 
 def test_the_contrastive_and_image_terms_by_their_definitions():
-    method, nets, own = setup(perturb=0.0, temperature=0.3)
-    own = replace(own, present=torch.ones(6, dtype=torch.bool))
+    method, nets, data = setup(perturb=0.0, temperature=0.3)
+    data = replace(data, present=torch.ones(6, dtype=torch.bool))
     now = moment("generate", method, **dict.fromkeys(ALL, 1.0))
-    fake = method.make(nets, own.given, own.present, now.draw)
-    losses, _ = method.generator(nets, own, now)
+    fake = method.make(nets, data.given, data.present, now.draw)
+    losses, _ = method.generator(nets, data, now)
     every = torch.ones(6, dtype=torch.bool)
-    encode, eye, h = nets["encoder"], nets["discriminator"].eye, own.given["text"]
+    encode, eye, h = nets["encoder"], nets["discriminator"].eye, data.given["text"]
     torch.testing.assert_close(losses["con_g_encoder"], contrastive(encode(fake), h, 0.3, every))
-    torch.testing.assert_close(losses["image_encoder"], contrastive(encode(fake), encode(own.x), 0.3, every))
+    torch.testing.assert_close(losses["image_encoder"], contrastive(encode(fake), encode(data.x), 0.3, every))
     torch.testing.assert_close(losses["con_g_d"], contrastive(eye(fake)[1], h, 0.3, every))
-    torch.testing.assert_close(losses["image_d"], contrastive(eye(fake)[1], eye(own.x)[1], 0.3, every))
+    torch.testing.assert_close(losses["image_d"], contrastive(eye(fake)[1], eye(data.x)[1], 0.3, every))
     maps = [
         (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean((1, 2))
-        for a, b in zip(nets["perceptual"](fake), nets["perceptual"](own.x), strict=True)
+        for a, b in zip(nets["perceptual"](fake), nets["perceptual"](data.x), strict=True)
     ]
     torch.testing.assert_close(losses["perceptual"], (maps[0] + maps[1]) / 2)
 
 
 def test_variety_is_the_distance_of_two_samples_of_one_text_up_to_a_reach():
-    method, nets, own = setup(reach=0.5)
+    method, nets, data = setup(reach=0.5)
     now = moment("generate", method, **dict.fromkeys(ALL, 1.0))
-    losses, _ = method.generator(nets, own, now)
-    given, present = method.conditions(nets, own, now)
+    losses, _ = method.generator(nets, data, now)
+    given, present = method.conditions(nets, data, now)
     generator, noise = nets["generator"], now.draw.normal("noise", 2, 8, 8)
     other = generator(now.draw.normal("second z", 8), given, present, noise)
     apart = (method.make(nets, given, present, now.draw) - other).abs().mean((1, 2, 3))
@@ -180,20 +180,20 @@ def test_variety_is_the_distance_of_two_samples_of_one_text_up_to_a_reach():
     assert 0 < float(losses["variety"].detach().mean()) < 1
     (gradient,) = torch.autograd.grad(losses["variety"].sum(), generator.mapping.layers[0].weight)
     assert float(gradient.abs().sum()) > 0
-    far, _ = setup(reach=1e-3)[0].generator(nets, own, now)
+    far, _ = setup(reach=1e-3)[0].generator(nets, data, now)
     assert float(far["variety"].detach().max()) == 0  # far enough: no more is asked for
 
 
 @pytest.mark.parametrize("component", ["d", "g", "perceptual", "r1", "path", "variety"])
 def test_no_sample_depends_on_another_but_through_contrast(component):
     """Of its own image and text alone; the double sum of the published text term would fail here."""
-    method, nets, own = setup(reach=10.0)
+    method, nets, data = setup(reach=10.0)
     phase = next(p for p in method.phases if component in p.losses(
-        nets, own, moment(p.name, method, **dict.fromkeys(ALL, 1.0)))[0])  # fmt: skip
-    x = own.x.clone().requires_grad_()
-    text = own.given["text"].clone().requires_grad_()
-    told = replace(own, x=x, given={"text": text})
-    losses, _ = phase.losses(nets, told, moment(phase.name, method, **dict.fromkeys(ALL, 1.0)))
+        nets, data, moment(p.name, method, **dict.fromkeys(ALL, 1.0)))[0])  # fmt: skip
+    x = data.x.clone().requires_grad_()
+    text = data.given["text"].clone().requires_grad_()
+    changed = replace(data, x=x, given={"text": text})
+    losses, _ = phase.losses(nets, changed, moment(phase.name, method, **dict.fromkeys(ALL, 1.0)))
     gradients = torch.autograd.grad(losses[component][2], (x, text), allow_unused=True)
     reached = 0.0
     for gradient in gradients:
@@ -217,34 +217,34 @@ def test_the_minibatch_deviation_is_the_only_way_for_samples_to_meet():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_penalties_are_in_fp32_under_autocast(precision):
-    method, nets, own = setup()
+    method, nets, data = setup()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-        r1, _ = method.penalty(nets, own, moment("penalise", method, r1=1.0))
-        path, seen = method.path(nets, own, moment("straighten", method, path=1.0))
-    x = own.x.clone().requires_grad_()
-    told, present = method.conditions(nets, own, moment("penalise", method))
-    logits = nets["discriminator"](x, told, present)
+        r1, _ = method.penalty(nets, data, moment("penalise", method, r1=1.0))
+        path, seen = method.path(nets, data, moment("straighten", method, path=1.0))
+    x = data.x.clone().requires_grad_()
+    conditioned, present = method.conditions(nets, data, moment("penalise", method))
+    logits = nets["discriminator"](x, conditioned, present)
     (gradient,) = torch.autograd.grad(logits.sum(), x)
     assert torch.equal(r1["r1"].detach(), gradient.square().sum((1, 2, 3)))
     assert torch.equal(path["path"].detach(), seen["length"].square())
     if precision == "bf16":
-        again, _ = method.path(nets, own, moment("straighten", method, path=1.0))
+        again, _ = method.path(nets, data, moment("straighten", method, path=1.0))
         assert torch.equal(again["path"], path["path"])
 
 
 def test_path_length_is_the_jacobian_norm():
     """|Jᵀ y| by finite differences along the gradient's own direction."""
-    method, nets, own = setup(mixing=0.0, perturb=0.0)
+    method, nets, data = setup(mixing=0.0, perturb=0.0)
     now = moment("straighten", method, path=1.0)
-    _, seen = method.path(nets, own, now)
+    _, seen = method.path(nets, data, now)
     w = method.styles(nets, now.draw).detach().double()
     generator = nets["generator"].double()
-    given = {"text": own.given["text"].double()}
+    given = {"text": data.given["text"].double()}
     y = now.draw.normal("y", 1, 8, 8).double() / 8
     noise = method.noise(now.draw).double()
 
     def f(w):
-        return (generator.synthesis(w, given, own.present, noise) * y).sum((1, 2, 3))
+        return (generator.synthesis(w, given, data.present, noise) * y).sum((1, 2, 3))
 
     w.requires_grad_()
     (gradient,) = torch.autograd.grad(f(w).sum(), w)
@@ -261,39 +261,39 @@ def test_what_is_told_is_perturbed_and_may_be_the_images_own_feature():
     noise = F.normalize(draw.normal("text noise", 5), dim=1)
     torch.testing.assert_close(perturbed(h, 0.1, draw), F.normalize(0.9 * h + 0.1 * noise, dim=1))
     assert torch.equal(perturbed(h, 0.0, draw), h)
-    method, nets, own = setup(language_free=1.0, language_free_perturb=0.75)
+    method, nets, data = setup(language_free=1.0, language_free_perturb=0.75)
     now = moment("generate", method)
-    given, present = method.conditions(nets, own, now)
+    given, present = method.conditions(nets, data, now)
     ε = F.normalize(now.draw.normal("text noise", 5), dim=1)
-    torch.testing.assert_close(given["text"], F.normalize(0.25 * nets["encoder"](own.x) + 0.75 * ε, dim=1))
+    torch.testing.assert_close(given["text"], F.normalize(0.25 * nets["encoder"](data.x) + 0.75 * ε, dim=1))
     assert present.all()
 
 
 def test_memory_holds_the_running_mean_the_queue_and_p():
-    method, _, own = setup(queue=8, augment="ada", ada_kimg=1.0)
+    method, _, data = setup(queue=8, augment="ada", ada_kimg=1.0)
     memory = method.memory()
     assert {name: tuple(value.shape) for name, value in memory.items()} == {
         "p": (), "length": (), "queue": (8, 5)}  # fmt: skip
-    seen = {"sign": torch.ones(6), "text": own.given["text"]}
+    seen = {"sign": torch.ones(6), "text": data.given["text"]}
     memory |= method.remember("discriminate", memory, seen)
     assert float(memory["p"]) == pytest.approx(0.006)
-    assert torch.equal(memory["queue"][:6], own.given["text"])
-    memory |= method.remember("discriminate", memory, {"text": -own.given["text"]})
-    assert torch.equal(memory["queue"][6:], own.given["text"][:2])
+    assert torch.equal(memory["queue"][:6], data.given["text"])
+    memory |= method.remember("discriminate", memory, {"text": -data.given["text"]})
+    assert torch.equal(memory["queue"][6:], data.given["text"][:2])
     memory |= method.remember("straighten", memory, {"length": torch.full((6,), 2.0)})
     assert float(memory["length"]) == pytest.approx(0.02)
 
 
 def test_truncation_leads_to_the_mean_style():
-    method, nets, own = setup()
+    method, nets, data = setup()
     draw = RowDraw(0, 0, "s", range(6))
     z, how = method.latent(draw), method.Sampling
     with torch.no_grad():
-        flat = method.sample(nets, z, own.given, own.present, draw, how(truncation=0.0))
-        other = method.sample(nets, -z, own.given, own.present, draw, how(truncation=0.0))
-        full = method.sample(nets, z, own.given, own.present, draw, how(truncation=1.0))
-        near = method.sample(nets, z, own.given, own.present, draw, how(truncation=0.999999))
-        plain = nets["generator"](z, own.given, own.present, draw.normal("noise", 2, 8, 8))
+        flat = method.sample(nets, z, data.given, data.present, draw, how(truncation=0.0))
+        other = method.sample(nets, -z, data.given, data.present, draw, how(truncation=0.0))
+        full = method.sample(nets, z, data.given, data.present, draw, how(truncation=1.0))
+        near = method.sample(nets, z, data.given, data.present, draw, how(truncation=0.999999))
+        plain = nets["generator"](z, data.given, data.present, draw.normal("noise", 2, 8, 8))
     torch.testing.assert_close(flat, other)
     torch.testing.assert_close(full, near, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(full, plain)

@@ -70,10 +70,10 @@ def moment(memory=None, weights=None) -> Moment:
     )
 
 
-def error_and_kl(own: Batch) -> tuple[torch.Tensor, float]:
+def error_and_kl(data: Batch) -> tuple[torch.Tensor, float]:
     """By hand: z = .5 + .5 ε; the error in units of the image's range, so halved."""
     z = 0.5 + 0.5 * RowDraw(0, 0, "autoencode", range(6)).normal("z", 2)
-    mse = ((z[:, :1, None, None] - own.x) / 2).square().mean((1, 2, 3))
+    mse = ((z[:, :1, None, None] - data.x) / 2).square().mean((1, 2, 3))
     return mse, 2 * 0.5 * (0.25 + 0.25 - 1 - math.log(0.25))
 
 
@@ -157,12 +157,12 @@ def test_what_is_encoded_can_be_decoded(pair):
     encoder, decoder = PAIRS[pair]
     method = Vae(VaeConfig(), {"encoder": encoder, "decoder": decoder})
     nets = {name: net.eval() for name, net in method.networks(FACES).items()}
-    own = batch(FACES)
+    data = batch(FACES)
     assert isinstance(method, Encodes)
-    z = method.encode(nets, own, RowDraw(0, 0, "e", own.rows))
-    assert z.shape[1:] == method.latent(RowDraw(0, 0, "l", own.rows)).shape[1:] == method.latent_shape
-    made = method.sample(nets, z, own.given, own.present, RowDraw(0, 0, "s", own.rows), VaeSampling())
-    assert made.shape == own.x.shape
+    z = method.encode(nets, data, RowDraw(0, 0, "e", data.rows))
+    assert z.shape[1:] == method.latent(RowDraw(0, 0, "l", data.rows)).shape[1:] == method.latent_shape
+    made = method.sample(nets, z, data.given, data.present, RowDraw(0, 0, "s", data.rows), VaeSampling())
+    assert made.shape == data.x.shape
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -175,13 +175,13 @@ def test_conditions_count_only_where_they_are_present(pair):
         net.eval()
         for parameter in net.parameters():
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    own = batch(FACES)
-    other = {"attributes": 1 - own.given["attributes"], "label": 1 - own.given["label"]}
-    z = method.latent(RowDraw(0, 0, "l", own.rows))
-    differs = method.decode(nets, z, own.given, own.present) != method.decode(nets, z, other, own.present)
-    assert torch.equal(differs.flatten(1).any(1), own.present)
-    means = [nets["encoder"](own.x, given, own.present)[0] for given in (own.given, other)]
-    assert torch.equal((means[0] != means[1]).flatten(1).any(1), own.present)
+    data = batch(FACES)
+    other = {"attributes": 1 - data.given["attributes"], "label": 1 - data.given["label"]}
+    z = method.latent(RowDraw(0, 0, "l", data.rows))
+    differs = method.decode(nets, z, data.given, data.present) != method.decode(nets, z, other, data.present)
+    assert torch.equal(differs.flatten(1).any(1), data.present)
+    means = [nets["encoder"](data.x, given, data.present)[0] for given in (data.given, other)]
+    assert torch.equal((means[0] != means[1]).flatten(1).any(1), data.present)
 
 
 class Maps(nn.Module):
@@ -217,17 +217,17 @@ def test_perceptual_and_adversarial_terms_are_there_where_their_networks_are():
     assert vae().components == WEIGHTS
     assert method.components == {**vae().components, "perceptual": 0.0, "adversarial": 0.0, "d": 1.0}
     assert (vae().frozen, method.frozen) == ((), ("perceptual",))
-    nets, own = method.networks(SPEC), batch()
+    nets, data = method.networks(SPEC), batch()
     quiet = moment(method.memory(), method.components)
-    assert set(method.loss(nets, own, quiet)[0]) == {"nll", "kl"}
-    assert method.discriminate(nets, own, quiet) == ({}, {})
+    assert set(method.loss(nets, data, quiet)[0]) == {"nll", "kl"}
+    assert method.discriminate(nets, data, quiet) == ({}, {})
     weights = {**method.components, "perceptual": 1.0, "adversarial": 1.0}
-    losses, _ = method.loss(nets, own, moment(method.memory(), weights))
+    losses, _ = method.loss(nets, data, moment(method.memory(), weights))
     z = 0.5 + 0.5 * RowDraw(0, 0, "autoencode", range(6)).normal("z", 2)
     decoded = z[:, :1, None, None].expand(-1, 1, 4, 4)
-    torch.testing.assert_close(losses["perceptual"], distance(Maps()(decoded), Maps()(own.x)))
+    torch.testing.assert_close(losses["perceptual"], distance(Maps()(decoded), Maps()(data.x)))
     torch.testing.assert_close(losses["adversarial"], (1 + (-2 * z[:, 0]).exp()).log())
-    judged, _ = method.discriminate(nets, own, moment(method.memory(), weights))
-    real = own.x.mean((1, 2, 3))
+    judged, _ = method.discriminate(nets, data, moment(method.memory(), weights))
+    real = data.x.mean((1, 2, 3))
     expected = (1 + (-2 * real).exp()).log() + (1 + (2 * z[:, 0]).exp()).log()
     torch.testing.assert_close(judged["d"], expected)

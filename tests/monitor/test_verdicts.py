@@ -23,10 +23,10 @@ def row(step: int, components: dict[str, float], **extra: float) -> MetricsRow:
 def story(rows, steps: int = STEPS, opposed: bool = False, settings: Monitor | None = None) -> list[Change]:
     """What changes while these rows pass by."""
     judge = HealthMonitor(Vitals(steps, opposed), lambda step: settings or Monitor())
-    return [change for one in rows for change in judge.add(one)]
+    return [change for row in rows for change in judge.add(row)]
 
 
-def told(changes: list[Change]) -> list[tuple[str, bool]]:
+def names_of(changes: list[Change]) -> list[tuple[str, bool]]:
     return [(change.name, change.begins) for change in changes]
 
 
@@ -70,7 +70,7 @@ def test_deviations_are_counted_from_the_median():
 def test_a_discriminator_that_wins_is_named_once_and_released_once():
     accuracy = [0.7] * 100 + [1.0] * 150 + [0.7] * 150
     changes = story((gan(step, value) for step, value in enumerate(accuracy)), opposed=True)
-    assert told(changes) == [("discriminator wins", True), ("discriminator wins", False)]
+    assert names_of(changes) == [("discriminator wins", True), ("discriminator wins", False)]
     begins, ends = changes
     assert 100 < begins.since <= begins.step <= 100 + 0.25 * STEPS
     assert begins.step - begins.since == Monitor().patience_steps(STEPS)
@@ -84,7 +84,7 @@ def test_a_discriminator_that_is_right_but_hardly_sure_leaves_the_generator_a_gr
             yield gan(step, 0.99, seen__logit_real=apart / 2, seen__logit_fake=-apart / 2)
 
     assert story(rows(1.05), opposed=True) == []
-    assert told(story(rows(4.0), opposed=True)) == [("discriminator wins", True)]
+    assert names_of(story(rows(4.0), opposed=True)) == [("discriminator wins", True)]
 
 
 def test_young_samples_that_come_apart_are_no_mode_collapse_but_samples_that_stay_alike_are():
@@ -94,7 +94,7 @@ def test_young_samples_that_come_apart_are_no_mode_collapse_but_samples_that_sta
             yield gan(step, 0.75, **watched)
 
     assert story(rows(lambda step: min(0.1 + step / STEPS, 0.6)), opposed=True) == []
-    assert told(story(rows(lambda step: 0.2), opposed=True)) == [("mode collapse", True)]
+    assert names_of(story(rows(lambda step: 0.2), opposed=True)) == [("mode collapse", True)]
 
 
 def test_the_equilibrium_and_a_loss_that_rises_against_an_opponent_are_no_verdict():
@@ -117,7 +117,7 @@ def test_held_out_images_that_look_fake_are_overfitting_but_not_where_the_gap_is
             watched = {"held_out__logit": -0.9 * scale, "trained__logit": scale} if step % 20 == 19 else {}
             yield gan(step, 0.8, seen__logit_real=scale, seen__logit_fake=-scale, **watched)
 
-    assert told(story(rows(2.0), opposed=True)) == [("discriminator overfits", True)]
+    assert names_of(story(rows(2.0), opposed=True)) == [("discriminator overfits", True)]
     assert story(rows(0.1), opposed=True) == []
 
 
@@ -136,7 +136,7 @@ def test_samples_are_judged_when_two_watches_agree(watched, name):
             yield row(step, {"mse": 0.1}, **(watched if step % every == every - 1 else {}))
 
     changes = story(rows(40))
-    assert told(changes) == [(name, True)]
+    assert names_of(changes) == [(name, True)]
     assert changes[0].step == 120  # the first watch past an eighth of the run is at 80, the next at 120
 
 
@@ -157,7 +157,7 @@ def test_samples_that_are_noise_yet_are_not_judged(watched, name):
             yield row(step, {"mse": 0.1}, **(watched | grain if step % 40 == 39 else {}))
 
     changes = story(rows())
-    assert told(changes) == [(name, True)]
+    assert names_of(changes) == [(name, True)]
     assert changes[0].step == 320  # 280 is the first watch past 250
 
 
@@ -167,7 +167,7 @@ def test_samples_that_cover_the_data_may_be_alike():
             watched = {"monitor__diversity": 0.35, "monitor__coverage": coverage} if step % 20 == 19 else {}
             yield row(step, {"mse": 0.1}, **watched)
 
-    assert told(story(rows(0.3))) == [("mode collapse", True)]
+    assert names_of(story(rows(0.3))) == [("mode collapse", True)]
     assert story(rows(0.95)) == []
 
 
@@ -177,7 +177,7 @@ def test_colours_that_were_never_right_have_not_drifted():
             watched = {"monitor__colour": early if step < 200 else 0.4} if step % 20 == 19 else {}
             yield row(step, {"mse": 0.1}, **watched)
 
-    assert told(story(rows(0.02))) == [("colour drift", True)]
+    assert names_of(story(rows(0.02))) == [("colour drift", True)]
     assert story(rows(0.4)) == []
 
 
@@ -190,7 +190,7 @@ def test_what_colours_were_in_the_first_quarter_does_not_count():
             yield row(step, {"mse": 0.1}, **watched)
 
     assert story(rows(STEPS // 4)) == []
-    assert told(story(rows(STEPS // 2))) == [("colour drift", True)]
+    assert names_of(story(rows(STEPS // 2))) == [("colour drift", True)]
 
 
 def test_a_few_spikes_are_nothing_and_many_are_a_verdict():
@@ -200,14 +200,14 @@ def test_a_few_spikes_are_nothing_and_many_are_a_verdict():
             yield row(step, {"mse": 0.1}, grad_norm__net=1000.0 if spike else 1.0 + 0.01 * (step % 3))
 
     assert story(rows(60)) == []
-    assert told(story(rows(8)))[0] == ("not finite or spike", True)
+    assert names_of(story(rows(8)))[0] == ("not finite or spike", True)
 
 
 def test_a_loss_that_is_not_finite_or_far_above_its_beginning_diverges():
     broken = [row(step, {"mse": math.nan if step > 100 else 0.1}) for step in range(STEPS)]
-    assert told(story(broken)) == [("not finite or spike", True)]
+    assert names_of(story(broken)) == [("not finite or spike", True)]
     risen = [row(step, {"mse": 0.1 if step < 100 else 5.0}) for step in range(STEPS)]
-    assert told(story(risen)) == [("not finite or spike", True)]
+    assert names_of(story(risen)) == [("not finite or spike", True)]
 
 
 def test_norms_that_grow_with_what_is_learned_are_no_spikes():
@@ -226,14 +226,14 @@ def test_a_kl_that_rises_while_the_prior_covers_less_is_an_explosion_and_alone_i
             seen = {"monitor__coverage": 0.75 + (coverage_to - 0.75) * late} if step % 10 == 0 else {}
             yield row(step, {"mse": 0.04, "kl": 40.0 + (kl_to - 40.0) * late}, **seen)
 
-    assert told(story(rows(400.0, 0.5))) == [("KL explosion", True)]
+    assert names_of(story(rows(400.0, 0.5))) == [("KL explosion", True)]
     assert story(rows(400.0, 0.7)) == []  # more than .8 of what it was
     assert story(rows(60.0, 0.2)) == []
 
 
 def test_a_kl_of_nothing_is_a_collapse_and_one_that_grows_is_none():
     collapsed = [row(step, {"mse": 0.04, "kl": 3.0 * 0.9**step}) for step in range(STEPS)]
-    assert told(story(collapsed)) == [("KL collapse", True)]
+    assert names_of(story(collapsed)) == [("KL collapse", True)]
     learning = [row(step, {"mse": 0.04, "kl": 0.2 + step / 20}) for step in range(STEPS)]
     assert story(learning) == []
 
@@ -263,8 +263,8 @@ def test_a_kl_that_falls_and_has_not_begun_to_rise_is_no_collapse_but_one_that_s
 def test_the_same_rows_give_the_same_verdicts_however_they_are_cut():
     rows = [gan(step, 1.0 if step > 150 else 0.7) for step in range(STEPS)]
     judge = HealthMonitor(Vitals(STEPS, True), lambda step: Monitor())
-    parts = [change for part in (rows[:130], rows[130:171], rows[171:]) for one in part
-             for change in judge.add(one)]  # fmt: skip
+    parts = [change for part in (rows[:130], rows[130:171], rows[171:]) for row in part
+             for change in judge.add(row)]  # fmt: skip
     assert parts == story(rows, opposed=True)
 
 
@@ -274,5 +274,5 @@ def test_samples_of_a_prior_may_be_alike():
             watched = {"monitor__diversity": 0.2, "monitor__coverage": 0.2} if step % 20 == 19 else {}
             yield row(step, {"nll": 0.1, **losses}, **watched)
 
-    assert told(story(rows())) == [("mode collapse", True)]
+    assert names_of(story(rows())) == [("mode collapse", True)]
     assert story(rows(kl=20.0)) == []

@@ -68,8 +68,8 @@ def test_noise_has_unit_variance_at_every_size():
     ],
 )
 def test_sizes_halve_down_to_four(shape, smallest, count):
-    found = sizes(*shape[1:])
-    assert (found[0], found[-1], len(found)) == (smallest, shape[1:], count)
+    sides = sizes(*shape[1:])
+    assert (sides[0], sides[-1], len(sides)) == (smallest, shape[1:], count)
     spec = DataSpec(shape)
     if shape[1] <= 64:
         generator = style_generator.StyleGeneratorConfig(latent=8, depth=1, base=64, largest=8).build(spec)

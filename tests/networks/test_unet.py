@@ -238,5 +238,5 @@ def test_spade_has_the_parameters_it_is_said_to_have() -> None:
     """4 (2 9 + 1) to enter, 2 width (4 9 + 1) to leave, in each of three blocks; the stem sees less."""
     plain = SPADED.model_copy(update={"spade": None})
     more = sum(4 * 19 + 2 * width * 37 for width in (8, 16, 8)) - 8 * 2 * 9
-    sizes = [sum(p.numel() for p in one.build(EVERYTHING).parameters()) for one in (SPADED, plain)]
+    sizes = [sum(p.numel() for p in config.build(EVERYTHING).parameters()) for config in (SPADED, plain)]
     assert sizes[0] - sizes[1] == more

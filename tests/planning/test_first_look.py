@@ -83,12 +83,12 @@ def test_a_run_of_a_folder_is_a_run(photos, tmp_path, monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, *words)
     assert code == 0
     assert json.loads(out)["name"] == "my-photos-1"
-    told = [
+    lines = [
         line
         for line in err.splitlines()
         if line.startswith(("found:", "learns:", "network:", "trains:", "change:"))
     ]
-    assert len(told) == 5
+    assert len(lines) == 5
     recorded = RunDirectory(tmp_path / "my-photos-1").recipe_tree()
     assert recorded["data"]["path"] == str(photos)
     assert recorded["train"]["steps"] == 4
@@ -116,9 +116,9 @@ def test_new_writes_it(photos, tmp_path, monkeypatch, capsys):
         monkeypatch, capsys, "new", str(path), "--from", str(photos), "--minutes", "0.3", "--json"
     )
     assert code == 0
-    told = json.loads(out)
-    assert told["found"]["images"] == 20
-    assert load(path).train.steps == told["choices"]["train.steps"]["value"]
+    printed = json.loads(out)
+    assert printed["found"]["images"] == 20
+    assert load(path).train.steps == printed["choices"]["train.steps"]["value"]
     code, _, err = run(monkeypatch, capsys, "new", str(path), "--from", str(photos))
     assert (code, "exists already" in err) == (2, True)
 

@@ -22,8 +22,8 @@ PLAIN = Execution("fp32", "contiguous")
 
 
 def bench_of(network=None):
-    own = subject(plain(*([network] if network else [])))
-    return Bench(own.build(own.plan), own.method, own.streams(16), own.plan, PLAIN)
+    checked = subject(plain(*([network] if network else [])))
+    return Bench(checked.build(checked.plan), checked.method, checked.streams(16), checked.plan, PLAIN)
 
 
 def test_operations_are_those_of_the_products():
@@ -47,12 +47,12 @@ def test_the_first_step_of_a_lazy_phase_counts_no_more_than_any_other(monkeypatc
     monkeypatch.setattr(Bench, "_numbers", [1, 8])
 
     def steps(rows, first, last, accumulate=1):
-        own = []
+        timings = []
         for step in range(first, last + 1):
             lazy = step % 8 == 0
-            own.append(100.0 if lazy not in seen else 5.0 if lazy else 1.0)
+            timings.append(100.0 if lazy not in seen else 5.0 if lazy else 1.0)
             seen.append(lazy)
-        return [Cost(one, 2 * one) for one in own]
+        return [Cost(seconds, 2 * seconds) for seconds in timings]
 
     monkeypatch.setattr(bench, "steps", steps)
     for timed in (1, 2, 5):
@@ -97,10 +97,10 @@ def test_a_line_through_two_sizes():
     assert _line({2: 10.0}, 8) == 40.0
     assert _fits(100, {2: 10, 4: 14}, 100 + 14 + 2 * 5) == 4 + 5
     assert _fits(100, {2: 10, 4: 14}, 90) == 0
-    told = {one.rows: (one.bytes, one.how) for one in _memory(100, {2: 10, 4: 14}, 8, True)}
-    assert told[4] == (114, "measured")
-    assert told[8] == (122, "estimated")
-    assert told[16] == (138, "estimated")
+    memory = {part.rows: (part.bytes, part.how) for part in _memory(100, {2: 10, 4: 14}, 8, True)}
+    assert memory[4] == (114, "measured")
+    assert memory[8] == (122, "estimated")
+    assert memory[16] == (138, "estimated")
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +115,11 @@ def test_a_plan_of_a_recipe(tiny_plan):
     assert tiny_plan.needed.how == "measured"
     assert tiny_plan.suggested == 1
     assert tiny_plan.hours > 0
-    told = tiny_plan.to_dict()
-    assert told["seconds_a_kimg"] == pytest.approx(told["seconds_a_step"] / 12 * 1000)
-    assert told["memory_needed"] == tiny_plan.needed.bytes
-    assert told["disk"]["total"] > 0
-    json.dumps(told)
+    values = tiny_plan.to_dict()
+    assert values["seconds_a_kimg"] == pytest.approx(values["seconds_a_step"] / 12 * 1000)
+    assert values["memory_needed"] == tiny_plan.needed.bytes
+    assert values["disk"]["total"] > 0
+    json.dumps(values)
 
 
 def test_parts_are_suggested_where_a_batch_does_not_fit(tiny_plan):
@@ -144,7 +144,7 @@ def test_a_recipe_without_its_data_and_autoencoder_is_planned_with_stand_ins(tmp
     planned = plan(load("skin", small), tmp_path, devices.like("a100 80gb"))
     assert planned.device == "A100 80GB"
     assert planned.cost_how == "estimated"
-    assert {one.how for one in planned.memory} == {"estimated"}
+    assert {part.how for part in planned.memory} == {"estimated"}
     assert planned.cost.seconds == pytest.approx(planned.operations / (312e12 * devices.ASSUMED))
     assert any("random images of the stated size" in note for note in planned.notes)
     assert any("4 channels, 8 times smaller" in note for note in planned.notes)

@@ -39,7 +39,7 @@ class Config(Section):
 """
 
 
-def found(path: Path, outside: dict[str, Outside] | None = None):
+def load_network(path: Path, outside: dict[str, Outside] | None = None):
     return discovery.module(networks, str(path), "network.name", {} if outside is None else outside)
 
 
@@ -50,24 +50,24 @@ def test_a_file_is_run_from_the_bytes_that_are_recorded(tmp_path, capsys):
         path.write_text(NETWORK.replace("VERSION = 1", f"VERSION = {version}"))
         os.utime(path, (1e9, 1e9))
         outside: dict[str, Outside] = {}
-        ran = found(path, outside)
+        ran = load_network(path, outside)
         assert vars(ran)["VERSION"] == version
-        (one,) = outside.values()
+        (code,) = outside.values()
         digest = subprocess.run(
             ["sha256sum", path], capture_output=True, text=True, check=True
         ).stdout.split()[0]
-        assert (one.origin, one.version) == (str(path), digest)
+        assert (code.origin, code.version) == (str(path), digest)
         assert capsys.readouterr().err == f"safelight: runs the code of {path} (sha256 {digest[:12]})\n"
-        assert found(path) is ran
+        assert load_network(path) is ran
         assert capsys.readouterr().err == ""  # the same bytes: nothing is run
-    assert [one.name for one in tmp_path.iterdir()] == ["net.py"]
+    assert [code.name for code in tmp_path.iterdir()] == ["net.py"]
 
 
 def test_of_several_processes_one_says_it(tmp_path, capsys, monkeypatch):
     path = tmp_path / "net.py"
     path.write_text(NETWORK)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    found(path)
+    load_network(path)
     assert capsys.readouterr().err == ""
 
 
@@ -75,7 +75,7 @@ def test_it_is_said_before_anything_happens(tmp_path, capsys):
     path = tmp_path / "net.py"
     path.write_text("import sys\nprint('working', file=sys.stderr)\nraise OSError('no such thing')\n")
     with pytest.raises(UserError, match=r"network.name: .*net.py failed to load \(OSError: no such thing\)"):
-        found(path)
+        load_network(path)
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith(f"safelight: runs the code of {path}")
     assert said[1] == "working"
@@ -178,6 +178,6 @@ def test_nothing_unpickles():
         r"|(?<!safetensors\.)\btorch\.load\((?!.*weights_only=True)"
     )
     assert unpickles.search("x = torch.load(path)")
-    found = [f"{path}: {line}" for path in SOURCE.rglob("*.py")
+    lines = [f"{path}: {line}" for path in SOURCE.rglob("*.py")
              for line in path.read_text(encoding="utf-8").splitlines() if unpickles.search(line)]  # fmt: skip
-    assert found == []
+    assert lines == []

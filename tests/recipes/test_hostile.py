@@ -29,10 +29,10 @@ COUNTS = {  # steps, seeds and sizes of files: numbers for which no memory is ta
 
 
 def sections(base: type = Section) -> Iterator[type[Section]]:
-    for own in base.__subclasses__():
-        if own.__module__.startswith("safelight."):
-            yield own
-        yield from sections(own)
+    for section in base.__subclasses__():
+        if section.__module__.startswith("safelight."):
+            yield section
+        yield from sections(section)
 
 
 KEYS = [(section, key) for section in dict.fromkeys(sections()) for key in section.model_fields]

@@ -44,8 +44,8 @@ def spec_of(recipe: Recipe) -> DataSpec:
 
 def method_of(recipe: Recipe) -> Method:
     """The method without frozen networks, whose weights come from elsewhere."""
-    own = {role: network for role, network in recipe.networks.items() if role in recipe.method_class.roles}
-    method: Method = recipe.method_class(recipe.method_config, own)
+    roles = {role: network for role, network in recipe.networks.items() if role in recipe.method_class.roles}
+    method: Method = recipe.method_class(recipe.method_config, roles)
     return method
 
 

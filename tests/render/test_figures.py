@@ -62,7 +62,7 @@ def test_a_step_that_was_evaluated_again_is_told_apart(tmp_path: Path) -> None:
     )
     run = RunFacts("run", tmp_path, "finished", measured=measured)
     page = run_page(run, MethodFacts(), Reproduce())
-    table, rests_on = next(own.blocks for own in page.sections if own.title == "Measurements")
+    table, rests_on = next(section.blocks for section in page.sections if section.title == "Measurements")
     assert [row[-1] for row in table.rows] == ["400", "400", "400 (2)", "400 (2)", "200", "200"]
     assert rests_on.pairs == (
         ("step 400", "guidance 1"),

@@ -39,9 +39,9 @@ def test_half_life_is_a_two_hundredth_of_the_span() -> None:
 
 def test_trend_compares_the_last_tenth_with_the_one_before() -> None:
     values = np.concatenate([np.full(800, 9.0), np.full(100, 4.0), np.full(100, 3.0)])
-    found = trend(values)
-    assert (found.verdict, found.before, found.last) == ("falling", 4.0, 3.0)
-    assert (found.change, found.relative, found.error) == (-1.0, -0.25, 0.0)
+    result = trend(values)
+    assert (result.verdict, result.before, result.last) == ("falling", 4.0, 3.0)
+    assert (result.change, result.relative, result.error) == (-1.0, -0.25, 0.0)
     assert trend(-values).verdict == "rising"
 
 
@@ -71,15 +71,15 @@ def test_few_values_tell_no_trend() -> None:
 
 
 def test_numbers_of_a_component_equal_those_worked_out_by_hand() -> None:
-    found = analyse(curve([8.0, math.nan, 2.0, math.inf, 4.0], every=10))
-    assert (found.first, found.last, found.smallest, found.smallest_step) == (8.0, 4.0, 2.0, 20)
-    assert found.not_finite.tolist() == [10, 30]
-    assert found.half_life == 1
+    result = analyse(curve([8.0, math.nan, 2.0, math.inf, 4.0], every=10))
+    assert (result.first, result.last, result.smallest, result.smallest_step) == (8.0, 4.0, 2.0, 20)
+    assert result.not_finite.tolist() == [10, 30]
+    assert result.half_life == 1
     # weights of the neighbours at distance 20 and 40 steps: 2^-20 and 2^-40
     near, far = 2.0**-20, 2.0**-40
-    assert found.smoothed_last == pytest.approx((4 + 2 * near + 8 * far) / (1 + near + far), rel=1e-14)
-    assert found.smoothed_smallest == pytest.approx((2 + 12 * near) / (1 + 2 * near), rel=1e-14)
-    assert describe(found) == (
+    assert result.smoothed_last == pytest.approx((4 + 2 * near + 8 * far) / (1 + near + far), rel=1e-14)
+    assert result.smoothed_smallest == pytest.approx((2 + 12 * near) / (1 + 2 * near), rel=1e-14)
+    assert describe(result) == (
         "Only 5 recorded steps: too few for a trend. Not finite at 2 steps, first at step 10."
     )
 
@@ -102,10 +102,10 @@ def test_the_sentence_states_the_computed_change() -> None:
 
 
 def test_a_held_out_value_that_has_risen_from_its_minimum_is_told() -> None:
-    found = held_out(Curve("h", np.array([0, 100, 200, 300]), np.array([2.0, 1.0, math.nan, 1.1])))
-    assert (found.first, found.best, found.best_step, found.last) == (2.0, 1.0, 100, 1.1)
-    assert found.regression == pytest.approx(0.1)
-    assert risen(found).replace("\u00a0", " ") == "At the end 10 % above its minimum at step 100."
+    result = held_out(Curve("h", np.array([0, 100, 200, 300]), np.array([2.0, 1.0, math.nan, 1.1])))
+    assert (result.first, result.best, result.best_step, result.last) == (2.0, 1.0, 100, 1.1)
+    assert result.regression == pytest.approx(0.1)
+    assert risen(result).replace("\u00a0", " ") == "At the end 10 % above its minimum at step 100."
     assert risen(held_out(curve([2.0, 1.0, 1.01]))) == ""
     assert risen(held_out(curve([math.nan]))) == "No finite value."
 

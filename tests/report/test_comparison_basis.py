@@ -16,14 +16,14 @@ def test_rows_of_equal_basis_share_a_column_in_the_order_they_came():
 
 
 def test_each_column_is_told_from_the_one_that_is_most_like_it():
-    told = NumberTable.of(
+    table = NumberTable.of(
         [
             row("a", n="5", split="x", seed="0"),
             row("b", n="9", split="y", seed="0"),
             row("c", n="9", split="z"),
         ]
     )
-    assert told.apart == (
+    assert table.apart == (
         Apart(("b",), ("a",), (("n", "9", "5"), ("split", "y", "x"))),
         Apart(("c",), ("b",), (("split", "z", "y"), ("seed", "not stated", "0"))),
     )

@@ -43,9 +43,9 @@ def vae(made: Made, name: str, weight: float, mse: float, nats: float, units: fl
 def test_the_smaller_total_can_be_the_worse_model(made):
     """Weights 1 and 500: .0449 against 18.4 says nothing, bpd* does."""
     collapsed, learned = vae(made, "m1", 1.0, 0.0449, 0.0, 0.0), vae(made, "m2", 500.0, 0.0100, 6.0, 4.0)
-    found = compare([collapsed, learned])
-    assert len(found.at[0].total.columns) == 2
-    (verdict,) = found.at[0].bounds.verdicts
+    comparison = compare([collapsed, learned])
+    assert len(comparison.at[0].total.columns) == 2
+    (verdict,) = comparison.at[0].bounds.verdicts
     assert verdict.runs == ("m2", "m1")
     better, collapse, totals = verdict.words
     assert better.startswith("m2 is a better model than m1: bpd* ")
@@ -66,24 +66,24 @@ def test_a_kl_too_dear_loses_against_a_larger_error(made):
 
 
 def test_what_is_nearer_than_it_can_be_measured_decides_nothing(made):
-    one, other = vae(made, "a", 500.0, 0.0100, 6.0, 4.0), vae(made, "b", 500.0, 0.01001, 6.0, 4.0)
-    (verdict,) = compare([one, other]).at[0].bounds.verdicts
+    first, other = vae(made, "a", 500.0, 0.0100, 6.0, 4.0), vae(made, "b", 500.0, 0.01001, 6.0, 4.0)
+    (verdict,) = compare([first, other]).at[0].bounds.verdicts
     assert len(verdict.words) == 1
     assert "equally good" in verdict.words[0]
 
 
 def test_a_calibrated_run_stands_beside_a_weighted_one(made):
     """The numbers are of the same bound whatever σ the method was told."""
-    one = vae(made, "a", 500.0, 0.0100, 6.0, 4.0)
+    weighted = vae(made, "a", 500.0, 0.0100, 6.0, 4.0)
     other = made.read(
         "b",
         {"method.name": "vae", "method.sigma": "calibrated", "loss.weights.nll": 1.0},
         extra=lambda step: {"held_out/mse": 0.009, "held_out/kl": 7.0, "held_out/active units": 5.0,
                             "held_out/bpd*": -1.0, "seen/sigma": 0.1} if step == 99 else {},
     )  # fmt: skip
-    assert len(compare([one, other]).at[0].bounds.table.columns) == 1
+    assert len(compare([weighted, other]).at[0].bounds.table.columns) == 1
     apart = vae(made, "c", 500.0, 0.01, 6.0, 4.0, data={**DATA, "fingerprint": "other"})
-    assert len(compare([one, apart]).at[0].bounds.table.columns) == 2
+    assert len(compare([weighted, apart]).at[0].bounds.table.columns) == 2
 
 
 def test_reconstructions_are_shown_where_the_images_are_the_same(made):
@@ -109,9 +109,9 @@ def test_runs_of_other_families_have_no_bound(made):
 
 def test_the_log_goes_from_recipe_to_recipe_of_one_experiment(made):
     """faces-1, faces-2: each is told against the one before it, with its epochs and held-out numbers."""
-    one = vae(made, "m1", 1.0, 0.0449, 0.0, 0.0, recipe="faces-1")
+    earlier = vae(made, "m1", 1.0, 0.0449, 0.0, 0.0, recipe="faces-1")
     two = vae(made, "m2", 500.0, 0.0100, 6.0, 4.0, recipe="faces-2")
-    newest, oldest = log([one, two])
+    newest, oldest = log([earlier, two])
     assert newest.before is not None
     assert newest.before.name == "m1"
     values = {value.name: value for value in newest.values}

@@ -12,7 +12,7 @@ from safelight.report.records import record_of
 
 
 def amounts(**reaches: float) -> list[tuple[float, tuple[str, ...]]]:
-    return [(one.amount, one.runs) for one in budgets(reaches, "images")]
+    return [(budget.amount, budget.runs) for budget in budgets(reaches, "images")]
 
 
 def test_the_largest_budget_is_what_two_runs_came_to():
@@ -29,11 +29,11 @@ def test_a_run_that_came_less_far_has_a_budget_of_its_own():
 def test_nearly_equal_reaches_share_the_least_of_them():
     assert amounts(a=100, b=99, c=95, d=50) == [(95, ("a", "b", "c")), (50, ("a", "b", "c", "d"))]
     chain = {str(n): 100 * 0.93**n for n in range(8)}  # each near the next, not all near the first
-    found = budgets(chain, "images")
+    shared = budgets(chain, "images")
     for name, reach in list(chain.items())[1:]:
-        best = max(one.amount for one in found if name in one.runs)
+        best = max(budget.amount for budget in shared if name in budget.runs)
         assert 0.9 * reach <= best <= reach  # nobody loses more than a tenth
-    assert len(found) == 4
+    assert len(shared) == 4
 
 
 def test_rows_are_paid_for_up_to_the_budget_and_not_beyond(made):
@@ -50,8 +50,8 @@ def test_rows_are_paid_for_up_to_the_budget_and_not_beyond(made):
 )
 def test_a_sheet_is_the_last_one_drawn_within_the_budget(made, images, step):
     run = made.read("a", sheets=(25, 50, 100))
-    found = sheet_within(run, Budget("images", images, ("a",)))
-    assert (found.step if found else None) == step
+    last = sheet_within(run, Budget("images", images, ("a",)))
+    assert (last.step if last else None) == step
 
 
 def test_no_sheet_is_taken_from_after_the_loss_was_lost(made):
@@ -68,10 +68,10 @@ def test_a_single_lost_step_does_not_end_a_run(made):
 
 def test_hours_count_what_was_spent_inside_steps(made):
     fast, slow = made.read("fast", seconds=lambda step: 36), made.read("slow", seconds=lambda step: 72)
-    (one,) = budgets_of([fast, slow], "hours")
-    assert one.amount == pytest.approx(1.0)
-    assert rows_within(fast.record, one) == 100
-    assert rows_within(slow.record, one) == 50
+    (budget,) = budgets_of([fast, slow], "hours")
+    assert budget.amount == pytest.approx(1.0)
+    assert rows_within(fast.record, budget) == 100
+    assert rows_within(slow.record, budget) == 50
 
 
 def test_an_empty_record_reaches_nothing():

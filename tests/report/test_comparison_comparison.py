@@ -52,29 +52,33 @@ def test_bad_runs_never_poison_a_comparison(made):
     good = [made.read("a", losses=lambda s: 2.0), made.read("b", {"optim.lr": 0.1}, losses=lambda s: 3.0)]
     clean = compare(good)
     for bad in bad_runs(made):
-        found = compare([bad, *good])
-        assert found.at[0].budget.amount == 1000
-        assert numbers_of(found) == numbers_of(clean) == {"a": 2.0, "b": 3.0}, bad.name
-        said = [run.fate or run.problems for run in (*found.runs, *found.unreadable) if run.name == bad.name]
+        comparison = compare([bad, *good])
+        assert comparison.at[0].budget.amount == 1000
+        assert numbers_of(comparison) == numbers_of(clean) == {"a": 2.0, "b": 3.0}, bad.name
+        said = [
+            run.fate or run.problems
+            for run in (*comparison.runs, *comparison.unreadable)
+            if run.name == bad.name
+        ]
         assert len(said) == 1, bad.name
         assert said[0], bad.name
-        json.dumps(found.to_dict(), default=str)
+        json.dumps(comparison.to_dict(), default=str)
 
 
 def test_a_bad_run_is_compared_up_to_where_it_came(made):
     good = [made.read(name, losses=lambda step: 2.0) for name in "ab"]
     failed = made.read("failed", done=20, end="failed", losses=lambda step: 4.0)
     nan = made.read("nan", losses=nan_after(40, 5.0))
-    found = compare([*good, failed, nan])
-    assert [(at.budget.amount, at.budget.runs) for at in found.at] == [
+    comparison = compare([*good, failed, nan])
+    assert [(at.budget.amount, at.budget.runs) for at in comparison.at] == [
         (1000, ("a", "b")),
         (400, ("a", "b", "nan")),
         (200, ("a", "b", "failed", "nan")),
     ]
-    assert numbers_of(found, 1) == {"a": 2.0, "b": 2.0, "nan": 5.0}
-    assert numbers_of(found, 2) == {"a": 2.0, "b": 2.0, "failed": 4.0, "nan": 5.0}
-    assert found.run("failed").fate == "failed after step 20 of 100"
-    assert found.run("nan").fate == "its loss is not finite from step 41 on"
+    assert numbers_of(comparison, 1) == {"a": 2.0, "b": 2.0, "nan": 5.0}
+    assert numbers_of(comparison, 2) == {"a": 2.0, "b": 2.0, "failed": 4.0, "nan": 5.0}
+    assert comparison.run("failed").fate == "failed after step 20 of 100"
+    assert comparison.run("nan").fate == "its loss is not finite from step 41 on"
 
 
 def test_a_lost_intervention_is_a_problem_and_not_the_end(made):
@@ -82,16 +86,16 @@ def test_a_lost_intervention_is_a_problem_and_not_the_end(made):
     lines = directory.journal_path.read_bytes().split(b"\n")
     lines[1] = b'{"time": damaged'
     directory.journal_path.write_bytes(b"\n".join(lines))
-    found = compare([gather(directory), made.read("b")])
-    assert [run.name for run in found.runs] == ["a", "b"]
-    assert "may have held an intervention" in found.run("a").problems[0]
+    comparison = compare([gather(directory), made.read("b")])
+    assert [run.name for run in comparison.runs] == ["a", "b"]
+    assert "may have held an intervention" in comparison.run("a").problems[0]
 
 
 def test_runs_of_one_name_are_told_apart_by_their_directories(made, tmp_path):
     first, second = made.read("a"), type(made)(tmp_path / "elsewhere").read("a")
-    found = compare([first, second, made.read("b")])
-    assert [run.name for run in found.runs] == ["runs/a", "elsewhere/a", "b"]
-    assert numbers_of(found).keys() == {"runs/a", "elsewhere/a", "b"}
+    comparison = compare([first, second, made.read("b")])
+    assert [run.name for run in comparison.runs] == ["runs/a", "elsewhere/a", "b"]
+    assert numbers_of(comparison).keys() == {"runs/a", "elsewhere/a", "b"}
 
 
 def test_seeds_are_judged_where_two_of_some_setting_were_given_as_much(made):
@@ -104,11 +108,13 @@ def test_seeds_are_judged_where_two_of_some_setting_were_given_as_much(made):
         run("b0", 0, 0.01, 3.0),
         run("b1", 1, 0.01, 3.1, done=20, end="failed"),
     ]
-    found = compare(runs)
-    judged = next(one for one in found.judged if one.what.startswith("Loss components"))
+    comparison = compare(runs)
+    judged = next(
+        judgement for judgement in comparison.judged if judgement.what.startswith("Loss components")
+    )
     assert judged.what == "Loss components at 1,000 images seen"
     (seeds,) = judged.seeds
-    assert [(one.label, one.values, one.lost) for one in seeds.spreads] == [
+    assert [(judgement.label, judgement.values, judgement.lost) for judgement in seeds.spreads] == [
         ("lr = 0.001", pytest.approx((1.0, 1.1)), ()),
         ("lr = 0.01", pytest.approx((3.0,)), ("b1",)),
     ]
@@ -121,14 +127,14 @@ def test_seeds_are_judged_where_two_of_some_setting_were_given_as_much(made):
 def test_plain_facts_are_json_with_every_reason(made):
     a = made.read("a", evaluated={"FD": 4.0})
     b = made.read("b", {"method.prediction": "x0"}, evaluated={"FD": 3.0}, data={**DATA, "fingerprint": "d2"})
-    told = json.loads(json.dumps(compare([a, b]).to_dict(), default=str))
-    assert [one["key"] for one in told["settings"]] == ["method.prediction"]
-    (apart,) = told["at"][0]["components"]["apart"]
+    facts = json.loads(json.dumps(compare([a, b]).to_dict(), default=str))
+    assert [setting["key"] for setting in facts["settings"]] == ["method.prediction"]
+    (apart,) = facts["at"][0]["components"]["apart"]
     assert {fact["fact"] for fact in apart["facts"]} == {"data fingerprint", "method.prediction"}
-    rows = told["metrics"]["columns"][0]["rows"]
+    rows = facts["metrics"]["columns"][0]["rows"]
     assert {row["run"]: row["numbers"]["FD"]["value"] for row in rows} == {"a": 4.0, "b": 3.0}
-    assert told["pictures"]["images"]["pairs"] == []
-    assert told["runs"][0]["images"] == 1000
+    assert facts["pictures"]["images"]["pairs"] == []
+    assert facts["runs"][0]["images"] == 1000
 
 
 def test_a_run_of_another_version_is_left_out_with_its_reason(made, tmp_path):
@@ -140,7 +146,7 @@ def test_a_run_of_another_version_is_left_out_with_its_reason(made, tmp_path):
     run = gather(RunDirectory(directory.path))
     assert not run.readable
     assert "was written by another version" in run.problems[0]
-    assert [one.name for one in compare([run, made.read("a")]).unreadable] == ["old"]
+    assert [unread.name for unread in compare([run, made.read("a")]).unreadable] == ["old"]
 
 
 def test_skipped_steps_are_told(made):

@@ -33,13 +33,13 @@ def by_name(runs):
 def test_every_run_newest_first_against_the_run_before_it(ordered):
     runs = [ordered.read("a"), ordered.read("b", {"optim.lr": 0.01}), ordered.read("c", {"optim.lr": 0.01})]
     entries = log([runs[1], runs[2], runs[0]])
-    assert [(one.run.name, one.before.name if one.before else None) for one in entries] == [
+    assert [(entry.run.name, entry.before.name if entry.before else None) for entry in entries] == [
         ("c", "b"),
         ("b", "a"),
         ("a", None),
     ]
-    assert [one.number for one in entries] == [3, 2, 1]
-    assert [{change.key: change.values for change in one.changes} for one in entries] == [
+    assert [entry.number for entry in entries] == [3, 2, 1]
+    assert [{change.key: change.values for change in entry.changes} for entry in entries] == [
         {},
         {"optim.lr": {"a": "0.001", "b": "0.01"}},
         {},
@@ -53,9 +53,9 @@ def test_only_a_run_of_the_same_recipe_and_data_is_the_run_before(ordered):
         ordered.read("other-data", data={**DATA, "fingerprint": "d2"}),
         ordered.read("b"),
     ]
-    found = by_name(runs)
-    assert found["b"].before.name == "a"
-    assert found["other-recipe"].relation == found["other-data"].relation == "first"
+    previous = by_name(runs)
+    assert previous["b"].before.name == "a"
+    assert previous["other-recipe"].relation == previous["other-data"].relation == "first"
 
 
 def test_a_fork_is_told_against_its_parent_wherever_that_is(ordered):
@@ -63,10 +63,10 @@ def test_a_fork_is_told_against_its_parent_wherever_that_is(ordered):
     b = ordered.read("b", {"optim.lr": 0.5})
     fork = ordered.read("fork", {"optim.lr": 0.01}, parent=Parent(a.id, 50, "x"))
     orphan = ordered.read("orphan", parent=Parent("f" * 32, 50, "x"))
-    found = by_name([a, b, fork, orphan])
-    assert (found["fork"].before.name, found["fork"].relation) == ("a", "parent")
-    assert [one.key for one in found["fork"].changes] == ["optim.lr"]
-    assert (found["orphan"].before.name, found["orphan"].relation) == ("fork", "before")
+    logged = by_name([a, b, fork, orphan])
+    assert (logged["fork"].before.name, logged["fork"].relation) == ("a", "parent")
+    assert [change.key for change in logged["fork"].changes] == ["optim.lr"]
+    assert (logged["orphan"].before.name, logged["orphan"].relation) == ("fork", "before")
 
 
 def test_values_are_told_at_the_end_and_at_equal_images(ordered):
@@ -105,7 +105,7 @@ def test_unreadable_and_empty_runs_are_in_the_log(ordered):
     (bad.path / "run.json").write_bytes(b"{}")
     empty = ordered.read("empty", done=0, end=None)
     entries = log([gather(bad), good, empty])
-    assert [one.run.name for one in entries] == ["empty", "good", "bad"]
+    assert [line.run.name for line in entries] == ["empty", "good", "bad"]
     assert entries[0].values == ()
     json.dumps([entry.to_dict() for entry in entries])
 

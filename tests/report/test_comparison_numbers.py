@@ -79,14 +79,14 @@ def test_components_are_apart_when_data_or_the_method_differ(made):
         made.read("flipped", {"data.flip": True}),
         made.read("edited", edits=[(10, {"optim.lr": 1.0})]),
     ]
-    told = NumberTable.of(components(run, ALL) for run in runs)
-    assert [column.runs for column in told.columns] == [
+    table = NumberTable.of(components(run, ALL) for run in runs)
+    assert [column.runs for column in table.columns] == [
         ("a", "weighted", "edited"),
         ("epsilon",),
         ("flipped",),
     ]
-    assert told.apart[0].facts == (("method.prediction", "epsilon", "v"),)
-    assert told.apart[1].facts == (("data.flip", "true", "false"),)
+    assert table.apart[0].facts == (("method.prediction", "epsilon", "v"),)
+    assert table.apart[1].facts == (("data.flip", "true", "false"),)
 
 
 def test_totals_are_apart_when_weights_differ_at_that_moment(made):
@@ -133,11 +133,11 @@ def test_held_out_values_are_the_last_ones_measured_within_the_budget(made):
 )
 def test_held_out_values_of_other_images_or_noises_are_apart(made, changes, fact):
     runs = [
-        made.read(name, own, extra=lambda step: {"held_out/t": 1.0})
-        for name, own in (("a", {}), ("b", changes))
+        made.read(name, settings, extra=lambda step: {"held_out/t": 1.0})
+        for name, settings in (("a", {}), ("b", changes))
     ]
-    told = NumberTable.of(held_out(run, ALL) for run in runs)
-    assert [one[0] for one in told.apart[0].facts] == [fact]
+    table = NumberTable.of(held_out(run, ALL) for run in runs)
+    assert [row[0] for row in table.apart[0].facts] == [fact]
 
 
 def test_metrics_while_training_rest_on_their_section_and_the_sampler(made):
@@ -155,8 +155,8 @@ def test_metrics_while_training_rest_on_their_section_and_the_sampler(made):
         measured("averaged", {"train.ema": 0.9}),
         measured("averaged-longer", {"train.ema": 0.99}),
     ]
-    told = NumberTable.of(rows)
-    assert [column.runs for column in told.columns] == [
+    table = NumberTable.of(rows)
+    assert [column.runs for column in table.columns] == [
         ("a", "oftener"),
         ("fewer",),
         ("sampled",),
@@ -175,9 +175,9 @@ def test_stored_metrics_of_another_basis_are_apart(made, fact):
 
     a = made.read("a", evaluated={"FD": 4.0, "coverage": 0.5})
     b = made.read("b", evaluated={"FD": 2.0}, basis={**BASIS, fact: "other"})
-    told = NumberTable.of([*metrics(a), *metrics(b)])
-    assert [column.runs for column in told.columns] == [("a",), ("b",)]
-    assert told.apart[0].facts == ((fact, "other", BASIS[fact]),)
+    table = NumberTable.of([*metrics(a), *metrics(b)])
+    assert [column.runs for column in table.columns] == [("a",), ("b",)]
+    assert table.apart[0].facts == ((fact, "other", BASIS[fact]),)
 
 
 def test_stored_metrics_of_equal_basis_share_a_column_with_their_floor(made):
@@ -230,9 +230,9 @@ def test_costs_of_different_machines_are_apart_and_precision_is_not_a_machine(ma
     a = made.read("a")
     b = made.read("b", machine={**MACHINE, "threads": 8})
     c = made.read("c", machine={**MACHINE, "precision": "bf16"})
-    told = NumberTable.of(map(cost, (a, b, c)))
-    assert [column.runs for column in told.columns] == [("a", "c"), ("b",)]
-    assert told.apart[0].facts == (("threads", "8", "1"),)
+    table = NumberTable.of(map(cost, (a, b, c)))
+    assert [column.runs for column in table.columns] == [("a", "c"), ("b",)]
+    assert table.apart[0].facts == (("threads", "8", "1"),)
 
 
 def test_the_basis_of_a_loss_is_what_is_in_force_at_the_time(made):

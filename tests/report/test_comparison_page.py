@@ -96,22 +96,22 @@ def runs(made):
 
 
 def test_numbers_stand_beside_their_difference_from_the_first_run(runs):
-    found = tables(page_of(compare(runs)))
-    loss = found["Loss/At 1,000 images seen"]
+    shown = tables(page_of(compare(runs)))
+    loss = shown["Loss/At 1,000 images seen"]
     assert loss.head == ("run", "images seen", "mse", "against a", "r1", "against a", "total")
     assert loss.rows[1] == ("b", "1,000", "3", "+50 %", "0.25", "+0.00 %", "3.25")
-    metric = found["Metrics/Stored evaluations, the latest of each run and kind"]
+    metric = shown["Metrics/Stored evaluations, the latest of each run and kind"]
     assert metric.rows == (
         ("a", "1,000", "4", ""),
         ("b", "1,000", "2", "−50 %"),
         ("real against real", "", "0.5", ""),
     )
-    assert found["Cost/"].rows[1][-1] == "1 ×"
-    assert found["What differs/What is trained, and how"].rows == (("a", "0.001"), ("b", "0.01"))
+    assert shown["Cost/"].rows[1][-1] == "1 ×"
+    assert shown["What differs/What is trained, and how"].rows == (("a", "0.001"), ("b", "0.01"))
 
 
 @pytest.mark.parametrize(
-    ("own", "first", "said"),
+    ("value", "first", "said"),
     [
         (-2.0, -1.0, "−100 %"),  # lower is lower, whatever the signs are
         (-1.0, -2.0, "+50 %"),
@@ -124,8 +124,8 @@ def test_numbers_stand_beside_their_difference_from_the_first_run(runs):
         (float("nan"), 1.0, "–"),
     ],
 )
-def test_a_difference_has_the_sign_of_the_change(own, first, said):
-    assert against(Number(own), Number(first)).replace("\u00a0", " ") == said
+def test_a_difference_has_the_sign_of_the_change(value, first, said):
+    assert against(Number(value), Number(first)).replace("\u00a0", " ") == said
 
 
 def test_verdicts_and_what_the_monitors_measured_are_compared(made):
@@ -146,11 +146,11 @@ def test_verdicts_and_what_the_monitors_measured_are_compared(made):
 def test_more_numbers_than_a_page_is_wide_have_a_row_each(made):
     many = {f"IoU of {number}": number / 10 for number in range(1, 11)}
     both = [made.read(name, losses=lambda step: 2.0, evaluated=many) for name in ("a", "b")]
-    found = tables(page_of(compare(both)))["Metrics/Stored evaluations, the latest of each run and kind"]
-    assert found.head == ("run", "a", "b", "real against real")
-    assert found.rows[0] == ("images seen", "1,000", "1,000", "")
-    assert found.rows[3] == ("IoU of 3", "0.3", "0.3", "0.5")
-    assert len(found.rows) == 11
+    shown = tables(page_of(compare(both)))["Metrics/Stored evaluations, the latest of each run and kind"]
+    assert shown.head == ("run", "a", "b", "real against real")
+    assert shown.rows[0] == ("images seen", "1,000", "1,000", "")
+    assert shown.rows[3] == ("IoU of 3", "0.3", "0.3", "0.5")
+    assert len(shown.rows) == 11
 
 
 def test_totals_of_other_weights_are_not_shown_and_it_is_said_why(made, runs):
@@ -228,8 +228,8 @@ def test_equal_runs_make_equal_pages(made, runs, tmp_path):
     pages = [
         write_page(tmp_path / name, "compare", page_of(compare(runs), "today")) for name in ("one", "two")
     ]
-    for one, two in zip(*pages, strict=True):
-        assert one.read_bytes() == two.read_bytes()
+    for first, two in zip(*pages, strict=True):
+        assert first.read_bytes() == two.read_bytes()
     pictures = sorted(path.name for path in (tmp_path / "one/compare_files").iterdir())
     assert pictures == sorted(path.name for path in (tmp_path / "two/compare_files").iterdir())
     assert {"images-1.png", "losses.png"} <= set(pictures)

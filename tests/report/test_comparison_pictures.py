@@ -14,17 +14,17 @@ from safelight.report.pictures import pictures
 
 
 def shown(pictures) -> list[list[tuple[str, int]]]:
-    return [[(one.run, one.sheet.step) for one in pair.sheets] for pair in pictures.pairs]
+    return [[(shot.run, shot.sheet.step) for shot in pair.sheets] for pair in pictures.pairs]
 
 
 def test_the_nearest_sheets_within_an_equal_number_of_images(made):
     a = made.read("a", sheets=(40, 100))
     b = made.read("b", {"train.batch_size": 20}, sheets=(30, 60), done=60)  # 1,200 images
-    found = pictures([a, b], "images")
-    assert shown(found) == [[("a", 100), ("b", 30)]]
-    assert [(one.images, one.share) for one in found.pairs[0].sheets] == [(1000, 1.0), (600, 0.6)]
-    (newest,) = found.newest
-    assert [(one.run, one.sheet.step, one.images) for one in newest.sheets] == [
+    matched = pictures([a, b], "images")
+    assert shown(matched) == [[("a", 100), ("b", 30)]]
+    assert [(shot.images, shot.share) for shot in matched.pairs[0].sheets] == [(1000, 1.0), (600, 0.6)]
+    (newest,) = matched.newest
+    assert [(shot.run, shot.sheet.step, shot.images) for shot in newest.sheets] == [
         ("a", 100, 1000),
         ("b", 60, 1200),
     ]
@@ -40,8 +40,8 @@ def test_the_nearest_sheets_within_equal_hours(made):
     a = made.read("a", seconds=lambda step: 1.0, sheets=(25, 50, 75, 100))
     b = made.read("b", seconds=lambda step: 2.0, sheets=(25, 50, 75, 100))
     (pair,) = pictures([a, b], "hours").pairs
-    assert [(one.run, one.sheet.step) for one in pair.sheets] == [("a", 100), ("b", 50)]
-    assert [one.hours for one in pair.sheets] == pytest.approx([100 / 3600] * 2)
+    assert [(shot.run, shot.sheet.step) for shot in pair.sheets] == [("a", 100), ("b", 50)]
+    assert [shot.hours for shot in pair.sheets] == pytest.approx([100 / 3600] * 2)
 
 
 @pytest.mark.parametrize(
@@ -54,31 +54,31 @@ def test_the_nearest_sheets_within_equal_hours(made):
     ],
 )
 def test_other_noises_or_conditions_may_not_share_a_picture(made, changes, data, fact):
-    found = pictures([made.read("a"), made.read("b", changes, data=data)], "images")
-    assert found.pairs == ()
-    assert [one[0] for one in found.apart[0].facts] == [fact]
+    matched = pictures([made.read("a"), made.read("b", changes, data=data)], "images")
+    assert matched.pairs == ()
+    assert [row[0] for row in matched.apart[0].facts] == [fact]
 
 
 def test_other_samplers_share_a_picture_and_are_named(made):
-    found = pictures([made.read("a"), made.read("b", {"sample.steps": 50})], "images")
-    assert shown(found) == [[("a", 100), ("b", 100)]]
-    assert found.samplers[0].facts == (("sample.steps", "50", "5"),)
+    matched = pictures([made.read("a"), made.read("b", {"sample.steps": 50})], "images")
+    assert shown(matched) == [[("a", 100), ("b", 100)]]
+    assert matched.samplers[0].facts == (("sample.steps", "50", "5"),)
 
 
 def test_hours_are_equal_only_on_equal_machines(made):
     runs = [made.read("a"), made.read("b", machine={**MACHINE, "device": "cuda"})]
     assert len(pictures(runs, "images").pairs) == 1
-    found = pictures(runs, "hours")
-    assert found.pairs == ()
-    assert found.apart[0].facts == (("device", "cuda", "cpu"),)
+    matched = pictures(runs, "hours")
+    assert matched.pairs == ()
+    assert matched.apart[0].facts == (("device", "cuda", "cpu"),)
 
 
 def test_a_run_without_a_sheet_by_then_is_named(made):
     runs = [made.read("a"), made.read("b"), made.read("late", sheets=(100,), done=100)]
     early = made.read("early", done=60)
-    found = pictures([*runs, early], "images")
-    assert shown(found)[-1] == [("a", 50), ("b", 50), ("early", 50)]
-    assert found.pairs[-1].without == ("late",)
+    matched = pictures([*runs, early], "images")
+    assert shown(matched)[-1] == [("a", 50), ("b", 50), ("early", 50)]
+    assert matched.pairs[-1].without == ("late",)
 
 
 def test_a_picture_holds_the_pixels_of_the_sheets_and_nothing_else(tmp_path):
@@ -110,12 +110,16 @@ def test_each_prompt_has_its_own_rows(tmp_path):
 
 
 def test_sheets_of_other_prompts_are_not_set_side_by_side(made):
-    told = {**DATA, "conditions": {"text": {"kind": "text", "size": 5, "names": []}}}
-    one, other = {"watch.prompts": ["a cat"]}, {"watch.prompts": ["a dog"]}
-    runs = [made.read("a", one, data=told), made.read("b", one, data=told), made.read("c", other, data=told)]
-    found = pictures(runs, "images")
-    assert shown(found) == [[("a", 100), ("b", 100)]]
-    assert "watch.prompts" in str(found.apart)
+    data = {**DATA, "conditions": {"text": {"kind": "text", "size": 5, "names": []}}}
+    cats, other = {"watch.prompts": ["a cat"]}, {"watch.prompts": ["a dog"]}
+    runs = [
+        made.read("a", cats, data=data),
+        made.read("b", cats, data=data),
+        made.read("c", other, data=data),
+    ]
+    matched = pictures(runs, "images")
+    assert shown(matched) == [[("a", 100), ("b", 100)]]
+    assert "watch.prompts" in str(matched.apart)
 
 
 def test_sheets_that_cannot_be_read_or_differ_in_shape_are_named_instead(made, tmp_path):

@@ -32,8 +32,8 @@ def test_the_last_measurement_is_told_and_the_way_there_kept():
         line(19, 0.01, 15.5, 0.1),
     ]
     made = bound(record_of(lines), {"nll": 1.0, "mse": 0.0, "kl": 1.0}, load("faces"), SPEC)
-    told = {what: value for what, value, _ in made.rows}
-    assert told == {
+    shown = {what: value for what, value, _ in made.rows}
+    assert shown == {
         "reconstruction MSE": "0.01",
         "KL": "15.5 nats",
         "active units": "5 of 48",
@@ -53,8 +53,8 @@ def test_a_stated_weight_is_told_as_the_sigma_it_implies():
     made = bound(
         record_of([line(9, 0.04, 0.0, sigma)]), {"nll": 1.0, "mse": 1.0, "kl": 1.0}, load("faces-1"), SPEC
     )
-    told = {what: (value, means) for what, value, means in made.rows}
-    value, means = told["σ of the decoder"]
+    shown = {what: (value, means) for what, value, means in made.rows}
+    value, means = shown["σ of the decoder"]
     assert value == "5.657"
     assert means.startswith("implied by the weights 1 on mse and 1 on kl.")
     assert "28.28 times as large" in means

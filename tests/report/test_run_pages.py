@@ -68,7 +68,7 @@ def written(run: Path, *facts: Any) -> tuple[str, str]:
 
 
 def blocks(page: Page, section: str) -> tuple[Any, ...]:
-    return next(one.blocks for one in page.sections if one.title == section)
+    return next(part.blocks for part in page.sections if part.title == section)
 
 
 @pytest.fixture(scope="module")

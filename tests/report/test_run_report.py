@@ -65,7 +65,9 @@ def test_a_verdict_says_where_the_run_stands_and_what_is_not_known(finished, tmp
         said = {"measured": "a", "expected": "b", "advice": []}
         when = {"begins": True, "step": 20, "since": 10}
         writer.append("verdict", {"name": "mode collapse", **when, **said})
-    sections = {own.title: own.blocks for own in run_page(*read_run(copy), reproduce(copy)).sections}
+    sections = {
+        section.title: section.blocks for section in run_page(*read_run(copy), reproduce(copy)).sections
+    }
     assert sections["Verdict"][0].lines == (
         "Finished: 30 of 30 steps.",
         "Verdicts against it: mode collapse.",
@@ -95,7 +97,7 @@ def test_the_commands_of_a_report_make_the_run_and_its_forks_again(monkeypatch, 
     for line in lines[1:]:
         assert run(monkeypatch, capsys, *shlex.split(line)[1:])[0] == 0
     for name in ("first", "calmer"):
-        made = [reproduce(find(one, tmp_path / "runs")) for one in (name, f"{name}-again")]
+        made = [reproduce(find(run_name, tmp_path / "runs")) for run_name in (name, f"{name}-again")]
         assert made[0].digest == made[1].digest
         assert made[0].step == 6
     history = history_of(*read_run(find("calmer", tmp_path / "runs")))

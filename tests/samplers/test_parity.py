@@ -29,9 +29,9 @@ def network(x_t: Tensor, t: Tensor) -> Tensor:
     return 0.6 * x_t + 0.3 * torch.cos(2 * x_t.flip(1) + t.reshape(-1, 1, 1, 1) / 200)
 
 
-def distance(found: Tensor, theirs: Tensor) -> float:
+def distance(x: Tensor, theirs: Tensor) -> float:
     """The largest difference, relative to the largest value."""
-    return ((found - theirs).abs().max() / theirs.abs().max()).item()
+    return ((x - theirs).abs().max() / theirs.abs().max()).item()
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_euler(diffusers, spacing, n) -> None:
     scheduler = trained(diffusers.EulerDiscreteScheduler, timestep_spacing=spacing)
     scheduler.set_timesteps(n)
     assert scheduler.timesteps.tolist() == samplers.ddpm_timesteps(STEPS, n, spacing).tolist()
-    found = samplers.sample_euler(ddpm_denoiser(network, SIGNAL), START * sigmas[0], sigmas)
-    assert distance(found, run(scheduler, START * sigmas[0], network)) < CLOSE
+    sampled = samplers.sample_euler(ddpm_denoiser(network, SIGNAL), START * sigmas[0], sigmas)
+    assert distance(sampled, run(scheduler, START * sigmas[0], network)) < CLOSE
 
 
 @pytest.mark.parametrize("target", ["epsilon", "v"])
@@ -82,9 +82,9 @@ def test_heun_in_sigma(diffusers, target) -> None:
     scheduler = trained(diffusers.HeunDiscreteScheduler, timestep_spacing="trailing", prediction_type=kind)
     scheduler.set_timesteps(20)
     denoise = ddpm_denoiser(network, SIGNAL, target)
-    found = samplers.sample_heun(denoise, START * sigmas[0], sigmas, time="sigma")
+    sampled = samplers.sample_heun(denoise, START * sigmas[0], sigmas, time="sigma")
     assert len(scheduler.timesteps) == samplers.evaluations("heun", 20)
-    assert distance(found, run(scheduler, START * sigmas[0], network)) < CLOSE
+    assert distance(sampled, run(scheduler, START * sigmas[0], network)) < CLOSE
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -134,8 +134,8 @@ def test_dpmpp_2m(diffusers, n, end) -> None:
     scheduler.set_timesteps(n)
     sigmas = ending(samplers.ddpm_sigmas(SIGNAL, n), scheduler)
     theirs = run(scheduler, preserving(START * sigmas[0], sigmas[0]), network)
-    found = samplers.sample_dpmpp_2m(ddpm_denoiser(network, SIGNAL), START * sigmas[0], sigmas)
-    assert distance(preserving(found, sigmas[-1]), theirs) < CLOSE
+    sampled = samplers.sample_dpmpp_2m(ddpm_denoiser(network, SIGNAL), START * sigmas[0], sigmas)
+    assert distance(preserving(sampled, sigmas[-1]), theirs) < CLOSE
 
 
 @pytest.mark.parametrize("end", ["zero", "sigma_min"])
@@ -154,8 +154,8 @@ def test_unipc(diffusers, n, order, end) -> None:
     sigmas = ending(samplers.ddpm_sigmas(SIGNAL, n), scheduler)
     theirs = run(scheduler, preserving(START * sigmas[0], sigmas[0]), network)
     denoise = ddpm_denoiser(network, SIGNAL)
-    found = samplers.sample_unipc(denoise, START * sigmas[0], sigmas, order=order)
-    assert distance(preserving(found, sigmas[-1]), theirs) < CLOSE
+    sampled = samplers.sample_unipc(denoise, START * sigmas[0], sigmas, order=order)
+    assert distance(preserving(sampled, sigmas[-1]), theirs) < CLOSE
 
 
 def ending(sigmas: Tensor, scheduler: Any) -> Tensor:

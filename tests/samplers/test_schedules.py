@@ -51,11 +51,11 @@ def test_a_timestep_is_interpolated_in_log_sigma_and_stays_in_range(alphas_cumpr
     between = math.sqrt(sigma_of(alphas_cumprod, 41) * sigma_of(alphas_cumprod, 42))
     levels = torch.tensor([0.0, 1e-6, between, 1e9])
     last = len(alphas_cumprod) - 1
-    found = samplers.timestep_of_sigma(levels, alphas_cumprod)
-    assert torch.allclose(found, torch.tensor([0, 0, 41.5, last], dtype=torch.float64), atol=1e-4)
-    one = samplers.timestep_of_sigma(levels[2], alphas_cumprod)
-    assert one.ndim == 0
-    assert one.item() == pytest.approx(41.5, abs=1e-4)
+    timesteps = samplers.timestep_of_sigma(levels, alphas_cumprod)
+    assert torch.allclose(timesteps, torch.tensor([0, 0, 41.5, last], dtype=torch.float64), atol=1e-4)
+    single = samplers.timestep_of_sigma(levels[2], alphas_cumprod)
+    assert single.ndim == 0
+    assert single.item() == pytest.approx(41.5, abs=1e-4)
 
 
 def test_cosine_betas_follow_their_alphas_cumprod() -> None:

@@ -109,8 +109,8 @@ def test_down_to_zero_every_sampler_finds_the_same_data_points() -> None:
     exact = solution(NOISE * sigmas[0], sigmas[0].item(), 1e-3)
     nearest = DATA[(exact[:, None] - DATA).flatten(2).norm(dim=2).argmin(1)]
     for name, sample in DETERMINISTIC.items():
-        found = sample(ideal, NOISE * sigmas[0], sigmas)
-        assert torch.allclose(found, nearest, atol=1e-3), name
+        sampled = sample(ideal, NOISE * sigmas[0], sigmas)
+        assert torch.allclose(sampled, nearest, atol=1e-3), name
 
 
 @given(
@@ -122,8 +122,8 @@ def test_a_constant_denoiser_is_solved_exactly_on_any_levels(hundredths, to_zero
     levels = sorted(hundredths, reverse=True) + [0] * to_zero
     sigmas = torch.tensor(levels, dtype=torch.float64) / 100
     centre = torch.full((3, 1, 2, 2), 0.3, dtype=torch.float64)
-    found = DETERMINISTIC[name](lambda x, sigma: centre, centre + sigmas[0] * NOISE[:3], sigmas)
-    assert torch.allclose(found, centre + sigmas[-1] * NOISE[:3], atol=1e-9)
+    sampled = DETERMINISTIC[name](lambda x, sigma: centre, centre + sigmas[0] * NOISE[:3], sigmas)
+    assert torch.allclose(sampled, centre + sigmas[-1] * NOISE[:3], atol=1e-9)
 
 
 def gaussian_std(sample: Callable[..., Tensor], std: float, sigmas: Tensor) -> float:
@@ -198,14 +198,14 @@ def test_the_larger_variance_is_beta_and_keeps_data_of_unit_variance() -> None:
             noise.square() * signal[298 - i], betas[299 - i].expand_as(noise)
         )  # of x_t = α x
 
-    one = torch.full((20_000, 1, 1, 1), 1.0, dtype=torch.float64)
+    ones = torch.full((20_000, 1, 1, 1), 1.0, dtype=torch.float64)
     draws = torch.Generator().manual_seed(0)
-    start = torch.randn(one.shape, generator=draws, dtype=torch.float64) * math.sqrt(1 + 20**2)
+    start = torch.randn(ones.shape, generator=draws, dtype=torch.float64) * math.sqrt(1 + 20**2)
     sample = samplers.sample_ancestral(
         lambda x, s: x / (1 + s**2),
         start,
         torch.tensor([20.0, 3.0, 0.5], dtype=torch.float64),
-        lambda i: torch.randn(one.shape, generator=draws, dtype=torch.float64),
+        lambda i: torch.randn(ones.shape, generator=draws, dtype=torch.float64),
         variance="beta",
     )
     assert float(sample.var()) == pytest.approx(1 + 0.5**2, rel=0.03)  # exact in two intervals
@@ -229,20 +229,20 @@ def test_float32_suffices_from_very_large_levels(name, t_max) -> None:
     sigmas = samplers.flow_sigmas(10, t_max=t_max)[:-1]  # short of 0, where the ideal denoiser is a step
     x = NOISE * sigmas[0]
     exact = samplers.SAMPLERS[name](ideal, x, sigmas, unit_noise)
-    found = samplers.SAMPLERS[name](ideal, x.float(), sigmas, lambda i: unit_noise(i).float())
-    assert found.dtype == torch.float32
-    assert torch.allclose(found.double(), exact, atol=1e-5)
+    sampled = samplers.SAMPLERS[name](ideal, x.float(), sigmas, lambda i: unit_noise(i).float())
+    assert sampled.dtype == torch.float32
+    assert torch.allclose(sampled.double(), exact, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(samplers.SAMPLERS))
 @pytest.mark.parametrize("intervals", [1, 2, 7])
 def test_what_is_asked_of_denoise_and_noise(name, intervals) -> None:
     sigmas = samplers.karras_sigmas(intervals, 0.02, 80)
-    asked: list[Tensor] = []
+    levels: list[Tensor] = []
     drawn: list[int] = []
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        asked.append(sigma)
+        levels.append(sigma)
         return ideal(x, sigma)
 
     def noise(i: int) -> Tensor:
@@ -250,9 +250,9 @@ def test_what_is_asked_of_denoise_and_noise(name, intervals) -> None:
         return unit_noise(i)
 
     samplers.sample(name, denoise, NOISE * sigmas[0], sigmas, noise)
-    assert len(asked) == samplers.evaluations(name, intervals)
-    assert all(sigma.ndim == 0 and sigma > 0 for sigma in asked)
-    assert {sigma.item() for sigma in asked} == set(sigmas[:-1].tolist())
+    assert len(levels) == samplers.evaluations(name, intervals)
+    assert all(sigma.ndim == 0 and sigma > 0 for sigma in levels)
+    assert {sigma.item() for sigma in levels} == set(sigmas[:-1].tolist())
     assert drawn == (list(range(intervals - 1)) if name == "ancestral" else [])
 
 

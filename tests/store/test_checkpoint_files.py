@@ -40,10 +40,11 @@ def test_a_name_moves_to_another_step_and_other_names_stay(tmp_path):
             "mine": Pin(20, "liked", {}),
         }
         assert prune(tmp_path, [30]) == [10]
-    told = [
-        (one.fields["name"], one.fields["step"]) for one in read(tmp_path / "journal.jsonl").of_kind("pin")
+    pins = [
+        (entry.fields["name"], entry.fields["step"])
+        for entry in read(tmp_path / "journal.jsonl").of_kind("pin")
     ]
-    assert told == [(BEST, 10), ("mine", 20), (BEST, 30)]
+    assert pins == [(BEST, 10), ("mine", 20), (BEST, 30)]
 
 
 def test_a_pin_is_journalled_before_it_is_made_and_may_wait_for_its_checkpoint(tmp_path):
@@ -59,7 +60,7 @@ def test_a_pin_is_journalled_before_it_is_made_and_may_wait_for_its_checkpoint(t
         with pytest.raises(Killed):
             checkpoint_files.pin(tmp_path, BEST, Pin(30, "FD 3.1", {}), writer, die)
         assert checkpoint_files.read_pins(tmp_path)[BEST].step == 10
-        assert [one.fields["step"] for one in writer.journal.of_kind("pin")] == [10, 30]
+        assert [entry.fields["step"] for entry in writer.journal.of_kind("pin")] == [10, 30]
         checkpoint_files.pin(tmp_path, BEST, Pin(30, "FD 3.1", {}), writer)
         assert prune(tmp_path, [20]) == [10]  # 30 is not there yet, and not missed
         assert list_steps(tmp_path) == [20]

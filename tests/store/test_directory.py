@@ -272,9 +272,9 @@ def test_the_list_has_the_newest_first_and_says_what_is_damaged(
     damaged.write_bytes(damaged.read_bytes().replace(b"digits", b"digitz"))
     (tmp_path / "e" / "journal.jsonl").unlink()
     healthy, broken = list_runs(tmp_path)[:3], list_runs(tmp_path)[3:]
-    assert [one.name for one in healthy] == ["b", "c", "a"]
-    assert {one.name: one.status for one in broken} == {"d": "damaged", "e": "damaged"}
-    assert all("; restore" in one.problem or "; put back" in one.problem for one in broken)
+    assert [run.name for run in healthy] == ["b", "c", "a"]
+    assert {run.name: run.status for run in broken} == {"d": "damaged", "e": "damaged"}
+    assert all("; restore" in run.problem or "; put back" in run.problem for run in broken)
 
 
 def test_listing_imports_nothing_heavy(tmp_path: Path) -> None:

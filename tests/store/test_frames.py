@@ -15,7 +15,9 @@ from safelight.store.frames import ReelReader, ReelWriter
 
 def pictures(step: int, channels: int = 3) -> dict[str, np.ndarray]:
     made = np.random.default_rng(step)
-    return {one: made.integers(0, 256, (12, 20, channels), dtype=np.uint8) for one in ("0.3", "40.5")}
+    return {
+        specimen: made.integers(0, 256, (12, 20, channels), dtype=np.uint8) for specimen in ("0.3", "40.5")
+    }
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -29,8 +31,8 @@ def test_pictures_come_back_as_they_were(tmp_path: Path, channels):
     assert (5, "0.3") in reel
     assert (5, "0.4") not in reel
     for step in (10, 0):
-        for one, picture in pictures(step, channels).items():
-            np.testing.assert_array_equal(reel.read(step, one), picture)
+        for specimen, picture in pictures(step, channels).items():
+            np.testing.assert_array_equal(reel.read(step, specimen), picture)
     with pytest.raises(UserError, match=r"no picture of 0\.4 at step 5"):
         reel.read(5, "0.4")
 

@@ -134,11 +134,11 @@ def test_no_flipped_bit_loses_an_intervention_silently(path: Path) -> None:
             flipped = whole[:position] + bytes([whole[position] ^ mask]) + whole[position + 1 :]
             history = parse(path, flipped)
             try:
-                found = history.interventions
+                interventions = history.interventions
             except UserError:
                 refused += 1
             else:
-                assert found == expected
+                assert interventions == expected
                 accepted += 1
     lengths = [len(line) + 1 for line in whole.split(b"\n")[:-1]]
     assert refused > 2 * (lengths[1] + lengths[3])  # the interventions
@@ -184,7 +184,7 @@ def test_deleting_the_damaged_line_is_consent(path: Path) -> None:
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join(lines[:1] + lines[2:]))
     with JournalWriter(path) as writer:
-        assert [one.id for one in writer.journal.interventions] == ["bb"]
+        assert [intervention.id for intervention in writer.journal.interventions] == ["bb"]
         writer.intervene("cc", 900, {}, "cli")
         assert writer.journal.edits == 3
 
@@ -272,9 +272,9 @@ def test_an_edit_is_settled_exactly_once_wherever_the_writer_crashes(path: Path)
             settle_all(crash, count)
         settle_all(inbox.silence, count)
         settle_all(inbox.silence, 99)
-        assert [(one.step, one.changes["x"]) for one in read(path).interventions] == [
-            (number, number) for number in range(count + 1)
-        ]
+        assert [
+            (intervention.step, intervention.changes["x"]) for intervention in read(path).interventions
+        ] == [(number, number) for number in range(count + 1)]
         assert not list((run / "inbox").iterdir())
 
 

@@ -67,22 +67,22 @@ def test_another_run_s_checkpoint_is_refused_by_who_reads_and_put_aside_by_who_w
     for use in (lambda: replay(run, 10), lambda: replay(run, 12)):
         with pytest.raises(UserError, match="00000010: is another than the run saved"):
             use()
-    told: list[str] = []
-    resume(run, World(), Show(warn=told.append))
-    assert any("is another than the run saved" in line for line in told)
+    lines: list[str] = []
+    resume(run, World(), Show(warn=lines.append))
+    assert any("is another than the run saved" in line for line in lines)
     assert checkpoint_files.digest_of(newest(run)) == digest
     assert (run.path / "checkpoints" / "00000010.bad").is_dir()
-    (note, *_) = [one.fields["text"] for one in run.journal().of_kind("note")]
+    (note, *_) = [entry.fields["text"] for entry in run.journal().of_kind("note")]
     assert note == "checkpoints put aside: 10 (another run's); continues from step 0"
 
 
 def test_a_checkpoint_that_is_not_in_the_journal_is_recomputed(run):
     checkpoint.save(run.path, 25, checkpoint.load(newest(run)), {"edits": 0})
-    told: list[str] = []
-    _state, verdict = replay(run, 25, told.append)
+    lines: list[str] = []
+    _state, verdict = replay(run, 25, lines.append)
     assert (verdict.verdict, verdict.start, verdict.checked) == ("exact", 20, 5)
-    assert "checkpoint 25 is not used" in told[0]
-    assert "is not in the journal" in told[0]
+    assert "checkpoint 25 is not used" in lines[0]
+    assert "is not in the journal" in lines[0]
 
 
 def test_a_checkpoint_that_was_saved_but_not_recorded_is_put_aside_as_that(run):
@@ -91,7 +91,7 @@ def test_a_checkpoint_that_was_saved_but_not_recorded_is_put_aside_as_that(run):
     (last,) = (at for at, line in enumerate(lines) if b'"kind":"checkpoint"' in line and b'"step":30' in line)
     run.journal_path.write_bytes(b"".join(lines[:last]))
     resume(run, World(), Show())
-    (note,) = [one.fields["text"] for one in run.journal().of_kind("note")]
+    (note,) = [entry.fields["text"] for entry in run.journal().of_kind("note")]
     assert note == "checkpoints put aside: 30 (not recorded in the journal); continues from step 20"
     assert checkpoint_files.list_steps(run.path)[-1] == 30
 
@@ -108,18 +108,18 @@ def test_rows_that_are_lost_prove_nothing_unless_a_later_one_does(run):
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join(lines[:13] + lines[14:]))  # the row of step 12
     verdicts = {to: Replay(run).go_to(to) for to in (12, 13, 14)}
-    assert [(to, one.verdict, one.checked, one.step) for to, one in verdicts.items()] == [
+    assert [(to, verdict.verdict, verdict.checked, verdict.step) for to, verdict in verdicts.items()] == [
         (12, "exact", 2, None), (13, "not recorded", 2, 12), (14, "exact", 4, None),
     ]  # fmt: skip
 
 
 def test_a_damaged_newest_checkpoint_is_said_with_the_step_that_is_used(run, monkeypatch, capsys, tmp_path):
     flip(newest(run) / "networks.safetensors")
-    told: list[str] = []
-    opened = Run.open("mine", run.path.parent, tell=told.append)
+    lines: list[str] = []
+    opened = Run.open("mine", run.path.parent, tell=lines.append)
     assert opened.step == 20
-    assert "checkpoint 30 is not used" in told[0]
-    assert told[0].endswith("; goes on with step 20")
+    assert "checkpoint 30 is not used" in lines[0]
+    assert lines[0].endswith("; goes on with step 20")
     words = ("mine", "--runs", str(run.path.parent))
     code, out, err = command(
         monkeypatch, capsys, "export", *words, "--to", "safetensors", "--out", str(tmp_path / "x")
@@ -132,7 +132,7 @@ def test_a_damaged_newest_checkpoint_is_said_with_the_step_that_is_used(run, mon
     )
     assert (code, out) == (0, f"{tmp_path / 'y.png'} (step 20)\n")
     assert "checkpoint 30 is not used" in err
-    again = Run.open("mine", run.path.parent, 30, recompute=True, tell=told.append)
+    again = Run.open("mine", run.path.parent, 30, recompute=True, tell=lines.append)
     assert (again.verdict.verdict, again.verdict.start) == ("exact", 20)
     with pytest.raises(
         UserError, match=r"mine has no good last checkpoint .*; make it again with: safelight resume"

@@ -12,8 +12,8 @@ def test_evaluations_by_step_and_damaged_ones_told(tmp_path):
     results.store(tmp_path, "00000900-inception-cd", {"step": 900, "results": {"KID": 2e-3}})
     path = results.store(tmp_path, "00000500-classifier-ab", {"step": 500})
     path.write_text(path.read_text().replace("500", "501"))
-    found, damaged = results.read_all(tmp_path)
-    assert found == [
+    evaluations, damaged = results.read_all(tmp_path)
+    assert evaluations == [
         {"step": 100, "results": {"KID": 1e-3}},
         {"step": 900, "results": {"KID": 1e-3}},
         {"step": 900, "results": {"KID": 2e-3}},

@@ -112,17 +112,17 @@ def test_every_checkpoint_has_its_reason(tmp_path):
     with JournalWriter(run.journal_path) as writer:
         checkpoint_files.pin(run.path, "best", Pin(20, "FD 4.2", {}), writer)
         checkpoint_files.pin(run.path, "lost", Pin(15, "not there", {}), writer)
-    each = max(one.bytes for one in held(run, Checkpoint()))
+    each = max(checkpoint.bytes for checkpoint in held(run, Checkpoint()))
     section = Checkpoint(keep=2, budget=6 * each)
-    told = {one.step: (one.why, one.surplus) for one in held(run, section)}
-    assert told[20] == (("pinned as best",), False)
-    assert told[40] == (("calmer was forked here",), False)
-    assert told[90] == told[100] == (("newest",), False)
-    assert {step for step, (why, _) in told.items() if why == ("spacing",)} == {10, 30, 50, 60, 70, 80}
-    left = [step for step, (_, surplus) in told.items() if not surplus]
+    reasons = {checkpoint.step: (checkpoint.why, checkpoint.surplus) for checkpoint in held(run, section)}
+    assert reasons[20] == (("pinned as best",), False)
+    assert reasons[40] == (("calmer was forked here",), False)
+    assert reasons[90] == reasons[100] == (("newest",), False)
+    assert {step for step, (why, _) in reasons.items() if why == ("spacing",)} == {10, 30, 50, 60, 70, 80}
+    left = [step for step, (_, surplus) in reasons.items() if not surplus]
     assert left == kept(run, section, each) == [20, 40, 60, 80, 90, 100]
-    assert [step for step, (_, surplus) in told.items() if not surplus] == left
-    assert not any(one.surplus for one in held(run, Checkpoint()))
+    assert [step for step, (_, surplus) in reasons.items() if not surplus] == left
+    assert not any(checkpoint.surplus for checkpoint in held(run, Checkpoint()))
 
 
 def test_a_fork_holds_what_it_began_with(tmp_path):
@@ -144,10 +144,10 @@ def test_freeing_lets_go_what_was_planned_and_what_was_damaged(tmp_path):
     assert len(left) == 4
     assert left[-2:] == [90, 100]
     assert planned.bound == bound_of(run)
-    assert planned.left == sum(one.bytes for one in held(run, section)) <= 20_000
+    assert planned.left == sum(checkpoint.bytes for checkpoint in held(run, section)) <= 20_000
     assert "damaged checkpoints" not in listing.by_kind(run.path)
     (entry,) = run.journal().entries
-    assert entry.fields["steps"] == [one.step for one in planned.checkpoints]
+    assert entry.fields["steps"] == [checkpoint.step for checkpoint in planned.checkpoints]
     assert free(run, section).checkpoints == ()
     assert len(run.journal().entries) == 1
 
@@ -197,8 +197,8 @@ def test_a_size_in_words_is_read_back_exactly(count):
 
 
 def test_sizes_are_told():
-    told = [size.words(count) for count in (0, 999, 1000, 38_400_000, 1_250_000_000, 12e12)]
-    assert told == ["0 B", "999 B", "1.0 KB", "38 MB", "1.2 GB", "12 TB"]
+    words = [size.words(count) for count in (0, 999, 1000, 38_400_000, 1_250_000_000, 12e12)]
+    assert words == ["0 B", "999 B", "1.0 KB", "38 MB", "1.2 GB", "12 TB"]
     assert Checkpoint().model_dump()["budget"] == "10 GB"
 
 

@@ -35,14 +35,14 @@ def bits(tensor: Tensor) -> bytes:
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def assert_equal(found: Groups, expected: Groups) -> None:
-    assert found.keys() == expected.keys()
+def assert_equal(loaded: Groups, expected: Groups) -> None:
+    assert loaded.keys() == expected.keys()
     for group, tensors in expected.items():
-        assert found[group].keys() == tensors.keys()
+        assert loaded[group].keys() == tensors.keys()
         for name, tensor in tensors.items():
-            assert found[group][name].dtype == tensor.dtype
-            assert found[group][name].shape == tensor.shape
-            assert bits(found[group][name]) == bits(tensor)
+            assert loaded[group][name].dtype == tensor.dtype
+            assert loaded[group][name].shape == tensor.shape
+            assert bits(loaded[group][name]) == bits(tensor)
 
 
 def test_every_kind_of_tensor_comes_back_bit_for_bit(tmp_path: Path) -> None:

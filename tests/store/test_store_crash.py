@@ -36,9 +36,9 @@ def new_run(folder: Path) -> RunDirectory:
 def train_a_step(run: RunDirectory, announce: Announce) -> None:
     """A whole session of one step: resume, settle edits, train, save, prune, end."""
     with run.lock(), JournalWriter(run.journal_path, announce) as journal:
-        found = checkpoint_files.newest_good(run.path, aside={})
-        step = found.step if found else 0
-        weight = checkpoint.load(found.path)["networks"]["w"] if found else torch.zeros(3)
+        newest = checkpoint_files.newest_good(run.path, aside={})
+        step = newest.step if newest else 0
+        weight = checkpoint.load(newest.path)["networks"]["w"] if newest else torch.zeros(3)
         session = journal.start_session(step, 100, {"pid": os.getpid()})
         for edit in inbox.take(run.path, journal):
             inbox.settle(edit, step, journal, announce)
@@ -58,16 +58,16 @@ def check(run: RunDirectory, before: RunDirectory | None = None) -> None:
     with run.lock(), JournalWriter(run.journal_path) as writer:
         journal = writer.journal
         assert not list(run.path.rglob(".tmp-*"))
-    found = checkpoint_files.newest_good(run.path)
+    newest = checkpoint_files.newest_good(run.path)
     said = journal.of_kind("checkpoint")
-    assert (found is None) <= (not said)
-    if found is None:
+    assert (newest is None) <= (not said)
+    if newest is None:
         return
     if said:
-        assert found.step >= said[-1].fields["step"]  # saved before it is journalled
+        assert newest.step >= said[-1].fields["step"]  # saved before it is journalled
     for entry in said:
-        if entry.fields["step"] == found.step:
-            assert entry.fields["digest"] == found.digest
+        if entry.fields["step"] == newest.step:
+            assert entry.fields["digest"] == newest.digest
     for step in checkpoint_files.list_steps(run.path):
         weight = checkpoint.load(checkpoint_files.verify(checkpoint_files.directory(run.path, step)).path)[
             "networks"
@@ -75,7 +75,7 @@ def check(run: RunDirectory, before: RunDirectory | None = None) -> None:
         expected = sum(journal.changes_at(done).get("lr", 1) for done in range(step))
         assert weight.tolist() == [expected] * 3
     rows = metrics.read(run.path, ["step"])["step"].tolist()
-    assert rows[: found.step] == list(range(found.step))
+    assert rows[: newest.step] == list(range(newest.step))
 
 
 def crash_everywhere(folder: Path, at_stage: Callable[[RunDirectory, int], None]) -> int:
@@ -96,7 +96,9 @@ def crash_everywhere(folder: Path, at_stage: Callable[[RunDirectory, int], None]
         assert checkpoint_files.list_steps(run.path)[-1] in (step, step + 1)
         train_a_step(run, silence)
         check(run)
-        assert [one.changes["lr"] for one in run.journal().interventions][edits:] == [number]
+        assert [intervention.changes["lr"] for intervention in run.journal().interventions][edits:] == [
+            number
+        ]
     return len(heard)
 
 

@@ -93,7 +93,7 @@ def test_a_history_of_sessions_equals_the_model(history: list[tuple[int, int, bo
             if torn and rows:
                 path.write_bytes(path.read_bytes()[:-9])
                 rows.pop()
-            model |= {one.step: one for one in rows}
+            model |= {written_row.step: written_row for written_row in rows}
             reached = start + len(rows)
             furthest = max(furthest, reached if rows else 0)
         columns = read(run, ["step", "raw/mse"])

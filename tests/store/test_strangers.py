@@ -141,11 +141,11 @@ def test_one_bad_run_hides_no_other(tmp_path: Path, name: str, how: str) -> None
     made(tmp_path, "good")
     bad = made(tmp_path, "bad")
     BREAK[how](bad.path / name)
-    found = {one.name: one for one in list_runs(tmp_path)}
-    assert found["good"].status == "interrupted"
+    runs = {run.name: run for run in list_runs(tmp_path)}
+    assert runs["good"].status == "interrupted"
     if name == "run.json" or how in ("pipe", "device", "folder"):
-        assert found["bad"].status == "damaged"
-        assert name in found["bad"].problem
+        assert runs["bad"].status == "damaged"
+        assert name in runs["bad"].problem
 
 
 @pytest.mark.parametrize(

@@ -56,11 +56,11 @@ def written(run, steps, keyframe=4, session=1, net=None):
 
 def same(read, wanted) -> bool:
     """Equal bits, names, shapes and dtypes."""
-    own = read["generator"]
-    return list(own) == list(wanted) and all(
-        own[name].dtype == tensor.dtype
-        and own[name].shape == tensor.shape
-        and torch.equal(torch.nan_to_num(own[name], 7.0), torch.nan_to_num(tensor, 7.0))
+    weights = read["generator"]
+    return list(weights) == list(wanted) and all(
+        weights[name].dtype == tensor.dtype
+        and weights[name].shape == tensor.shape
+        and torch.equal(torch.nan_to_num(weights[name], 7.0), torch.nan_to_num(tensor, 7.0))
         for name, tensor in wanted.items()
     )
 

@@ -53,21 +53,21 @@ def test_an_edited_learning_rate_that_never_arrives_ends_the_run(stopped, monkey
     inbox.drop(stopped.path, {"optim.lr": 5e-4}, "cli")
     step = NetworkOptimiser.step
     monkeypatch.setattr(
-        NetworkOptimiser, "step", lambda own, settings, rate: step(own, settings, rate._replace(lr=1e-3))
+        NetworkOptimiser, "step", lambda self, settings, rate: step(self, settings, rate._replace(lr=1e-3))
     )
     with pytest.raises(UserError, match=r"resume-settings: denoiser, group 0: lr is 0\.001, in force is"):
         go_on(stopped)
     (entry,) = stopped.journal().of_kind("audit")
-    assert {one["code"] for one in entry.fields["differences"]} == {"resume-settings"}
+    assert {difference["code"] for difference in entry.fields["differences"]} == {"resume-settings"}
     assert stopped.journal().of_kind("end")[-1].fields["status"] == "failed"
 
 
 def test_a_network_that_is_frozen_after_the_resume_ends_the_run(stopped, monkeypatch):
     init = State.__init__
 
-    def frozen(own, *arguments) -> None:
-        init(own, *arguments)
-        own.nets["denoiser"].requires_grad_(False)
+    def frozen(self, *arguments) -> None:
+        init(self, *arguments)
+        self.nets["denoiser"].requires_grad_(False)
 
     monkeypatch.setattr(State, "__init__", frozen)
     with pytest.raises(UserError, match="resume-frozen: denoiser: 0 of its parameters can be trained"):
@@ -80,9 +80,9 @@ def test_a_network_that_is_frozen_after_the_resume_ends_the_run(stopped, monkeyp
 def test_a_reset_optimiser_or_network_ends_the_run(stopped, monkeypatch, group, code):
     loading = State.load
 
-    def forgets(own, groups, step) -> None:
-        kept = {name: value.clone() for name, value in own.groups()[group].items()}
-        loading(own, {**groups, group: kept}, step)
+    def forgets(self, groups, step) -> None:
+        kept = {name: value.clone() for name, value in self.groups()[group].items()}
+        loading(self, {**groups, group: kept}, step)
 
     monkeypatch.setattr(State, "load", forgets)
     with pytest.raises(UserError, match=rf"{code}: {group}: .*are not the checkpoint's"):
@@ -107,8 +107,8 @@ def test_not_a_number_is_itself():
         def groups(self):
             return {"memory": {"p": torch.tensor([float("nan"), 1.0])}}
 
-    own = Stub()
-    assert list(audit._tensors(own, {"memory": {"p": torch.tensor([float("nan"), 1.0])}})) == []
-    assert [one.code for one in audit._tensors(own, {"memory": {"p": torch.tensor([0.0, 1.0])}})] == [
-        "resume-weights"
-    ]
+    stub = Stub()
+    assert list(audit._tensors(stub, {"memory": {"p": torch.tensor([float("nan"), 1.0])}})) == []
+    assert [
+        finding.code for finding in audit._tensors(stub, {"memory": {"p": torch.tensor([0.0, 1.0])}})
+    ] == ["resume-weights"]

@@ -46,19 +46,21 @@ def test_the_three_runs_of_the_log(tmp_path):
     eigenvalues = elbo.covariance_eigenvalues(images, torch.from_numpy(pack.given["attributes"][items]))
     predicted = {w: elbo.predicted_active(eigenvalues, elbo.implied_sigma(w, VALUES)) for w in (1.0, 500.0)}
     assert predicted[1.0] == 0 < predicted[500.0]
-    found = compare(list(runs.values()))
-    (column,) = found.at[0].bounds.table.columns
-    numbers = {row.run: {name: own.value for name, own in row.numbers.items()} for row in column.rows}
+    comparison = compare(list(runs.values()))
+    (column,) = comparison.at[0].bounds.table.columns
+    numbers = {
+        row.run: {name: measured.value for name, measured in row.numbers.items()} for row in column.rows
+    }
     assert numbers["m1"]["active units"] == 0
     assert numbers["m1"]["kl"] < 0.1
     assert numbers["m2"]["active units"] >= 1
     assert numbers["m2"]["bpd*"] < numbers["m1"]["bpd*"] - 0.05
-    assert len(found.at[0].total.columns) == 2  # the totals of weights 1 and 500 stand apart
-    (verdict,) = found.at[0].bounds.verdicts
+    assert len(comparison.at[0].total.columns) == 2  # the totals of weights 1 and 500 stand apart
+    (verdict,) = comparison.at[0].bounds.verdicts
     assert verdict.runs[-1] == "m1"
     assert any("m1 has a collapsed posterior" in words for words in verdict.words)
     entries = log(list(runs.values()))
     assert [entry.run.name for entry in entries] == ["m3", "m2", "m1"]
-    changes = [{one.key for one in entry.changes if one.role == "training"} for entry in entries]
+    changes = [{change.key for change in entry.changes if change.role == "training"} for entry in entries]
     assert changes[0] == {"network.encoder.latent"}
     assert changes[1] == {"loss.weights.mse"}

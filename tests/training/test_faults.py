@@ -171,15 +171,15 @@ def test_corrupted_checkpoints(whole, tmp_path, damaged):
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-    told: list[str] = []
-    assert_goes_on(run, whole, Show(warn=told.append))
+    lines: list[str] = []
+    assert_goes_on(run, whole, Show(warn=lines.append))
     left = steps[:-damaged]
     names = ", ".join(f"{step} (damaged)" for step in steps[-damaged:])
     expected = f"checkpoints put aside: {names}; continues from step {left[-1] if left else 0}"
-    assert [line.split(":")[0] for line in told[:damaged]] == [
+    assert [line.split(":")[0] for line in lines[:damaged]] == [
         f"checkpoint {step} is not used" for step in reversed(steps[-damaged:])
     ]
-    assert told[damaged] == expected
+    assert lines[damaged] == expected
     assert run.journal().of_kind("note")[0].fields["text"] == expected
     assert len(list((run.path / "checkpoints").glob("*.bad"))) == damaged
 
@@ -204,7 +204,7 @@ def test_a_clock_that_jumps_back(monkeypatch, whole, tmp_path):
     assert_goes_on(run, whole)
     times = [entry.time for entry in run.journal().entries]
     assert times == sorted(times, reverse=True)
-    assert [one.status for one in list_runs(tmp_path)] == ["finished"]
+    assert [listed.status for listed in list_runs(tmp_path)] == ["finished"]
     assert digest(run) in (run.path / "report.md").read_text(encoding="utf-8")
 
 
@@ -263,7 +263,7 @@ def test_killed_at_every_stage(tmp_path_factory, steps, stride, rounds):
     assert tape.steps == other.steps == list(range(steps + 1))
     for step in tape.steps:
         weights = other.read(step)["denoiser"]
-        assert all(torch.equal(own, weights[name]) for name, own in tape.read(step)["denoiser"].items())
+        assert all(torch.equal(weight, weights[name]) for name, weight in tape.read(step)["denoiser"].items())
     assert tape.damage == []
 
 

@@ -20,10 +20,10 @@ TAPED = {**TINY, "tape.every": 1, "tape.keyframe": 10, "checkpoint.every": 2, "w
 
 def forecast_of(tmp_path, **changes):
     """What was told, and the run that came of it."""
-    told: list[str] = []
+    lines: list[str] = []
     recipe = load("digits-class", {**TAPED, **changes})
-    run = begin(recipe, tmp_path, "a", World(), Show(tell=told.append))
-    (line,) = (line for line in told if line.startswith("disk: "))
+    run = begin(recipe, tmp_path, "a", World(), Show(tell=lines.append))
+    (line,) = (line for line in lines if line.startswith("disk: "))
     return line, listing.by_kind(run.path)
 
 

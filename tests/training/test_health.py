@@ -49,7 +49,7 @@ def runaway(tmp_path_factory):
 def test_a_verdict_is_journalled_once_told_and_measured(runaway):
     directory, warned = runaway
     begun = [entry.fields for entry in directory.journal().of_kind("verdict") if entry.fields["begins"]]
-    wins = [own for own in begun if own["name"] == "discriminator wins"]
+    wins = [verdict for verdict in begun if verdict["name"] == "discriminator wins"]
     assert len(wins) == 1
     assert "discriminator accuracy" in wins[0]["measured"]
     assert sum("discriminator wins" in line for line in warned) == 1

@@ -68,7 +68,7 @@ def incurable(tmp_path_factory) -> RunDirectory:
 def test_a_remedy_that_helps_is_kept_in_a_fork_under_the_runs_name(tmp_path):
     city = trained(tmp_path, FIRST)
     before = find("city-before-5", tmp_path)
-    assert [one.name for one in list_runs(tmp_path)] == ["city", "city-before-5"]
+    assert [run.name for run in list_runs(tmp_path)] == ["city", "city-before-5"]
     assert decided(city) == ["begun", "helped"]
     assert (ends(before), decided(before), ends(city)) == (["left"], ["tried"], ["finished"])
     assert city.info().parent.run == before.info().id
@@ -101,9 +101,9 @@ def test_both_journals_say_what_why_and_from_which_step(cured):
     before = find("city-before-5", city.path.parent)
     (left,) = [entry.fields for entry in before.journal().of_kind("remedy")]
     begun = city.journal().of_kind("remedy")[0].fields
-    for own in (left, begun):
-        assert (own["verdict"], own["step"], own["rescue"]) == ("discriminator wins", 13, 5)
-        assert (own["measured"], own["expected"]) == (
+    for fields in (left, begun):
+        assert (fields["verdict"], fields["step"], fields["rescue"]) == ("discriminator wins", 13, 5)
+        assert (fields["measured"], fields["expected"]) == (
             "discriminator accuracy 1.000, generator gradient 0", "accuracy at most 0.97")  # fmt: skip
     assert (left["number"], left["changes"]) == (1, {"loss.weights.r1": 0.5})
     assert (begun["number"], begun["changes"]) == (2, {"optim.discriminator.lr": 5e-4})
@@ -131,7 +131,7 @@ def test_it_is_told_on_the_way_and_listed_afterwards(cured, monkeypatch, capsys)
         return capsys.readouterr().out
 
     now = "1/2 of the discriminator's learning rate against discriminator wins"
-    assert {one["name"]: one["remedy"] for one in json.loads(tell("tree", "--json"))} == {
+    assert {listed["name"]: listed["remedy"] for listed in json.loads(tell("tree", "--json"))} == {
         "city-before-5": "",
         "city-tried-1": "a stronger gradient penalty against discriminator wins",
         "city": now,
@@ -145,7 +145,7 @@ def test_it_is_told_on_the_way_and_listed_afterwards(cured, monkeypatch, capsys)
 
 def test_when_nothing_is_left_the_run_goes_on_unaltered(incurable, tmp_path):
     runs = incurable.path.parent
-    assert sorted(one.name for one in list_runs(runs)) == ["city", *(f"city-tried-{n}" for n in (1, 2, 3))]
+    assert sorted(run.name for run in list_runs(runs)) == ["city", *(f"city-tried-{n}" for n in (1, 2, 3))]
     assert incurable.info().parent is None
     assert decided(incurable) == ["tried", "given up"]
     assert ends(incurable) == ["left", "finished"]
@@ -172,7 +172,7 @@ def test_killed_anywhere_between_the_steps_nothing_is_lost_or_tried_twice(incura
 
     def dies(directory, tell):
         def announce(moment: str) -> None:
-            there = tuple(sorted(one.name for one in directory.path.parent.glob("city*")))
+            there = tuple(sorted(listed.name for listed in directory.path.parent.glob("city*")))
             at = (moment, there)
             if at not in killed:
                 killed.add(at)
@@ -194,7 +194,7 @@ def test_killed_anywhere_between_the_steps_nothing_is_lost_or_tried_twice(incura
     assert len(killed) > 20
     assert digest(run) == digest(incurable)
     assert decided(run) == ["tried", "given up"]
-    there = sorted(one.name for one in list_runs(tmp_path))
+    there = sorted(listed.name for listed in list_runs(tmp_path))
     assert there == ["city", *(f"city-tried-{n}" for n in (1, 2, 3))]
 
 
@@ -263,7 +263,7 @@ def test_two_processes_leave_at_the_same_step_and_join_the_fork(cured, tmp_path,
         launch = forks.run("forks:command", ["train", ILL, *words, "--name", "city", "--runs",
                                              str(tmp_path), "--no-check"], 2)  # fmt: skip
     assert "finished, step 60 of 60" in launch.out(0)
-    runs = {one.name: RunDirectory(one.path) for one in list_runs(tmp_path)}
+    runs = {listed.name: RunDirectory(listed.path) for listed in list_runs(tmp_path)}
     assert {name: decided(run) for name, run in runs.items()} == {
         "city-before-5": ["tried"],
         "city-tried-1": ["begun", "failed"],
@@ -293,7 +293,7 @@ def test_remedies_come_in_the_order_of_the_table_and_those_of_a_new_run_are_pass
     assert trial.words == "a stronger gradient penalty"
     trial, passed = following(trial, tree)
     assert trial is None
-    assert "a batch twice as large" in [one.words for one in passed]
+    assert "a batch twice as large" in [remedy.words for remedy in passed]
 
 
 @pytest.mark.parametrize(
@@ -328,8 +328,8 @@ def test_every_remedy_that_a_fork_can_have_is_an_edit_of_the_recipe(name):
 
     recipe = load(name)
     for verdict in get_args(Name):
-        for one in remedies(verdict, recipe.tree):
-            assert recipe.with_changes(one.changes).tree != recipe.tree
+        for remedy in remedies(verdict, recipe.tree):
+            assert recipe.with_changes(remedy.changes).tree != recipe.tree
 
 
 def test_a_fork_cannot_change_what_the_state_does_not_fit(incurable):

@@ -230,8 +230,8 @@ def test_changed_data_is_refused(stopped):
 
 def test_accumulation_sees_the_same_batches_and_noise(tiny, tmp_path):
     """Without batch norm in the way, parts change only the order of a sum."""
-    own = {"network": {"name": "unet", "width": 8, "multipliers": [1, 1]}, "train.steps": 6}
-    small = {name: value for name, value in tiny.items() if name != "network.width"} | own
+    settings = {"network": {"name": "unet", "width": 8, "multipliers": [1, 1]}, "train.steps": 6}
+    small = {name: value for name, value in tiny.items() if name != "network.width"} | settings
     losses = []
     for parts in (1, 3):
         run = trained(small, tmp_path, f"p{parts}", **{"train.accumulate": parts})

@@ -51,10 +51,10 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_goes_on_from_anywhere(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    told: list[str] = []
-    resume(run.directory, World(), Show(tell=told.append))
+    lines: list[str] = []
+    resume(run.directory, World(), Show(tell=lines.append))
     assert run.directory.info().facts.data["name"] == "squares0"
-    assert any("report" in line for line in told)
+    assert any("report" in line for line in lines)
 
 
 def test_the_run_knows_its_conditions_and_draws_its_sheets(run: Run) -> None:

@@ -73,8 +73,11 @@ def place(tmp_path_factory) -> Path:
 
 
 def changes(place: Path, **more: object) -> dict[str, object]:
-    own = {"data.path": str(place / "all.npz"), "data.latents.autoencoder": f"recipe:{place / 'ae.toml'}"}
-    return TINY | own | more
+    settings = {
+        "data.path": str(place / "all.npz"),
+        "data.latents.autoencoder": f"recipe:{place / 'ae.toml'}",
+    }
+    return TINY | settings | more
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +141,11 @@ def test_estimates_of_latents_may_not_be_clipped(place):
 
 def codecs(run: RunDirectory, place: Path) -> dict[str, Codec]:
     """An autoencoder trained here, one of diffusers, and one that loses nothing."""
-    own = Run(run).model.space.codec
-    assert own is not None
+    codec = Run(run).model.space.codec
+    assert codec is not None
     lossless = Codec("lossless", "", 12, 2, lambda x: (F.pixel_unshuffle(x, 2),) * 2,
                      lambda z: F.pixel_shuffle(z, 2))  # fmt: skip
-    return {"own": own, "lossless": lossless}
+    return {"own": codec, "lossless": lossless}
 
 
 @pytest.mark.parametrize("process", ["flow", "ddpm"])
@@ -204,8 +207,8 @@ def test_a_diffusers_autoencoder_by_path_is_another_route(place):
 def test_diffusers_opens_the_autoencoder_and_gives_equal_outputs(run, tmp_path):
     diffusers = pytest.importorskip("diffusers")
     opened = Run(run)
-    own = Run(products_of(run)["data.latents.autoencoder"].directory)
-    own.export("diffusers", tmp_path / "vae")
+    stage = Run(products_of(run)["data.latents.autoencoder"].directory)
+    stage.export("diffusers", tmp_path / "vae")
     theirs = diffusers.AutoencoderKL.from_pretrained(tmp_path / "vae")
     z, x = torch.randn(2, 4, 8, 8), torch.rand(2, 3, 16, 16) * 2 - 1
     codec = opened.model.space.codec
@@ -245,9 +248,9 @@ def test_safetensors_are_opened_by_their_plain_loader(run, tmp_path, monkeypatch
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_is_checked_against_torch(run, tmp_path):
     pytest.importorskip("onnxruntime")
-    (told,) = Run(run).export("onnx", tmp_path / "onnx")
-    assert told.startswith("denoiser.onnx: inputs x, t, mask, present; differs from torch by ")
-    assert float(told.split(" by ")[1].split()[0]) < 1e-5
+    (line,) = Run(run).export("onnx", tmp_path / "onnx")
+    assert line.startswith("denoiser.onnx: inputs x, t, mask, present; differs from torch by ")
+    assert float(line.split(" by ")[1].split()[0]) < 1e-5
 
 
 def test_what_diffusers_has_not_is_told(tmp_path, tiny):

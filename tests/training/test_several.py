@@ -88,7 +88,7 @@ def test_killed_in_one_process_and_resumed_equals_uninterrupted(forks, words, wh
     assert tape.steps == other.steps == list(range(0, 17, 2))
     for step in tape.steps:
         weights = other.read(step)["denoiser"]
-        assert all(torch.equal(own, weights[name]) for name, own in tape.read(step)["denoiser"].items())
+        assert all(torch.equal(weight, weights[name]) for name, weight in tape.read(step)["denoiser"].items())
 
 
 def test_stopped_in_good_order_and_resumed_on_fewer_processes(forks, words, tmp_path):

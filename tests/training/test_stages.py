@@ -52,7 +52,7 @@ def needing(tmp_path: Path, tiny: dict[str, object], reference: str) -> Recipe:
     return load("digits-class", {**tiny, **changes, "data.size": 20})
 
 
-def told() -> tuple[list[str], Show]:
+def recorder() -> tuple[list[str], Show]:
     lines: list[str] = []
     return lines, Show(tell=lines.append)
 
@@ -60,7 +60,7 @@ def told() -> tuple[list[str], Show]:
 def test_a_stage_is_trained_first_and_then_found(tmp_path, tiny, first):
     recipe = needing(tmp_path, tiny, f"recipe:{first}")
     assert references(recipe) == {"method.encoder": f"recipe:{first}"}
-    lines, show = told()
+    lines, show = recorder()
     run = train_stages(recipe, tmp_path / "runs", "main", World(), lambda: show)
     (stage,) = set(names(tmp_path / "runs")) - {"main"}
     assert stage.startswith("first-")
@@ -90,7 +90,7 @@ def test_a_stage_that_was_stopped_goes_on_and_nothing_follows_before(tmp_path, t
         stopped = train_stages(recipe, tmp_path / "runs", "main", World(), Show)
     assert summary(stopped).status == "stopped"
     assert names(tmp_path / "runs") == [stopped.name]
-    lines, show = told()
+    lines, show = recorder()
     train_stages(recipe, tmp_path / "runs", "main", World(), lambda: show)
     assert f"goes on with first {stopped.name}, for method.encoder of digits-class" in lines
     assert summary(stopped).status == "finished"
@@ -143,11 +143,11 @@ def test_pretrained_weights_are_known_by_their_bytes(tmp_path):
     with pytest.raises(UserError, match="holds no"):
         pretrained("data.latents.autoencoder", str(folder))
     (folder / "model.safetensors").write_bytes(b"weights")
-    one = pretrained("k", str(folder))
+    first_key = pretrained("k", str(folder))
     (folder / "model.safetensors").write_bytes(b"wieghts")
     other = pretrained("k", str(folder))
-    assert one.digest != other.digest
-    assert one.run is None
+    assert first_key.digest != other.digest
+    assert first_key.run is None
     with pytest.raises(UserError, match="k: /no/where does not exist"):
         pretrained("k", "/no/where")
 

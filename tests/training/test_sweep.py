@@ -152,13 +152,13 @@ def test_a_run_that_another_process_trains_is_left_alone(whole, tmp_path):
 
 
 def test_what_happens_is_told_before_and_after_each_cell(whole):
-    told: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = []
 
     def tell(done: Sweep, cell: Combination) -> None:
-        told.append((cell.label, done.outcome(cell)))
+        lines.append((cell.label, done.outcome(cell)))
 
     sweep(wanted().cells[:2], whole, World(), Show, tell)
-    assert told == [
+    assert lines == [
         ("lr = 0.001 · seed 0", "not begun"),
         ("lr = 0.001 · seed 0", "done before"),
         ("lr = 0.001 · seed 1", "not begun"),

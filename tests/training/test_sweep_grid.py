@@ -44,7 +44,7 @@ def test_words_that_are_no_values_are_refused(word):
 
 def test_every_combination_under_every_seed(tiny):
     words = ["optim.lr=1e-3,1e-2", "network.width=4,8", "train.steps=5"]
-    found = grid("digits-class", words, seeds=2)
+    cells = grid("digits-class", words, seeds=2)
     settings = [
         (
             cell.recipe.tree["optim"]["lr"],
@@ -52,14 +52,14 @@ def test_every_combination_under_every_seed(tiny):
             cell.recipe.train.seed,
             cell.recipe.train.steps,
         )
-        for cell in found.cells
+        for cell in cells.cells
     ]
     assert settings == [(lr, width, seed, 5) for lr in (1e-3, 1e-2) for width in (4, 8) for seed in (0, 1)]
-    assert found.swept == ("optim.lr", "network.width")
-    assert found.name == "sweep-digits-class-lr-width"
-    assert found.cells[3].label == "lr = 0.001 · width = 8 · seed 1"
-    assert found.cells[3].name.startswith("digits-class-lr=0.001-width=8-seed=1-")
-    assert len({cell.name for cell in found.cells}) == 8
+    assert cells.swept == ("optim.lr", "network.width")
+    assert cells.name == "sweep-digits-class-lr-width"
+    assert cells.cells[3].label == "lr = 0.001 · width = 8 · seed 1"
+    assert cells.cells[3].name.startswith("digits-class-lr=0.001-width=8-seed=1-")
+    assert len({cell.name for cell in cells.cells}) == 8
 
 
 def test_names_are_a_function_of_all_settings_and_of_nothing_else():

@@ -38,17 +38,17 @@ def run(tmp_path_factory) -> RunDirectory:
     return begin(load("digits-class", CHANGES), tmp_path_factory.mktemp("runs"), "a", World(), Show())
 
 
-def told(run: RunDirectory, length: float) -> float:
+def stated_error(run: RunDirectory, length: float) -> float:
     """How far off an average of a length is said to be."""
     lines: list[str] = []
     opened = Run(run, ema_length=length, tell=lines.append)
-    found = re.fullmatch(
+    matched = re.fullmatch(
         rf"average of relative length {length}: made from the tracks of \d+ steps, its weights of "
         r"the steps off by (\d+\.\d)%",
         lines[-1],
     )
-    assert found
-    error = float(found[1]) / 100
+    assert matched
+    error = float(matched[1]) / 100
     assert opened.model.average.endswith(f", off by {error:.0%}") == (error >= 0.005)
     return error
 
@@ -67,9 +67,9 @@ def test_snapshots_are_regular_and_outlive_the_checkpoints(run):
 def test_the_error_is_told_and_small_with_the_history_and_large_without(run, tmp_path):
     old = RunDirectory(Path(shutil.copytree(run.path, tmp_path / "old")))
     shutil.rmtree(old.tracks)  # as a run from before there were any
-    assert told(run, 0.15) < 0.015
-    assert told(old, 0.15) > 0.15
-    assert told(old, 0.1) == 0  # it is a track itself
+    assert stated_error(run, 0.15) < 0.015
+    assert stated_error(old, 0.15) > 0.15
+    assert stated_error(old, 0.1) == 0  # it is a track itself
 
 
 def test_what_the_history_makes_is_the_average_as_if_it_had_been_kept(run, tmp_path):
@@ -85,7 +85,7 @@ def test_what_the_history_makes_is_the_average_as_if_it_had_been_kept(run, tmp_p
 
     def made(directory):
         nets = Run(directory, ema_length=0.15).model.nets
-        return {f"denoiser.{name}": own for name, own in nets["denoiser"].named_parameters()}
+        return {f"denoiser.{name}": parameter for name, parameter in nets["denoiser"].named_parameters()}
 
     assert off(made(run)) < off(made(old)) / 3
     assert off(made(run)) < off(kept) / 2
@@ -109,9 +109,9 @@ def test_a_resumed_run_keeps_the_same_snapshots(run, tmp_path):
 def test_a_fork_has_the_history_of_the_run_it_came_from(run, tmp_path):
     runs = Path(shutil.copytree(run.path.parent, tmp_path / "runs"))
     child = fork(RunDirectory(runs / "a"), 48, {}, runs, "child")
-    assert told(child, 0.15) == told(run, 0.15)
+    assert stated_error(child, 0.15) == stated_error(run, 0.15)
     shutil.rmtree(runs / "a")
-    assert told(child, 0.15) > 0.15
+    assert stated_error(child, 0.15) > 0.15
 
 
 def test_a_damaged_snapshot_is_passed_over_and_the_error_says_so(run, tmp_path):
@@ -123,7 +123,7 @@ def test_a_damaged_snapshot_is_passed_over_and_the_error_says_so(run, tmp_path):
         path.write_bytes(bytes(data))
         with pytest.raises(UserError, match="its digest does not match"):
             tracks.load(hurt.tracks, step)
-    assert told(hurt, 0.15) > 10 * told(run, 0.15)
+    assert stated_error(hurt, 0.15) > 10 * stated_error(run, 0.15)
 
 
 def test_no_tracks_no_snapshots(tmp_path):

@@ -101,13 +101,13 @@ def test_a_command_is_shown_as_it_can_be_typed():
 
 
 def test_of_requests_in_a_row_the_latest_wins(monkeypatch):
-    asked = []
+    requests = []
 
     async def main() -> None:
         model = ModelProcess()
 
         async def answer(request):
-            asked.append(request["n"])
+            requests.append(request["n"])
             await asyncio.sleep(0.05)
             return {"n": request["n"]}
 
@@ -118,7 +118,7 @@ def test_of_requests_in_a_row_the_latest_wins(monkeypatch):
         await model.close()
 
     asyncio.run(main())
-    assert asked == [0, 4, 9]  # the first was under way
+    assert requests == [0, 4, 9]  # the first was under way
 
 
 def test_on_a_full_disk_a_job_fails_in_words_and_the_next_one_runs(program, tmp_path, monkeypatch):
