@@ -113,7 +113,7 @@ def measure(files: Files, folder: Path) -> str:
             len(steps) * BATCH / seconds(partial(gather, np.asarray(opened.images), orders))
         )
         rates["batches"].append(len(steps) * BATCH / seconds(partial(read, stream, steps)))
-    return told(files.title, rates)
+    return table_of(files.title, rates)
 
 
 def gather(images: NDArray[np.uint8], orders: Sequence[NDArray[np.int64]]) -> None:
@@ -128,7 +128,7 @@ def read(stream: Stream, steps: Iterable[int]) -> None:
         stream.parts(step)
 
 
-def told(title: str, rates: Mapping[str, Sequence[float]]) -> str:
+def table_of(title: str, rates: Mapping[str, Sequence[float]]) -> str:
     """Images a second by what is done, and how many times the plain loop's of the same round: medians."""
     names = {
         "plain": ("plain Pillow loop, one process", None),
@@ -139,7 +139,9 @@ def told(title: str, rates: Mapping[str, Sequence[float]]) -> str:
     lines = [f"| {title}, to {SIZE}x{SIZE}x3 | images/s | times | goal |", "|---|---:|---:|---|"]
     for name, (words, goal) in names.items():
         rate = statistics.median(rates[name])
-        times = statistics.median(one / base for one, base in zip(rates[name], rates["plain"], strict=True))
+        times = statistics.median(
+            images / base for images, base in zip(rates[name], rates["plain"], strict=True)
+        )
         wanted = "" if goal is None else f"{goal:g}: {'met' if times >= goal else 'missed'}"
         lines.append(f"| {words} | {rate:,.0f} | {times:.2f} | {wanted} |")
     return "\n".join(lines)

@@ -65,7 +65,7 @@ def saving_all(recipe: Recipe, folder: Path) -> Cost:
     execution = choose_execution(ready)
     autocast = precision.autocast(ready.device, execution.precision)
     state = ready.state(execution.memory_format)
-    asked = watched_conditions(recipe, ready.stream)
+    conditions = watched_conditions(recipe, ready.stream)
     taken = {"models": 0, "sheets": 0}
 
     def boundary(signals: Signals) -> None:
@@ -75,7 +75,7 @@ def saving_all(recipe: Recipe, folder: Path) -> Cost:
         sheet = folder / f"{state.step}.png"
         nets = evaluated(ready.method, state)
         model = ready.model(RunDirectory(folder), recipe, nets, state.step, execution.precision)
-        images = watched_images(model, asked)
+        images = watched_images(model, conditions)
         draw_sheet(images, ready.stream.spec, f"step {state.step}", sheet)
         taken["models"] += sum(path.stat().st_size for path in files)
         taken["sheets"] += sheet.stat().st_size
@@ -100,7 +100,7 @@ def economical(recipe: Recipe, folder: Path) -> Cost:
     return Cost(by_kind(run.path), clock.wall, clock.processor)
 
 
-def told(all_of_it: Cost, cheap: Cost, steps: int) -> str:
+def row_of(all_of_it: Cost, cheap: Cost, steps: int) -> str:
     """The table, and how the goals were met."""
     saved = sum(all_of_it.bytes.values())
     film, tape = cheap.bytes["films"], cheap.bytes["tape"]
@@ -132,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         all_of_it = saving_all(recipe, Path(folder))
         cheap = economical(recipe.with_changes(CHEAP), Path(folder))
-    print(told(all_of_it, cheap, steps))
+    print(row_of(all_of_it, cheap, steps))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def main() -> None:
         for step in steps:
             step()
         times = [[step() for step in steps] for _ in range(ROUNDS)]
-        rates = [recipe.train.batch_size / statistics.median(own) for own in zip(*times, strict=True)]
+        rates = [recipe.train.batch_size / statistics.median(seconds) for seconds in zip(*times, strict=True)]
         cells = [f"{rate:.0f} ({rate / rates[0]:.2f}x)" for rate in rates]
         print(f"| {title} | {' | '.join(cells)} |", flush=True)
 

@@ -146,13 +146,13 @@ CASES = {
 
 def trained(folder: Path, case: str, seed: int) -> RunDirectory:
     """The finished run of a case, trained if need be."""
-    one = CASES[case]
+    settings = CASES[case]
     name = re.sub("[^a-z0-9]+", "-", case.lower()) + f"-{seed}"
     there = RunDirectory(folder / name)
     if (there.path / RUN).is_file() and summary(there).status == "finished":
         return there
-    recipe = load(one.recipe, one.changes | {"train.seed": seed})
-    half, waiting = (recipe.train.steps or 0) // 2, [one.later] if one.later else []
+    recipe = load(settings.recipe, settings.changes | {"train.seed": seed})
+    half, waiting = (recipe.train.steps or 0) // 2, [settings.later] if settings.later else []
 
     def edit(rows: list[MetricsRow]) -> None:
         if waiting and rows[-1].step >= half:
@@ -164,13 +164,13 @@ def trained(folder: Path, case: str, seed: int) -> RunDirectory:
 def judged(run: RunDirectory, case: Case) -> tuple[str, str]:
     """Of a run: "right", "late", "missed", "false alarm" or "well", and its verdicts in words."""
     begun = [entry.fields for entry in run.journal().of_kind("verdict") if entry.fields["begins"]]
-    told = ", ".join(f"{own['name']} at {own['step']}" for own in begun) or "none"
+    names = ", ".join(f"{verdict['name']} at {verdict['step']}" for verdict in begun) or "none"
     if not case.right:
-        return ("false alarm" if begun else "well"), told
-    steps = [own["step"] for own in begun if own["name"] in case.right]
+        return ("false alarm" if begun else "well"), names
+    steps = [verdict["step"] for verdict in begun if verdict["name"] in case.right]
     if not steps:
-        return "missed", told
-    return ("right" if min(steps) <= case.by * run.info().steps else "late"), told
+        return "missed", names
+    return ("right" if min(steps) <= case.by * run.info().steps else "late"), names
 
 
 def main() -> None:
@@ -179,12 +179,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("seeds", nargs="*", type=int, default=(0, 1))
     parser.add_argument("--case", action="append", choices=CASES, help="one of the runs; all unless stated")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     print("| run | outcome by seed | verdicts |\n|---|---|---|")
-    for case in asked.case or CASES:
-        outcomes = [judged(trained(asked.folder, case, seed), CASES[case]) for seed in asked.seeds]
+    for case in arguments.case or CASES:
+        outcomes = [judged(trained(arguments.folder, case, seed), CASES[case]) for seed in arguments.seeds]
         print(f"| {case} | {', '.join(outcome for outcome, _ in outcomes)} | "
-              f"{'; '.join(told for _, told in outcomes)} |", flush=True)  # fmt: skip
+              f"{'; '.join(words for _, words in outcomes)} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

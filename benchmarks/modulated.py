@@ -56,9 +56,9 @@ def times(batch: int, channels: int, side: int, rounds: int) -> tuple[float, flo
     torch.testing.assert_close(ways[0](x, w), ways[1](x, w), rtol=1e-3, atol=1e-3)
     taken: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds + 1):
-        for way, own in zip(ways, taken, strict=True):
-            own.append(seconds(way, x, w))
-    scaled, in_groups = (1e3 * statistics.median(own[1:]) for own in taken)  # the first warms up
+        for way, measured in zip(ways, taken, strict=True):
+            measured.append(seconds(way, x, w))
+    scaled, in_groups = (1e3 * statistics.median(measured[1:]) for measured in taken)  # the first warms up
     return scaled, in_groups
 
 
@@ -70,8 +70,8 @@ def main() -> None:
     print("| batch, channels, side | scaled, ms | grouped, ms | ratio |\n|---|---:|---:|---:|")
     for case in CASES:
         scaled, in_groups = times(*case, rounds)
-        told = ", ".join(map(str, case))
-        print(f"| {told} | {scaled:.2f} | {in_groups:.2f} | {in_groups / scaled:.2f} |", flush=True)
+        sizes = ", ".join(map(str, case))
+        print(f"| {sizes} | {scaled:.2f} | {in_groups:.2f} | {in_groups / scaled:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -85,8 +85,8 @@ def numbers(name: str, runs: Path) -> dict[str, list[float]]:
     path = runs / f"{name}.json"
     if not path.is_file():
         run = sl.open_run(name, runs=runs)
-        found = run.evaluate(SAMPLES, "classifier", reference=2000)
-        result = {key: [each.value, each.floor] for key, each in found.results.items()}
+        evaluation = run.evaluate(SAMPLES, "classifier", reference=2000)
+        result = {key: [each.value, each.floor] for key, each in evaluation.results.items()}
         for key, values in run.metrics().items():
             if key.startswith("held_out/"):
                 result[key.replace("held_out/", "held-out ")] = [float(values[np.isfinite(values)][-1])]
@@ -97,10 +97,10 @@ def numbers(name: str, runs: Path) -> dict[str, list[float]]:
 
 def row(title: str, each: list[dict[str, list[float]]], keys: list[str]) -> str:
     """Values by seed of the first key, then means."""
-    first = ", ".join(f"{one[keys[0]][0]:.4g}" for one in each)
+    first = ", ".join(f"{item[keys[0]][0]:.4g}" for item in each)
     return (
         f"| {title} | {first} | "
-        + " | ".join(f"{mean(one[key][0] for one in each):.4g}" for key in keys)
+        + " | ".join(f"{mean(item[key][0] for item in each):.4g}" for key in keys)
         + " |"
     )
 
@@ -124,14 +124,14 @@ def kinds(family: str, options: argparse.Namespace) -> None:
                 name = f"{family}-{kind}-{factor}-{seed}"
                 stated = {"train.seed": seed, **changes(family, kind, factor, steps[kind])}
                 trained(name, family, stated, runs)
-                found = numbers(name, runs)
-                print(name, steps[kind], found[judge], flush=True)
-                if kind not in chosen or found[judge][0] < made[kind][-1][judge][0]:
-                    made[kind] = [*made.get(kind, [])[:seed], found]
+                measured = numbers(name, runs)
+                print(name, steps[kind], measured[judge], flush=True)
+                if kind not in chosen or measured[judge][0] < made[kind][-1][judge][0]:
+                    made[kind] = [*made.get(kind, [])[:seed], measured]
                     if seed == 0:
                         chosen[kind] = factor
                 elif seed:
-                    made[kind].append(found)
+                    made[kind].append(measured)
             (runs / f"{family}-{kind}.factor").write_text(str(chosen[kind]))
     keys = [
         judge,
@@ -164,8 +164,8 @@ def schedules(options: argparse.Namespace) -> None:
                 each.append(numbers(name, options.runs))
                 print(name, each[-1]["FD-classifier"], flush=True)
         held = sorted(key for key in rows["wsd"][0] if key.startswith("held-out"))
-        for one in (one for each in rows.values() for one in each):
-            one["held-out mean"] = [mean(one[key][0] for key in held)]
+        for item in (item for each in rows.values() for item in each):
+            item["held-out mean"] = [mean(item[key][0] for key in held)]
         keys = ["FD-classifier", "KID-classifier", "recall", "coverage", "class accuracy", "held-out mean"]
         print(head(f"digits, {steps} steps", keys))
         for schedule, each in rows.items():

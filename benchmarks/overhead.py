@@ -138,11 +138,11 @@ def compare(case: Case, pack: Pack, folder: Path) -> list[tuple[Clock, Clock]]:
                 if len(blocks) == BLOCKS:
                     raise Stop
                 blocks.append((Clock(), Clock()))
-            own = blocks[-1] if blocks else (Clock(), Clock())
-            own[1].start()
+            last = blocks[-1] if blocks else (Clock(), Clock())
+            last[1].start()
             bare()
-            own[1].stop()
-            own[0].start()
+            last[1].stop()
+            last[0].start()
 
         autocast = precision.autocast(CPU, case.execution.precision)
         stream = Stream(pack, recipe.train.seed, recipe.train.batch_size)
@@ -159,7 +159,7 @@ def plans(recipe: Recipe, pack: Pack) -> Callable[[int], Plan]:
     return lambda step: recipe.plan(len(pack.train))
 
 
-def told(case: Case, blocks: list[tuple[Clock, Clock]]) -> str:
+def row_of(case: Case, blocks: list[tuple[Clock, Clock]]) -> str:
     """A row of the table: medians over the blocks, in ms a step."""
 
     def median(values: Iterable[float]) -> float:
@@ -185,7 +185,7 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|---|")
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
-            print(told(case, compare(case, pack, Path(folder))), flush=True)
+            print(row_of(case, compare(case, pack, Path(folder))), flush=True)
 
 
 if __name__ == "__main__":

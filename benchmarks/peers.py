@@ -88,7 +88,7 @@ def safelight(
 
     def train(steps: int) -> tuple[sl.Run, float]:
         began = time.process_time()
-        fit = {one.key: one.value for one in rules.length(steps, batch, count)}
+        fit = {choice.key: choice.value for choice in rules.length(steps, batch, count)}
         run = sl.train(recipe, {**fit, **quiet}, runs=work / "runs")
         return run, time.process_time() - began
 

@@ -65,15 +65,15 @@ def main() -> None:
     parser.add_argument("recipes", nargs="*", default=RECIPES)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--train", action="store_true", help="only train, and print JSON")
-    asked = parser.parse_args()
-    if asked.train:
-        print(json.dumps(trained(asked.recipes[0], asked.steps)))
+    arguments = parser.parse_args()
+    if arguments.train:
+        print(json.dumps(trained(arguments.recipes[0], arguments.steps)))
         return
     print("| recipe | planned s a step | measured | | planned memory | measured | |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for name in asked.recipes:
-        planned = told([sys.executable, "-m", "safelight", "plan", name, "--json"])
-        real = told([sys.executable, __file__, name, "--steps", str(asked.steps), "--train"])
+    for name in arguments.recipes:
+        planned = printed_by([sys.executable, "-m", "safelight", "plan", name, "--json"])
+        real = printed_by([sys.executable, __file__, name, "--steps", str(arguments.steps), "--train"])
         seconds, memory = planned["processor_seconds_a_step"], planned["memory_needed"]
         time_ratio, memory_ratio = seconds / real["seconds"] - 1, memory / real["bytes"] - 1
         print(
@@ -83,10 +83,10 @@ def main() -> None:
         )
 
 
-def told(command: list[str]) -> dict[str, float]:
+def printed_by(command: list[str]) -> dict[str, float]:
     """The JSON object that a command prints."""
-    found: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return found
+    printed: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return printed
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def distance(evaluation: Evaluation) -> float:
 
 def row(title: str, cells: Mapping[int, float], best: float) -> str:
     """A row of the table; what reaches the line is set in bold."""
-    told = [f"**{value:.3f}**" if value <= best else f"{value:.3f}" for value in cells.values()]
-    return f"| {title} | {' | '.join(told)} |"
+    words = [f"**{value:.3f}**" if value <= best else f"{value:.3f}" for value in cells.values()]
+    return f"| {title} | {' | '.join(words)} |"
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ SEEDS = (0, 1, 2)
 def best_so_far(run: RunDirectory, way: str, prompt: str, seed: int, evaluations: int) -> NDArray[np.float64]:
     """The best score after each evaluation, (evaluations,)."""
     wish = SearchRequest(prompt=prompt, method=way, population=POPULATION, budget=evaluations, seed=seed)
-    found = SearchDirectory(Path(run_search(run, wish)["folder"]))
-    return np.maximum.accumulate([total for line in found.lines() for total in line["totals"]])
+    directory = SearchDirectory(Path(run_search(run, wish)["folder"]))
+    return np.maximum.accumulate([total for line in directory.lines() for total in line["totals"]])
 
 
 def row(way: str, scores: NDArray[np.float64]) -> str:

@@ -95,25 +95,27 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(KINDS), help="Kinds, or one trial as KIND:NUMBER.")
     parser.add_argument("--families", default=",".join(FAMILIES), help="Default: all.")
     parser.add_argument("--scale", type=float, default=1.0, help="Trials, as a multiple of the table's.")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     began = time.monotonic()
-    families = asked.families.split(",")
+    families = arguments.families.split(",")
     table = Table()
     import_everything()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # nobody waits for a disk
     with tempfile.TemporaryDirectory(prefix="torture-", dir=memory) as folder:
         world = World(Path(folder).resolve())
-        if ":" in asked.only:
-            kind, number = asked.only.split(":")
-            table.add(tried(world, kind, int(number), asked.seed, families, print))
+        if ":" in arguments.only:
+            kind, number = arguments.only.split(":")
+            table.add(tried(world, kind, int(number), arguments.seed, families, print))
         else:
-            goals = {kind: max(1, round(KINDS[kind][1] * asked.scale)) for kind in asked.only.split(",")}
+            goals = {
+                kind: max(1, round(KINDS[kind][1] * arguments.scale)) for kind in arguments.only.split(",")
+            }
             while left := [kind for kind in goals if table.tried[kind] < goals[kind]]:
-                if asked.minutes is not None and time.monotonic() - began > 60 * asked.minutes:
+                if arguments.minutes is not None and time.monotonic() - began > 60 * arguments.minutes:
                     break
                 kind = min(left, key=lambda kind: table.tried[kind] / goals[kind])
-                table.add(tried(world, kind, table.tried[kind], asked.seed, families))
-    print(f"\n{table}\n\nseed {asked.seed}, {', '.join(families)}; {time.monotonic() - began:,.0f} s")
+                table.add(tried(world, kind, table.tried[kind], arguments.seed, families))
+    print(f"\n{table}\n\nseed {arguments.seed}, {', '.join(families)}; {time.monotonic() - began:,.0f} s")
     sys.exit(int(bool(table.broken)))
 
 

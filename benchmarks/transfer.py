@@ -56,8 +56,10 @@ def distances(name: str, step: int, runs: Path) -> dict[str, Any]:
     """Of a run's samples at a step, measured once: value and floor by metric."""
     path = runs / f"{name}-{step}.json"
     if not path.is_file():
-        found = sl.open_run(name, step=step, runs=runs).evaluate(SAMPLES, "efficientnet", reference=300)
-        path.write_text(json.dumps({key: [each.value, each.floor] for key, each in found.results.items()}))
+        evaluation = sl.open_run(name, step=step, runs=runs).evaluate(SAMPLES, "efficientnet", reference=300)
+        path.write_text(
+            json.dumps({key: [each.value, each.floor] for key, each in evaluation.results.items()})
+        )
         print(path.read_text(), flush=True)
     numbers: dict[str, Any] = json.loads(path.read_text())
     return numbers

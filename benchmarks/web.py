@@ -79,8 +79,8 @@ class Server:
     @property
     def megabytes(self) -> float:
         """The most memory so far."""
-        found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())
-        return int(found[1]) / 1e3 if found else 0.0
+        peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(peak[1]) / 1e3 if peak else 0.0
 
     def timed(self, *addresses: str) -> tuple[float, float]:
         """Processor seconds of the server, and seconds until all have answered."""

@@ -38,8 +38,8 @@ def scene(family: Family, name: str) -> tuple[Path | None, tuple[str, ...]]:
     """The run that a writer begins with, and its words."""
     begin, words = WRITERS[name]
     rate = RATE.get(family.name, "optim.lr=1e-4")
-    found = {"": None, "half": family.half, "finished": family.finished}[begin]
-    return found, tuple(rate if word == "RATE" else word for word in words) or family.train
+    begun = {"": None, "half": family.half, "finished": family.finished}[begin]
+    return begun, tuple(rate if word == "RATE" else word for word in words) or family.train
 
 
 @cache
@@ -58,8 +58,8 @@ def undisturbed(world: World, family: str, name: str) -> tuple[list[tuple[str, s
     for run in ("x", "f"):
         if (box / "runs" / run).exists():
             world.must("resume", run, box=box)
-    found = {run.name: bits(run) for run in (box / "runs").iterdir() if (run / "run.json").exists()}
-    return [(call, path) for call, path in json.loads((box / "seen.json").read_text())], found, seconds
+    weights = {run.name: bits(run) for run in (box / "runs").iterdir() if (run / "run.json").exists()}
+    return [(call, path) for call, path in json.loads((box / "seen.json").read_text())], weights, seconds
 
 
 def chosen(trial: Trial) -> str:
@@ -185,8 +185,8 @@ def undisturbed_pair(world: World, family: str) -> tuple[str, float]:
     with trial.boxed() as run:
         began = time.monotonic()
         ended = several(trial, trial.family.train)
-        if any(one.code for one in ended):
-            raise Broken(f"in two processes: {[one.code for one in ended]} {ended[0].err[-2000:]}")
+        if any(end.code for end in ended):
+            raise Broken(f"in two processes: {[end.code for end in ended]} {ended[0].err[-2000:]}")
         return bits(run), time.monotonic() - began
 
 
@@ -204,10 +204,10 @@ def pairs(trial: Trial) -> None:
             moment = trial.random.random() * seconds
             trial.done.append(f"of two, {rank} killed after {moment:.3f} s")
             ended = several(trial, train, rank=rank, moment=moment)
-        trial.check(ENDS, not any(one.hung for one in ended), "the process that is left hangs")
+        trial.check(ENDS, not any(end.hung for end in ended), "the process that is left hangs")
         words = ("resume", "x") if (run / "run.json").exists() else train
         ended = several(trial, words)
-        trial.check(ENDS, not any(one.code for one in ended),
+        trial.check(ENDS, not any(end.code for end in ended),
         f"{words[0]} ends with {[e.code for e in ended]}: "
                     f"{ended[0].err[-300:]}")  # fmt: skip
         trial.check(BITS, bits(run) == expected, "ends in other bits")

@@ -90,12 +90,12 @@ def digits(random: Random, path: Path) -> None:
 
 def lines(random: Random, path: Path) -> None:
     """A line gone, twice there, or elsewhere."""
-    found = path.read_bytes().splitlines(keepends=True)
-    if found:
-        line = found.pop(random.randrange(len(found)))
+    rows = path.read_bytes().splitlines(keepends=True)
+    if rows:
+        line = rows.pop(random.randrange(len(rows)))
         for _ in range(random.choice((0, 1, 2))):
-            found.insert(random.randrange(len(found) + 1), line)
-    path.write_bytes(b"".join(found))
+            rows.insert(random.randrange(len(rows) + 1), line)
+    path.write_bytes(b"".join(rows))
 
 
 def folder(random: Random, path: Path) -> None:

@@ -272,7 +272,7 @@ def command(*words: str, box: Path, seconds: float = SECONDS, kill: bool = False
 
 def contents(folder: Path, leave: Callable[[str], bool] = lambda name: False) -> dict[str, str]:
     """Every file under a folder: what it is and holds. Links are not followed, and nothing else is opened."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for at, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not leave(os.path.relpath(os.path.join(at, name), folder))]
         for name in [*folders, *files]:
@@ -281,12 +281,12 @@ def contents(folder: Path, leave: Callable[[str], bool] = lambda name: False) ->
             if leave(relative):
                 continue
             if path.is_symlink():
-                found[relative] = f"-> {os.readlink(path)}"
+                digests[relative] = f"-> {os.readlink(path)}"
             elif path.is_file():
                 big = path.stat().st_size > 1 << 26
-                found[relative] = (
+                digests[relative] = (
                     str(path.stat().st_size) if big else hashlib.sha256(path.read_bytes()).hexdigest()
                 )
             else:
-                found[relative] = f"mode {path.lstat().st_mode:o}"
-    return found
+                digests[relative] = f"mode {path.lstat().st_mode:o}"
+    return digests

@@ -245,9 +245,11 @@ def ill_ended(ended: Outcome) -> str:
         return f"hangs: {last}"
     if "Traceback" in ended.err or ended.code not in (0, 2):
         return f"ends with {ended.code}: {last}"
-    if found := UNSEEN.search(ended.out + ended.err):
-        return f"{found.group()!r} reaches the terminal"
-    told = sum(line.startswith("safelight: ") for line in lines)
-    if ended.code == 2 and not (told == 1 and lines[-1].startswith("safelight: ") and len(lines[-1]) < 1500):
-        return f"ends with 2 and {told} lines of why: {last}"
+    if unseen := UNSEEN.search(ended.out + ended.err):
+        return f"{unseen.group()!r} reaches the terminal"
+    refusals = sum(line.startswith("safelight: ") for line in lines)
+    if ended.code == 2 and not (
+        refusals == 1 and lines[-1].startswith("safelight: ") and len(lines[-1]) < 1500
+    ):
+        return f"ends with 2 and {refusals} lines of why: {last}"
     return ""

@@ -42,7 +42,7 @@ def test_times_are_medians_of_the_ratios_of_a_round(module: ModuleType) -> None:
         "bytes": [2100, 999, 9200],
         "batches": [1, 1, 1],
     }
-    table = rows(module.told("x", rates))
+    table = rows(module.table_of("x", rates))
     assert [row[1:3] for row in table] == [
         ["100", "1.00"],
         ["300", "1.50"],

@@ -43,10 +43,10 @@ def test_overhead_tells_medians_of_blocks_in_milliseconds_a_step(monkeypatch):
     case = module.Case("x", {}, module.PLAIN, steps=2)
     bare = [0.2, 0.4, 9.0]  # one disturbed block
     blocks = [(module.Clock(seconds + 0.006, 0.004), module.Clock(seconds, 0.0)) for seconds in bare]
-    (cells,) = rows("|||\n|---|\n" + module.told(case, blocks))
+    (cells,) = rows("|||\n|---|\n" + module.row_of(case, blocks))
     assert cells == ["x", "200.00", "203.00", "3.00", "1.5%", "2.00", "kept"]
     slow = [(module.Clock(seconds + 0.014, 0.0), module.Clock(seconds, 0.0)) for seconds in bare]
-    assert module.told(case, slow).endswith("| missed |")
+    assert module.row_of(case, slow).endswith("| missed |")
 
 
 def test_overhead_runs(monkeypatch, capsys):

@@ -118,7 +118,7 @@ def test_images_are_packed_in_the_bucket_of_their_ratio(folder):
             assert label == number % 2  # conditions follow their image
     again = opened(folder, **KEYS)
     assert again.fingerprint == pack.fingerprint != opened(folder, **KEYS | {"buckets": 2}).fingerprint
-    assert "60 images in buckets 12x20 (30), 20x12 (16), 16x16 (14)" in pack.found()
+    assert "60 images in buckets 12x20 (30), 20x12 (16), 16x16 (14)" in pack.description()
 
 
 def test_masks_follow_and_masks_of_other_classes_are_refused(tmp_path):

@@ -165,7 +165,7 @@ def test_random_crops_are_a_function_of_seed_step_and_row_and_all_else_sees_the_
         np.testing.assert_array_equal(centre, whole[:, 1:17, 1:25])
     assert pack.spec.shape == (3, 16, 24)
     assert pack.fingerprint != kept.fingerprint
-    assert "16x24 out of 18x27, at random" in pack.found()
+    assert "16x24 out of 18x27, at random" in pack.description()
     stream = Stream(pack, 7, 4)
     corners = set()
     for step in range(60):

@@ -100,7 +100,7 @@ def test_soft_masks_are_shares_of_one_class(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pack.mask_numbers(np.array([0]))[0], levels >= 128)
     batch = Stream(pack, 0, 2).pick(np.array([0]))
     np.testing.assert_array_equal(batch.given["mask"][0, 0], levels.astype(np.float32) / 255)
-    assert pack.found() == "2 images of 8x8; pairs of images and masks; mask (soft) on 2"
+    assert pack.description() == "2 images of 8x8; pairs of images and masks; mask (soft) on 2"
     half = opened(tmp_path, held_out=0, mask_values="soft", size=4).given["mask"][0].astype(float)
     np.testing.assert_allclose(half, levels.reshape(4, 2, 4, 2).mean((1, 3)), atol=0.51)
 

@@ -110,7 +110,7 @@ def test_groups_keep_all_images_of_a_person_on_one_side(tmp_path: Path) -> None:
         assert not sides[0] & sides[1]
         assert pack.groups is not None
         assert len(np.unique(pack.groups)) == 12
-        assert "12 groups" in pack.found()
+        assert "12 groups" in pack.description()
         facts = inspect(check(Data, {"path": str(path), "group": group}, "data")).facts()
         assert (facts["groups"]["groups"], facts["groups"]["images"]) == (12, 5)
     assert "attributes" not in pack.described

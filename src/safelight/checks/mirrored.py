@@ -117,7 +117,7 @@ def near_pairs(hashes: NDArray[np.uint64], most: int = NEAR) -> NDArray[np.int64
 
     Two that differ in k bits share one of k + 1 parts, so that only items that share a part are compared.
     """
-    found: set[tuple[int, int]] = set()
+    pairs: set[tuple[int, int]] = set()
     edges = np.linspace(0, 64, most + 2).astype(int)
     for begin, end in pairwise(edges.tolist()):
         parts = (hashes >> np.uint64(begin)) & np.uint64((1 << (end - begin)) - 1)
@@ -129,8 +129,8 @@ def near_pairs(hashes: NDArray[np.uint64], most: int = NEAR) -> NDArray[np.int64
             for place, item in enumerate(group[:-1]):
                 rest = group[place + 1 :]
                 near = rest[np.bitwise_count(hashes[rest] ^ hashes[item]) <= most]
-                found |= {(int(item), int(other)) for other in near}
-    return np.array(sorted(found), np.int64).reshape(-1, 2)
+                pairs |= {(int(item), int(other)) for other in near}
+    return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 
 def _near(pack: Pack) -> Iterator[Finding]:
@@ -149,7 +149,7 @@ def _near(pack: Pack) -> Iterator[Finding]:
     )
     if not len(pairs):
         return
-    across = sum((int(one) in held) != (int(other) in held) for one, other in pairs)
+    across = sum((int(first) in held) != (int(second) in held) for first, second in pairs)
     first = f"{names[pairs[0][0]]} and {names[pairs[0][1]]}"
     yield NEAR_COPIES.finding(
         f"{len(pairs):,} pairs of {len(items):,} images look alike, such as {first}; {across:,} pairs have "

@@ -122,7 +122,7 @@ def pack(
     held_out = sum(len(part.held_out) for part in made.parts)
     say(f"{made.trained:,} to train on, {held_out:,} held out, {len(made.bad):,} left out as bad")
     if made.layout:
-        say(f"read: {plain(made.found())}")
+        say(f"read: {plain(made.description())}")
     for note in made.notes:
         say(f"note: {plain(str(note))}")
     for part in made.parts:
@@ -244,7 +244,8 @@ def _fits(fit: dict[str, Any]) -> Iterator[str]:
 def _condition(condition: dict[str, Any]) -> str:
     if "attributes" in condition:
         ranges = (
-            f"{name} {it['least']:.4g} to {it['most']:.4g}" for name, it in condition["attributes"].items()
+            f"{name} {ends['least']:.4g} to {ends['most']:.4g}"
+            for name, ends in condition["attributes"].items()
         )
         return ", ".join(ranges)
     if "features" in condition:

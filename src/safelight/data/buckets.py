@@ -104,7 +104,7 @@ def chosen(stated: int | Sequence[str | Shape], sizes: Sizes, size: Shape, multi
     if isinstance(stated, int):
         shapes = proposed(sizes, area, multiple, stated)
     else:
-        shapes = list(dict.fromkeys(_shape(one, area, multiple) for one in stated))
+        shapes = list(dict.fromkeys(_shape(shape, area, multiple) for shape in stated))
     for height, width in shapes:
         if height % multiple or width % multiple:
             raise UserError(

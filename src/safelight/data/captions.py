@@ -79,7 +79,7 @@ def with_captions(entries: Entries, contents: Contents) -> Entries:
     used: set[str] = set()
     read: set[str] = set()  # and said
     for place, image in enumerate(entries.files):
-        own: list[str] = []
+        image_texts: list[str] = []
         label = None
         for name in files.get(image, ()):
             captions, its = _read(contents, name)
@@ -91,14 +91,14 @@ def with_captions(entries: Entries, contents: Contents) -> Entries:
             kept = without_settings(captions)
             if len(kept) < len(captions):
                 entries.notes.add("caption with settings of a sampler", name, "its prompt alone is read")
-            own += [text for text in kept if text not in own]
+            image_texts += [text for text in kept if text not in image_texts]
             label = label or its
             if captions or its:
                 used.add(name)
-        texts.append(own or ([entries.spare[place]] if entries.spare else ()))
+        texts.append(image_texts or ([entries.spare[place]] if entries.spare else ()))
         labels.append(label)
     if used:
-        missing = [file for file, own in zip(entries.files, texts, strict=True) if not own]
+        missing = [file for file, captions in zip(entries.files, texts, strict=True) if not captions]
         if any(texts):
             entries.notes.add_all("image without a caption", missing)
     elif config.captions == "sidecar":

@@ -151,8 +151,8 @@ def _group(entries: Entries, contents: Contents) -> None:
     if group == "folder":
         entries.groups = [file.rpartition("/")[0] or None for file in entries.files]
     elif "(" in group:
-        found = [re.search(group, file) for file in entries.files]
-        entries.groups = [match and ("\0".join(part or "" for part in match.groups())) for match in found]
+        matches = [re.search(group, file) for file in entries.files]
+        entries.groups = [match and ("\0".join(part or "" for part in match.groups())) for match in matches]
     different = {name for name in entries.groups if name is not None}
     if not different or (len(different) == 1 and None not in entries.groups):
         what = "one group" if different else "no group"

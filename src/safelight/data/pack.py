@@ -124,7 +124,7 @@ class Pack:
         covered = np.array([*self.covered.values()], bool).reshape(len(self.covered), len(self))
         return np.asarray(covered.all(0) & bool(len(covered)))
 
-    def found(self) -> str:
+    def description(self) -> str:
         """One line of what was read: images, how, and the conditions."""
         shapes = ["x".join(map(str, part.images.shape[1:3])) for part in self.parts]
         sizes = ", ".join(f"{shape} ({len(part):,})" for shape, part in zip(shapes, self.parts, strict=True))

@@ -64,8 +64,8 @@ def keep_specimens(
     for specimen in sorted(map(parse_specimen, ids)):
         model = replay.rounded(specimen.step)
         sample = model.how.model_dump(mode="json")
-        found = origin(directory, specimen) if specimen.name else {}
-        entry = CollectionEntry(str(specimen), utc_now(), model.source, model.verdict.verdict, sample, found)
+        latent = origin(directory, specimen) if specimen.name else {}
+        entry = CollectionEntry(str(specimen), utc_now(), model.source, model.verdict.verdict, sample, latent)
         pixels = picture_of(start_of(specimen, model), model)
         save_png(
             Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels), folder / f"{specimen}.png"

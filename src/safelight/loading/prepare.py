@@ -107,7 +107,7 @@ def prepare(
     if world.local == 0:
         pack = open_data(opened.data, work)
         if pack.layout:
-            tell(plain(f"{pack.name}: {pack.found()}"))
+            tell(plain(f"{pack.name}: {pack.description()}"))
         for note in pack.notes:
             tell(f"note: {plain(str(note))}")
     world.wait()  # the first process of each machine packs, the others find it done

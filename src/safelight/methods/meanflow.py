@@ -189,10 +189,10 @@ class MeanFlow:
             out = nets["denoiser"](x_t, now, batch.given, batch.present).float()
             name = f"t {band / BANDS:.1f}-{(band + 1) / BANDS:.1f}"
             values[name] = (out - (ε - batch.x)).square().mean((1, 2, 3))
-        one = self.moved(nets, ε, 1.0, 0.0, batch.given, batch.present)
+        whole = self.moved(nets, ε, 1.0, 0.0, batch.given, batch.present)
         half = self.moved(nets, ε, 1.0, 0.5, batch.given, batch.present)
         two = self.moved(nets, half, 0.5, 0.0, batch.given, batch.present)
-        return {**values, "one step against two": (one - two).square().mean((1, 2, 3))}
+        return {**values, "one step against two": (whole - two).square().mean((1, 2, 3))}
 
     def panels(self, nets: Nets, batch: Batch, draw: Draw) -> Mapping[str, Panel]:
         """The same noises in 1, 2, 4 and 8 evaluations: how much a longer way still changes."""

@@ -189,7 +189,7 @@ def _lines(
            "attributes": f"{len(seen.attributes)} attributes"}  # fmt: skip
     kinds = [words for name, words in has.items() if seen.share.get(name)]
     pixels = f"{height}x{width}" if seen.same else f"{height}x{width} in the median"
-    found = f"{seen.images:,} pictures, {pixels}, {'colour' if seen.colour else 'grey'}"
+    pictures = f"{seen.images:,} pictures, {pixels}, {'colour' if seen.colour else 'grey'}"
     left_out = {"data.labels": "label", "data.mask": "mask", "data.attributes": "attributes"}
     dropped = [f"{name} unused ({reasons[key]})" for key, name in left_out.items()
                if key in reasons and name not in used]  # fmt: skip
@@ -200,7 +200,7 @@ def _lines(
     train = recipe.train
     steps = train.steps_for(seen.images)
     return (
-        f"found:   {found}; {', '.join(kinds) or 'no captions, classes or masks'}"
+        f"found:   {pictures}; {', '.join(kinds) or 'no captions, classes or masks'}"
         + (f"; {'; '.join(notes)}" if notes else ""),
         f"learns:  pictures {'given a ' + given if given else 'without conditions'}, at "
         f"{whole[0]}x{whole[1]} ({reasons.get('data.size', '')}); "  # type: ignore[index]

@@ -93,8 +93,8 @@ def curves(
 def grid_of_sheets(directory: RunDirectory, sheets: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The grid of the newest sheet; None where there is none that can be read."""
     with suppress(UserError):
-        found = tiles.layout(directory, sheets[-1]["step"]) if sheets else None
-        return asdict(found) if found else None
+        grid = tiles.layout(directory, sheets[-1]["step"]) if sheets else None
+        return asdict(grid) if grid else None
     return None
 
 
@@ -105,10 +105,10 @@ def sheets_of(directory: RunDirectory) -> list[dict[str, Any]]:
         if not folder.is_dir() or folder.is_symlink():
             return []
         with os.scandir(folder) as entries:
-            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries
+            files = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries
                      if entry.name.endswith(".png") and entry.name[:-4].isdecimal()]  # fmt: skip
     return [{"step": int(name[:-4]), "v": f"{stat.st_mtime_ns:x}-{stat.st_size:x}"}
-            for name, stat in sorted(found) if len(name) < 20]  # fmt: skip
+            for name, stat in sorted(files) if len(name) < 20]  # fmt: skip
 
 
 def _panels(directory: RunDirectory) -> list[dict[str, Any]]:

@@ -93,8 +93,8 @@ class Guard:
         if scope["method"] in ("GET", "HEAD"):
             return None
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        own = headers.get("origin") == f"{scope['scheme']}://{headers.get('host', '')}"
-        if not own or kind != "application/json" or headers.get("x-safelight") != "1":
+        same_origin = headers.get("origin") == f"{scope['scheme']}://{headers.get('host', '')}"
+        if not same_origin or kind != "application/json" or headers.get("x-safelight") != "1":
             return PlainTextResponse("a write comes from this page alone", 403)
         length = headers.get("content-length", "")
         if not length.isdecimal() or int(length) > MOST:

@@ -197,14 +197,14 @@ class Views:
     def kept(self, name: str) -> list[dict[str, Any]]:
         """The specimens that were kept, by step and draw. Raises UserError."""
         folder = self.directory(name).path / "specimens"
-        found = [sealed.read(path) for path in sorted(folder.glob("[0-9]*.json"))]
-        return [{**fields, "v": tiles.version_of(folder / f"{fields['id']}.png")} for fields in found]
+        entries = [sealed.read(path) for path in sorted(folder.glob("[0-9]*.json"))]
+        return [{**fields, "v": tiles.version_of(folder / f"{fields['id']}.png")} for fields in entries]
 
     def picks(self, name: str) -> list[dict[str, Any]]:
         """The searches that a person judges: their newest sheets, and what was picked. Raises UserError."""
         directory = self.directory(name)
         require_plain(directory.path)
-        found = []
+        picks = []
         for folder in sorted((directory.path / searches.SEARCHES).glob("*")):
             search = searches.SearchDirectory(folder)
             result = search.result() if searches.NAME.fullmatch(folder.name) else None
@@ -212,18 +212,18 @@ class Views:
                 sheet, place = folder / f"sheet-{result['sheet']}.png", directory.path / "specimens"
                 grid = tiles.layout_in(sheet)
                 kept = [(id, tiles.version_of(place / f"{id}.png")) for id in result["specimens"]]
-                found.append({"name": search.name, "sheet": result["sheet"], "v": tiles.version_of(sheet),
+                picks.append({"name": search.name, "sheet": result["sheet"], "v": tiles.version_of(sheet),
                               "grid": asdict(grid) if grid else None,
                               "kept": [{"id": id, "v": v} for id, v in kept]})  # fmt: skip
-        return found
+        return picks
 
     def candidates(self, name: str, search: str) -> bytes:
         """The newest sheet of a search as a grid. Raises UserError."""
-        found = next((each for each in self.picks(name) if each["name"] == search), None)
-        if found is None:
+        picks = next((each for each in self.picks(name) if each["name"] == search), None)
+        if picks is None:
             raise UserError(f"{search}: no such search")
         folder = self.directory(name).path / searches.SEARCHES / search
-        return tiles.tiles_in(folder / f"sheet-{found['sheet']}.png")
+        return tiles.tiles_in(folder / f"sheet-{picks['sheet']}.png")
 
     # --- Several ---
 
