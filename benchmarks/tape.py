@@ -141,7 +141,8 @@ def main() -> None:
         print(kept.row(whole))
     third = len(every.bytes) // 3
     thirds = [statistics.mean(every.bytes[at : at + third]) / 1e3 for at in (0, third, 2 * third)]
-    print(f"\ntape of every step, by thirds of the training: {', '.join(f'{own:,.0f}' for own in thirds)} KB")
+    sizes = ", ".join(f"{size:,.0f}" for size in thirds)
+    print(f"\ntape of every step, by thirds of the training: {sizes} KB")
     print("\n| zstd of the differences | KB a frame | ms |\n|---|---:|---:|")
     for kept in levels.values():
         size, cost = statistics.mean(kept.bytes) / 1e3, 1e3 * statistics.median(kept.write)

@@ -18,7 +18,7 @@ from safelight.engine.distributed import World
 from safelight.engine.fingerprint import differences
 from safelight.engine.loop import Job, Signals, StepRecord, Stop, train
 from safelight.engine.precision import Execution
-from safelight.engine.state import Groups, State, built
+from safelight.engine.state import State, built
 from safelight.loading.averages import require_either, weighted
 from safelight.loading.codecs import open_space
 from safelight.loading.dependencies import products_of, used
@@ -37,7 +37,6 @@ from safelight.loading.model import (
 from safelight.loading.prepare import Prepared, prepare, reading_device
 from safelight.loading.recorded import code_facts, execution_of, recipe_of, require_data, spec_of
 from safelight.store import checkpoint, checkpoint_files, metrics
-from safelight.store.checkpoint_files import Another
 from safelight.store.directory import RunDirectory
 from safelight.store.listing import owner_of
 from safelight.store.tape import TapeReader, Weights, rounded
@@ -219,7 +218,8 @@ class Replay:
         """Load the nearest good checkpoint up to a step, unless the state is nearer already."""
         begun = self._saved or not self.info.facts.init  # with the weights it had
         here = self.state.step if begun and self.first <= self.state.step <= to else None
-        nearer = good_before(self.directory, to, -1 if here is None else here, self.tell)
+        above, known = -1 if here is None else here, self.directory.digests()
+        nearer = checkpoint.good_before(self.directory.path, to, above, known, self.tell)
         if nearer is not None:
             self._start, groups = nearer
             self._saved = True
@@ -307,22 +307,3 @@ def replay(directory: RunDirectory, to: int, tell: Tell = lambda line: None) -> 
     run = Replay(owner_of(directory, to), tell)
     verdict = run.go_to(to)
     return run.state, verdict
-
-
-def good_before(
-    directory: RunDirectory, to: int, above: int = -1, tell: Tell = lambda line: None
-) -> tuple[int, Groups] | None:
-    """The newest checkpoint that verifies, of the steps up to `to` and above `above`; None for none.
-
-    tell: takes a line for each that does not. Raises UserError for another run's in the place of one's own.
-    """
-    known = directory.digests()
-    for step in reversed(checkpoint_files.list_steps(directory.path)):
-        if above < step <= to:
-            try:
-                return step, checkpoint.load(checkpoint_files.directory(directory.path, step), known)
-            except Another:  # what it leads to would not be this run
-                raise
-            except UserError as error:  # damaged, or just let go by its writer
-                tell(f"checkpoint {step} is not used: {error}")
-    return None

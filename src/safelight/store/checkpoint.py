@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 from safelight import files
 from safelight.config import UserError
 from safelight.store import checkpoint_files
-from safelight.store.checkpoint_files import File, Saved, directory, require_own, set_aside
+from safelight.store.checkpoint_files import Another, File, Saved, directory, require_own, set_aside
 from safelight.store.durable import (
     Announce,
     fsync_directory,
@@ -98,6 +98,25 @@ def load(path: Path, known: Mapping[int, str] | None = None) -> dict[str, dict[s
         except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
             raise UserError(f"{place}: is no safetensors file ({error})") from error
     return groups
+
+
+def good_before(
+    run: Path, to: int, above: int, known: Mapping[int, str], tell: Callable[[str], None]
+) -> tuple[int, Groups] | None:
+    """The newest checkpoint that verifies, of the steps up to `to` and above `above`; None for none.
+
+    known: the digests in the run's journal. tell: takes a line for each that does not verify. Raises
+    UserError for another run's in its place.
+    """
+    for step in reversed(checkpoint_files.list_steps(run)):
+        if above < step <= to:
+            try:
+                return step, load(directory(run, step), known)
+            except Another:  # what it leads to would not be this run
+                raise
+            except UserError as error:  # damaged, or just let go by its writer
+                tell(f"checkpoint {step} is not used: {error}")
+    return None
 
 
 def _write_group(folder: Path, group: str, tensors: Mapping[str, Tensor], announce: Announce) -> File:
