@@ -86,3 +86,10 @@ def test_help_does_not_wait_for_torch(code):
     code += "heavy = {'torch', 'matplotlib'} & sys.modules.keys()\nassert not heavy, heavy\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["sample", "specimens", "evaluate", "log"])
+def test_a_number_of_samples_is_n_everywhere(name):
+    spellings = [option.opts for option in COMMAND[name].params if "--n" in option.opts]
+    assert spellings
+    assert all("-n" in opts for opts in spellings)

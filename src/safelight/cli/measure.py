@@ -38,7 +38,7 @@ def evaluate(
     run: RunArgument,
     changes: SampleChangesArgument = None,
     step: StepOption = None,
-    n: Annotated[int, typer.Option("--n", min=20, help="Number of samples.")] = 5000,
+    n: Annotated[int, typer.Option("-n", "--n", min=20, help="Number of samples.")] = 5000,
     features: Annotated[
         str | None,
         typer.Option(
@@ -119,7 +119,9 @@ def compare(
 
 @app.command()
 def log(
-    full: Annotated[int, typer.Option("--n", min=0, help="Number of newest runs shown in full detail.")] = 20,
+    full: Annotated[
+        int, typer.Option("-n", "--n", min=0, help="Number of newest runs shown in full detail.")
+    ] = 20,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -43,7 +43,7 @@ app = typer.Typer()
 def sample(
     run: RunArgument,
     changes: SampleChangesArgument = None,
-    count: Annotated[int, typer.Option("--n", "--count", min=1, help="Number of images.")] = 64,
+    count: Annotated[int, typer.Option("-n", "--n", "--count", min=1, help="Number of images.")] = 64,
     condition: ConditionOption = None,
     mask: Annotated[
         str | None,
