@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -222,3 +223,23 @@ def test_only_that_of_inception_is_called_fid():
     other = Extractor("efficientnet", "", "", lambda pixels: (pixels, None), CPU)
     assert (other.frechet, other.kernel) == ("FD-efficientnet", "KID-efficientnet")
     assert other.accuracy is None
+
+
+def test_features_lie_in_one_block_of_memory_and_none_of_the_networks_tensors_is_kept():
+    made, alive = [], []
+
+    def network(pixels):
+        alive.append(sum(old() is not None for old in made))
+        features, predicted = pixels.float().mean((2, 3)), pixels[:, 0, 0, 0].long()
+        made.extend(map(weakref.ref, (features, predicted)))
+        return features, predicted
+
+    images = np.random.default_rng(0).integers(0, 256, (350, 2, 2, 3), np.uint8)
+    extractor = Extractor("mean", "", "", network, torch.device("cpu"))
+    features = extract(extractor, np.split(images, [150, 250]))
+    assert torch.equal(features.values, torch.from_numpy(images).permute(0, 3, 1, 2).float().mean((2, 3)))
+    assert torch.equal(features.classes, torch.from_numpy(images[:, 0, 0, 0]).long())
+    assert features.values.untyped_storage().nbytes() == 350 * 3 * 4  # nothing spare is held
+    assert max(alive) <= 2  # those of the batch before, whose names are bound until the next is there
+    with pytest.raises(ValueError, match="features of no images"):
+        extract(extractor, [])

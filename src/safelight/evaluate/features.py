@@ -74,22 +74,52 @@ class Extractor:
         return "KID" if self.name == INCEPTION else f"KID-{self.name}"
 
 
+class Rows:
+    """Rows of tensors that come in parts, in one block of memory that doubles when it is full.
+
+    Many small tensors, each kept where a freed image lay, would keep the C library from using that memory
+    again: the process would grow with the number of images, though it holds none.
+    """
+
+    def __init__(self) -> None:
+        self._block: Tensor | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, part: Tensor) -> None:
+        """Copy rows (b, ...) behind those that are there; all parts have one dtype and device."""
+        end = self._count + len(part)
+        if self._block is None or end > len(self._block):
+            block = part.new_empty(max(end, 2 * self._count), *part.shape[1:])
+            if self._block is not None:
+                block[: self._count] = self._block[: self._count]
+            self._block = block
+        self._block[self._count : end] = part
+        self._count = end
+
+    def joined(self) -> Tensor:
+        """All rows (n, ...). Raises ValueError where no part was added."""
+        if self._block is None:
+            raise ValueError("features of no images")
+        return self._block[: self._count].clone()
+
+
 @torch.inference_mode()
 def extract(extractor: Extractor, chunks: Iterable[NDArray[Any]]) -> Features:
     """Features of images that come in chunks (b, H, W, C) uint8. Keeps features, not images.
 
     Raises ValueError where there is no image.
     """
-    values, classes = [], []
+    values, classes = Rows(), Rows()
     for chunk in chunks:
         for batch in torch.split(pixels_of(chunk), BATCH):
             features, predicted = extractor.network(batch.to(extractor.device))
-            values.append(features.float().to(extractor.home))
+            values.add(features.float().to(extractor.home))
             if predicted is not None:
-                classes.append(predicted.cpu())
-    if not values:
-        raise ValueError("features of no images")
-    return Features(torch.cat(values), torch.cat(classes) if classes else None)
+                classes.add(predicted.cpu())
+    return Features(values.joined(), classes.joined() if classes else None)
 
 
 def pixels_of(images: NDArray[Any]) -> Tensor:

@@ -24,7 +24,7 @@ from safelight.data.source import Progress, key
 from safelight.evaluate.distances import NEIGHBOURS, SUBSET_SIZE, SUBSETS
 from safelight.evaluate.distances import floor as frechet_floor
 from safelight.evaluate.evaluation import Evaluation, Result
-from safelight.evaluate.features import BATCH, Extractor, Features, extract
+from safelight.evaluate.features import BATCH, Extractor, Features, Rows, extract
 from safelight.evaluate.regressor import Regressor
 from safelight.evaluate.scores import scores
 from safelight.evaluate.segmenter import Confusion, Segmenter
@@ -189,22 +189,24 @@ def measure(
     weights, in words: conditions, sampler, guidance, seed, average. segmenter: measures whether samples
     follow their masks. regressor: measures their attributes. Raises UserError for too few images.
     """
-    parts: list[Tensor] = []
-    confusions: list[Confusion] = []
-    errors: list[NDArray[np.float32]] = []
+    conditioned = Rows()
+    confusion: Confusion | None = None
+    errors = Rows()
 
     def images() -> Iterable[NDArray[Any]]:
+        nonlocal confusion
         for part in samples:
-            parts.append(part.classes)
+            conditioned.add(part.classes)
             if segmenter and part.masks is not None:
-                confusions.append(segmenter.judge(part.images, part.masks))
+                seen = segmenter.judge(part.images, part.masks)
+                confusion = confusion + seen if confusion else seen
             if regressor and part.attributes is not None:
                 rows = np.isfinite(part.attributes).all(1)
-                errors.append(regressor.judge(part.images[rows], part.attributes[rows]))
+                errors.add(torch.from_numpy(regressor.judge(part.images[rows], part.attributes[rows])))
             yield part.images
 
     generated = extract(extractor, images())
-    classes = torch.cat(parts)
+    classes = conditioned.joined()
     items = reference_items(pack, reference)
     measured = scores(extractor, real_features(extractor, pack, items, progress), generated, classes)
     lowest = floor(extractor, pack, len(generated), reference, bool((classes >= 0).any()), progress)
@@ -213,10 +215,10 @@ def measure(
         for name, result in measured.items()
         if not math.isnan(result.value)
     }
-    if segmenter and confusions:
-        results |= mask_results(sum(confusions[1:], confusions[0]), segmenter)
-    if regressor and any(map(len, errors)):
-        results |= regressor.results(errors)
+    if segmenter and confusion:
+        results |= mask_results(confusion, segmenter)
+    if regressor and errors:
+        results |= regressor.results([errors.joined().numpy()])
     bucket = f" of {'x'.join(map(str, pack.images.shape[1:3]))}" if pack.buckets else ""
     basis = {
         "extractor": _named(extractor),
