@@ -74,6 +74,20 @@ def test_an_old_spelling_works_on_the_command_line_and_is_not_in_its_help(monkey
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["walk", "x", "--frames"], "Option '--frames' requires an argument (see safelight walk --help)"),
+        (["replay", "x", "--nope"], "No such option: --nope (see safelight replay --help)"),
+        (["sample"], "Missing argument 'RUN' (see safelight sample --help)"),
+        (["nosuch"], "No such command 'nosuch' (see safelight --help)"),
+    ],
+)
+def test_a_wrong_use_says_where_the_help_is(monkeypatch, capsys, arguments, message):
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert (code, err) == (2, f"safelight: {message}\n")
+
+
+@pytest.mark.parametrize(
     "code",
     [
         "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"

@@ -183,4 +183,9 @@ def mistake(error: Exception) -> str | None:
         return None
     message = " ".join(error.format_message().rstrip(".").split())
     context = getattr(error, "ctx", None)
-    return f"{message} (see {context.command_path} --help)" if message and context else message
+    if not message:
+        return message
+    # an option without its value has no context
+    named = next((word for word in sys.argv[1:] if any(word in group for _, group in COMMANDS.values())), "")
+    path = context.command_path if context else f"safelight {named}".strip()
+    return f"{message} (see {path} --help)"
