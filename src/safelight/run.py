@@ -200,7 +200,14 @@ class Run:
         given, present = conditions_of(model, wishes, count, sizes)
         images = paint(model, given, present, seed, sizes[1])
         arrays = {name: value.cpu().numpy() for name, value in given.items()}
-        return Samples(images, arrays, present.cpu().numpy(), model.spec, model.how.model_dump())
+        return Samples(
+            images,
+            arrays,
+            present.cpu().numpy(),
+            model.spec,
+            model.how.model_dump(),
+            background=model.recipe.data.background,
+        )
 
     def stream(
         self,

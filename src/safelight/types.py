@@ -43,6 +43,7 @@ class DataSpec:
 
     shape: tuple[int, int, int]  # (C, H, W) in model space
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    alpha: bool = False  # the last of four channels is alpha; those of latents never are
 
     @classmethod
     def from_dict(cls, shape: Sequence[int], conditions: Mapping[str, Mapping[str, Any]]) -> DataSpec:

@@ -218,7 +218,8 @@ def test_what_a_picture_loses_is_said(tmp_path: Path) -> None:
         (deep, "picture of 16 bits that is dark, of 1 looked at, such as a.png; its brightest grey is "
                "4,080 of 65,535; data.white=measured, or a number"),
         (film, "picture of several frames, of 1 looked at, such as a.gif; the first is taken"),
-        (clear, "transparent picture, of 1 looked at, such as a.png; laid on data.background=#ffffff"),
+        (clear, "transparent picture, of 1 looked at, such as a.png; laid on data.background=#ffffff; "
+                    "data.channels=4 keeps alpha"),
     ):  # fmt: skip
         assert notes(opened(folder)) == [said]
     assert notes(opened(clear, mask="alpha")) == []

@@ -32,6 +32,8 @@ def test_grey_weights_see_a_grey_picture_in_colour_as_before():
     colour = weight @ recoloured(3, 1, "in").T
     torch.testing.assert_close(colour @ grey.expand(3), weight @ grey)
     assert torch.equal(recoloured(1, 3, "out") @ recoloured(3, 1, "out"), torch.eye(1, dtype=torch.float64))
+    assert recoloured(4, 1, "out").flatten().tolist() == [1, 1, 1, 0]
+    assert torch.equal(recoloured(4, 3, "in"), torch.eye(4, 3, dtype=torch.float64))
 
 
 def test_classes_find_their_names_and_new_ones_stay_fresh():

@@ -77,6 +77,8 @@ def shape_of(arrays: Sequence[Array], config: Data) -> tuple[int, int, int]:
     """(H, W, C) to make of arrays of images: as the recipe states, otherwise theirs. Raises UserError."""
     if len({images.shape[1:] for images in arrays}) > 1 and not config.height_width:
         raise UserError(f"data.size: is needed, as the images of {config.place} have different shapes")
+    if config.channels == 4:
+        raise UserError("data.channels=4: alpha is read from picture files; save the arrays as PNGs")
     images = arrays[0]
     height, width = config.height_width or images.shape[1:3]
     return height, width, config.channels or (1 if images.ndim == 3 or images.shape[3] == 1 else 3)

@@ -89,8 +89,9 @@ class Data(Section):
     white: Annotated[float, Field(gt=0)] | Literal["measured"] | None = None
     """Grey of 16-bit or floating-point images that is white, such as 4095 for 12 bits; measured: the largest
     99.9th percentile of 64 of them. Default: 65535; images of floating-point pixels are bad."""
-    channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for colour. Default: 3 if any image has colour."""
+    channels: Literal[1, 3, 4] | None = None
+    """1 for grey, 3 for colour, 4 for colour and alpha, the colours over data.background. Default:
+    3 if any image has colour."""
     labels: bool = True
     """Use classes as a condition."""
     captions: str = "auto"

@@ -199,9 +199,10 @@ def _odd_pixels(tree: Tree, files: Sequence[str], config: Data) -> Iterable[Note
                             f"its brightest grey is {brightest:,} of 65,535; data.white=measured, or a number"
                         )
                         notes.add("picture of 16 bits that is dark", name, reason)
-                seen_through = image.has_transparency_data and config.mask != "alpha"
+                seen_through = image.has_transparency_data and config.mask != "alpha" and config.channels != 4
                 if seen_through and np.asarray(image.convert("RGBA").getchannel("A")).min() < 128:
-                    notes.add("transparent picture", name, f"laid on data.background={config.background}")
+                    reason = f"laid on data.background={config.background}; data.channels=4 keeps alpha"
+                    notes.add("transparent picture", name, reason)
         except Exception:  # whoever decodes it says what is wrong
             continue
     return (replace(note, kind=f"{note.kind}, of {min(GLANCED, len(files))} looked at") for note in notes)

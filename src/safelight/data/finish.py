@@ -101,7 +101,7 @@ def _images(
     items: Items, slots: Slots, records: Sequence[BlockRecord], kept: NDArray[np.int64]
 ) -> tuple[ArrayFile, ArrayFile]:
     """The files of images and digests, of the items kept, in one channel where none has colour."""
-    colour = items.shape[2] == 3 or any(record.colour for record in records)
+    colour = items.shape[2] >= 3 or any(record.colour for record in records)
     channels = slots.shape[2] if colour else 1
     if len(kept) == slots.count and channels == slots.shape[2]:
         return slots.images, slots.digests

@@ -106,7 +106,7 @@ def decode(
 ) -> NDArray[np.uint8]:
     """An opened image as a picture (H, W, C), upright, brought to a size as `how` says.
 
-    turned: its orientation. channels: 1, 3, or 0 for what the image has.
+    turned: its orientation. channels: 1, 3, 4 (see `fit`), or 0 for what the image has.
     Raises BadItem for pixels without a known white.
     """
     return decode_placed(image, turned, size, channels, how)[0]
@@ -118,11 +118,14 @@ def decode_placed(
     """`decode`, and where a crop lies, for its mask."""
     longest = DETAIL * max(size)
     image.draft(None, (longest, longest))  # JPEG only: decodes at 1/2, 1/4 or 1/8, a multiple faster
-    image = eight_bits(to_srgb(image) if how.profiles else image, how.background, how.white)
+    image = to_srgb(image) if how.profiles else image
+    alpha = alpha_of(image) if channels == 4 else None
+    image = eight_bits(image, how.background, how.white)
     if turned in UPRIGHT:
         image = image.transpose(UPRIGHT[turned])
+        alpha = alpha.transpose(UPRIGHT[turned]) if alpha else None
     place = how.place(image, size)
-    return fit(image, (*size, channels or len(image.getbands())), how, place), place
+    return fit(image, (*size, channels or len(image.getbands())), how, place, alpha), place
 
 
 def decode_mask(
@@ -152,9 +155,18 @@ def decode_mask(
 
 def fit(
     image: Image.Image, shape: tuple[int, int, int], how: Fitting = PLAIN,
-    place: tuple[float, float] = (0.5, 0.5),
+    place: tuple[float, float] = (0.5, 0.5), alpha: Image.Image | None = None,
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """An image of mode L or RGB at `shape` (H, W, C); by default cropped about its centre and resized."""
+    """An image of mode L or RGB at `shape` (H, W, C); by default cropped about its centre and resized.
+
+    Of four channels the first three are the colours over the background, the last is alpha, 255 where it is
+    None. So colours under alpha 0 are the background's, weights are alpha's (they are premultiplied, plus
+    what shows through), resizing both is resizing premultiplied colours, and the first three are what shows.
+    """
+    if shape[2] == 4:
+        over = fit(image, (*shape[:2], 3), how, place)
+        opaque = Image.new("L", image.size, 255) if alpha is None else alpha
+        return np.dstack([over, np.asarray(how.placed(opaque, shape[:2], Image.Resampling.LANCZOS, place))])
     mode = "L" if shape[2] == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
     around = (
@@ -163,6 +175,24 @@ def fit(
     return np.asarray(
         how.placed(image, shape[:2], Image.Resampling.LANCZOS, place, around)  # type: ignore[arg-type]
     ).reshape(shape)
+
+
+def alpha_of(image: Image.Image) -> Image.Image | None:
+    """Its alpha in mode L; None where it is opaque."""
+    return image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+
+
+def straight(pixels: NDArray[np.uint8], background: str) -> NDArray[np.uint8]:
+    """(..., 4) colours over the background c, and alpha a, as colours of their kind: F of c = aF + (1 - a)B.
+
+    Rounded, so that F laid on B again is c exactly. Of alpha 0 the background's. Other channels: as they are.
+    """
+    if pixels.shape[-1] != 4:
+        return pixels
+    a, under = pixels[..., 3:].astype(np.int64), np.array(Fitting(background=background).colour, np.int64)
+    over = 255 * pixels[..., :3].astype(np.int64) - (255 - a) * under
+    colours = np.where(a > 0, (2 * over + a) // np.maximum(2 * a, 1), under).clip(0, 255).astype(np.uint8)
+    return np.concatenate([colours, pixels[..., 3:]], -1)
 
 
 def eight_bits(image: Image.Image, background: str = "#ffffff", white: float | None = None) -> Image.Image:

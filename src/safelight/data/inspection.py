@@ -193,7 +193,7 @@ class Inspection:
                 pixels = reader.read(item)
             except BadItem:  # gone since it was looked at
                 continue
-            images.append(np.broadcast_to(pixels.image, (*pixels.image.shape[:2], 3)))
+            images.append(np.broadcast_to(pixels.image[..., :3], (*pixels.image.shape[:2], 3)))
             words.append(label.names[label.values[item]] if label and label.present[item] else "")
             if self.items.masks:
                 images.append(_mask_picture(pixels, self.items.masks.values == "soft"))

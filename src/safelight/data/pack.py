@@ -173,7 +173,7 @@ class Pack:
         from safelight.types import DataSpec
 
         height, width, channels = self.images.shape[1:]
-        return DataSpec((channels, height, width), self.conditions)
+        return DataSpec((channels, height, width), self.conditions, channels == 4)
 
     @cached_property
     def names(self) -> list[str]:

@@ -88,7 +88,8 @@ class Stream:
     @property
     def spec(self) -> DataSpec:
         """The data as methods see them: (C, H, W) in model space, and conditions."""
-        return DataSpec(self.space.shape(self.pack.spec.shape), self.pack.spec.conditions)
+        spec = self.pack.spec
+        return DataSpec(self.space.shape(spec.shape), spec.conditions, spec.alpha and not self.space.codec)
 
     def of(self, batch_size: int) -> Stream:
         """The same images in the same order, in batches of another size."""

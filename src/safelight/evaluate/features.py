@@ -128,8 +128,8 @@ def pixels_of(images: NDArray[Any]) -> Tensor:
 
 
 def rgb(pixels: Tensor) -> Tensor:
-    """Images (b, C, H, W) with three channels: grey is replicated."""
-    return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+    """Images (b, C, H, W) with three channels: grey is replicated, alpha left out."""
+    return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels[:, :3]
 
 
 def file_hash(path: Path) -> str:

@@ -28,6 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from safelight.config import UserError
+from safelight.data.images import straight
 from safelight.engine.memory import memory
 from safelight.explore.conditions import Conditions
 from safelight.explore.samples import Samples, require_place
@@ -144,7 +145,10 @@ class Output:
         return self.out
 
     def _into_folder(self, samples: Samples) -> int:
-        files = {f"{self.rows + row:06d}.png": image for row, image in enumerate(samples.images)}
+        files = {
+            f"{self.rows + row:06d}.png": image
+            for row, image in enumerate(straight(samples.images, samples.background))
+        }
         if samples.masks is not None:
             (self.part / MASKS).mkdir(exist_ok=True)
             files |= {f"{MASKS}/{self.rows + row:06d}.png": mask for row, mask in enumerate(samples.masks)}
@@ -161,7 +165,7 @@ class Output:
     def _into_tar(self, samples: Samples) -> int:
         buffer = io.BytesIO()
         tar = tarfile.open(fileobj=buffer, mode="w")  # noqa: SIM115 closing it would end the archive
-        for row, image in enumerate(samples.images):
+        for row, image in enumerate(straight(samples.images, samples.background)):
             key, cells = f"{self.rows + row:06d}", samples.cells[row] if samples.cells else {}
             _put(tar, f"{key}.png", _png(image))
             if samples.masks is not None:
@@ -226,6 +230,7 @@ def drawn(model: Model, stated: Conditions, rows: range, seed: int, chunk: int |
         model.how.model_dump(),
         stated.words(rows, given, present),
         stated.masks(rows),
+        model.recipe.data.background,
     )
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from safelight.config import UserError
+from safelight.data.images import straight
 from safelight.loading.dependencies import products_of, used
 from safelight.loading.model import Model
 from safelight.loading.recorded import recipe_of, spec_of
@@ -42,6 +43,7 @@ class Samples:
     how: Mapping[str, Any]  # [sample] as it was used
     cells: Sequence[Mapping[str, Any]] = ()  # by sample: its conditions in words, but for masks
     masks: NDArray[np.uint8] | None = None  # (N, H, W) as pixels
+    background: str = "#ffffff"  # under transparent ones
 
     def __repr__(self) -> str:
         count, height, width = self.images.shape[:3]
@@ -72,7 +74,11 @@ class Samples:
                 sweep(out.parent, name=out.name)
                 draw_sheet(self.images, self.spec, "", out, self.given.get("label"))
             elif out.suffix == ".npz":
-                arrays: dict[str, Any] = {"images": self.images, "present": self.present, **self.given}
+                arrays: dict[str, Any] = {
+                    "images": straight(self.images, self.background),
+                    "present": self.present,
+                    **self.given,
+                }
                 buffer = io.BytesIO()
                 np.savez_compressed(buffer, **arrays)
                 sweep(out.parent, name=out.name)
@@ -177,6 +183,6 @@ def mask_rows(model: Model) -> Picture | None:
     preview = replace(model, how=model.recipe.preview)
     samples = preview.generate(real.given, real.present, model.recipe.watch.seed)
     masks = coloured(pack.mask_numbers(items), pack.mask_classes)
-    rows = [np.broadcast_to(row, masks.shape) for row in (images, masks, samples)]
+    rows = [np.broadcast_to(row[..., :3], masks.shape) for row in (images, masks, samples)]
     caption = "Held-out images, their masks, and samples of those masks."
     return Picture(np.stack(rows), ("image", "mask", "sample"), (), caption)

@@ -98,8 +98,8 @@ def develop(start: Start, model: Model) -> Tensor:
 
 
 def picture_of(start: Start, model: Model) -> NDArray[np.uint8]:
-    """The picture of a start, (H, W, C)."""
-    pixels: NDArray[np.uint8] = model.space.to_pixels(develop(start, model))[0]
+    """The picture of a start, (H, W, C); a transparent one over its background."""
+    pixels: NDArray[np.uint8] = model.space.to_pixels(develop(start, model))[0][:, :, :3]
     return pixels
 
 

@@ -22,6 +22,7 @@ from safelight.explore.specimens import PHASE, Specimen, start_of
 from safelight.export.browser_graphs import deflated, graphs_of, network_of
 from safelight.export.onnx import require_onnx
 from safelight.loading.model import Model
+from safelight.loading.recorded import pixel_spec_of
 from safelight.loading.replay import Replay
 from safelight.methods.diffusion import Diffusion, DiffusionSampling
 from safelight.randomness import RowDraw, key
@@ -68,6 +69,8 @@ def portable(directory: RunDirectory, steps: Sequence[int], tell: Tell = lambda 
     Raises UserError for a run that draws no images, and for one whose networks cannot be written.
     """
     require_onnx()
+    if pixel_spec_of(directory).alpha:
+        raise UserError("data.channels=4: a page draws no transparent samples; safelight sample does")
     replay = Replay(directory, tell)
     weights, verdicts, before = [], [], None
     graphs: dict[str, Any] = {}

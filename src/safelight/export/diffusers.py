@@ -37,6 +37,8 @@ def write_diffusers(model: Model, out: Path) -> list[str]:
             f"diffusers has no architecture for the {', '.join(model.nets)} of {model.directory.name}; "
             "use --to safetensors"
         )
+    if model.data.pixels.alpha:
+        raise UserError("data.channels=4: a diffusers pipeline draws no alpha; use --to safetensors")
     return _write_pipeline(model, out)
 
 

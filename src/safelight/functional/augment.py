@@ -24,14 +24,19 @@ DELAY = sum(tap * weight for tap, weight in enumerate(SYM6)) / sum(SYM6)  # of a
 
 
 def augmented(
-    kind: Literal["none", "diffaugment", "ada"], x: Tensor, draw: Draw, name: str, p: Tensor | None
+    kind: Literal["none", "diffaugment", "ada"],
+    x: Tensor,
+    draw: Draw,
+    name: str,
+    p: Tensor | None,
+    alpha: bool = False,
 ) -> Tensor:
     """Images by the augmentation of that kind, in float32. p: () of "ada"."""
     if kind == "diffaugment":
-        return differentiable(x.float(), draw, name)
+        return differentiable(x.float(), draw, name, alpha)
     if kind == "ada":
         assert p is not None
-        return adaptive(x.float(), draw, name, p)
+        return adaptive(x.float(), draw, name, p, alpha)
     return x
 
 
@@ -43,13 +48,15 @@ def adapted(p: Tensor, sign: Tensor, target: float, kimg: float) -> Tensor:
     return (p + len(sign) / (kimg * 1000) * (sign.mean() - target).sign()).clamp(0, 1)
 
 
-def differentiable(x: Tensor, draw: Draw, name: str) -> Tensor:
+def differentiable(x: Tensor, draw: Draw, name: str, alpha: bool = False) -> Tensor:
     """DiffAugment (Zhao 2020): colour, a shift by up to 1/8 of the side, a hole of half of it; 0 there."""
     height, width = x.shape[2:]
     do = differentiable_parameters(draw, name, height, width)
+    x, rest = (x[:, :3], x[:, 3:]) if alpha else (x, None)  # alpha is not coloured
     x = x + _wide(do["brightness"])
     x = _from_mean(x, _wide(do["saturation"]), dim=(1,))
     x = _from_mean(x, _wide(do["contrast"]), dim=(1, 2, 3))
+    x = x if rest is None else torch.cat([x, rest], 1)
     x = warp(x, do["shift y"], do["shift x"], reflected=False)
     rows, columns = _within(do["hole y"], height), _within(do["hole x"], width)
     return x * ~(rows[:, None, :, None] & columns[:, None, None, :])
@@ -66,7 +73,7 @@ def differentiable_parameters(draw: Draw, name: str, height: int, width: int) ->
     return do
 
 
-def adaptive(x: Tensor, draw: Draw, name: str, p: Tensor) -> Tensor:
+def adaptive(x: Tensor, draw: Draw, name: str, p: Tensor, alpha: bool = False) -> Tensor:
     """The transformations of ADA (Karras 2020, appendix B, figure 8), each with probability p, in its order.
 
     Mirrors, quarter turns and whole shifts move pixels; scales and other shifts come after them, in one
@@ -86,8 +93,10 @@ def adaptive(x: Tensor, draw: Draw, name: str, p: Tensor) -> Tensor:
         shift = do[f"shift {axis}"] * scale + do[f"fraction {axis}"]  # the whole shift is scaled, too
         axes.append(filtered(size, shift, scale).to(x.dtype))
     x = axes[0][:, None] @ x @ axes[1][:, None].mT
+    x, rest = (x[:, :3], x[:, 3:]) if alpha else (x, None)  # alpha is not coloured
     x = (x + _wide(do["brightness"])) * _wide(do["contrast"])
-    return colour(x, do["luma"], do["hue"], do["saturation"]) if x.shape[1] == 3 else x
+    x = colour(x, do["luma"], do["hue"], do["saturation"]) if x.shape[1] == 3 else x
+    return x if rest is None else torch.cat([x, rest], 1)
 
 
 def adaptive_parameters(draw: Draw, name: str, p: Tensor, height: int, width: int) -> dict[str, Tensor]:

@@ -53,8 +53,8 @@ def implied_weight(sigma: float, values: int, kl_weight: float = 1.0) -> float:
 
 
 def active_units(means: Tensor) -> Tensor:
-    """How many latents (of each dimension of (n, ...)) vary from image to image, 0-d."""
-    return (means.flatten(1).var(dim=0) > ACTIVE).sum()
+    """How many latents (of each dimension of (n, ...)) vary from image to image, 0-d; none of one image."""
+    return (means.flatten(1).var(dim=0, correction=min(1, len(means) - 1)) > ACTIVE).sum()
 
 
 def covariance_eigenvalues(x: Tensor, given: Tensor | None = None) -> Tensor:

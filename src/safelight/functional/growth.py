@@ -57,12 +57,11 @@ def widened(target: int, source: int, side: Side) -> Tensor:
 
 
 def recoloured(target: int, source: int, side: Side) -> Tensor:
-    """The map of image channels: grey to colour and back keep what grey pictures become."""
-    if (target, source) == (3, 1):
-        return torch.full((3, 1), 1.0 if side == "out" else 1 / 3, dtype=torch.float64)
-    if (target, source) == (1, 3):
-        return torch.full((1, 3), 1 / 3 if side == "out" else 1.0, dtype=torch.float64)
-    return torch.eye(target, source, dtype=torch.float64)
+    """The map of image channels: grey to colour and back keep what grey pictures become; alpha is apart."""
+    matrix = torch.eye(target, source, dtype=torch.float64)
+    if min(target, source) == 1 and max(target, source) in (3, 4):
+        matrix[:3, :3] = 1.0 if (side == "out") == (source == 1) else 1 / 3
+    return matrix
 
 
 def matched(target: Sequence[str], source: Sequence[str]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
@@ -87,7 +87,7 @@ def relocate(directory: RunDirectory, places: Mapping[str, Any], progress: Progr
 def pixel_spec_of(directory: RunDirectory) -> DataSpec:
     """The shape and conditions of the images a run was made with, without them."""
     data = directory.info().facts.data
-    return DataSpec.from_dict(data["shape"], data["conditions"])
+    return replace(DataSpec.from_dict(data["shape"], data["conditions"]), alpha=data["shape"][0] == 4)
 
 
 def spec_of(directory: RunDirectory) -> DataSpec:

@@ -94,6 +94,7 @@ class Gan:
 
     def networks(self, spec: DataSpec) -> dict[str, nn.Module]:
         """generator(z, given, present) -> (b, C, H, W); discriminator(x, given, present) -> logits (b,)."""
+        self.alpha = spec.alpha
         return {role: self.configs[role].build(spec) for role in self.roles}
 
     # --- the losses -------------------------------------------------------------------------------
@@ -149,7 +150,9 @@ class Gan:
     def judge(self, nets: Nets, batch: Batch, moment: Moment, x: Tensor, name: str) -> Tensor:
         """D of augmented images: logits (b,) in float32."""
         with moment.fp32():  # interpolation weights in bf16 would blur
-            x = augment.augmented(self.config.augment, x, moment.draw, name, moment.memory.get("p"))
+            x = augment.augmented(
+                self.config.augment, x, moment.draw, name, moment.memory.get("p"), self.alpha
+            )
         logits: Tensor = nets["discriminator"](x, batch.given, batch.present)
         return logits.float()
 

@@ -132,7 +132,7 @@ class TextGan:
         """generator.mapping(z) -> w, generator.synthesis(w, given, present, noise) -> images;
         discriminator.eye(x) -> D0 (b,), f (b, T); encoder(x) -> (b, T) of unit length; perceptual(x) -> maps.
         """
-        self.shape = spec.shape
+        self.shape, self.alpha = spec.shape, spec.alpha
         self.text_size = spec.conditions["text"].size if "text" in spec.conditions else 0
         return {role: config.build(spec) for role, config in self.configs.items()}
 
@@ -270,7 +270,9 @@ class TextGan:
     def look(self, nets: Nets, x: Tensor, moment: Moment, name: str) -> tuple[Tensor, Tensor]:
         """D0 (b,) and f (b, T) of augmented images."""
         with moment.fp32():  # interpolation weights in bf16 would blur
-            x = augment.augmented(self.config.augment, x, moment.draw, name, moment.memory.get("p"))
+            x = augment.augmented(
+                self.config.augment, x, moment.draw, name, moment.memory.get("p"), self.alpha
+            )
         logit, feature = nets["discriminator"].eye(x)  # type: ignore[operator]
         return logit, feature
 

@@ -175,7 +175,7 @@ class ClipImages(nn.Module):
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = resized(x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x, self.side)
+        x = resized(x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x[:, :3], self.side)
         features = self.model(pixel_values=((x + 1) / 2 - self.mean) / self.std).image_embeds
         return F.normalize(features.float(), dim=1)
 

@@ -72,7 +72,7 @@ class VggMaps(nn.Module):
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = ((x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x) + 1) / 2
+        x = ((x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x[:, :3]) + 1) / 2
         x = (x - self.mean) / self.std
         maps = []
         for number, layer in enumerate(self.features):

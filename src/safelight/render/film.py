@@ -37,6 +37,7 @@ def frame(images: Images, words: str = "") -> Image.Image:
 
     Height and width are even, which mp4 asks for.
     """
+    images = images[..., :3]
     count, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)

@@ -81,6 +81,7 @@ def sheet(
     The picture carries its `Layout` (see `layout_of`). Raises ValueError where shapes or label counts
     do not agree.
     """
+    images = images[..., :3]  # alpha left out: the colours are over a background
     count, height, width, channels = _checked(images)
     columns = columns or max(1, math.ceil(math.sqrt(count)))
     scale = scale or fitting_scale(height, width)
@@ -248,6 +249,7 @@ def reduced(images: Images, side: int) -> Images:
     factor = math.ceil(max(images.shape[1:3]) / side)
     if factor == 1:
         return images
+    images = images[..., :3]
     flat = images[..., 0] if images.shape[3] == 1 else images
     small = np.stack([np.asarray(Image.fromarray(image).reduce(factor)) for image in flat])
     return small.reshape(*small.shape[:3], images.shape[3])

@@ -47,7 +47,7 @@ def tiled(images: Images, columns: int) -> bytes:
     pixels = np.zeros((rows * down - grid.gap, grid.columns * across - grid.gap, 4), np.uint8)
     for index, image in enumerate(images):
         y, x = (index // grid.columns) * down, (index % grid.columns) * across
-        pixels[y : y + height, x : x + width, :3] = image if channels == 3 else image[:, :, :1]
+        pixels[y : y + height, x : x + width, :3] = image[:, :, :3] if channels > 1 else image
         pixels[y : y + height, x : x + width, 3] = 255
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)

@@ -253,6 +253,7 @@ def _split(data: bytes) -> Sequence[bytes]:
 
 def _encoded(picture: Picture) -> bytes:
     buffer = io.BytesIO()
+    picture = picture[:, :, :3]  # films are of what is seen
     grey = picture.shape[2] == 1
     buffer.write(bytes([picture.shape[2]]))
     Image.fromarray(picture[:, :, 0] if grey else picture).convert("RGB").save(

@@ -122,7 +122,7 @@ def outside(shape: str, x: NDArray[np.float64], y: NDArray[np.float64], radius: 
 def shapes(config: Data) -> Source:
     """The embedded scenes; needs no file and no network."""
     height, width = config.height_width or (32, 32)
-    if height != width or config.channels == 1:
+    if height != width or config.channels in (1, 4):
         raise UserError("data.size: shapes are square and in colour; set one number, and no data.channels")
     size = height
 
