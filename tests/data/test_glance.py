@@ -95,3 +95,25 @@ def test_asymmetry_is_one_by_chance_and_large_for_a_side():
     ramp = np.linspace(0, 100, 32)[None, :, None]
     assert _asymmetry([(picture * 0.5 + ramp).astype(np.uint8) for picture in noise]) > 10
     assert _asymmetry([picture // 2 + picture[:, ::-1] // 2 for picture in noise]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "edge"),
+    [({}, "#1e6496"), ({"strong": 3}, ""), ({"unlike": 3}, ""), ({"strong": 1, "unlike": 1}, "#1e6496")],
+)
+def test_the_colour_of_most_edges(tmp_path, changed, edge):
+    random = np.random.default_rng(0)
+    for item in range(12):
+        pixels = np.full((40, 90, 3), (30, 100, 150), np.uint8) + random.integers(-3, 4, (40, 90, 3)).astype(
+            np.uint8
+        )
+        pixels[10:30, 20:70] = random.integers(0, 256, (20, 50, 3))
+        if item < changed.get("strong", 0):
+            pixels = random.integers(0, 256, (40, 90, 3), np.uint8)
+        elif item < changed.get("strong", 0) + changed.get("unlike", 0):
+            pixels[:] += 60
+        Image.fromarray(pixels).save(tmp_path / f"{item}.png")
+    seen = look(tmp_path).edge
+    assert bool(seen) == bool(edge)
+    if edge:
+        assert max(abs(a - b) for a, b in zip(bytes.fromhex(seen[1:]), (30, 100, 150), strict=True)) <= 1

@@ -17,7 +17,7 @@ def seen(**facts):
     plain = Glance(
         name="photos", images=800, sizes=np.array([[64, 64]] * 10), colour=True, transparent=False,
         classes={}, attributes=(), share={}, captions=0.0, distinct=0.0, sides=False, mask_classes=0,
-        mask_problem="", copies=0.0, symmetry=1.0, seconds=0.0, bad=(),
+        mask_problem="", copies=0.0, symmetry=1.0, edge="", seconds=0.0, bad=(),
     )  # fmt: skip
     return replace(plain, **facts)
 
@@ -117,6 +117,17 @@ def test_buckets_where_one_shape_would_cut_much_and_they_do_not():
     assert values(chosen) == {"data.size": 32, "data.buckets": 4}
     assert "cut 3% on average, to a single one 30%" in chosen[1].reason
     assert rules.shapes(seen(sizes=VARIED), LADDER[0], {"data.size": 64})[1].value == 4
+
+
+def test_pictures_on_one_colour_are_kept_whole_where_a_square_would_cut_them():
+    chosen = rules.shapes(seen(sizes=VARIED, edge="#fafafa"), LADDER[0], {})
+    assert values(chosen) == {"data.size": 32, "data.fit": "contain", "data.background": "#fafafa"}
+    assert "cut 30% of them" in chosen[1].reason
+    for facts, stated in (
+        ({"sizes": np.array([[100, 104], [100, 100]] * 40), "edge": "#fafafa"}, {}),
+        ({"sizes": VARIED, "edge": "#fafafa"}, {"data.fit": "crop"}),
+    ):
+        assert "data.background" not in values(rules.shapes(seen(**facts), LADDER[0], stated))
 
 
 @pytest.mark.parametrize(

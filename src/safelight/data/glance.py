@@ -29,6 +29,7 @@ GREYS = 16  # levels in masks, beyond which they are soft
 SIDE = 32  # pixels a side that those are decoded to
 CAPTIONS = 2000  # pictures whose captions are read
 CLEAR = 8  # pictures whose alpha channel is looked at
+EDGES, EDGED, NEAR = 16, 0.8, 12  # pictures whose edges are looked at; the share alike; grey levels apart
 SIDES = re.compile(r"\b(left|right|links|rechts|gauche|droite|izquierda|derecha)\b", re.IGNORECASE)
 
 
@@ -51,6 +52,7 @@ class Glance:
     mask_problem: str  # why masks are no class numbers; soft ones still have two classes
     copies: float  # share of the pictures decoded that are like another one
     symmetry: float  # asymmetry of the mean picture, in units of what chance explains
+    edge: str  # the colour "#rrggbb" of the edges of most pictures; "" where they differ
     seconds: float  # to decode a picture
     bad: tuple[str, ...]  # of those looked at, with the reason
 
@@ -83,8 +85,8 @@ class Glance:
             "name": self.name, "images": self.images, "height": height, "width": width, "least": self.least,
             "colour": self.colour, "transparent": self.transparent, "classes": self.classes,
             "attributes": list(self.attributes), "share": self.share, "captions": self.captions,
-            "copies": self.copies, "mask_classes": self.mask_classes, "mask_problem": self.mask_problem,
-            "bad": list(self.bad),
+            "copies": self.copies, "edge": self.edge, "mask_classes": self.mask_classes,
+            "mask_problem": self.mask_problem, "bad": list(self.bad),
         }  # fmt: skip
 
 
@@ -138,6 +140,7 @@ def glance(config: Data, progress: Progress = lambda what, done, total: None) ->
         mask_problem=problem,
         copies=_copies(pictures),
         symmetry=_asymmetry(pictures),
+        edge=_edge(items),
         seconds=seconds,
         bad=reasons,
     )  # fmt: skip
@@ -193,6 +196,29 @@ def _pictures(
         if pixels.mask is not None:
             masks.append(pixels.mask)
     return pictures, masks, bad
+
+
+def _edge(items: Items) -> str:
+    """The colour of the outermost pixels of EDGED of some pictures, "#rrggbb"; "" where there is none.
+
+    A picture's edge is the median of its pixels' colours, if nine of ten of them are within NEAR of it.
+    """
+    if not isinstance(items.reader, FileReader):
+        return ""
+    whole = replace(items.reader, how=replace(items.reader.how, fit="stretch"), masks=())
+    pictures = _pictures(replace(items, reader=whole), EDGES, "", lambda what, done, total: None)[0]
+    colours = []
+    for picture in pictures:
+        rim = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).astype(int)
+        colour = np.median(rim, axis=0)
+        if (abs(rim - colour) <= NEAR).all(1).mean() >= 0.9:
+            colours.append(np.broadcast_to(colour, 3))
+    if len(colours) < EDGED * len(pictures):
+        return ""
+    middle = np.median(colours, axis=0)
+    if (abs(np.array(colours) - middle) <= NEAR).all(1).sum() < EDGED * len(pictures):
+        return ""
+    return "#" + bytes(middle.astype(np.uint8)).hex()
 
 
 def _grey(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:

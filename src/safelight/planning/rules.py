@@ -26,6 +26,7 @@ FEW = 20_000  # pictures; more need no mirror images
 EVALUATIONS = 10  # sampler steps
 VARIED, SHAPES = 400, 6  # pictures from which on buckets are worth it, and how many buckets at most
 UNBUCKETED = ("balance", "turn", "latents.autoencoder", "fit", "buckets")  # keys of [data]
+LOST = 0.05  # share that a square would cut of pictures on one colour, from which on they are kept whole
 WASTED = 0.2  # share that crops to a single shape would cut of pictures on average, from which on they are
 
 
@@ -106,9 +107,17 @@ def shape(seen: Glance, rung: Rung) -> Choice:
 def shapes(seen: Glance, rung: Rung, stated: Mapping[str, Any]) -> list[Choice]:
     """One shape, or aspect ratio buckets where that would cut WASTED or more on average, and they half of it.
 
-    Only for VARIED pictures or more, and where nothing is stated that buckets cannot have.
+    Buckets only for VARIED pictures or more, and where nothing is stated that they cannot have. Pictures on
+    one colour are kept whole, with more of it around them, where a square would cut LOST of them.
     """
     single = shape(seen, rung)
+    if seen.edge and single.value == rung.side and not {"data.fit", "data.buckets"} & stated.keys():
+        cut = float(buckets.cuts(seen.sizes, [(1, 1)]).mean())
+        if cut >= LOST:
+            why = f"the pictures are on one colour; a square crop would cut {cut:.0%} of them on average"
+            return [Choice("data.size", rung.side, "the whole of each picture fits in"),
+                    Choice("data.fit", "contain", why),
+                    Choice("data.background", seen.edge, "the colour of their edges")]  # fmt: skip
     size = stated.get("data.size", rung.side)
     whole = tuple(size) if isinstance(size, list | tuple) else (size, size)
     against = {"network.name", "method.name", *(f"data.{key}" for key in UNBUCKETED)}
