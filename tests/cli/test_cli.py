@@ -198,6 +198,8 @@ def test_recipes_are_listed_with_size_and_time(monkeypatch, capsys):
     listed = {recipe["name"]: recipe for recipe in json.loads(out)}
     assert listed.keys() >= {"digits", "fashion", "digits-denoise", "digits-time", "digits-class"}
     assert all(recipe["size"] and recipe["time"] and recipe["title"] for recipe in listed.values())
+    gpu = ["CPU" not in recipe["time"] for recipe in listed.values()]
+    assert gpu == sorted(gpu)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["runs"], ["recipes"], ["show", "first"]])

@@ -38,13 +38,18 @@ app = typer.Typer()
 
 @app.command()
 def recipes(as_json: JsonOption = False) -> None:
-    """List the shipped recipes, with their size and expected time."""
+    """List the shipped recipes, with their size and expected time: first those that a CPU trains."""
     abouts = {name: read_toml(shipped.path(name))["about"] for name in shipped.names()}
+    abouts = dict(sorted(abouts.items(), key=lambda item: "CPU" not in item[1]["time"]))
     if as_json:
         print_json([{"name": name, **about} for name, about in abouts.items()])
         return
-    rows = [(name, about["title"], about["size"], about["time"]) for name, about in abouts.items()]
-    console().print(table(("recipe", "what", "size", "time"), rows))
+    rows = [
+        row
+        for name, about in abouts.items()
+        for row in ((name, about["title"]), ("", f"{about['size']}; {about['time']}"))
+    ]
+    console().print(table(("recipe", "what it trains"), rows))
 
 
 @app.command(
