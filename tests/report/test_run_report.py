@@ -91,7 +91,7 @@ def test_the_commands_of_a_report_make_the_run_and_its_forks_again(monkeypatch, 
     assert lines == [
         f"cd {shlex.quote(str(tmp_path))}",
         "safelight train runs/first/recipe.toml --name first-again",
-        "safelight fork first-again --at 4 optim.lr=0.00025 --name calmer-again",
+        "safelight fork first-again --step 4 optim.lr=0.00025 --name calmer-again",
         "safelight show calmer-again",
     ]
     for line in lines[1:]:

@@ -71,7 +71,7 @@ def test_the_checkpoint_before_the_trouble_is_pinned_although_one_is_kept(runawa
 def test_the_advice_is_a_command_that_goes_back_there(runaway):
     directory, _ = runaway
     wins = next(e.fields for e in directory.journal().of_kind("verdict") if e.fields["begins"])
-    assert wins["advice"][0]["command"].startswith(f"safelight fork city --at {wins['rescue']} ")
+    assert wins["advice"][0]["command"].startswith(f"safelight fork city --step {wins['rescue']} ")
     assert wins["advice"][0]["words"] in (directory.path / "report.md").read_text().lower()
 
 

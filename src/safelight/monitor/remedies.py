@@ -42,7 +42,7 @@ def command(remedy: Remedy, run: str, recipe: str, at: int) -> str:
     """What to type: back to step `at` of a run and on with the remedy; or a new run, from its recipe."""
     changes = [f"{key}={toml(value)}" for key, value in remedy.changes.items()]
     if remedy.live and at:
-        words = ["safelight", "fork", run, "--at", str(at), *changes]
+        words = ["safelight", "fork", run, "--step", str(at), *changes]
     else:
         words = ["safelight", "train", recipe, *changes]
     return shlex.join(words)

@@ -146,7 +146,7 @@ def _commands(directory: RunDirectory) -> Iterator[str]:
         before = flatten(InForce.of(parent).recipe_at(begun.step).tree)
         changes = [f"{key}={toml(value)}" for key, value in flatten(recipe_of(child).tree).items()
                    if before.get(key) != value and not key.startswith("about.")]  # fmt: skip
-        words = ["safelight", "fork", f"{parent.name}-again", "--at", str(begun.step), *changes]
+        words = ["safelight", "fork", f"{parent.name}-again", "--step", str(begun.step), *changes]
         yield shlex.join([*words, "--name", f"{child.name}-again", *where])
     yield shlex.join(["safelight", "show", f"{directory.name}-again", *where])
     parents = [child.info().parent for child in chain[1:]]
