@@ -7,7 +7,9 @@ copies.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.optim import optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from safelight import randomness
 from safelight.engine import optim
 
 DEVICE = torch.device("meta")
@@ -25,6 +28,17 @@ MIXES = {
     torch.ops.aten.index,
     torch.ops.aten.index_put_,
     torch.ops.aten._index_put_impl_,
+}
+
+
+INDEXED = {torch.ops.aten.index, torch.ops.aten.index_put_, torch.ops.aten._index_put_impl_}
+NEEDS_VALUES = {
+    torch.ops.aten._local_scalar_dense,
+    torch.ops.aten.nonzero,
+    torch.ops.aten.masked_select,
+    torch.ops.aten.equal,
+    torch.ops.aten.is_nonzero,
+    torch.ops.aten._unique2,
 }
 
 
@@ -62,7 +76,14 @@ class OnDevice(Tensor):
 
 
 class Accelerator(TorchDispatchMode):
-    """Where tensors that are asked for on DEVICE are `OnDevice`, and autocast knows it."""
+    """Where tensors that are asked for on DEVICE are `OnDevice`, and autocast knows it.
+
+    waits: where the host would wait for the device, "operation at file:line", in the order they came.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.waits: list[str] = []
 
     def __enter__(self) -> Accelerator:
         self.patches = [
@@ -73,6 +94,8 @@ class Accelerator(TorchDispatchMode):
         fused = [*optim.FUSED_DEVICES, DEVICE.type]
         self.patches.append(patch.object(optim, "FUSED_DEVICES", fused))
         self.patches.append(patch.object(optimizer, "_get_fused_kernels_supported_devices", lambda: fused))
+        self.patches.append(patch.object(randomness, "ASYNCHRONOUS", {DEVICE.type}))
+        self.patches.append(patch.dict(globals(), {"noted": self.waits}))
         for replaced in self.patches:
             replaced.start()
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -85,6 +108,31 @@ class Accelerator(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return run(func, args, kwargs or {})
+
+
+noted: list[str] = []  # of the accelerator that is in use
+
+
+def note_wait(func: Any, args: Any, kwargs: Mapping[str, Any], on_device: bool) -> None:
+    """Note an operation for which a host waits: a copy that blocks, or a size or value that it needs."""
+    packet = func.overloadpacket
+    if packet is torch.ops.aten._to_copy:
+        there = torch.device(kwargs.get("device") or args[0].device) == DEVICE
+        waits = there != on_device and not kwargs.get("non_blocking")
+    elif packet is torch.ops.aten.copy_:
+        crosses = isinstance(args[0], OnDevice) != isinstance(args[1], OnDevice) and args[1].ndim
+        waits = bool(crosses) and not (args[2] if len(args) > 2 else kwargs.get("non_blocking"))
+    elif packet in INDEXED:
+        indices = [index for index in args[1] if index is not None]
+        waits = on_device and any(
+            index.dtype in (torch.bool, torch.uint8) or not isinstance(index, OnDevice) for index in indices
+        )
+    else:
+        waits = on_device and packet in NEEDS_VALUES
+    if waits:
+        frames = [frame for frame in traceback.extract_stack() if "/safelight/" in frame.filename]
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "a test"
+        noted.append(f"{packet.__name__} at {place}")
 
 
 def known(kind: str) -> str:
@@ -111,6 +159,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     wanted = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
     if not on_device and wanted != DEVICE:
         return func(*args, **kwargs)
+    note_wait(func, args, kwargs, bool(on_device))
     packet = func.overloadpacket
     if kwargs.get("dtype") in REFUSED:  # also on the way to the CPU: the device converts first
         raise Float64(f"{func}: the device has no {kwargs['dtype']}")

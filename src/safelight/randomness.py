@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+ASYNCHRONOUS = {"cuda"}  # kinds of devices that a copy need not wait for
 LEAST, MOST = 2.0**-32, 1 - 2.0**-24  # of `interior`; 1 - 2**-24 is the largest float32 below 1
 
 
@@ -139,4 +140,4 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
 
     A copy to Apple's MPS would read the host's memory after it was given back (pytorch issue 189690).
     """
-    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
+    return tensor.to(device, non_blocking=torch.device(device).type in ASYNCHRONOUS)

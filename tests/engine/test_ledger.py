@@ -91,3 +91,15 @@ def test_what_is_not_finite_is_recorded_as_it_is(clock):
     written.add(record(0, mse=float("inf")))
     written.flush()
     assert rows[0].total == float("inf")
+
+
+def test_on_a_device_that_copies_meanwhile_rows_are_written_a_flush_later(clock, monkeypatch):
+    monkeypatch.setattr(ledger, "ASYNCHRONOUS", {"cpu"})
+    flushes: list[list[int]] = []
+    written = Ledger(lambda rows: flushes.append([row.step for row in rows]), batch_size=1, interval=1.0)
+    for step in range(7):
+        clock.now = 0.4 * step
+        written.add(record(step, mse=1.0))
+    assert flushes == [[0, 1, 2]]  # they were sent before step 3, and came before step 6
+    written.flush()
+    assert flushes == [[0, 1, 2], [3, 4, 5], [6]]

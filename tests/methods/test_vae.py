@@ -110,7 +110,7 @@ def test_a_calibrated_sigma_follows_the_error():
     losses, _ = method.loss(method.networks(SPEC), batch(), moment(memory))
     mse, _ = error_and_kl(batch())
     torch.testing.assert_close(losses["nll"], elbo.gaussian_nll(mse, 0.02, 16))
-    assert float(method.variance({"mse": torch.zeros(())})) == pytest.approx(elbo.FINEST)
+    assert float(method.variance({"mse": torch.zeros(())}, mse)) == pytest.approx(elbo.FINEST)
 
 
 def test_free_bits_cost_nothing_below_their_number():

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from safelight.constants import constant, vector
+
 DECODED = 1 << 21  # pixels decoded at once, at least one image
 
 
@@ -83,7 +85,10 @@ class Space:
         return np.concatenate(parts)
 
     def _by_channel(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        shift, scale = (like.new_tensor(by)[:, None, None] for by in (self.shift, self.scale))
+        shift, scale = (
+            constant(vector, *by, device=like.device, dtype=like.dtype)[:, None, None]
+            for by in (self.shift, self.scale)
+        )
         return shift, scale
 
 

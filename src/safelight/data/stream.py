@@ -228,7 +228,7 @@ class Stream:
         return np.asarray(rows[items[:, None, None], down[:, :, None], across[:, None, :]])
 
     def _seen(self, rows: Tensor, which: Tensor | None) -> Tensor:
-        return rows if which is None else seen(rows, self.views.all, self._send(which))
+        return rows if which is None else seen(rows, self.views.all, which)
 
     def _rows(
         self, name: str, items: NDArray[np.int64], caption: NDArray[np.float32] | float

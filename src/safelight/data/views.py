@@ -10,6 +10,7 @@ from torch import Tensor
 
 from safelight.config import UserError
 from safelight.data.config import Data
+from safelight.randomness import sent
 from safelight.types import Draw
 
 
@@ -70,10 +71,11 @@ def views_of(config: Data, height: int, width: int) -> Views:
 
 
 def seen(rows: Tensor, views: Sequence[View], which: Tensor, height: int = 1, width: int = 2) -> Tensor:
-    """Rows (b, ...), each in its own view: which (b,), places in `views`."""
+    """Rows (b, ...), each in its own view: which (b,) on the CPU, places in `views`."""
     result = rows
     for place, view in enumerate(views):
         if view != STRAIGHT and bool((chosen := which == place).any()):
             turned = view.of(rows, height, width)
-            result = torch.where(chosen.view(-1, *[1] * (rows.ndim - 1)), turned, result)
+            there = sent(chosen, rows.device).view(-1, *[1] * (rows.ndim - 1))
+            result = torch.where(there, turned, result)
     return result

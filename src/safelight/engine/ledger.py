@@ -1,14 +1,20 @@
-"""Step records kept on the device until flushed: one transfer for many steps, no wait inside a step."""
+"""Step records kept on the device until flushed: one transfer for many steps, no wait inside a step.
+
+On CUDA the transfer of a flush goes on while steps do, and its rows are written at the next one.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from safelight.engine.fingerprint import as_hex
 from safelight.engine.loop import StepRecord
+from safelight.randomness import ASYNCHRONOUS
 from safelight.store.metrics import MetricsRow
 
 
@@ -27,11 +33,12 @@ class Ledger:
         self._pending: list[StepRecord] = []
         self._extra: dict[int, Mapping[str, float]] = {}
         self._flushed = time.monotonic()
+        self._arriving: Callable[[], list[MetricsRow]] = list
 
     def add(self, record: StepRecord) -> None:
         """Keep a record, and flush those before it when the interval has passed."""
         if time.monotonic() - self._flushed > self._interval:
-            self.flush()
+            self._send()
         self._pending.append(record)
 
     def note(self, extra: Mapping[str, float]) -> None:
@@ -41,20 +48,38 @@ class Ledger:
 
     def flush(self) -> None:
         """Move all records off the device and write them."""
+        self._send()
+        self._receive()
+
+    def _send(self) -> None:
+        """Begin to move all records off the device."""
+        self._receive()
         records, self._pending = self._pending, []
         extra, self._extra = self._extra, {}
         self._flushed = time.monotonic()
         if not records:
             return
-        scalars = [value.float() for record in records for value in record.scalars.values()]
-        values = iter(torch.stack(scalars).tolist())
-        fingerprints = torch.stack([record.fingerprint for record in records]).tolist()
-        self._write(
-            [
-                self._row(record, as_hex(fingerprint), values, extra.get(record.step, {}))
-                for record, fingerprint in zip(records, fingerprints, strict=True)
-            ]
+        scalars = _read(
+            torch.stack([value.float() for record in records for value in record.scalars.values()])
         )
+        fingerprints = _read(torch.stack([record.fingerprint for record in records]))
+
+        def rows() -> list[MetricsRow]:
+            values = iter(scalars())
+            return [
+                self._row(record, as_hex(fingerprint), values, extra.get(record.step, {}))
+                for record, fingerprint in zip(records, fingerprints(), strict=True)
+            ]
+
+        self._arriving = rows
+        if records[0].fingerprint.device.type not in ASYNCHRONOUS:
+            self._receive()
+
+    def _receive(self) -> None:
+        """Write the records that are on their way."""
+        arriving, self._arriving = self._arriving, list
+        if rows := arriving():
+            self._write(rows)
 
     def _row(
         self, record: StepRecord, fingerprint: str, values: Iterator[float], extra: Mapping[str, float]
@@ -74,3 +99,19 @@ class Ledger:
             fingerprint=fingerprint,
             extra={**norms, **betas, **extra},
         )
+
+
+def _read(values: Tensor) -> Callable[[], list[Any]]:
+    """Values (n,) of a device as numbers: a copy that begins now, and is waited for when they are read."""
+    if values.device.type != "cuda":
+        return lambda: list(values.tolist())
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def read() -> list[Any]:
+        copied.synchronize()
+        return list(host.tolist())
+
+    return read

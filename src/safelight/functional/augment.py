@@ -7,12 +7,12 @@ differentiable, which gradient penalties need. Every function takes x (B, C, H, 
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from safelight.constants import constant, vector
 from safelight.types import Draw
 
 SYM6 = (  # Daubechies' least asymmetric wavelet of six vanishing moments, its lowpass filter
@@ -142,7 +142,7 @@ def filtered(size: int, shift: Tensor, scale: Tensor) -> Tensor:
     lost: no shift and scale 1 is the identity, since shifts of the filter by 2 are orthonormal, and straight
     lines stay straight.
     """
-    up, down = _doubling(size, shift.device)
+    up, down = (constant(_doubling, size, part, device=shift.device) for part in (0, 1))
     period, centre = len(up), (size - 1) / 2
     place = (torch.arange(down.shape[1], device=shift.device) - DELAY) / 2  # of the fine pixels
     source = (place - centre - shift[:, None]) / scale[:, None] + centre
@@ -151,9 +151,8 @@ def filtered(size: int, shift: Tensor, scale: Tensor) -> Tensor:
     return down @ weights @ up
 
 
-@cache
-def _doubling(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The filter as matrices: (period, size) doubles reflected pixels, (size, 2 size + 10) halves them.
+def _doubling(size: int, part: int) -> Tensor:
+    """The filter as two matrices: (period, size) doubles reflected pixels, (size, 2 size + 10) halves them.
 
     Fine pixel k is at (k - DELAY) / 2, in pixels.
     """
@@ -165,13 +164,13 @@ def _doubling(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
             up[k, min(j, period - j)] += math.sqrt(2) * weight
         for i in range(size):
             down[i, 2 * i + tap] = weight / math.sqrt(2)
-    return up.to(device), down.to(device)
+    return (up, down)[part]
 
 
 def colour(x: Tensor, sign: Tensor, angle: Tensor, saturation: Tensor) -> Tensor:
     """RGB images: luma times `sign`, hue turned by `angle` (radians), chroma scaled; each (B,)."""
     luma = torch.full((3, 3), 1 / 3, device=x.device)  # onto the grey axis (1, 1, 1) / √3
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=x.device) / math.sqrt(3)
+    cross = constant(vector, 0, -1, 1, 1, 0, -1, -1, 1, 0, device=x.device).view(3, 3) / math.sqrt(3)
     chroma = torch.eye(3, device=x.device) - luma
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     turned = cos * chroma + sin * cross  # Rodrigues

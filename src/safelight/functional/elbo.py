@@ -33,7 +33,8 @@ def gaussian_nll(mse: Tensor, variance: Tensor | float, values: int) -> Tensor:
     """-log p of `values` pixel values at a mean squared error, in nats: N/2 (log(2π σ²) + mse / σ²)."""
     import torch
 
-    variance = torch.as_tensor(variance, dtype=mse.dtype, device=mse.device)
+    if not isinstance(variance, torch.Tensor):
+        variance = mse.new_full((), variance)
     return values / 2 * ((2 * math.pi * variance).log() + mse / variance)
 
 

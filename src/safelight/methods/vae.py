@@ -148,9 +148,9 @@ class Vae:
         values = batch.x[0].numel()
         if weight := moment.weights["mse"]:
             losses = {"mse": mse, "kl": nats}
-            sigma = mse.new_tensor(elbo.implied_sigma(weight, values, moment.weights["kl"]))
+            sigma = mse.new_full((), elbo.implied_sigma(weight, values, moment.weights["kl"]))
         else:
-            variance = self.variance(moment.memory).to(mse)
+            variance = self.variance(moment.memory, mse)
             losses = {"nll": elbo.gaussian_nll(mse, variance, values), "kl": nats}
             sigma = variance.sqrt()
         if moment.weights.get("perceptual"):
@@ -185,11 +185,11 @@ class Vae:
         x: Tensor = nets["decoder"](z, given, present)
         return x.float()
 
-    def variance(self, memory: Values) -> Tensor:
-        """σ² of the decoder, 0-d."""
+    def variance(self, memory: Values, mse: Tensor) -> Tensor:
+        """σ² of the decoder, 0-d, where mse is."""
         if self.config.sigma == "calibrated":
             return memory["mse"].clamp(min=elbo.FINEST)
-        return torch.tensor(self.config.sigma**2)
+        return mse.new_full((), self.config.sigma**2)
 
     # --- what is remembered -----------------------------------------------------------------------
 

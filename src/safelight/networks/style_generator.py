@@ -14,7 +14,6 @@ Initial weights: normal of variance 1 so scaled; biases 0, those of styles 1; no
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Literal
 
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safelight.config import Depth, Section, Size
+from safelight.constants import constant
 from safelight.types import DataSpec, Values
 
 
@@ -224,11 +224,10 @@ def smoothly_doubled(x: Tensor) -> Tensor:
     """
     if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-    rows, columns = (_doubling(side).to(x.device, x.dtype) for side in x.shape[2:])
+    rows, columns = (constant(_doubling, side, device=x.device, dtype=x.dtype) for side in x.shape[2:])
     return rows @ x @ columns.T
 
 
-@cache
 def _doubling(side: int) -> Tensor:
     """(2 side, side): each new pixel is 3/4 its old one and 1/4 the neighbour on its side."""
     old = torch.arange(side)

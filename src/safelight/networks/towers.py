@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safelight.config import Reference, Section, Size, UserError, install
+from safelight.constants import constant
 from safelight.language import TextTower
 from safelight.types import DataSpec
 
@@ -182,7 +183,9 @@ class ClipImages(nn.Module):
 
 def resized(x: Tensor, side: int) -> Tensor:
     """Pictures (B, C, H, W) at side x side, as products with matrices: deterministic wherever it runs."""
-    rows, columns = (_resizing(length, side).to(x.device, x.dtype) for length in x.shape[2:])
+    rows, columns = (
+        constant(_resizing, length, side, device=x.device, dtype=x.dtype) for length in x.shape[2:]
+    )
     return rows @ x @ columns.T
 
 
