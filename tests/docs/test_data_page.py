@@ -1,4 +1,4 @@
-"""docs/data.md is true: its commands are commands, its keys are keys, its folders are read as it says."""
+"""docs/data.md is true: its keys are keys, its folders are read as it says."""
 
 from __future__ import annotations
 
@@ -11,23 +11,13 @@ import pytest
 from PIL import Image
 
 from data.files import opened
-from docs.test_readme import parsed
-from safelight.cli.options import changes_of
+from docs.pages import PAGES
 from safelight.data.config import Data
-from safelight.recipe import load
 
-TEXT = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+TEXT = PAGES["docs/data.md"]
 BLOCKS = re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("safelight ")]
 TREES = [(re.findall(r"\(`(\w+)`\)", TEXT[: TEXT.index(block)])[-1], block)
          for block in BLOCKS if block.startswith("photos/")]  # fmt: skip
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_is_one(command: str) -> None:
-    context = parsed(command)
-    if "recipe" in context.params:
-        load(context.params["recipe"], changes_of(context.params["changes"]))
 
 
 def test_its_keys_are_keys() -> None:
