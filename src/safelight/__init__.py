@@ -16,6 +16,7 @@ Every command of the command line is here, too. Functions take a run by name, fo
     live                                           a run in a notebook, while it trains
     search  project                                latents that fit a text, a picture, an image
     compare  log                                   pages on several runs
+    share  open_shared  replay_shared  keep_shared    runs as one file
 
 Methods of `Run`: sample, at, evaluate, traverse, live, export, report, metrics. A mistake in what is given
 raises `UserError`: one line that says what is wrong and how to fix it.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from safelight.api.pages import compare, log, runs
     from safelight.api.prepare import check, plan
     from safelight.api.samples import film, keep, kept, live, open_run, project, search, specimens, walk
+    from safelight.api.share import keep_shared, open_shared, replay_shared, share
     from safelight.api.steer import fork, relocate, replay, resume, rollback, sweep, train, tune
     from safelight.config import UserError
     from safelight.run import Run
@@ -45,19 +47,23 @@ __all__ = [
     "film",
     "fork",
     "keep",
+    "keep_shared",
     "kept",
     "live",
     "log",
     "open_run",
+    "open_shared",
     "plan",
     "project",
     "recipes",
     "relocate",
     "replay",
+    "replay_shared",
     "resume",
     "rollback",
     "runs",
     "search",
+    "share",
     "specimens",
     "sweep",
     "train",
@@ -69,6 +75,7 @@ MODULES = {  # the others are in api.samples
     "UserError": "config",
     **dict.fromkeys(("compare", "log", "runs"), "api.pages"),
     **dict.fromkeys(("check", "plan"), "api.prepare"),
+    **dict.fromkeys(("keep_shared", "open_shared", "replay_shared", "share"), "api.share"),
     **dict.fromkeys(
         ("fork", "relocate", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"
     ),

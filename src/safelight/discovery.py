@@ -9,6 +9,8 @@ import hashlib
 import os
 import pkgutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -67,6 +69,9 @@ def module(package: ModuleType, name: object, key: str, outside: dict[str, Outsi
         return import_module(f"{package.__name__}.{name}")
     known = f"{package.__name__}: {name}"
     if known not in outside:
+        if _refuses:
+            raise UserError(f"{key}: {shortened(name)} is code from outside safelight, and is not run for "
+                            f"{_refuses[-1]}; read it, then add --trust-code")  # fmt: skip
         installed = {point.name: point for point in entry_points(group=package.__name__)}
         if name.endswith(".py"):
             outside[known] = _file(Path(name), key)
@@ -123,6 +128,19 @@ def method_class(module: ModuleType) -> type[Any]:
         if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "Sampling"):
             return value
     raise UserError(f"{module.__file__}: has no class with Config, Sampling, phases; see docs/one-batch.md")
+
+
+_refuses: list[str] = []  # for what no code from outside is run now
+
+
+@contextmanager
+def nothing_outside(what: str) -> Iterator[None]:
+    """Run no code from outside safelight, in the whole process: a recipe that names some raises UserError."""
+    _refuses.append(what)
+    try:
+        yield
+    finally:
+        _refuses.remove(what)
 
 
 def from_folder(tree: Tree, folder: Path) -> Tree:

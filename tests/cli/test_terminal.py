@@ -93,6 +93,7 @@ def folder(tmp_path_factory) -> Path:
     """Where runs/ holds a run whose name, recipe, classes, files, journal and evaluation are hostile."""
     from safelight.engine.distributed import World
     from safelight.recipe import load
+    from safelight.share import pack
     from safelight.store import results as evaluations
     from safelight.store import sealed
     from safelight.store.directory import RunDirectory
@@ -126,6 +127,7 @@ def folder(tmp_path_factory) -> Path:
     evaluations.store(begun.path, "00000004-evil", measured)
     facts = sealed.read(begun.path / "run.json")
     (begun.path / "run.json").write_bytes(sealed.pretty({**facts, "recipe": EVIL}))
+    pack.share(begun, place / "run.slr")
     shutil.copytree(begun.path, place / "runs" / FOLDER)
     assert RunDirectory(place / "runs" / FOLDER).info().recipe == EVIL
     return place
@@ -163,6 +165,8 @@ HOSTILE = {  # what each command is told: as much of it hostile as it takes
     "compare": [FOLDER, "run"],
     "log": [],
     "export": [FOLDER, "--to", EVIL, "--out", EVIL],
+    "share": [FOLDER, "--out", f"{FOLDER}.slr", "--with", EVIL],
+    "open": ["run.slr", "--replay", "2"],
     "export-metrics": [FOLDER, "--out", f"{FOLDER}.csv"],
     "pin": [FOLDER, EVIL],
     "web": [FOLDER, "--host", EVIL],

@@ -65,6 +65,11 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
         "compare": "Compare runs: settings, losses, metrics, cost, and samples from the same noise.",
         "log": "Write log.md and log.html: what each run changed and how it ended, newest first.",
     }),
+    "share": ("Hand over", {
+        "share":
+            "Write a run as one file: recipe, journal, fingerprints and sheets; under 1 MB without weights.",
+        "open": "Show a run that somebody shared, check it, and repeat any of its steps.",
+    }),
     "export": ("Hand over", {
         "export":
             "Export the averaged weights for diffusers, as safetensors with a loader, or as checked ONNX.",
