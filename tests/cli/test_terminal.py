@@ -93,7 +93,7 @@ def folder(tmp_path_factory) -> Path:
     """Where runs/ holds a run whose name, recipe, classes, files, journal and evaluation are hostile."""
     from safelight.engine.distributed import World
     from safelight.recipe import load
-    from safelight.share import pack
+    from safelight.sharing import pack
     from safelight.store import results as evaluations
     from safelight.store import sealed
     from safelight.store.directory import RunDirectory

@@ -33,6 +33,6 @@ def test_its_commands_run_and_say_what_it_says(finished, tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("size", re.findall(r"less than (\d) MB", TEXT))
 def test_its_limit_is_the_limit(size):
-    from safelight.share import pack
+    from safelight.sharing import pack
 
     assert int(size) * 1_000_000 == pack.SMALL

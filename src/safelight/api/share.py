@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.api import directory_of, folder_of, silent
 from safelight.run import Run
-from safelight.share import opened as opening
-from safelight.share import pack
-from safelight.share.archive import Manifest
+from safelight.sharing import opened as opening
+from safelight.sharing import pack
+from safelight.sharing.archive import Manifest
 from safelight.types import Tell
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-import safelight
 from safelight import files
 from safelight.config import UserError
 from safelight.loading.recorded import recipe_of
-from safelight.share import signature
-from safelight.share.archive import Manifest, write
+from safelight.sharing import signature
+from safelight.sharing.archive import Manifest, write
 from safelight.store import checkpoint_files, results
 from safelight.store.directory import JOURNAL, RECIPE, RUN, RunDirectory, find
 from safelight.store.durable import mendable
@@ -85,7 +85,7 @@ def share(directory: RunDirectory, out: Path, holds: Sequence[str] = (), key: Pa
         packing.link(directory, tape)
     if "data" in holds:
         _add_data(packing, directory)
-    made = partial(Manifest, directory.name, sorted(holds), packing.every, safelight.__version__)
+    made = partial(Manifest, directory.name, sorted(holds), packing.every, version("safelight"))
     sign: Callable[[bytes], bytes] | None = partial(signature.sign, key=key) if key else None
     return write(out, made, packing.members, sign)
 

@@ -17,8 +17,8 @@ import tomli_w
 
 from command_line import run
 from safelight.config import UserError
-from safelight.share import archive, pack
-from safelight.share.opened import keep, opened, replay_step
+from safelight.sharing import archive, pack
+from safelight.sharing.opened import keep, opened, replay_step
 from safelight.store import sealed
 from safelight.store.directory import RunDirectory
 
@@ -264,7 +264,7 @@ def test_keeping_leaves_nothing_half_written(members, tmp_path, monkeypatch):
         with pytest.raises(UserError, match="exists already"):
             keep(there, runs, "taken")
         monkeypatch.setattr(
-            "safelight.share.opened.publish", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
+            "safelight.sharing.opened.publish", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
         )
         with pytest.raises(UserError, match="full"):
             keep(there, runs, "fine")

@@ -16,9 +16,9 @@ from data.files import save, unlike
 from safelight.config import UserError
 from safelight.engine.distributed import World
 from safelight.recipe import load
-from safelight.share import pack
-from safelight.share.archive import Archive
-from safelight.share.opened import keep, opened, replay_step
+from safelight.sharing import pack
+from safelight.sharing.archive import Archive
+from safelight.sharing.opened import keep, opened, replay_step
 from safelight.store import checkpoint_files, metrics
 from safelight.store.directory import RunDirectory
 from safelight.training.fork import fork
@@ -167,7 +167,7 @@ def test_a_signature_says_whose_it_is_and_nobody_else_passes(finished, shared, k
 
 
 def test_a_signature_of_something_else_is_refused(finished, keys, tmp_path):
-    from safelight.share import signature
+    from safelight.sharing import signature
 
     for text, pattern in ((b"another manifest", "does not fit"), (None, "does not fit")):
         made = signature.sign(text, keys / "alice") if text else b"no signature"

@@ -16,9 +16,9 @@ from safelight.config import UserError, flatten, override
 from safelight.loading.model import ReplayVerdict
 from safelight.loading.recorded import relocate
 from safelight.loading.replay import replay
-from safelight.share import signature
-from safelight.share.archive import Archive, refused
-from safelight.share.signature import Signature
+from safelight.sharing import signature
+from safelight.sharing.archive import Archive, refused
+from safelight.sharing.signature import Signature
 from safelight.store import checkpoint, checkpoint_files
 from safelight.store.directory import RunDirectory, names, require_free
 from safelight.store.durable import mendable, publish, sweep, temporary_beside
