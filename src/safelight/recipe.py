@@ -167,6 +167,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         assert self.preview is not None  # checks [watch] against [sample]
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process resolves what the file says anew: classes of sections are made while it is read."""
+        return resolve, (self.stated, self.name)
+
     def method(self) -> Method:
         """The method, ready to build its networks."""
         made: Method = self.method_class(self.method_config, self.networks)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from safelight.api import directory_of, folder_of, silent
 from safelight.config import Tree, UserError, flatten
+from safelight.data.source import Progress
 from safelight.engine.distributed import World, together
 from safelight.files import MOST
 from safelight.loading import replay as replaying
@@ -31,7 +32,7 @@ from safelight.training import fork as forking
 from safelight.training import stages, start
 from safelight.training.grid import Combination, grid
 from safelight.training.progress import Show, TrainingProgress
-from safelight.training.sweep import Sweep
+from safelight.training.sweep import Sweep, sweep_at_once
 from safelight.training.sweep import sweep as train_all
 from safelight.types import Tell
 
@@ -124,21 +125,29 @@ def sweep(
     words: Sequence[str],
     *,
     seeds: int = 1,
+    on: str | None = None,
     runs: str | Path | None = None,
     tell: Callable[[Sweep, Combination], None] = lambda sweep, cell: None,
+    progress: Progress = lambda what, done, total: None,
 ) -> tuple[Sweep, Written | None]:
     """Train every combination of "optim.lr=1e-4,3e-4", each under several seeds, and compare the runs.
 
-    What is trained already is skipped. tell: called before and after each combination. The comparison is
-    None where fewer than two runs exist, and after Ctrl-C.
+    What is trained already is skipped. on: where several are trained at once, such as "local:4", see
+    `fanout.pool`; by default one after another, here. tell: called before and after each combination.
+    The comparison is None where fewer than two runs exist, and after Ctrl-C.
     """
     folder = folder_of(runs)
     with together() as world:
         combinations = grid(recipe, list(words), seeds)
-        done = train_all(
-            combinations.cells, folder, world, lambda: TrainingProgress().show(world.first),
-            tell if world.first else lambda sweep, cell: None,
-        )  # fmt: skip
+        if on and world.size > 1:
+            raise UserError("--on: starts processes of its own; leave out torchrun")
+        if on:
+            done = sweep_at_once(combinations.cells, folder, on, tell, progress)
+        else:
+            done = train_all(
+                combinations.cells, folder, world, lambda: TrainingProgress().show(world.first),
+                tell if world.first else lambda sweep, cell: None,
+            )  # fmt: skip
     trained = [
         RunDirectory(folder / cell.name) for cell in done.cells if (folder / cell.name / RUN).is_file()
     ]

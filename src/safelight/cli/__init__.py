@@ -20,7 +20,7 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
     "train": ("Train", {
         "train": "Train a generator. Ctrl-C stops cleanly; `safelight resume` continues.",
         "resume": "Continue a run, bit-identical to an uninterrupted one, or train it longer.",
-        "sweep": "Train every combination of values one after another, then compare the runs.",
+        "sweep": "Train every combination of values, then compare the runs.",
     }),
     "prepare": ("Prepare", {
         "recipes": "List the shipped recipes, with their size and expected time.",

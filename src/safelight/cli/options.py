@@ -60,6 +60,15 @@ ThreadsOption = Annotated[
         "Default: all cores.",
     ),
 ]
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="WHERE",
+        help="Where to work on several parts at once: local (a process for each core or card), local:4, ray, "
+        "ray://HOST:10001 or slurm. Default: one after another, in this process.",
+    ),
+]
 StepOption = Annotated[
     str | None,
     typer.Option("--step", metavar="STEP", help="Checkpoint step or name, e.g. best. Default: newest."),

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from safelight.cli.options import (
     ForOption,
     JsonOption,
     MinutesOption,
+    OnOption,
     RecipeArgument,
     RunArgument,
     RunsOption,
@@ -33,7 +35,7 @@ from safelight.cli.options import (
 )
 from safelight.cli.runs import print_run
 from safelight.cli.web import page_beside
-from safelight.terminal import console, say
+from safelight.terminal import bar, console, say
 
 if TYPE_CHECKING:
     from safelight.report.comparison_page import Written
@@ -121,7 +123,12 @@ def resume(
         print_run(directory, as_json)
 
 
-@app.command(epilog=examples("safelight sweep digits optim.lr=1e-3,2e-3 --seeds 2"))
+@app.command(
+    epilog=examples(
+        "safelight sweep digits optim.lr=1e-3,2e-3 --seeds 2",
+        "safelight sweep digits optim.lr=1e-3,2e-3 --seeds 2 --on local:2",
+    )
+)
 def sweep(
     recipe: RecipeArgument,
     words: Annotated[
@@ -138,22 +145,29 @@ def sweep(
             "--seeds", min=1, help="Seeds per combination; use 2 or more to separate differences from noise."
         ),
     ] = 1,
+    on: OnOption = None,
     threads: ThreadsOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train every combination of values one after another, then compare the runs.
+    """Train every combination of values, then compare the runs.
 
     Ctrl-C stops cleanly; the same command continues.
     """
     words = words or []
-    done, written = sl.sweep(recipe, words, seeds=seeds, runs=runs, tell=_reporter(as_json))
+    call = partial(sl.sweep, recipe, words, seeds=seeds, on=on, runs=runs, tell=_reporter(as_json))
+    if on:
+        with bar() as (_, progress):
+            done, written = call(progress=progress)
+    else:
+        done, written = call()  # each training shows its own progress
     if not _first():
         return
     if as_json:
         print_json(_to_dict(done, written))
     elif done.stopped:
-        options = [*(["--seeds", str(seeds)] if seeds > 1 else []), *(["--runs", str(runs)] if runs else [])]
+        stated = {"--seeds": seeds if seeds > 1 else None, "--on": on, "--runs": runs}
+        options = [str(part) for option in stated.items() if option[1] for part in option]
         command = shlex.join(["safelight", "sweep", recipe, *words, *options])
         say(f"stopped; what is trained is kept. Continue with: {command}")
     elif done.hopeless:
@@ -177,25 +191,22 @@ def _reporter(as_json: bool) -> Callable[[Sweep, Combination], None]:
     from safelight.render.wording import duration
 
     out = console(as_json, quiet=as_json and not sys.stderr.isatty())
-    spent: list[float] = []  # seconds of each combination that was trained from its beginning
-    begun = 0.0
+    begun, trained = time.monotonic(), 0
 
     def report(done: Sweep, cell: Combination) -> None:
-        nonlocal begun
+        nonlocal trained
         outcome = done.outcome(cell)
         if outcome == "not begun":
-            begun = time.monotonic()
             return
-        seconds = time.monotonic() - begun
-        if outcome == "trained":
-            spent.append(seconds)
+        trained += outcome == "trained"
         place = [other.name for other in done.cells].index(cell.name) + 1
         words = f"{place}/{len(done.cells)}  {cell.label}: {outcome}"
         if outcome in ("trained", "resumed"):
-            words += f" in {duration(seconds)}"
+            words += f" in {duration(done.seconds[cell.name])}"
         left = len(done.cells) - len(done.outcomes)
-        if spent and left and not done.stopped:
-            words += f"; {left} to come, about {duration(left * sum(spent) / len(spent))}"
+        if trained and left and not done.stopped:
+            seconds = left * (time.monotonic() - begun) / trained
+            words += f"; {left} to come, about {duration(seconds)}"
         if cell.name in done.problems:
             words += f" ({done.problems[cell.name]})"
         out.print(words, soft_wrap=True)

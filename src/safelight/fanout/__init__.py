@@ -16,8 +16,10 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from safelight.config import UserError
+from safelight.store.durable import mendable
 from safelight.terminal import Progress
 
 TRIES = 5  # processes that may die on one task before it is given up
@@ -34,16 +36,23 @@ class Pool(Protocol):
 
 @contextmanager
 def pool(
-    on: str, tasks: int, *, threads: int | None = None, device: str = "auto", tries: int = TRIES
+    on: str, tasks: int, folder: Path, *, threads: int | None = None, device: str = "auto", tries: int = 0
 ) -> Iterator[Pool]:
     """Open the pool that `on` names: local, local:4, ray, ray://HOST:10001 or slurm. Raises UserError.
 
-    tasks: as many as will be submitted at once, beyond which no process is started. threads: of each task, on
-    which its bits depend; by default local processes share the cores evenly, others have one.
-    device: of the tasks; "auto" and "cuda" give each a card. tries: processes that may die on one task. On
-    leaving with an error or Ctrl-C what waits is cancelled, and what runs is stopped as by SIGTERM.
+    tasks: as many as will be submitted at once, beyond which no process is started. folder: that every worker
+    has to see. threads: of each task, on which its bits depend; by default local processes share the cores
+    evenly, others have one. device: of the tasks; "auto" and "cuda" give each a card. tries: processes that
+    may die on one task, TRIES by default. On leaving with an error or Ctrl-C what waits is cancelled, and
+    what runs is stopped as by SIGTERM.
     """
     kind, count, place = _read(on)
+    tries = tries or TRIES
+    mark = folder.absolute() / f".seen-{uuid4().hex}"
+    if kind != "local":
+        with mendable(mark):
+            folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
     made: Executor
     if kind == "local":
         from safelight.fanout.local import LocalPool
@@ -52,17 +61,20 @@ def pool(
     elif kind == "ray":
         from safelight.fanout.on_ray import RayPool
 
-        made = RayPool(place, threads or 1, device, tries)
+        made = RayPool(place, mark, threads or 1, device, tries)
     else:
         from safelight.fanout.on_slurm import SlurmPool
 
-        made = SlurmPool(place, threads or 1, device, tries)
+        made = SlurmPool(place, mark, threads or 1, device, tries)
     try:
         yield made  # type: ignore[misc]  # each has its size
     except BaseException:
         made.shutdown(wait=True, cancel_futures=True)
         raise
-    made.shutdown()
+    else:
+        made.shutdown()
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def each(
@@ -98,23 +110,30 @@ def in_order(
         yield future.result()
 
 
-def call(function: Callable[..., Any], arguments: Sequence[Any], threads: int | None) -> Any:
-    """Run a task in this process. Raises UserError where this machine does not see a folder that it is given.
+def call(
+    function: Callable[..., Any], arguments: Sequence[Any], threads: int, mark: Path | None = None
+) -> Any:
+    """Run a task in this process. Raises UserError where this machine does not see a file of the first one.
 
     threads: where torch was imported before this process could be given its number.
     """
-    for path in arguments:
-        if isinstance(path, Path) and path.is_absolute() and not path.parent.is_dir():
-            raise UserError(
-                f"{path.parent}: is not on {socket.gethostname()}; put it on a disk that every worker mounts "
-                "at the same path, with --runs or $SAFELIGHT_RUNS"
-            )
-    if threads and "torch" in sys.modules:
+    if mark and not mark.exists():
+        raise UserError(
+            f"{mark.parent}: {socket.gethostname()} does not see it; put the runs on a disk that every "
+            "worker mounts at the same path, with --runs or $SAFELIGHT_RUNS"
+        )
+    if "torch" in sys.modules:
         import torch
 
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
     return function(*arguments)
+
+
+def stated_threads() -> int | None:
+    """The threads that --threads or $SAFELIGHT_THREADS states."""
+    text = os.environ.get("SAFELIGHT_THREADS", "")
+    return int(text) if text.isdecimal() and int(text) else None
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -134,7 +153,7 @@ def given_up(tries: int) -> UserError:
 
 def _read(on: str) -> tuple[str, int | None, str]:
     """Kind, number of local processes, and address or cluster. Raises UserError."""
-    if match := re.fullmatch(r"(?:local:?)?(\d{0,4})", on):
+    if match := re.fullmatch(r"local|(?:local:)?(\d{1,4})", on):
         if match[1] and not int(match[1]):
             raise UserError(f"--on {on}: needs 1 process or more")
         return "local", int(match[1]) if match[1] else None, ""

@@ -26,7 +26,7 @@ class LocalPool(ThreadPoolExecutor):
         cards = _cards() if device in ("auto", "cuda") else []
         count = count or len(cards) or cores // (threads or 1)
         self.size = max(1, min(count, tasks))
-        self._threads, self._tries = threads or max(1, cores // self.size), tries
+        self._cores, self._tries = threads or max(1, cores // self.size), tries
         self._card = [cards[seat % len(cards)] if cards else "" for seat in range(self.size)]
         self._processes: dict[int, tuple[ProcessPoolExecutor, int]] = {}  # by seat, with the process's id
         self._seats: SimpleQueue[int] = SimpleQueue()
@@ -49,7 +49,7 @@ class LocalPool(ThreadPoolExecutor):
                     process, _ = self._processes.get(seat) or self._start(seat)
                     if self._closing:  # whoever closes it has signalled those that had begun
                         raise CancelledError
-                    return process.submit(fanout.call, function, arguments, self._threads).result()
+                    return process.submit(fanout.call, function, arguments, self._cores).result()
                 except BrokenExecutor:
                     if ended := self._processes.pop(seat, None):
                         ended[0].shutdown(wait=False)
@@ -58,7 +58,7 @@ class LocalPool(ThreadPoolExecutor):
             self._seats.put(seat)
 
     def _start(self, seat: int) -> tuple[ProcessPoolExecutor, int]:
-        environment = fanout.environment(self._threads)
+        environment = fanout.environment(self._cores)
         if card := self._card[seat]:
             environment["CUDA_VISIBLE_DEVICES"] = card
         context = get_context("spawn")  # a fork would share torch's threads, which do not survive it

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from safelight import fanout
 from safelight.config import UserError, install
-from safelight.store.directory import runs_directory
 
 FOLDER = ".slurm"  # in the folder of runs: what submitit leaves for the jobs, and their logs
 WAIT = 1.0  # seconds between two looks at the jobs
@@ -20,15 +20,15 @@ WAIT = 1.0  # seconds between two looks at the jobs
 class SlurmPool(Executor):
     """Jobs of submitit, as futures of the standard library. sbatch reads SBATCH_PARTITION and its like."""
 
-    def __init__(self, cluster: str, threads: int, device: str, tries: int) -> None:
+    def __init__(self, cluster: str, mark: Path, threads: int, device: str, tries: int) -> None:
         """cluster: "slurm"; "local" and "debug" are submitit's, for trying it out."""
         try:
             import submitit
         except ImportError as error:
             raise UserError(f"--on slurm: needs submitit; install it with: {install('slurm')}") from error
-        self.size, self._threads = 100, threads
+        self.size, self._threads, self._mark = 100, threads, mark
         try:
-            self._executor = submitit.AutoExecutor(runs_directory(None) / FOLDER, cluster=cluster)
+            self._executor = submitit.AutoExecutor(mark.parent / FOLDER, cluster=cluster)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"--on slurm: {str(error).partition(chr(10))[0]}") from error
         cards = {"gpus_per_node": 1} if device == "cuda" else {}
@@ -46,7 +46,7 @@ class SlurmPool(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future of fn(*args), of a job that is submitted within a second."""
         future = Future[Any]()
-        self._new.append((future, Task(fn, args, self._threads)))
+        self._new.append((future, Task(fn, args, self._threads, self._mark)))
         return future
 
     def _watch(self) -> None:
@@ -79,13 +79,13 @@ class SlurmPool(Executor):
 class Task:
     """A call that Slurm may cut off: submitit submits it again, where `checkpoint` says so."""
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> None:
-        self.function, self.arguments, self.threads = function, arguments, threads
+    def __init__(self, *call: Any) -> None:
+        self.call = call  # what `fanout.call` takes
 
     def __call__(self) -> Any:
         """(error, result): submitit would wrap an error in words of its own."""
         try:
-            return None, fanout.call(self.function, self.arguments, self.threads)
+            return None, fanout.call(*self.call)
         except Exception as error:
             return error, None
 
