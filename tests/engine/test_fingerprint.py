@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from safelight.engine import fingerprint
-from safelight.engine.fingerprint import LATER, WeightFingerprint, as_hex
-from safelight.engine.precision import settle
+from safelight.engine.fingerprint import LATER, WeightFingerprint, as_hex, differences
+from safelight.engine.precision import settle, settled
 
 
 def network() -> dict[str, nn.Module]:
@@ -171,6 +171,7 @@ SETTLED = {
 
 
 def test_switches_of_cuda_are_set_on_purpose_and_recorded(cuda):
+    settle(cuda)
     facts = fingerprint.environment(cuda, "fp32", "contiguous", 1)
     assert SETTLED.items() <= facts.items()
     assert set(SETTLED) == set(LATER)
@@ -185,9 +186,25 @@ def test_switches_of_cuda_are_set_on_purpose_and_recorded(cuda):
 
 def test_a_workspace_that_the_user_set_is_left_and_recorded(cuda, monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-    assert settle(cuda)["cublas_workspace"] == ":16:8"
+    settle(cuda)
+    assert settled(cuda)["cublas_workspace"] == ":16:8"
+
+
+def test_tf32_and_what_repeats_no_bits_are_stated_choices_that_replay_tells(cuda):
+    settle(cuda)
+    before = fingerprint.environment(cuda, "fp32", "contiguous", 1)
+    settle(cuda, tf32=True, deterministic=False)
+    assert torch.backends.cuda.matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == "tf32"
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cudnn.benchmark
+    now = fingerprint.environment(cuda, "fp32", "contiguous", 1, "inductor")
+    assert differences(before, now) == [
+        "compile: off, now inductor", "cudnn_benchmark: off, now on", "deterministic: warn, now off",
+        "tf32: off, now on",
+    ]  # fmt: skip
 
 
 def test_on_a_cpu_there_is_nothing_to_switch():
-    assert settle(torch.device("cpu")) == {}
+    settle(torch.device("cpu"))
+    assert settled(torch.device("cpu")) == {}
     assert not SETTLED.keys() & fingerprint.environment(torch.device("cpu"), "fp32", "contiguous", 1).keys()

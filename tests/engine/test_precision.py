@@ -9,6 +9,7 @@ from safelight.engine.precision import Execution, autocast, candidates, choose
 
 DEFAULT, FAST = Execution("fp32", "contiguous"), Execution("bf16", "channels_last")
 OTHERS = [Execution("bf16", "contiguous"), Execution("fp32", "channels_last")]
+HALF = [Execution("fp16", "channels_last"), Execution("fp16", "contiguous")]
 
 
 class Clock:
@@ -98,7 +99,7 @@ CPU, CUDA, MPS = map(torch.device, ("cpu", "cuda", "mps"))
         (CPU, True, ("auto", "channels_last"), [OTHERS[1], FAST]),
         (CUDA, True, ("auto", "auto"), [DEFAULT, FAST, *OTHERS]),
         (CUDA, True, ("bf16", "auto"), [FAST, OTHERS[0]]),
-        (CUDA, False, ("auto", "auto"), [DEFAULT, OTHERS[1]]),
+        (CUDA, False, ("auto", "auto"), [DEFAULT, *HALF, OTHERS[1]]),
         (CUDA, True, ("bf16", "contiguous"), [OTHERS[0]]),
         (CUDA, True, ("fp32", "channels_last"), [OTHERS[1]]),
         (MPS, False, ("auto", "auto"), [DEFAULT]),

@@ -11,6 +11,7 @@ from torch import nn
 
 import safelight.cli
 from safelight.config import UserError
+from safelight.engine.memory import KEPT_FREE
 from safelight.engine.precision import Execution
 from safelight.planning import devices
 from safelight.planning.measure import Bench, Cost, Operations, storages
@@ -148,6 +149,31 @@ def test_a_recipe_without_its_data_and_autoencoder_is_planned_with_stand_ins(tmp
     assert planned.cost.seconds == pytest.approx(planned.operations / (312e12 * devices.ASSUMED))
     assert any("random images of the stated size" in note for note in planned.notes)
     assert any("4 channels, 8 times smaller" in note for note in planned.notes)
+
+
+def test_a_plan_knows_what_blocks_computed_twice_save(tmp_path):
+    """Measured with train.recompute; proposed where the recipe's batch does not fit."""
+    from tiny import TINY
+
+    keys = {"network.name": "unet", "network.width": 16, "network.groups": 4, "network.multipliers": [1, 2],
+            "network.blocks": 2, "network.middle": 1, "sample.sampler": "euler"}  # fmt: skip
+    tiny = {key: value for key, value in TINY.items() if key != "network.width"}
+
+    def planned(recompute: bool, gigabytes: float = 1.0) -> Planned:
+        card = devices.Accelerator("card", gigabytes, teraflops=1.0)
+        return plan(load("digits", tiny | keys | {"train.recompute": recompute}), tmp_path, card)
+
+    plain, twice = planned(False), planned(True)
+    assert twice.needed.bytes < 0.8 * plain.needed.bytes
+    assert 1.1 * plain.operations < twice.operations < 1.34 * plain.operations
+    four = next(part.bytes for part in plain.memory if part.rows == 4)
+    gigabytes = four / KEPT_FREE / 1e9
+    plain, twice = planned(False, gigabytes), planned(True, gigabytes)
+    assert plain.fits < 12
+    assert plain.fits < twice.fits
+    note = next(note for note in plain.notes if "train.recompute=true" in note)
+    assert f" {twice.fits:,} images at once would fit" in note
+    assert not any("recompute" in note for note in twice.notes)
 
 
 def test_an_accelerator_by_name():

@@ -184,3 +184,26 @@ def test_another_seed_gives_other_images():
     images = [generate(method, nets, toys.NoSettings(), {}, present, seed) for seed in (0, 0, 1)]
     assert torch.equal(images[0], images[1])
     assert (images[0] - images[2]).abs().flatten(1).amax(1).min() > 1e-3
+
+
+def test_what_a_gpu_cannot_hold_at_once_is_drawn_in_halves(monkeypatch):
+    """The same images as in one chunk; where not even one fits, the device's error is passed on."""
+    method, given, present = toys.ToyGan(), {}, torch.zeros(11, dtype=torch.bool)
+    nets = {name: net.eval() for name, net in method.networks(toys.SPEC).items()}
+    whole = generate(method, nets, toys.NoSettings(), given, present, 3)
+    tried: list[int] = []
+    sample, room = method.sample, 3
+
+    def limited(nets, latent, *others):
+        tried.append(len(latent))
+        if len(latent) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sample(nets, latent, *others)
+
+    monkeypatch.setattr(method, "sample", limited)
+    halved = generate(method, nets, toys.NoSettings(), given, present, 3)
+    assert tried == [11, 5, 2, 2, 2, 2, 2, 1]
+    torch.testing.assert_close(halved, whole)
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        generate(method, nets, toys.NoSettings(), given, present, 3)

@@ -204,7 +204,7 @@ def print_plan(planned: Planned) -> None:
     rows = planned.batch_size // planned.accumulate
     seconds = planned.cost.seconds
     execution = planned.execution
-    say(f"{planned.recipe} on {planned.device}, {execution.precision} {execution.memory_format}")
+    say(f"{planned.recipe} on {planned.device}, {execution.words}")
     for name, count in planned.parameters.items():
         say(f"  {name:<14}{count:,} parameters")
     say(f"  a step        {planned.batch_size} images in {planned.accumulate} part(s), "

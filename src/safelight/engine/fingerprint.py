@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from safelight.config import flatten
-from safelight.engine.precision import settle
+from safelight.engine.precision import settled
 
 
 class WeightFingerprint:
@@ -53,7 +53,7 @@ def as_hex(fingerprint: int) -> str:
 
 
 def environment(
-    device: torch.device, precision: str, memory_format: str, processes: int
+    device: torch.device, precision: str, memory_format: str, processes: int, compile: str = "off"
 ) -> dict[str, str | int]:
     """What the bits of a step depend on besides recipe, data and journal."""
     facts: dict[str, str | int] = {
@@ -66,7 +66,7 @@ def environment(
         "precision": precision,
         "memory_format": memory_format,
         "optimiser": "fused" if device.type in ("cpu", "cuda", "mps", "xpu") else "foreach",
-        "compile": "off",
+        "compile": compile,
         "processes": processes,
     }
     if "ONEDNN_MAX_CPU_ISA" in os.environ:
@@ -75,7 +75,7 @@ def environment(
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"] = str(torch.version.cuda)
         facts["cudnn"] = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
-        facts |= settle(device)
+        facts |= settled(device)
     return facts
 
 

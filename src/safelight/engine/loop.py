@@ -22,6 +22,7 @@ from safelight.engine.distributed import Gather, Recording, World, alone, refuse
 from safelight.engine.fingerprint import WeightFingerprint
 from safelight.engine.optim import rates
 from safelight.engine.plan import Plan, Rate
+from safelight.engine.scaling import LossScale
 from safelight.engine.state import State
 from safelight.randomness import RowDraw, reseed
 from safelight.types import Batch, Method, Moment, Phase, Remembers, Values
@@ -115,18 +116,29 @@ def train(job: Job) -> None:
         weights, used = plan.weights_at(step), rates(plan, method.phases, step)
         parts = job.stream.parts(step, plan.train.accumulate, world.rank, world.size)
         scalars: dict[str, Tensor] = {}
+        half = _is_half(job)
         agreed = Signals()  # a step without a phase agrees on nothing
         for phase in method.phases:
             if step % phase.every:
                 continue
             before = [buffer.clone() for buffer in _buffers(job, phase)]
+            if half and phase.name not in state.scales:
+                state.scales[phase.name] = LossScale(job.device)
+            scale = state.scales[phase.name] if half else None
             with only_training(state, phase.trains):
-                components, seen = _backward(job, phase, parts, step, weights, plan.train.seed)
+                components, seen = _backward(job, phase, parts, step, weights, plan.train.seed, scale)
             if not components:  # every weight is 0: no gradient, and no step on stale moments
                 continue
-            agreed = _reduce(job, phase, [*components.values(), *seen.values()], before)
-            for name in phase.trains:
-                scalars[f"grad_norm/{name}"] = state.optimisers[name].step(plan.optim[name], used[name])
+            gradients, agreed = _reduce(job, phase, [*components.values(), *seen.values()], before)
+            if scale:
+                scale.unscale(gradients)
+            norms = {
+                f"grad_norm/{name}": state.optimisers[name].step(plan.optim[name], used[name])
+                for name in phase.trains
+            }
+            if scale:
+                scale.update([*norms.values()])
+            scalars |= norms
             scalars |= {name: values.mean() for name, values in components.items()}
             scalars |= {f"seen/{name}": values.mean() for name, values in seen.items() if values.ndim == 1}
             if isinstance(method, Remembers):
@@ -138,9 +150,10 @@ def train(job: Job) -> None:
 
 
 def _backward(
-    job: Job, phase: Phase, parts: list[Batch], step: int, weights: Mapping[str, float], seed: int
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Gradients of one phase from this process's parts.
+    job: Job, phase: Phase, parts: list[Batch], step: int, weights: Mapping[str, float], seed: int,
+    scale: LossScale | None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # fmt: skip
+    """Gradients of one phase from this process's parts, times the scale in fp16.
 
     Returns components and seen values as tables over the global batch, own rows filled, others zero.
     """
@@ -149,7 +162,7 @@ def _backward(
     def losses(part: Batch, gather: Gather) -> tuple[Values, Values]:
         reseed(seed, step, phase.name, part.rows.start)  # dropout
         draw = RowDraw(seed, step, phase.name, part.rows, job.device)
-        moment = Moment(step, draw, job.state.memory, weights, gather, lambda: _fp32(job.device))
+        moment = Moment(step, draw, job.state.memory, weights, gather, lambda: _fp32(job))
         with job.autocast():
             return phase.losses(job.state.nets, part, moment)
 
@@ -163,7 +176,8 @@ def _backward(
             repeats = 1 if values.shape[0] == len(part.rows) else shares
             total = total + weights[name] * values.float().sum() / repeats
         if total.requires_grad:
-            (total * (phase.every / part.total)).backward()  # type: ignore[no-untyped-call]
+            total = total * (phase.every / part.total)
+            (total if scale is None else total * scale.scale).backward()  # type: ignore[no-untyped-call]
         _fill(components, part, part_components)
         _fill(seen, part, part_seen)
     return components, seen
@@ -196,7 +210,9 @@ def _fill(tables: dict[str, Tensor], part: Batch, values: Values) -> None:
         tables[name][part.rows.start : part.rows.stop] = rows.detach()
 
 
-def _reduce(job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]) -> Signals:
+def _reduce(
+    job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]
+) -> tuple[list[Tensor], Signals]:
     """One flat sum over the processes: gradients, changes of batch-norm buffers, tables, signals.
 
     before: the buffers as all processes had them. Their changes are averaged, not they themselves: a buffer
@@ -209,7 +225,7 @@ def _reduce(job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]) 
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)
     if job.world.size == 1:
-        return job.signals
+        return gradients, job.signals
     buffers = _buffers(job, phase)
     for buffer, old in zip(buffers, before, strict=True):
         buffer.sub_(old).div_(job.world.size)
@@ -218,7 +234,7 @@ def _reduce(job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]) 
     job.world.sum_([*gradients, *buffers, *tables, signals])
     for buffer, old in zip(buffers, before, strict=True):
         buffer.add_(old)
-    return Signals(*(count > 0 for count in signals.tolist()))
+    return gradients, Signals(*(count > 0 for count in signals.tolist()))
 
 
 def _buffers(job: Job, phase: Phase) -> list[Tensor]:
@@ -256,5 +272,20 @@ def _still_norms(nets: Iterable[nn.Module]) -> Iterator[None]:
             norm.momentum = momentum
 
 
-def _fp32(device: torch.device) -> AbstractContextManager[object]:
-    return torch.autocast(device.type, enabled=False)
+def _is_half(job: Job) -> bool:
+    """Whether losses are computed in fp16, which needs them scaled."""
+    kind = job.device.type
+    with job.autocast():
+        return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+
+
+def _fp32(job: Job) -> AbstractContextManager[object]:
+    """Without autocast, and not compiled: no compiled network can be differentiated twice."""
+    plain = torch.autocast(job.device.type, enabled=False)
+    return _uncompiled(plain) if job.state.compiled else plain
+
+
+@contextmanager
+def _uncompiled(plain: AbstractContextManager[object]) -> Iterator[None]:
+    with plain, torch.compiler.set_stance("force_eager"):
+        yield

@@ -184,8 +184,20 @@ class Train(Section):
     """Parts into which each process cuts its share of a batch, to save memory."""
     seed: int = Field(0, ge=0)
     """Random seed of the training."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic; auto takes what a short measurement finds faster."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic; auto takes what a short measurement finds faster. fp16 scales losses; for GPUs without
+    bf16."""
+    tf32: bool = False
+    """Let CUDA round the inputs of fp32 products to 10 bits: faster, and rough for gradient penalties."""
+    deterministic: bool = True
+    """Let CUDA use only algorithms that repeat their bits, where there are any. With false replay is not
+    exact."""
+    compile: bool | Literal["auto", "inductor", "aot_eager"] = "auto"
+    """Compile the networks with torch.compile; true = inductor. auto: on CUDA, where a measurement finds
+    that it pays within the run; elsewhere not."""
+    recompute: bool = False
+    """Compute blocks of U-Nets, transformers and GANs again in backward passes in place of keeping their
+    activations: less memory, more time, the same gradients."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Memory layout of images; auto takes what a short measurement finds faster."""
     device: str = "auto"

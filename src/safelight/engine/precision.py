@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 REQUIRED_GAIN = 1.15  # below this an option is no better than the one before it
 LOST = 1.25  # times as long as the first option: not tried further
 ROUNDS = 3  # timed steps of each option
@@ -28,39 +29,55 @@ BUDGET = 2.0  # seconds, after which no further round is begun
 class Execution:
     """How a run computes. Recorded with the run and kept when it is resumed or replayed."""
 
-    precision: str  # "fp32" or "bf16" (autocast; weights stay fp32)
+    precision: str  # "fp32", or "bf16" or "fp16" (autocast; weights stay fp32)
     memory_format: str  # "contiguous" or "channels_last"
+    compile: str = "off"  # or the backend of torch.compile; see compiled.py
+
+    @property
+    def words(self) -> str:
+        """How lines for the user say it."""
+        return f"{self.precision} {self.memory_format}" + ", compiled" * (self.compile != "off")
 
 
 def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[object]]:
     """The context losses are computed in."""
-    return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    return partial(torch.autocast, device.type, dtype=DTYPES.get(precision), enabled=precision in DTYPES)
 
 
-def settle(device: torch.device) -> dict[str, str]:
-    """Set every switch of torch that changes bits on CUDA; the settings as a fingerprint records them.
+def settle(device: torch.device, *, tf32: bool = False, deterministic: bool = True) -> None:
+    """Set every switch of torch that changes bits on CUDA.
 
-    fp32 is fp32: without TF32, of whose 10 bits gradient penalties have no use, and bf16 is the fast choice.
-    Memory that nothing was written to yet is not filled: it costs time, and nothing here reads it. cuBLAS
-    takes its workspace, without which its sums vary, when it is first used; one that the user set is left.
-    On other devices there is nothing to set.
+    fp32 is fp32 unless TF32 is wanted, of whose 10 bits gradient penalties have no use; bf16 is the fast
+    choice. Memory that nothing was written to yet is not filled: it costs time, and nothing here reads it.
+    cuBLAS takes its workspace, without which its sums vary, when it is first used; one that the user set is
+    left. On other devices there is nothing to set.
     """
     if device.type != "cuda":
-        return {}
-    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    cudnn: Any = torch.backends.cudnn  # its stubs know neither of the two
-    for switch in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn):
-        switch.fp32_precision = "ieee"
+    torch.backends.cudnn.benchmark = not deterministic
+    for switch in _fp32_switches():
+        switch.fp32_precision = "tf32" if tf32 else "ieee"
+
+
+def settled(device: torch.device) -> dict[str, str]:
+    """The switches of `settle` as they are now, for a fingerprint."""
+    if device.type != "cuda":
+        return {}
     return {
-        "deterministic": "warn",
-        "tf32": "off",
-        "cudnn_benchmark": "off",
-        "cublas_workspace": workspace,
-        "fill_uninitialized": "off",
+        "deterministic": "warn" if torch.are_deterministic_algorithms_enabled() else "off",
+        "tf32": "on" if any(switch.fp32_precision == "tf32" for switch in _fp32_switches()) else "off",
+        "cudnn_benchmark": "on" if torch.backends.cudnn.benchmark else "off",
+        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
+        "fill_uninitialized": "on" if torch.utils.deterministic.fill_uninitialized_memory else "off",  # type: ignore[attr-defined]
     }
+
+
+def _fp32_switches() -> tuple[Any, ...]:
+    cudnn: Any = torch.backends.cudnn  # its stubs know neither of the two
+    return torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
 
 
 def candidates(device: torch.device, precision: str, memory_format: str) -> list[Execution]:
@@ -69,12 +86,10 @@ def candidates(device: torch.device, precision: str, memory_format: str) -> list
     On a CPU format and precision go together: oneDNN orders what it convolves by itself, so that
     channels_last alone gained 2 to 20 % where both together gained 45 to 85. Elsewhere nothing is tried.
     """
-    both = _has_bf16(device)
-    default, fast = Execution("fp32", "contiguous"), Execution("bf16", "channels_last")
-    options = [default, fast] if both else [default]
-    if device.type == "cuda":
-        mixed = [Execution("bf16", "contiguous")] if both else []
-        options += [*mixed, Execution("fp32", "channels_last")]
+    half = "bf16" if _has_bf16(device) else "fp16" if device.type == "cuda" else None
+    options = [Execution("fp32", "contiguous"), *([Execution(half, "channels_last")] if half else [])]
+    if device.type == "cuda" and half:
+        options += [Execution(half, "contiguous"), Execution("fp32", "channels_last")]
     if precision != "auto":
         options = [option for option in options if option.precision == precision] or [
             Execution(precision, "contiguous")
@@ -145,6 +160,12 @@ def choose(
     for option in options[1:]:
         if option in fastest and fastest[option] * REQUIRED_GAIN <= fastest[chosen]:
             chosen = option
-    return chosen, {
-        f"{option.precision} {option.memory_format}": seconds for option, seconds in (fastest or warm).items()
-    }
+    return chosen, {option.words: seconds for option, seconds in (fastest or warm).items()}
+
+
+def pays(eager: float, compiled: float, compiling: float, steps: int) -> bool:
+    """Whether compiled steps are so much faster that they make up for `compiling` within a run of `steps`.
+
+    All in seconds; a gain below `REQUIRED_GAIN` is taken for noise.
+    """
+    return compiled * REQUIRED_GAIN <= eager and steps * (eager - compiled) > compiling

@@ -32,6 +32,7 @@ def gradient_shares(
         return {}
     norms: dict[str, dict[str, float]] = {}
     for phase in method.phases:
+        scale = state.scales[phase.name].scale if phase.name in state.scales else None
         reseed(0, "shares", phase.name)  # dropout; the loop keys every step anew
         draw = RowDraw(0, 0, f"shares {phase.name}", batch.rows, batch.x.device)
         moment = Moment(
@@ -47,7 +48,9 @@ def gradient_shares(
                 components, _ = phase.losses(state.nets, batch, moment)
             for name, values in components.items():
                 for network in phase.trains:
-                    norm = gradient_norm(weights[name] * values.float().mean(), state.nets[network])
+                    total = weights[name] * values.float().mean()
+                    norm = gradient_norm(total if scale is None else total * scale, state.nets[network])
+                    norm = norm if scale is None else norm / float(scale)
                     norms.setdefault(network, {})[name] = norm
     totals = {network: sum(parts.values()) for network, parts in norms.items()}
     return {

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from safelight import randomness
 from safelight.config import UserError
 from safelight.engine.adapters import adapt, freeze
+from safelight.engine.compiled import compile_networks, recompute_blocks
 from safelight.engine.ema import Averages
 from safelight.engine.optim import NetworkOptimiser, optimisers
 from safelight.engine.plan import Plan, Train
+from safelight.engine.scaling import LossScale, scales_of
 from safelight.types import DataSpec, Method, Remembers
 
 Groups = dict[str, dict[str, Tensor]]
@@ -32,9 +34,13 @@ class State:
         device: torch.device,
         memory_format: str,
         start: Callable[[Mapping[str, nn.Module]], None] | None = None,
+        compile: str = "off",
     ) -> None:
-        """start: puts other weights into the networks as they are built, see loading/transfer.py."""
-        self.step = 0
+        """start: puts other weights into the networks as they are built, see loading/transfer.py.
+
+        compile: the backend of torch.compile, see compiled.py.
+        """
+        self.step, self.device = 0, device
         self.nets = built(method, spec, plan.train, device, memory_format)
         if start:
             start(self.nets)
@@ -47,10 +53,20 @@ class State:
         self.averages = Averages(self.nets, method.ema, plan.train.ema, plan.train.ema_lengths, others)
         remembered = method.memory() if isinstance(method, Remembers) else {}
         self.memory: dict[str, Tensor] = {name: value.to(device) for name, value in remembered.items()}
+        self.scales: dict[str, LossScale] = {}  # by phase, of steps in fp16
         self._frozen = set(method.frozen)
+        self.compiled = compile != "off"
+        if plan.train.recompute:
+            recompute_blocks({name: self.nets[name] for name in trained(method)})
+        compile_networks(self.nets, compile)
 
     def groups(self) -> Groups:
         """What a checkpoint holds: one file a group. Frozen networks are not saved; they have a source."""
+        scales = {f"{phase}.{key}": value for phase, scale in self.scales.items()
+                  for key, value in scale.tensors().items()}  # fmt: skip
+        return self._groups() | ({"scales": scales} if scales else {})
+
+    def _groups(self) -> Groups:
         return {
             "networks": {f"{name}.{key}": value for name, net in self.nets.items() if name not in self._frozen
                          for key, value in net.state_dict().items()},
@@ -63,7 +79,7 @@ class State:
     @torch.no_grad()
     def load(self, groups: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
         """Copy a checkpoint into this state. Raises UserError where names or shapes do not fit."""
-        for group, mine in self.groups().items():
+        for group, mine in self._groups().items():
             stored = groups.get(group, {})
             if mine.keys() != stored.keys():
                 name = sorted(mine.keys() ^ stored.keys())[0]
@@ -79,6 +95,7 @@ class State:
                 if tensor.is_floating_point() and not bool(stored[name].isfinite().all()):
                     raise UserError(f"checkpoint {step}: {name} is not finite; go back to an earlier step")
                 tensor.copy_(stored[name])
+        self.scales = scales_of(groups.get("scales", {}), self.device)
         self.step = step
 
 

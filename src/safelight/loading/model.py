@@ -285,7 +285,7 @@ def average_words(recipe: Recipe, method: Method, length: float | None = None, e
 
 
 def state_of(directory: RunDirectory, recipe: Recipe, method: Method, spec: DataSpec, device: torch.device,
-             memory_format: str = "contiguous") -> State:  # fmt: skip
+             memory_format: str = "contiguous", compile: str = "off") -> State:  # fmt: skip
     """The state that a run begins with, into which a checkpoint of it is loaded."""
     plan = recipe.plan(int(directory.info().facts.data["train"]))
-    return State(method, spec, plan, device, memory_format)
+    return State(method, spec, plan, device, memory_format, compile=compile)

@@ -24,7 +24,7 @@ from safelight.engine.distributed import World
 from safelight.engine.fingerprint import environment
 from safelight.engine.further_optimisers import require_available
 from safelight.engine.memory import require_memory_of_images
-from safelight.engine.plan import Plan
+from safelight.engine.plan import Plan, Train
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
 from safelight.loading.codecs import KEY as CODEC
@@ -58,11 +58,10 @@ class Prepared:
         """The plan of the recipe as it was written, before interventions."""
         return self.recipe.plan(self.pack.trained)
 
-    def state(self, memory_format: str, plan: Plan | None = None) -> State:
+    def state(self, memory_format: str, plan: Plan | None = None, compile: str = "off") -> State:
         """The state of training at step 0. plan: the recipe's by default."""
-        return State(
-            self.method, self.stream.spec, plan or self.plan, self.device, memory_format, self.transfer
-        )
+        spec, plan = self.stream.spec, plan or self.plan
+        return State(self.method, spec, plan, self.device, memory_format, self.transfer, compile)
 
     @cached_property
     def transfer(self) -> Transfer | None:
@@ -101,7 +100,7 @@ def prepare(
     work = (progress or paced(tell)) if world.first else None
     if missing := references(recipe).keys() - products.keys():
         raise UserError(f"{sorted(missing)[0]}: depends on another run; train it first")
-    device = open_device(recipe.train.device, world.size)
+    device = open_device(recipe.train.device, world.size, recipe.train)
     require_available(recipe.optim, device)
     opened = used(recipe, products)
     if world.local == 0:
@@ -195,10 +194,11 @@ def open_image_features(
     return features or open_features(*source)
 
 
-def open_device(name: str, processes: int = 1) -> torch.device:
+def open_device(name: str, processes: int = 1, train: Train | None = None) -> torch.device:
     """The device of train.device; "auto" takes CUDA, then MPS, then the CPU. Raises UserError.
 
-    Each of several processes has its own CUDA device, which `together` made the current one.
+    Each of several processes has its own CUDA device, which `together` made the current one. train: how it
+    is to compute.
     """
     if processes > 1 and name.startswith("cuda:"):
         raise UserError(f"train.device: {processes} processes cannot share {name}; state cuda")
@@ -213,7 +213,10 @@ def open_device(name: str, processes: int = 1) -> torch.device:
         raise UserError(f"train.device: {name!r} is not available here; try train.device=cpu") from error
     if name == "cuda":  # which one that is differs between threads, so it is named
         device = torch.device("cuda", torch.cuda.current_device())
-    precision.settle(device)
+    if train:
+        precision.settle(device, tf32=train.tf32, deterministic=train.deterministic)
+    else:
+        precision.settle(device)
     return device
 
 
@@ -223,15 +226,17 @@ def reading_device(recipe: Recipe, tell: Tell) -> torch.device:
     tell: takes a line where it is another. Raises UserError where $SAFELIGHT_DEVICE is not here.
     """
     if stated := os.environ.get(DEVICE):
-        return open_device(stated)
+        return open_device(stated, train=recipe.train)
     try:
-        return open_device(recipe.train.device)
+        return open_device(recipe.train.device, train=recipe.train)
     except UserError:
-        device = open_device("auto")
+        device = open_device("auto", train=recipe.train)
         tell(f"train.device: {recipe.train.device!r} is not available here; reading the run on {device}")
         return device
 
 
 def environment_of(ready: Prepared, execution: Execution) -> dict[str, str | int]:
     """What computes a session, as its fingerprint."""
-    return environment(ready.device, execution.precision, execution.memory_format, ready.world.size)
+    return environment(
+        ready.device, execution.precision, execution.memory_format, ready.world.size, execution.compile
+    )

@@ -1,9 +1,10 @@
-"""Precision and memory format of a training: stated, remembered for this model and machine, or probed."""
+"""Precision, memory format and compilation of a training: stated, remembered for this model, or probed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
@@ -18,17 +19,22 @@ from safelight.loading.prepare import Prepared
 from safelight.types import Tell
 
 FEW = 2  # images of the first step of a probe
+LONG = 300.0  # seconds of steps ahead from which it is tried whether compiling them pays
 SLOW = 1.5  # seconds of a probe's step, roughly, above which it is made on fewer images
 
 
 def choose_execution(ready: Prepared, tell: Tell = lambda line: None) -> Execution:
-    """Precision and memory format: as stated, as remembered for this model and machine, or as a probe finds.
+    """How to compute: as stated, as remembered for this model and machine, or as a probe finds.
 
     The first process decides for all.
     """
     train = ready.recipe.train
-    options = precision.candidates(ready.device, train.precision, train.memory_format)
-    if len(options) == 1:
+    stated = {False: "off", True: "inductor"}.get(train.compile, train.compile)
+    tries = stated == "auto" and ready.device.type == "cuda"
+    compile = "off" if stated == "auto" else str(stated)
+    plain = precision.candidates(ready.device, train.precision, train.memory_format)
+    options = [replace(option, compile=compile) for option in plain]
+    if len(options) == 1 and not tries:
         return options[0]
     chosen = _chosen(options, ready, tell) if ready.world.first else None
     shared = ready.world.share(asdict(chosen) if chosen else None)
@@ -47,10 +53,47 @@ def _chosen(options: list[Execution], ready: Prepared, tell: Tell) -> Execution:
     chosen, fastest, rows = options[0], dict[str, float](), _probed_rows(ready, options[0], clock)
     if rows:
         chosen, fastest = precision.choose(options, lambda option: _one_step(ready, option, rows), clock)
+        if ready.recipe.train.compile == "auto" and ready.device.type == "cuda":
+            chosen, more = compiled_if_it_pays(
+                chosen, lambda option: _one_step(ready, option, rows), ready.plan.steps, clock
+            )
+            fastest |= more
     path.write_text(json.dumps(asdict(chosen)), encoding="utf-8")
     for name, seconds in fastest.items():
         tell(f"  {name}: {rows / max(seconds, 1e-9):.0f} images/s")
     return chosen
+
+
+def compiled_if_it_pays(
+    eager: Execution,
+    prepare: Callable[[Execution], Callable[[], object]],
+    steps: int,
+    clock: Callable[[], float],
+) -> tuple[Execution, dict[str, float]]:
+    """The same execution compiled, where it pays within a run of `steps`; and the fastest seconds of each.
+
+    prepare: as of `precision.choose`. What cannot be compiled is not.
+    """
+
+    def timed(step: Callable[[], object]) -> float:
+        began = clock()
+        step()
+        return clock() - began
+
+    step = prepare(eager)
+    first = timed(step)
+    before = min(first, *(timed(step) for _ in range(precision.ROUNDS)))
+    if before * steps < LONG:
+        return eager, {}
+    compiled = replace(eager, compile="inductor")
+    try:
+        step = prepare(compiled)
+        compiling = timed(step) + timed(step)  # the second one knows what the first one changed
+        after = min(timed(step) for _ in range(precision.ROUNDS))
+    except Exception as error:  # of any of the compiler's parts: what it cannot compute it cannot win with
+        return eager, {f"not compiled ({type(error).__name__})": math.inf}
+    chosen = compiled if precision.pays(before, after, compiling, steps) else eager
+    return chosen, {eager.words: before, compiled.words: after}
 
 
 def _probed_rows(ready: Prepared, option: Execution, clock: Callable[[], float]) -> int:
@@ -74,7 +117,7 @@ def _one_step(ready: Prepared, option: Execution, rows: int) -> Callable[[], obj
     whole = ready.plan
     section = whole.train.model_copy(update={"accumulate": 1, "batch_size": rows, "ema_lengths": ()})
     plan = replace(whole, train=section)
-    state = ready.state(option.memory_format, plan)
+    state = ready.state(option.memory_format, plan, option.compile)
     job = Job(
         ready.method,
         state,
@@ -101,6 +144,8 @@ def _probe_key(ready: Prepared, options: list[Execution]) -> str:
     tree = ready.recipe.tree
     facts = [
         [asdict(option) for option in options],
+        ready.recipe.train.compile,
+        ready.plan.steps if ready.device.type == "cuda" else 0,  # so many have to pay for compiling
         {name: tree[name] for name in ("network", "method", "optim")},
         [ready.recipe.train.batch_size, ready.recipe.train.accumulate, list(ready.stream.spec.shape)],
         environment(ready.device, "auto", "auto", ready.world.size),

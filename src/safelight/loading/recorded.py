@@ -59,8 +59,8 @@ def execution_of(directory: RunDirectory) -> dict[str, str]:
 def elsewhere(recipe: Recipe, places: Mapping[str, Any]) -> Recipe:
     """The recipe with other places of its data, {"data.path": ...}, as absolute paths. Raises UserError."""
     for name in places:
-        if name == "train.precision" and places[name] not in ("fp32", "bf16"):
-            raise UserError("train.precision: state fp32 or bf16 for a run that goes on")
+        if name == "train.precision" and places[name] not in ("fp32", "bf16", "fp16"):
+            raise UserError("train.precision: state fp32, bf16 or fp16 for a run that goes on")
         if name not in (*MACHINE, *(f"data.{key}" for key in PLACES)):
             raise UserError(
                 f"{name}: cannot be edited in a run; moved data are data.path=NEW, other settings are "

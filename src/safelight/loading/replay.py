@@ -211,8 +211,10 @@ class Replay:
         return self._state
 
     def _beginning(self) -> State:
-        layout = self.execution.memory_format
-        return state_of(self.directory, self.recipe, self.method, self.spec, self.device, layout)
+        return state_of(
+            self.directory, self.recipe, self.method, self.spec, self.device, self.execution.memory_format,
+            self.execution.compile,
+        )  # fmt: skip
 
     def _load_before(self, to: int) -> None:
         """Load the nearest good checkpoint up to a step, unless the state is nearer already."""
@@ -266,7 +268,7 @@ class Replay:
             entry.fields.get("environment", {}) for entry in self._sessions if entry.fields["step"] <= step
         ]
         stated = began[-1].get("precision") if began else None
-        return stated if stated in ("fp32", "bf16") else self.execution.precision
+        return stated if stated in ("fp32", *precision.DTYPES) else self.execution.precision
 
     @cached_property
     def _ready(self) -> Prepared:
@@ -280,7 +282,7 @@ class Replay:
         """The environment and code of this process."""
         chosen = self.execution
         return {
-            **fingerprint.environment(self.device, chosen.precision, chosen.memory_format, 1),
+            **fingerprint.environment(self.device, chosen.precision, chosen.memory_format, 1, chosen.compile),
             **code_facts(self.recipe),
         }
 
@@ -291,6 +293,8 @@ class Replay:
             following = [int(later.fields["step"]) for later in self._sessions[number + 1 :]]
             if int(session.fields["step"]) < to and min(following, default=to) > self._start:
                 was = {**session.fields.get("environment", {}), **session.fields.get("code", {})}
+                if was.get("deterministic") == "off":
+                    phrases.append("train.deterministic=false: its algorithms do not repeat their bits")
                 phrases += differences(was, {**self._now, "precision": was.get("precision", "fp32")})
         return list(dict.fromkeys(phrases))
 

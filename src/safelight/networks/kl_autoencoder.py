@@ -105,6 +105,8 @@ class KLLevel(nn.Module):
 class KLBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm x)))))."""
 
+    recomputable = True
+
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, inputs, EPS)

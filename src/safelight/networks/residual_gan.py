@@ -88,6 +88,8 @@ class ResidualGenerator(nn.Module):
 class ResidualBlock(nn.Module):
     """x + f(x), f of two 3x3 convolutions, zero at first."""
 
+    recomputable = True
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)

@@ -102,6 +102,8 @@ class FilmBlock(nn.Module):
     The last convolution starts at zero; a vector of size 0 neither scales nor shifts.
     """
 
+    recomputable = True
+
     def __init__(self, width: int, size: int, groups: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, width)

@@ -41,6 +41,8 @@ class StyleDiscriminatorConfig(Section):
 class StyleDiscriminator(nn.Module):
     """(B, C, H, W) and a text feature (B, T) -> logits (B,)."""
 
+    entries = ("eye",)  # called by itself
+
     def __init__(self, config: StyleDiscriminatorConfig, spec: DataSpec) -> None:
         super().__init__()
         self.eye = LogitAndFeature(config, spec)
@@ -90,6 +92,8 @@ class LogitAndFeature(nn.Module):
 
 class DownBlock(nn.Module):
     """Half the size: two 3x3 convolutions beside a 1x1 one, their sum at unit variance."""
+
+    recomputable = True
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

@@ -62,6 +62,8 @@ def channels_at(height: int, base: int, largest: int) -> int:
 class StyleGenerator(nn.Module):
     """z (B, latent) and a text feature (B, T) -> (B, C, H, W)."""
 
+    entries = ("mapping", "synthesis")  # called one by one
+
     def __init__(self, config: StyleGeneratorConfig, spec: DataSpec) -> None:
         super().__init__()
         self.mapping = Mapping(config.latent, config.depth)
@@ -133,6 +135,8 @@ class Synthesis(nn.Module):
 
 class StyledLayer(nn.Module):
     """A modulated 3x3 convolution, noise, bias, leaky ReLU; `up` doubles the picture first."""
+
+    recomputable = True
 
     def __init__(
         self, inputs: int, outputs: int, latent: int, text: tuple[int, int], up: bool = False

@@ -212,6 +212,8 @@ class Block(nn.Module):
     With SPADE every pixel is scaled and shifted once more, from the mask.
     """
 
+    recomputable = True
+
     def __init__(self, config: UNetConfig, inputs: int, outputs: int, features: int, masks: int = 0) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(config.groups, inputs)
@@ -250,6 +252,8 @@ class Spade(nn.Module):
 
 class Attention(nn.Module):
     """Self-attention over the pixels of a feature map, added to it."""
+
+    recomputable = True
 
     def __init__(self, channels: int, head: int, groups: int) -> None:
         super().__init__()

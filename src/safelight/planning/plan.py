@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from safelight.config import UserError
 from safelight.data import open_data
 from safelight.data.source import Progress
 from safelight.data.space import Space
@@ -133,7 +134,7 @@ def plan(
     expected = _expected(bench, recipe.train.batch_size, few, rows)
     execution = choose_execution(ready, tell)
     if execution != Execution("fp32", "contiguous"):
-        state = ready.state(execution.memory_format)
+        state = ready.state(execution.memory_format, compile=execution.compile)
         bench = Bench(state, ready.method, stream, ready.plan, execution)
     tell("measuring steps")
     cost, how = _cost(bench, recipe, expected)
@@ -152,6 +153,9 @@ def plan(
             f"{accelerator.name}: seconds are operations at {devices.ASSUMED:.0%} of its peak of "
             f"{accelerator.teraflops:g} TFLOP/s, memory is that of the tensors in {execution.precision} here"
         )
+    fits = _fits(base + resident, peaks, available)
+    if fits < rows and not recipe.train.recompute:
+        notes += _recomputed(ready, execution, [*peaks], base + resident, available)
     return Planned(
         recipe=recipe.name,
         device=accelerator.name if accelerator else str(ready.device),
@@ -167,7 +171,7 @@ def plan(
         watching=0.0 if accelerator else _watching(ready, bench, execution, expected, notes),
         memory=_memory(base + resident, peaks, rows, accelerator is None),
         available=available,
-        fits=_fits(base + resident, peaks, available),
+        fits=fits,
         disk=forecast(recipe, state, ready.pack.spec, ready.plan.steps),
         notes=notes,
     )
@@ -261,6 +265,26 @@ def _fits(fixed: int, peaks: Mapping[int, int], available: int) -> int:
     (few, low), (many, high) = sorted(peaks.items())
     slope = max((high - low) / (many - few), 1.0)
     return max(0, int((available - fixed - high) / slope) + many)
+
+
+def _recomputed(
+    ready: Prepared, execution: Execution, sizes: Sequence[int], fixed: int, available: int
+) -> list[str]:
+    """A note of what would fit with train.recompute; none where no network has blocks for it.
+
+    sizes: images at once to measure. fixed: bytes that do not depend on them.
+    """
+    plan = replace(ready.plan, train=ready.plan.train.model_copy(update={"recompute": True}))
+    try:
+        state = ready.state(execution.memory_format, plan)
+    except UserError:
+        return []
+    bench = Bench(state, ready.method, ready.stream, plan, execution)
+    peaks = {size: bench.peak(size) for size in sizes}
+    return [
+        f"with train.recompute=true {_fits(fixed, peaks, available):,} images at once would fit, for up to a "
+        "third more operations"
+    ]
 
 
 def _watching(

@@ -190,14 +190,25 @@ def generate(
 ) -> Tensor:
     """Samples (n, C, H, W) in model space, n the number of conditions given, from number `first` on.
 
-    nets: in evaluation mode. progress: takes the number of images after each chunk.
+    nets: in evaluation mode. progress: takes the number of images after each chunk. Where the memory of a
+    GPU does not hold a chunk, it and the later ones are halved.
     """
-    images = []
-    for rows in chunks(len(present), chunk):
-        part, numbers = slice(rows.start, rows.stop), range(first + rows.start, first + rows.stop)
+    images: list[Tensor] = []
+    start, size = 0, chunk or CHUNK
+    while start < len(present):
+        part = slice(start, min(start + size, len(present)))
+        numbers = range(first + part.start, first + part.stop)
         conditions = {name: value[part] for name, value in given.items()}
-        images.append(generate_rows(method, nets, how, numbers, conditions, present[part], seed, autocast))
-        progress(len(rows))
+        try:
+            made = generate_rows(method, nets, how, numbers, conditions, present[part], seed, autocast)
+        except torch.OutOfMemoryError:
+            if len(numbers) == 1:
+                raise
+            size = len(numbers) // 2
+            continue
+        images.append(made)
+        progress(len(made))
+        start = part.stop
     return torch.cat(images)
 
 

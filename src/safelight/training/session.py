@@ -99,7 +99,7 @@ class Session:
             self.ready.device,
         )
         plan = self.in_force.plan_at(start)
-        how = f"{self.ready.device}, {self.execution.precision} {self.execution.memory_format}"
+        how = f"{self.ready.device}, {self.execution.words}"
         self.show.tell(f"{self.directory.name}: trains step {start:,} to {plan.steps:,} on {how}")
         self.show.tell(f"disk: {ahead(self.ready, self.state, plan.steps).text}")
         self.before = time.monotonic()

@@ -69,7 +69,7 @@ def begin(
         show.warn(note)
     execution = choose_execution(ready, show.tell)
     findings = before_training(ready, execution, show.tell, show.warn) if checked else None
-    state = ready.state(execution.memory_format)
+    state = ready.state(execution.memory_format, compile=execution.compile)
     path, init, groups = None, {}, state.groups()
     if ready.transfer:
         for line in ready.transfer.lines():
@@ -182,7 +182,7 @@ def _resumed(directory: RunDirectory, world: World, show: Show, until: float) ->
     ready = _opened(recipe, world, show, products_of(directory))
     require_data(directory, ready.pack)
     execution = Execution(**execution_of(directory))
-    state = ready.state(execution.memory_format)
+    state = ready.state(execution.memory_format, compile=execution.compile)
     if world.first:
         require_room(ahead(ready, state), directory.path, sum(listing.by_kind(directory.path).values()))
     return _run(directory, ready, execution, state, show, until=until)
