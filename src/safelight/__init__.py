@@ -17,6 +17,7 @@ Every command of the command line is here, too. Functions take a run by name, fo
     search  project                                latents that fit a text, a picture, an image
     compare  log                                   pages on several runs
     share  open_shared  replay_shared  keep_shared    runs as one file
+    push  pull                                     runs on the Hugging Face Hub
 
 Methods of `Run`: sample, at, evaluate, traverse, live, export, report, metrics. A mistake in what is given
 raises `UserError`: one line that says what is wrong and how to fix it.
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from safelight.api.pages import compare, log, runs
     from safelight.api.prepare import check, plan
     from safelight.api.samples import film, keep, kept, live, open_run, project, search, specimens, walk
-    from safelight.api.share import keep_shared, open_shared, replay_shared, share
+    from safelight.api.share import keep_shared, open_shared, pull, push, replay_shared, share
     from safelight.api.steer import fork, relocate, replay, resume, rollback, sweep, train, tune
     from safelight.config import UserError
     from safelight.run import Run
@@ -55,6 +56,8 @@ __all__ = [
     "open_shared",
     "plan",
     "project",
+    "pull",
+    "push",
     "recipes",
     "relocate",
     "replay",
@@ -75,7 +78,7 @@ MODULES = {  # the others are in api.samples
     "UserError": "config",
     **dict.fromkeys(("compare", "log", "runs"), "api.pages"),
     **dict.fromkeys(("check", "plan"), "api.prepare"),
-    **dict.fromkeys(("keep_shared", "open_shared", "replay_shared", "share"), "api.share"),
+    **dict.fromkeys(("keep_shared", "open_shared", "pull", "push", "replay_shared", "share"), "api.share"),
     **dict.fromkeys(
         ("fork", "relocate", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"
     ),

@@ -167,6 +167,8 @@ HOSTILE = {  # what each command is told: as much of it hostile as it takes
     "export": [FOLDER, "--to", EVIL, "--out", EVIL],
     "share": [FOLDER, "--out", f"{FOLDER}.slr", "--with", EVIL],
     "open": ["run.slr", "--replay", "2"],
+    "push": [FOLDER, f"hub:{EVIL}", "--license", EVIL],
+    "pull": [f"hub:{EVIL}"],
     "export-metrics": [FOLDER, "--out", f"{FOLDER}.csv"],
     "pin": [FOLDER, EVIL],
     "web": [FOLDER, "--host", EVIL],

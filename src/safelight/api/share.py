@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.api import directory_of, folder_of, silent
 from safelight.run import Run
+from safelight.sharing import hub, pack
 from safelight.sharing import opened as opening
-from safelight.sharing import pack
 from safelight.sharing.archive import Manifest
 from safelight.types import Tell
 
@@ -56,3 +56,40 @@ def replay_shared(
 def keep_shared(shared: opening.Opened, name: str | None = None, *, runs: str | Path | None = None) -> Run:
     """Put a shared run among those of a folder, and open it; it needs its weights to be sampled."""
     return Run(opening.keep(shared, folder_of(runs), name))
+
+
+def push(
+    run: Named,
+    place: str,
+    *,
+    licence: str,
+    private: bool = False,
+    out: str | Path | None = None,
+    sign: str | Path | None = None,
+    runs: str | Path | None = None,
+    tell: Tell = silent,
+) -> str:
+    """Put a run on the Hub at "hub:user/name", with a card made from it; returns its address.
+
+    licence: of the weights, as the Hub calls it, such as "cc-by-4.0". out: a folder to write instead.
+    """
+    opened, key = Run(directory_of(run, runs), tell=tell), Path(sign) if sign else None
+    if out is not None:
+        address, lines = str(out), hub.write_folder(opened, place, licence, Path(out), key)
+    else:
+        address, lines = hub.push(opened, place, licence, private, key)
+    for line in lines:
+        tell(line)
+    return address
+
+
+def pull(
+    place: str,
+    *,
+    name: str | None = None,
+    signer: str | Path | None = None,
+    trust_code: bool = False,
+    runs: str | Path | None = None,
+) -> Run:
+    """Make a run of one on the Hub, "hub:user/name" or "hub:user/name@revision", and open it."""
+    return Run(hub.pull(place, folder_of(runs), name, Path(signer) if signer else None, trust_code))

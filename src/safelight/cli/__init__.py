@@ -69,6 +69,8 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
         "share":
             "Write a run as one file: recipe, journal, fingerprints and sheets; under 1 MB without weights.",
         "open": "Show a run that somebody shared, check it, and repeat any of its steps.",
+        "push": "Put a run on the Hugging Face Hub, with a card made from it.",
+        "pull": "Make a run of one on the Hugging Face Hub.",
     }),
     "export": ("Hand over", {
         "export":

@@ -1,4 +1,4 @@
-"""safelight share, open."""
+"""safelight share, open, push, pull."""
 
 from __future__ import annotations
 
@@ -24,6 +24,19 @@ from safelight.store import size
 from safelight.terminal import messages, say
 
 app = typer.Typer()
+SignOption = Annotated[
+    Path | None,
+    typer.Option("--sign", metavar="KEY", help="Private ssh key to sign it with. Default: not signed."),
+]
+SignerOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--signer",
+        metavar="KEY.pub",
+        help="Public ssh keys, of which one has to have signed it. Default: any, or none.",
+    ),
+]
+PlaceArgument = Annotated[str, typer.Argument(metavar="hub:USER/NAME", help="Repository of the Hub.")]
 NAME = "Also keep it as a run of this name, in --runs. Default: only look at it."
 TrustOption = Annotated[
     bool,
@@ -47,10 +60,7 @@ def share(
             "--with", metavar="weights|tape|data", help="What to add; can be repeated. Default: none of them."
         ),
     ] = None,
-    sign: Annotated[
-        Path | None,
-        typer.Option("--sign", metavar="KEY", help="Private ssh key to sign it with. Default: not signed."),
-    ] = None,
+    sign: SignOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,14 +89,7 @@ def open_shared(
             "--replay", metavar="STEP", min=0, help="Step to recompute, and to compare. Default: none."
         ),
     ] = None,
-    signer: Annotated[
-        Path | None,
-        typer.Option(
-            "--signer",
-            metavar="KEY.pub",
-            help="Public ssh keys, of which one has to have signed it. Default: any, or none.",
-        ),
-    ] = None,
+    signer: SignerOption = None,
     name: Annotated[str | None, typer.Option("--name", help=NAME)] = None,
     trust_code: TrustOption = False,
     runs: RunsOption = None,
@@ -124,3 +127,52 @@ def open_shared(
             "replay": {**asdict(done), "first": done.first} if done else None,
             "kept": str(kept.path) if kept else None,
         })  # fmt: skip
+
+
+@app.command(epilog=examples("safelight push digits-1 hub:me/digits --license cc-by-4.0"))
+def push(
+    run: RunArgument,
+    place: PlaceArgument,
+    licence: Annotated[
+        str, typer.Option("--license", metavar="ID", help="Licence of the weights, e.g. cc-by-4.0 or other.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="New folder to write instead. Default: upload."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    sign: SignOption = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a run on the Hugging Face Hub, with a card made from it.
+
+    Weights as safetensors and in the layout of diffusers where it has one, recipe, sheets, and run.slr.
+    """
+    lines: list[str] = []
+    address = api.share.push(
+        run, place, licence=licence, private=private, out=out, sign=sign, runs=runs, tell=lines.append
+    )
+    if as_json:
+        print_json({"address": address, "notes": lines})
+    else:
+        say(address, *(f"  {line}" for line in lines))
+
+
+@app.command(epilog=examples("safelight pull hub:me/digits --name theirs"))
+def pull(
+    place: PlaceArgument,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the run. Default: that of the repository.")
+    ] = None,
+    signer: SignerOption = None,
+    trust_code: TrustOption = False,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a run of one on the Hugging Face Hub.
+
+    It can be sampled, evaluated and trained from: init.from=NAME.
+    """
+    made = api.share.pull(place, name=name, signer=signer, trust_code=trust_code, runs=runs)
+    print_run(made.directory, as_json)

@@ -147,9 +147,14 @@ def write_page(
         drawn_into.mkdir(parents=True, exist_ok=True)
     page = drawn(folder, page, drawn_into)
     paths = folder / f"{name}.md", folder / f"{name}.html"
-    write_text(paths[0], _markdown().get_template("page.md.j2").render(page=page))
+    write_text(paths[0], render_markdown(page))
     write_text(paths[1], html(page) if html else render_html("page.html.j2", page=page))
     return paths
+
+
+def render_markdown(page: Page) -> str:
+    """A page, its pictures drawn, as Markdown; words are escaped."""
+    return _markdown().get_template("page.md.j2").render(page=page)
 
 
 def render_html(template: str, **values: Any) -> str:

@@ -46,7 +46,7 @@ def run_page(run: RunFacts, method: MethodFacts, again: Reproduce, written: str 
     history = history_of(run, method)
     recipe = {name: section for name, section in method.recipe.items() if name != "about"}
     sections: dict[str, Iterable[Block]] = {
-        "Verdict": _verdict(run, method),
+        "Verdict": verdict_blocks(run, method),
         "Samples": samples_blocks(run),
         "Development": development_blocks(run),
         "Loss": _losses(run, history),
@@ -81,7 +81,7 @@ def key_figures(run: RunFacts) -> Iterator[tuple[str, str]]:
         yield f"{number(run.seconds_per_kimg)} s", "per thousand images"
 
 
-def _verdict(run: RunFacts, method: MethodFacts) -> list[Block]:
+def verdict_blocks(run: RunFacts, method: MethodFacts) -> list[Notes]:
     """Where the run stands, what its monitors and checks say, what its samples were measured at, what not."""
     judged = {entry.fields["name"] for entry in run.journal.of_kind("verdict")}
     held = [f"{name}{' (since before the fork)' * (name not in judged)}" for name in run.verdicts]
@@ -208,7 +208,12 @@ def _measurements(run: RunFacts, history: History) -> list[Block]:
     if run.measured:
         evaluations = _evaluations(run.measured)
         rows = tuple(
-            (metric.name, _value(metric), number(metric.floor), evaluations[metric.step, metric.provenance])
+            (
+                metric.name,
+                measured_value(metric),
+                number(metric.floor),
+                evaluations[metric.step, metric.provenance],
+            )
             for metric in run.measured
         )
         blocks.append(ReportTable(("metric", "value", "real against real", "step"), rows, numeric=1))
@@ -227,7 +232,8 @@ def _evaluations(measured: Sequence[Measured]) -> dict[tuple[int, str], str]:
     return names
 
 
-def _value(metric: Measured) -> str:
+def measured_value(metric: Measured) -> str:
+    """A measured value with its spread, where it has one."""
     return number(metric.value) + ("" if math.isnan(metric.spread) else f" ± {number(metric.spread)}")
 
 
