@@ -71,6 +71,7 @@ class Batch:
     rows: range  # positions in the global batch
     total: int  # size of the global batch
     features: Tensor | None = None  # (b, T) of x, by the network that the method names; see `Looks`
+    weight: Tensor | None = None  # (total,) of the losses of all rows, 1 in the mean; None = all count alike
 
 
 class Draw(Protocol):

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from safelight.api import directory_of, folder_of, silent
 from safelight.config import Tree, UserError, flatten
+from safelight.data.edits import is_edit, pinned, require_items
 from safelight.data.source import Progress
 from safelight.engine.distributed import World, together
 from safelight.files import MOST
 from safelight.loading import replay as replaying
+from safelight.loading.dependencies import products_of, used
 from safelight.loading.in_force import InForce, doubts, live_only
 from safelight.loading.model import ReplayVerdict
 from safelight.loading.prepare import open_device
-from safelight.loading.recorded import MACHINE
+from safelight.loading.recorded import MACHINE, data_of
 from safelight.loading.recorded import relocate as relocated
 from safelight.planning.first_look import first_look, is_data, require_minutes
 from safelight.recipe import Recipe, load, resolve
@@ -26,7 +28,7 @@ from safelight.run import Run
 from safelight.store import inbox
 from safelight.store.directory import RUN, RunDirectory
 from safelight.store.durable import write_bytes
-from safelight.store.listing import summary
+from safelight.store.listing import owner_of, summary
 from safelight.terminal import paced
 from safelight.training import fork as forking
 from safelight.training import stages, start
@@ -112,7 +114,8 @@ def relocate(run: Named, places: Mapping[str, Any], *, runs: str | Path | None =
 
 def _moved_first(directory: RunDirectory, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The changes without places of data and without what computes, which are recorded. Raises UserError."""
-    places = {key: value for key, value in changes.items() if key.startswith("data.") or key in MACHINE}
+    places = {key: value for key, value in changes.items()
+              if (key.startswith("data.") and not is_edit(key)) or key in MACHINE}  # fmt: skip
     if device := places.get("train.device"):
         open_device(str(device))
     if places:
@@ -162,6 +165,7 @@ def tune(run: Named, changes: Mapping[str, Any], *, runs: str | Path | None = No
     directory = directory_of(run, runs)
     live_only(changes)
     recipe = InForce.of(directory).recipe_at(MOST)
+    changes = _pinned(directory, recipe, changes)
     recipe.with_changes(changes)  # refused here rather than when it is taken
     short = summary(directory)
     if (
@@ -178,11 +182,22 @@ def tune(run: Named, changes: Mapping[str, Any], *, runs: str | Path | None = No
     return inbox.drop(directory.path, changes, "command line")
 
 
+def _pinned(directory: RunDirectory, recipe: Recipe, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes whose images have the hash of what they are. Raises UserError, also where none is left."""
+    if not any(map(is_edit, changes)):
+        return dict(changes)
+    pack = data_of(directory, used(recipe, products_of(directory)))
+    changes = pinned(changes, recipe.data, pack)
+    require_items(recipe.with_changes(changes).data, pack)
+    return changes
+
+
 def fork(
     run: Named,
     step: int | None = None,
     changes: Mapping[str, Any] | None = None,
     *,
+    without: Sequence[str] = (),
     name: str | None = None,
     train: bool = True,
     schedule: str | None = None,
@@ -190,11 +205,18 @@ def fork(
 ) -> Run:
     """Start a new run from any step of another, its last by default, with recipe keys changed, and open it.
 
-    train: train it now; otherwise `resume` does. schedule: as for `resume`.
+    without: images and classes that do not count there, and .txt files that list them, besides those that do
+    not count in the run: with step=0 the same training without them. train: train it now; otherwise `resume`
+    does. schedule: as for `resume`.
     """
     parent, show = directory_of(run, runs), TrainingProgress().show()
-    changes, moved = _moved_first(parent, changes or {}), bool(changes)
+    changes, moved = _moved_first(parent, changes or {}), bool(changes or without)
     step = summary(parent).step if step is None else step
+    if without:
+        before = InForce.of(owner_of(parent, step)).recipe_at(step).data.without or ()
+        stated = changes.get("data.without", before)
+        stated = [stated] if isinstance(stated, str) else stated
+        changes["data.without"] = [*stated, *(name for text in without for name in _listed(text))]
     if moved and not changes:
         raise UserError(
             f"{parent.name}: its data are read from the new place from now on; to fork it with nothing else "
@@ -203,6 +225,18 @@ def fork(
     _warn_at(parent, step, changes, show.warn)
     made = forking.fork(parent, step, changes, folder_of(runs), name, show.warn, join=schedule)
     return Run(start.resume(made, World(), show) if train else made)
+
+
+def _listed(text: str) -> list[str]:
+    """The lines of a .txt file that is there; otherwise the text itself."""
+    path = Path(text)
+    if path.suffix != ".txt" or not path.is_file():
+        return [text]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{text}: cannot be read as a list of images ({error})") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def rollback(

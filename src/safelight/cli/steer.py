@@ -58,14 +58,23 @@ def tune(
     epilog=examples(
         "safelight fork digits-1 --step 500 optim.lr=1e-4 --name calmer",
         "safelight fork digits-1 train.steps=4000 --schedule restart",
+        "safelight fork digits-1 --step 0 --without label=7 --name without7",
     )
 )
 def fork(
     run: RunArgument,
     step: Annotated[
-        int | None, typer.Option("--step", min=1, help="Step to fork from. Default: the last.")
+        int | None, typer.Option("--step", min=0, help="Step to fork from; 0 = the start. Default: the last.")
     ] = None,
     changes: ChangesArgument = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            metavar="ITEM|CLASS|LIST.txt",
+            help="Image, class (label=7) or list of them that does not count in the fork. Default: none.",
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the new run. Default: RECIPE-1, -2, ...")
     ] = None,
@@ -74,8 +83,12 @@ def fork(
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a new run from any step of another, with recipe keys changed."""
-    made = sl.fork(run, step, changes_of(changes), name=name, train=train, schedule=schedule, runs=runs)
+    """Start a new run from any step of another, with recipe keys changed.
+
+    With --step 0 --without it is the same training without an image: every other draw stays.
+    """
+    made = sl.fork(run, step, changes_of(changes), without=without or (), name=name, train=train,
+                   schedule=schedule, runs=runs)  # fmt: skip
     print_run(made.directory, as_json)
 
 

@@ -144,6 +144,12 @@ class Data(Section):
     """How often each class is drawn, in any unit; an image of the class is then drawn at random. For masks:
     images with a pixel of the class. One additional share is for images of no class. Default: every image
     once an epoch."""
+    without: tuple[str, ...] | None = None
+    """Images and classes that do not count: names of items, "label=7", names of classes. Rows keep their
+    places and every other draw stays. Can be changed while a run trains. Default: all count."""
+    weight: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """How much the loss of an image counts, by class or item, such as {"cat" = 0.5}: the loss of a batch is
+    the weighted mean. Can be changed while a run trains. Default: all count alike."""
     latents: LatentsConfig | None = None
     """Train on the latents of an autoencoder."""
     skip_bad: bool = False
@@ -228,6 +234,12 @@ class Data(Section):
             if self.latents:
                 raise ValueError('crop: "random" is for pixels; latents are encoded once, with crop="centre"')
         return self
+
+    @field_validator("without", mode="before")
+    @classmethod
+    def _listed(cls, without: Any) -> Any:
+        without = [without] if type(without) in (str, int) else without
+        return [*map(str, without)] if isinstance(without, list | tuple) else without
 
     @field_validator("balance")
     @classmethod

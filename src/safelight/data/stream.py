@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -54,6 +55,8 @@ class Stream:
         self.pack, self.seed, self.batch_size, self.views = pack, seed, batch_size, views
         self.device, self.space, self.latents = torch.device(device), space, latents[0] if latents else None
         self.features: Encoded | None = None
+        self._weights: NDArray[np.float32] | None = None  # (N,) of the items' losses, see edits.py
+        self._kept = pack.train  # of a weight
         self._sequence = repeated(pack)  # what a permutation orders
         self._drawn = (
             Balance(pack, balance) if balance else Weighted(pack) if self._sequence is None else None
@@ -108,6 +111,17 @@ class Stream:
         other.features = features
         return other
 
+    def weighed(self, weights: Sequence[NDArray[np.float32]] | None) -> Stream:
+        """The same batches with losses weighed by item: (N,) for each part of the pack; see edits.py."""
+        other = copy(self)
+        if self.buckets:
+            parts = {id(part): weight for part, weight in zip(self.pack.buckets, weights or (), strict=True)}
+            other.buckets = tuple(bucket.weighed([parts[id(bucket.pack)]]) for bucket in self.buckets)
+        elif weights:
+            (other._weights,) = weights
+            other._kept = self.pack.train[weights[0][self.pack.train] > 0]
+        return other
+
     def images_seen(self, step: int) -> int:
         """Images shown by the time `step` begins."""
         return step * self.batch_size
@@ -138,8 +152,15 @@ class Stream:
         which = self.views.drawn(draw) if len(self.views.all) > 1 else None
         caption = draw.uniform("caption").numpy() if self.pack.first is not None else 0.0
         corner = self._corner(draw) if self.pack.whole else None
-        items = self.items(step, rows, turn)
-        return self._gather(items, rows, self.batch_size, which, caption, draw, corner)
+        items, weight = self.items(step, rows, turn), None
+        if self._weights is not None:
+            weight = self._weights[self.items(step, range(self.batch_size), turn)]
+            weight = self._send(weight * np.float32(self.batch_size / max(float(weight.sum()), 1e-12)))
+            if len(self._kept):  # none: the whole batch counts for nothing
+                place = draw.integers("stand-in", len(self._kept)).numpy()
+                items = np.where(self._weights[items] > 0, items, self._kept[place])
+        batch = self._gather(items, rows, self.batch_size, which, caption, draw, corner)
+        return replace(batch, weight=weight)
 
     def items(self, step: int, rows: range, turn: int | None = None) -> NDArray[np.int64]:
         """Which items of the pack those rows are, (b,). turn: as of `batch`."""

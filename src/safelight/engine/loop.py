@@ -139,7 +139,9 @@ def train(job: Job) -> None:
             if scale:
                 scale.update([*norms.values()])
             scalars |= norms
-            scalars |= {name: values.mean() for name, values in components.items()}
+            count = parts[0].weight  # as the loss has it
+            scalars |= {name: (values if count is None else values * count).mean()
+                        for name, values in components.items()}  # fmt: skip
             scalars |= {f"seen/{name}": values.mean() for name, values in seen.items() if values.ndim == 1}
             if isinstance(method, Remembers):
                 state.memory |= method.remember(phase.name, state.memory, seen)
@@ -174,13 +176,21 @@ def _backward(
         for name, values in part_components.items():
             # A component of all B rows is computed by each of the shares; the others are of own rows.
             repeats = 1 if values.shape[0] == len(part.rows) else shares
-            total = total + weights[name] * values.float().sum() / repeats
+            total = total + weights[name] * _counted(values, part).float().sum() / repeats
         if total.requires_grad:
             total = total * (phase.every / part.total)
             (total if scale is None else total * scale.scale).backward()  # type: ignore[no-untyped-call]
         _fill(components, part, part_components)
         _fill(seen, part, part_seen)
     return components, seen
+
+
+def _counted(values: Tensor, part: Batch) -> Tensor:
+    """Values of a part's rows, or of all, by how much each row counts."""
+    if part.weight is None:
+        return values
+    alike = values.shape[0] == part.total
+    return values * (part.weight if alike else part.weight[part.rows.start : part.rows.stop])
 
 
 def _gathers(

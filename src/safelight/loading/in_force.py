@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from safelight.config import UserError
+from safelight.data.edits import KEYS as EDITS
+from safelight.data.edits import is_edit, pinned, require_items
+from safelight.data.pack import Pack
 from safelight.engine.distributed import World
 from safelight.engine.plan import Plan
 from safelight.loading.recorded import PLACES, recipe_of
@@ -46,19 +49,22 @@ class InForce:
 
 
 def take_edits(
-    run: Path, writer: JournalWriter, recipe: Recipe, images: int, step: int, tell: Tell, warn: Tell
+    run: Path, writer: JournalWriter, recipe: Recipe, pack: Pack, step: int, tell: Tell, warn: Tell
 ) -> None:
     """Journal the edits that wait in the inbox, to take effect at `step`, which has never run.
 
-    recipe: as the run was made with. images: in the training set. An edit that cannot be applied, or comes
+    recipe: as the run was made with. pack: what it trains on. An edit that cannot be applied, or comes
     after the last step, is put aside, the reason journalled. warn: takes a line of it.
     """
+    images = pack.trained
     for edit in inbox.take(run, writer, warn):
         try:
             live_only(edit.changes)
             before = recipe.with_changes(writer.journal.changes_at(step))
-            changes, line = joined(before, images, step, edit.changes)
-            require_steps(before.with_changes(changes), images, step, changes)
+            changes, line = joined(before, images, step, pinned(edit.changes, before.data, pack))
+            after = before.with_changes(changes)
+            require_steps(after, images, step, changes)
+            require_items(after.data, pack)
             if line:
                 warn(line)
             edit = replace(edit, changes=changes)
@@ -88,13 +94,15 @@ def doubts(before: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterator[st
 def live_only(changes: Mapping[str, Any]) -> None:
     """Raises UserError for a key that cannot be changed while a run goes on."""
     for name in changes:
+        if is_edit(name):
+            continue
         if name.startswith("data.") and name.removeprefix("data.") in PLACES:
             raise UserError(f"{name}: data that were moved: safelight resume RUN {name}={changes[name]}")
         live = name in inbox.LENGTH or name.split(".")[0] in inbox.LIVE
         if not live or name.endswith(".kind"):
             raise UserError(
                 f"{name}: cannot be edited in a run; the sections that can: {', '.join(inbox.LIVE)}; "
-                f"also {', '.join(inbox.LENGTH)}"
+                f"also {', '.join((*inbox.LENGTH, *EDITS))}"
             )
 
 

@@ -13,6 +13,7 @@ import torch
 from safelight.assembly import multiple_of
 from safelight.config import UserError
 from safelight.data import open_data
+from safelight.data.edits import pinned_data, require_items
 from safelight.data.encoded import Encoded, Latents, describe, open_features, open_latents, space_of
 from safelight.data.pack import Pack
 from safelight.data.source import Progress
@@ -114,6 +115,9 @@ def prepare(
         pack = open_data(opened.data)
     if world.share(pack.fingerprint) != pack.fingerprint:
         raise UserError(f"{pack.name}: {socket.gethostname()} has other data than the first machine; copy it")
+    if edits := pinned_data(recipe.data, pack):
+        recipe = recipe.with_changes(edits)
+        require_items(recipe.data, pack)
     stream, method = open_stream(recipe, pack, world, device, products, tell, work), opened.method()
     stream = stream.with_features(open_image_features(opened, method, stream, world, products, work))
     parts = recipe.train.accumulate

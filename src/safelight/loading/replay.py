@@ -13,6 +13,7 @@ from functools import cached_property
 from torch import nn
 
 from safelight.config import UserError
+from safelight.data.edits import EditedStream
 from safelight.engine import fingerprint, precision
 from safelight.engine.distributed import World
 from safelight.engine.fingerprint import differences
@@ -252,7 +253,7 @@ class Replay:
         job = Job(
             self.method,
             state,
-            ready.stream,
+            EditedStream(ready.stream, lambda step: self.in_force.recipe_at(step).data),
             self.in_force.plan_at,
             record,
             boundary,

@@ -10,12 +10,13 @@ from typing import Any
 import tomli_w
 
 from safelight.config import UserError
+from safelight.data.edits import is_edit, pinned, require_items
 from safelight.engine.precision import Execution
 from safelight.engine.state import Groups, State
 from safelight.loading.dependencies import products_of, used
 from safelight.loading.in_force import InForce, live_only, require_steps
 from safelight.loading.prepare import open_device
-from safelight.loading.recorded import spec_of
+from safelight.loading.recorded import data_of, spec_of
 from safelight.loading.replay import replay
 from safelight.loading.seam import joined
 from safelight.recipe import Recipe
@@ -52,6 +53,9 @@ def fork(
     info = parent.info()
     require_free(runs, info.recipe, name)
     before, images = InForce.of(parent).recipe_at(at), int(info.facts.data["train"])
+    if any(map(is_edit, changes)):
+        changes = pinned(changes, before.data, pack := data_of(parent, used(before, products_of(parent))))
+        require_items(before.with_changes(changes).data, pack)
     changes, line = joined(before, images, at, changes, join)
     recipe = before.with_changes(changes)
     if changes:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cached_property
 
 from safelight.config import UserError
+from safelight.data.edits import EditedStream
 from safelight.engine import precision
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import Job, Signals, Stop, interrupts, train
@@ -89,7 +90,7 @@ class Session:
         job = Job(
             self.ready.method,
             self.state,
-            self.ready.stream,
+            EditedStream(self.ready.stream, lambda step: self.in_force.recipe_at(step).data),
             lambda step: self.in_force.plan_at(step),  # of the newest interventions
             self.ledger.add,
             self._boundary,
@@ -209,8 +210,8 @@ class Session:
         """Interventions as they are in force from here on; those that wait take effect at `step`."""
         ready = self.ready
         if self.writer:
-            show, images = self.show, ready.pack.trained
-            take_edits(self.directory.path, self.writer, ready.recipe, images, step, show.tell, show.warn)
+            show = self.show
+            take_edits(self.directory.path, self.writer, ready.recipe, ready.pack, step, show.tell, show.warn)
         interventions = shared_interventions(ready.world, self.writer)
         self.in_force = InForce(ready.recipe, ready.pack.trained, interventions)
 

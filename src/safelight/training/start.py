@@ -63,6 +63,7 @@ def begin(
     for line in too_large(recipe.optim):
         show.warn(line)
     ready = _opened(recipe, world, show, products)
+    recipe = ready.recipe
     if world.first and (
         note := unconditional(recipe, {"conditions": ready.pack.conditions, "name": ready.pack.name})
     ):
