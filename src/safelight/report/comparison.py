@@ -15,6 +15,7 @@ from safelight.report.basis import Apart, NumberColumn, NumberRow, NumberTable
 from safelight.report.basis import cost as cost_of
 from safelight.report.budgets import Budget
 from safelight.report.facts import RunFacts
+from safelight.report.pairs import Pairs, pairs
 from safelight.report.pictures import Chosen, Pictures, SideBySide, pictures
 from safelight.report.seeds import RULE, Seeds, Spread, judge_column
 from safelight.report.settings import Replicas, SettingDifference, SettingEdit
@@ -59,6 +60,7 @@ class Comparison:
     by_images: Pictures
     by_hours: Pictures
     judged: tuple[Judged, ...]  # empty where every setting has one seed
+    pairs: tuple[Pairs, ...] = ()  # forks with the runs they were forked from
 
     def run(self, name: str) -> RunFacts:
         """A readable run by its name."""
@@ -80,6 +82,7 @@ class Comparison:
             "cost": self.cost,
             "pictures": {"images": self.by_images, "hours": self.by_hours},
             "seeds": {"rule": RULE, "judged": self.judged},
+            "pairs": self.pairs,
         }
         plain: dict[str, Any] = to_plain(named)
         return plain
@@ -106,7 +109,16 @@ def compare(runs: Sequence[RunFacts]) -> Comparison:
         by_images=pictures(readable, "images"),
         by_hours=pictures(readable, "hours"),
         judged=_judged(groups, at, metrics, cost),
+        pairs=pairs(readable, _paired(at, metrics)),
     )
+
+
+def _paired(at: Sequence[AtBudget], metrics: NumberTable) -> list[tuple[str, NumberTable]]:
+    """Every number of a pair: at the largest equal budget, and stored evaluations."""
+    if not at:
+        return [("", metrics)]
+    kinds = {"loss ": at[0].components, "held-out ": at[0].held_out, "while training ": at[0].measured}
+    return [*kinds.items(), ("monitor ", at[0].monitored), ("", metrics)]
 
 
 def _at(runs: Sequence[RunFacts], given: Budget) -> AtBudget:

@@ -10,7 +10,7 @@ from typing import Any
 
 from safelight.render.page import Block, Notes, Page, PageSection, Text, write_page
 from safelight.render.wording import count, number
-from safelight.report import drawings, tables
+from safelight.report import drawings, pairs, tables
 from safelight.report.basis import MEDIAN, PARTS, NumberColumn, NumberTable
 from safelight.report.comparison import AtBudget, Comparison, compare
 from safelight.report.facts import RunFacts, gather
@@ -60,6 +60,7 @@ def page_of(comparison: Comparison, written: str = "", title: str = "") -> Page:
         "Runs": _runs(comparison),
         "Side by side": _pictures(comparison),
         "What differs": _differences(comparison),
+        "Pairs": _pairs(comparison),
         "More than chance?": _judged(comparison),
         "Loss": _losses(comparison),
         "What was learned": _learned(comparison),
@@ -132,6 +133,14 @@ def _pictures(comparison: Comparison) -> list[Block]:
     )
     samplers = tables.apart_lines(by_images.samplers, "sampled with other settings than")
     return [*blocks, *_notes((*reasons, *hours)), *_notes(samplers)]
+
+
+def _pairs(comparison: Comparison) -> list[Block]:
+    """Forks beside the runs they were forked from, where both are compared."""
+    runs = {run.name: run for run in comparison.runs}
+    return pairs.blocks(
+        comparison.pairs, runs, {name: drawings.conditions(run) for name, run in runs.items()}
+    )
 
 
 def _differences(comparison: Comparison) -> list[Block]:

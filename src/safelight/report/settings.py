@@ -163,5 +163,6 @@ def _identity(run: RunFacts) -> tuple[object, ...]:
         for key, value in edit.changes.items()
         if role_of(key) != "watching"
     )
-    parent = run.parent and (run.parent.run, run.parent.step)
+    # A fork of step 0 begins as its own seed says, like a run of its own.
+    parent = (run.parent.run, run.parent.step) if run.parent and run.parent.step else None
     return tuple(settings), changes, run.data.get("fingerprint"), parent
