@@ -91,7 +91,7 @@ def test_the_gradient_is_that_of_the_weighted_sum_of_the_rows_losses(method, par
         job = Job(made, State(made, SPEC, plan(made), CPU, "contiguous"), ToyStream(), None, None, None)
         phase = made.phases[0]
         batch = [replace(part, weight=weight) for part in ToyStream().parts(0, parts, 0, 1)]
-        _backward(job, phase, batch, 0, dict.fromkeys(made.components, 1.0), 0)
+        _backward(job, phase, batch, 0, dict.fromkeys(made.components, 1.0), 0, None)
         trained = [p for name in phase.trains for p in job.state.nets[name].parameters()]
         return torch.cat(
             [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in trained]
