@@ -73,6 +73,31 @@ def test_three_processes_resumed_equal_uninterrupted_bit_for_bit(left, name, acc
         assert [key for key in whole if not torch.equal(whole[key], first[key])] == []  # one state for all
 
 
+@pytest.mark.parametrize("processes", [2, 3])
+def test_a_sum_is_taken_in_the_order_of_ranks_whatever_is_summed_beside_it(forks, tmp_path, processes):
+    forks.run("world_of_toys:sums", [str(tmp_path)], processes)
+    files = [safetensors.torch.load_file(tmp_path / f"{rank}.safetensors") for rank in range(processes)]
+    expected = files[0]["own"]
+    for file in files[1:]:
+        expected = expected + file["own"]
+    for file in files:
+        assert torch.equal(file["sum"], expected)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_gradients_summed_in_buckets_are_those_of_one_flat_sum_to_the_bit(forks, tmp_path, processes):
+    """Begun within the backward pass, also where a phase reaches only some parameters, and in fp16."""
+    cases = [("gan", 1, "fp32"), ("contrast", 2, "fp16"), ("text gan", 1, "fp32")]
+    forks.run("world_of_toys:in_buckets", [str(tmp_path), cases], processes)
+    for name, _, _ in cases:
+        for rank in range(processes):
+            flat, buckets = (
+                safetensors.torch.load_file(tmp_path / f"{name}-{processes}-{rank}-{title}.safetensors")
+                for title in ("flat", "buckets")
+            )
+            assert [key for key in flat if not torch.equal(flat[key], buckets[key])] == []
+
+
 def test_what_the_first_process_shares_arrives_everywhere(forks, tmp_path):
     forks.run("world_of_toys:shared_values", [str(tmp_path)], 3)
     texts = {(tmp_path / f"{rank}.json").read_text(encoding="utf-8") for rank in range(3)}

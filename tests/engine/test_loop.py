@@ -172,3 +172,14 @@ def test_edited_learning_rate_reaches_the_optimiser_at_its_step():
         for a, b in zip(records, plain_records, strict=True)
     ]
     assert same == [True] * 6 + [False] * 6
+
+
+def test_signals_of_a_device_are_heard_a_step_later(monkeypatch):
+    """So that no step waits for them; on a CPU they are there at once."""
+    plan, heard = toys.plan(toys.ToyContrast(), steps=3), []
+    for devices in (set(), {"cpu"}):
+        monkeypatch.setattr("safelight.engine.loop.ASYNCHRONOUS", devices)
+        made, _ = job(toys.ToyContrast(), plan, boundary=lambda signals: heard.append(signals.stop))
+        made.signals.stop = True
+        train(made)
+    assert heard == [True, True, True, False, True, True]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import safetensors.torch
 import torch
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 import toys
 from safelight.config import UserError
-from safelight.engine import distributed
+from safelight.engine import buckets, distributed
 from safelight.engine.distributed import World, together
 from safelight.engine.loop import Job, Signals, Stop, train
 from safelight.engine.precision import autocast
@@ -199,6 +200,39 @@ def leave_behind(folder: str, seen: list[tuple[str, int]], resumed: list[tuple[s
             stem = f"{folder}/{name}-{accumulate}-{precision}-{world.rank}"
             safetensors.torch.save_file(second, f"{stem}-resumed.safetensors")
             safetensors.torch.save_file(whole, f"{stem}-whole.safetensors")
+
+
+def in_buckets(folder: str, cases: list[tuple[str, int, str]]) -> None:
+    """Each case with gradients in one bucket, summed after the backward pass, and in many, within it."""
+    with together() as world:
+        for name, accumulate, precision in cases:
+            for title, size in (("flat", 1 << 40), ("buckets", 40)):
+                buckets.SIZE = size
+                made, within = job(METHODS[name](), accumulate, world, precision), []
+                there = buckets.Buckets._there
+
+                def noted(self: buckets.Buckets, parameter: Tensor, there=there, within=within) -> None:
+                    there(self, parameter)
+                    within.append(bool(self._begun) and any(self._missing))  # while others are to come
+
+                with patch.object(buckets.Buckets, "_there", noted):
+                    train(made)
+                assert any(within) is (title == "buckets")
+                stem = f"{folder}/{name}-{world.size}-{world.rank}-{title}.safetensors"
+                safetensors.torch.save_file(weights(made.state), stem)
+
+
+def sums(folder: str) -> None:
+    """The sum of numbers whose order shows, alone and beside others."""
+    with together() as world:
+        values = RowDraw(3, world.rank, "sums", range(1)).normal("x", 1001)[0].exp() ** 4
+        whole = [values.clone()]
+        world.sum_(whole)
+        parts = list(values.clone().split(77))
+        for part in parts:
+            world.sum_([part])
+        assert torch.equal(torch.cat(parts), whole[0])
+        safetensors.torch.save_file({"own": values, "sum": whole[0]}, f"{folder}/{world.rank}.safetensors")
 
 
 def shared_values(folder: str) -> None:

@@ -1,7 +1,7 @@
-"""Several processes as one: torchrun starts them, one flat all-reduce a phase joins them.
+"""Several processes as one: torchrun starts them, sums over all of them join them.
 
-PyTorch's DDP wrapper rebuilds its buckets after the first step, so a resumed run would differ in bits;
-here gradients, batch-norm buffers, per-sample values and signals travel in a single vector instead.
+PyTorch's DDP wrapper rebuilds its buckets after the first step, so a resumed run would differ in bits; here
+buckets are fixed (buckets.py), and a sum is taken in the order of ranks, whatever is summed beside it.
 """
 
 from __future__ import annotations
@@ -45,16 +45,33 @@ class World:
         return self.rank == 0
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
-        """Sum the tensors over all processes, in place, in one all-reduce of float32. Raises Lost."""
+        """Sum the tensors over all processes, in place, in float32. Raises Lost."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.detach().float().reshape(-1) for tensor in tensors])
         with _in_company():
-            dist.all_reduce(flat, group=self.group)
+            flat = self._summed(flat)
         offset = 0
         for tensor in tensors:
             tensor.detach().copy_(flat[offset : offset + tensor.numel()].view(tensor.shape))
             offset += tensor.numel()
+
+    def _summed(self, flat: Tensor) -> Tensor:
+        """The sum of a vector over all processes, each number's in the order of ranks.
+
+        Each process adds up one part of it for all: as much traffic as a ring's all-reduce, whose order
+        depends on where in the vector a number is.
+        """
+        part = -(-len(flat) // self.size)
+        flat = torch.nn.functional.pad(flat, (0, part * self.size - len(flat)))
+        parts, total = torch.empty_like(flat), torch.empty_like(flat)
+        dist.all_to_all_single(parts, flat, group=self.group)
+        first, *others = parts.split(part)
+        for other in others:
+            first += other
+        gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)  # the name before torch 2.13
+        gather(total, first, group=self.group)
+        return total
 
     def share(self, value: object) -> object:
         """The first process's value, on every process. JSON values only: nothing unpickles. Raises Lost."""

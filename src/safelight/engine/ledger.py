@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from safelight.engine.fingerprint import as_hex
 from safelight.engine.loop import StepRecord
+from safelight.engine.readback import read_later
 from safelight.randomness import ASYNCHRONOUS
 from safelight.store.metrics import MetricsRow
 
@@ -59,10 +58,10 @@ class Ledger:
         self._flushed = time.monotonic()
         if not records:
             return
-        scalars = _read(
+        scalars = read_later(
             torch.stack([value.float() for record in records for value in record.scalars.values()])
         )
-        fingerprints = _read(torch.stack([record.fingerprint for record in records]))
+        fingerprints = read_later(torch.stack([record.fingerprint for record in records]))
 
         def rows() -> list[MetricsRow]:
             values = iter(scalars())
@@ -99,19 +98,3 @@ class Ledger:
             fingerprint=fingerprint,
             extra={**norms, **betas, **extra},
         )
-
-
-def _read(values: Tensor) -> Callable[[], list[Any]]:
-    """Values (n,) of a device as numbers: a copy that begins now, and is waited for when they are read."""
-    if values.device.type != "cuda":
-        return lambda: list(values.tolist())
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    host.copy_(values, non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record()
-
-    def read() -> list[Any]:
-        copied.synchronize()
-        return list(host.tolist())
-
-    return read

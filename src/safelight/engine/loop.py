@@ -18,13 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from safelight.engine.buckets import Buckets
 from safelight.engine.distributed import Gather, Recording, World, alone, refused, replaying
 from safelight.engine.fingerprint import WeightFingerprint
 from safelight.engine.optim import rates
 from safelight.engine.plan import Plan, Rate
+from safelight.engine.readback import read_later
 from safelight.engine.scaling import LossScale
 from safelight.engine.state import State
-from safelight.randomness import RowDraw, reseed
+from safelight.randomness import ASYNCHRONOUS, RowDraw, reseed
 from safelight.types import Batch, Method, Moment, Phase, Remembers, Values
 
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -108,16 +110,22 @@ class Stop(Exception):
 
 def train(job: Job) -> None:
     """Run a job from its state's step to the end of its plan. A `Stop` from its boundary is passed on."""
+    with _buckets(job) as buckets:
+        _train(job, buckets)
+
+
+def _train(job: Job, buckets: Buckets | None) -> None:
     state, method, world = job.state, job.method, job.world
     fingerprint = WeightFingerprint(state.nets)
+    heard: Callable[[], Signals] = Signals
     while state.step < (plan := job.plan_at(state.step)).steps:
         began = time.perf_counter()
-        step = state.step
+        step, seed = state.step, plan.train.seed
         weights, used = plan.weights_at(step), rates(plan, method.phases, step)
         parts = job.stream.parts(step, plan.train.accumulate, world.rank, world.size)
         scalars: dict[str, Tensor] = {}
         half = _is_half(job)
-        agreed = Signals()  # a step without a phase agrees on nothing
+        agreed: Callable[[], Signals] = Signals  # a step without a phase agrees on nothing
         for phase in method.phases:
             if step % phase.every:
                 continue
@@ -126,19 +134,16 @@ def train(job: Job) -> None:
                 state.scales[phase.name] = LossScale(job.device)
             scale = state.scales[phase.name] if half else None
             with only_training(state, phase.trains):
-                components, seen = _backward(job, phase, parts, step, weights, plan.train.seed, scale)
+                components, seen = _backward(job, phase, parts, step, weights, seed, scale, buckets)
             if not components:  # every weight is 0: no gradient, and no step on stale moments
                 continue
             gradients, agreed = _reduce(job, phase, [*components.values(), *seen.values()], before)
             if scale:
                 scale.unscale(gradients)
-            norms = {
-                f"grad_norm/{name}": state.optimisers[name].step(plan.optim[name], used[name])
-                for name in phase.trains
-            }
+            norms = {name: state.optimisers[name].step(plan.optim[name], used[name]) for name in phase.trains}
             if scale:
                 scale.update([*norms.values()])
-            scalars |= norms
+            scalars |= {f"grad_norm/{name}": norm for name, norm in norms.items()}
             count = parts[0].weight  # as the loss has it
             scalars |= {name: (values if count is None else values * count).mean()
                         for name, values in components.items()}  # fmt: skip
@@ -148,14 +153,30 @@ def train(job: Job) -> None:
         state.averages.update(step)
         state.step += 1
         job.record(StepRecord(step, scalars, weights, used, fingerprint(), time.perf_counter() - began))
-        job.boundary(agreed)
+        # What a device agreed on is heard a step later, so that it need not be waited for.
+        now, heard = (heard, agreed) if job.device.type in ASYNCHRONOUS else (agreed, Signals)
+        job.boundary(now())
+
+
+@contextmanager
+def _buckets(job: Job) -> Iterator[Buckets | None]:
+    """What sums gradients over the processes, where there are several."""
+    if job.world.size == 1:
+        yield None
+        return
+    trained = [p for optimiser in job.state.optimisers.values() for p in optimiser.parameters]
+    buckets = Buckets(job.world, job.device, trained)
+    try:
+        yield buckets
+    finally:
+        buckets.close()
 
 
 def _backward(
     job: Job, phase: Phase, parts: list[Batch], step: int, weights: Mapping[str, float], seed: int,
-    scale: LossScale | None,
+    scale: LossScale | None, buckets: Buckets | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # fmt: skip
-    """Gradients of one phase from this process's parts, times the scale in fp16.
+    """Gradients of one phase, summed over all processes, times the scale in fp16.
 
     Returns components and seen values as tables over the global batch, own rows filled, others zero.
     """
@@ -179,7 +200,14 @@ def _backward(
             total = total + weights[name] * _counted(values, part).float().sum() / repeats
         if total.requires_grad:
             total = total * (phase.every / part.total)
-            (total if scale is None else total * scale.scale).backward()  # type: ignore[no-untyped-call]
+        total = total if scale is None else total * scale.scale
+        with (
+            buckets.of(_trained(job, phase))
+            if buckets and part_components and part is parts[-1]
+            else nullcontext()
+        ):
+            if total.requires_grad:
+                total.backward()  # type: ignore[no-untyped-call]
         _fill(components, part, part_components)
         _fill(seen, part, part_seen)
     return components, seen
@@ -222,29 +250,35 @@ def _fill(tables: dict[str, Tensor], part: Batch, values: Values) -> None:
 
 def _reduce(
     job: Job, phase: Phase, tables: list[Tensor], before: list[Tensor]
-) -> tuple[list[Tensor], Signals]:
-    """One flat sum over the processes: gradients, changes of batch-norm buffers, tables, signals.
+) -> tuple[list[Tensor], Callable[[], Signals]]:
+    """The gradients, summed; and over the processes changes of batch-norm buffers, tables, signals.
 
     before: the buffers as all processes had them. Their changes are averaged, not they themselves: a buffer
     that never changes, such as a table of frequencies, would drift by the rounding of a third.
     """
     gradients = []
-    trained = [parameter for name in phase.trains for parameter in job.state.optimisers[name].parameters]
-    for parameter in [parameter for parameter in trained if parameter.requires_grad]:
-        if parameter.grad is None:  # on some process, or for good (R1 does not reach the last bias)
+    for parameter in _trained(job, phase):
+        if parameter.grad is None:  # for good: R1 does not reach the last bias
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)
     if job.world.size == 1:
-        return gradients, job.signals
+        return gradients, lambda: job.signals
     buffers = _buffers(job, phase)
     for buffer, old in zip(buffers, before, strict=True):
         buffer.sub_(old).div_(job.world.size)
     flags = [job.signals.stop, job.signals.edit, job.signals.leave]
     signals = torch.tensor(flags, dtype=torch.float32, device=job.device)
-    job.world.sum_([*gradients, *buffers, *tables, signals])
+    job.world.sum_([*buffers, *tables, signals])
     for buffer, old in zip(buffers, before, strict=True):
         buffer.add_(old)
-    return gradients, Signals(*(count > 0 for count in signals.tolist()))
+    read = read_later(signals)
+    return gradients, lambda: Signals(*(count > 0 for count in read()))
+
+
+def _trained(job: Job, phase: Phase) -> list[nn.Parameter]:
+    """The parameters that a phase trains."""
+    trained = [parameter for name in phase.trains for parameter in job.state.optimisers[name].parameters]
+    return [parameter for parameter in trained if parameter.requires_grad]
 
 
 def _buffers(job: Job, phase: Phase) -> list[Tensor]:
