@@ -18,6 +18,7 @@ from safelight.data.source import Progress
 from safelight.evaluate.evaluation import Evaluation
 from safelight.evaluate.judge import evaluate, open_judge
 from safelight.explore.conditions import Conditions, conditions_of
+from safelight.explore.elsewhere import elsewhere
 from safelight.explore.grid import GridRequest, travelled
 from safelight.explore.output import Output, drawn, fitting_chunk
 from safelight.explore.samples import Samples, shared_seed
@@ -319,6 +320,7 @@ class Run:
         seed: int = 0,
         reference: int = 10_000,
         how: Mapping[str, Any] | None = None,
+        on: str | None = None,
         tell: Tell = lambda line: None,
         progress: Progress | None = None,
     ) -> Evaluation:
@@ -326,25 +328,20 @@ class Run:
 
         features: "classifier", "efficientnet", "inception" or the path of a TorchScript file. Default: the
         classifier where the data has classes, efficientnet otherwise. reference: training images compared
-        with, at most. how: keys of [sample] to change. tell: takes a line, before a program from a file is
-        run. Raises UserError.
+        with, at most. how: keys of [sample] to change. on: where samples are drawn at once, such as "local:4",
+        see `fanout.pool`. tell: takes a line, before a program from a file is run. Raises UserError.
         """
         model = self.model.changed(how)
         stream = model.data.stream(progress)
         judge = open_judge(
             features, reference, model.data.recipe.data, stream.pack, model.device, tell, progress
         )
-        sample = partial(model.generate_like, seed=seed)
-        return evaluate(
-            sample,
-            model.sampling(seed),
-            stream,
-            judge,
-            n,
-            step=self.step,
-            weights=self.digest,
-            progress=progress,
-        )
+        facts = {"step": self.step, "weights": self.digest, "progress": progress}
+        if not on:
+            sample = partial(model.generate_like, seed=seed)
+            return evaluate(partial(map, sample), model.sampling(seed), stream, judge, n, **facts)
+        with elsewhere(self.directory, on, self.step, self.ema_length, self.raw, how, seed, n) as draw:
+            return evaluate(draw, model.sampling(seed), stream, judge, n, **facts)
 
     def traverse(
         self,

@@ -145,7 +145,7 @@ def test_a_film_that_is_cut_off_and_restarted_has_every_frame_once(run, tmp_path
 
 def test_several_processes_make_the_same_film(run, tmp_path):
     single = through_training(run, ["4.4", "0.3"], Making(tmp_path / "one"), 3, 12, 3)
-    two = through_training(run, ["4.4", "0.3"], Making(tmp_path / "two", workers=2), 3, 12, 3)
+    two = through_training(run, ["4.4", "0.3"], Making(tmp_path / "two", on="local:2"), 3, 12, 3)
     np.testing.assert_array_equal(images(single.out), images(two.out))
     assert single.sources == two.sources
 

@@ -154,4 +154,4 @@ def test_nowhere(on, tmp_path):
 
 def test_a_machine_that_does_not_see_the_folder_says_so(tmp_path):
     with pytest.raises(UserError, match=rf"^{tmp_path}: .* does not see it; put the runs on a disk"):
-        fanout.call(int, ("1",), 1, tmp_path / ".seen-elsewhere")
+        fanout.call(int, ("1",), 1, [tmp_path / ".seen-elsewhere"])

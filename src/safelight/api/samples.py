@@ -163,7 +163,7 @@ def film(
     changes: Mapping[str, Any] | None = None,
     ema_length: float | None = None,
     raw: bool = False,
-    workers: int = 1,
+    on: str | None = None,
     runs: str | Path | None = None,
     tell: Tell = silent,
     progress: Progress = lambda what, done, total: None,
@@ -172,11 +172,12 @@ def film(
 
     ids: those filmed live by default. out: RUN.mp4 by default. every: steps between frames. number: write
     the step in a corner. ema_length, raw: other weights than the average of train.ema, of which alone there
-    are live films and tapes. workers: processes that compute frames.
+    are live films and tapes. on: where frames are computed at once, such as
+    "local:4", see `fanout.pool`.
     """
     directory = directory_of(run, runs)
     place = Path(out or f"{directory.name}.mp4")
-    making = Making(place, fps, number, changes, ema_length, raw, workers, tell, progress)
+    making = Making(place, fps, number, changes, ema_length, raw, on, tell, progress)
     return films.through_training(directory, ids, making, begin, end, every)
 
 
@@ -192,7 +193,7 @@ def walk(
     changes: Mapping[str, Any] | None = None,
     ema_length: float | None = None,
     raw: bool = False,
-    workers: int = 1,
+    on: str | None = None,
     runs: str | Path | None = None,
     tell: Tell = silent,
     progress: Progress = lambda what, done, total: None,
@@ -204,7 +205,7 @@ def walk(
     """
     directory = directory_of(run, runs)
     place = Path(out or f"{directory.name}-walk.mp4")
-    making = Making(place, fps, number, changes, ema_length, raw, workers, tell, progress)
+    making = Making(place, fps, number, changes, ema_length, raw, on, tell, progress)
     return films.walk(directory, ids, making, frames, step)
 
 
@@ -217,6 +218,7 @@ def search(
     seeds: int = 3,
     changes: Mapping[str, Any] | None = None,
     conditions: Mapping[str, Any] | None = None,
+    on: str | None = None,
     runs: str | Path | None = None,
     tell: Tell = silent,
     progress: Progress | None = None,
@@ -225,8 +227,8 @@ def search(
     """Search for latents that score best; returns what result.json holds.
 
     objectives: "text" (the default), "realism", "reference=IMAGE", "FILE.py:FUNCTION", or "pick" with picked,
-    such as "1.3,1.7". split, seeds: compare splits of one budget, such as "100x1000,200x500". settings:
-    method, population, generations, budget, encoder, keep, step, seed, name.
+    such as "1.3,1.7". split, seeds: compare splits of one budget, such as "100x1000,200x500";
+    on: where they are searched at once, see `fanout.pool`. settings: method, population, generations, budget, encoder, keep, step, seed, name.
     """
     words = tuple(f"{name}={value}" for name, value in (conditions or {}).items())
     chosen = objectives or ("text",)
@@ -235,7 +237,9 @@ def search(
         raise UserError("--picked: only with --objective pick")
     directory = directory_of(run, runs)
     if split:
-        return run_split(directory, wish, read_split(split, wish.budget), seeds, tell, progress)
+        return run_split(directory, wish, read_split(split, wish.budget), seeds, tell, progress, on)
+    if on:
+        raise UserError("--on: only with --split; a single search has no parts")
     if "pick" in chosen:
         return pick(directory, wish, picked, tell, progress)
     return run_search(directory, wish, tell, progress)

@@ -83,8 +83,8 @@ OLD_SPELLINGS = {  # by command: options of version 0.1.0 and what they are now;
     "fork": {"--at": "--step"},
     "rollback": {"--to": "--step"},
     "replay": {"--to": "--step"},
-    "film": {"--set": ""},
-    "walk": {"--set": ""},
+    "film": {"--set": "", "--workers": "--on"},
+    "walk": {"--set": "", "--workers": "--on"},
 }
 EXHAUSTED = ("can't allocate memory", "not enough memory", "out of memory")  # how torch says it
 WRONG_USE: Any = typer.BadParameter.__mro__[2]  # of an unknown option, a missing argument; not exported

@@ -11,6 +11,7 @@ import safelight as sl
 from safelight.cli.options import (
     EmaLengthOption,
     JsonOption,
+    OnOption,
     RawOption,
     RunArgument,
     RunsOption,
@@ -31,7 +32,6 @@ FilmOutOption = Annotated[
 ]
 FpsOption = Annotated[float, typer.Option("--fps", min=0.1, max=240, help="Frames per second.")]
 NumberOption = Annotated[bool, typer.Option("--number/--no-number", help="Write the step in a corner.")]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes that compute frames.")]
 
 app = typer.Typer()
 
@@ -40,6 +40,7 @@ app = typer.Typer()
     epilog=examples(
         "safelight film digits-1 500.28 500.3 --to 500 --out film.mp4",
         "safelight film digits-1 500.28 sample.steps=10",
+        "safelight film digits-1 500.28 --every 1 --on local:4",
     )
 )
 def film(
@@ -67,7 +68,7 @@ def film(
     number: NumberOption = True,
     ema_length: EmaLengthOption = None,
     raw: RawOption = False,
-    workers: WorkersOption = 1,
+    on: OnOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,7 +80,7 @@ def film(
     with bar() as (tell, progress):
         made = sl.film(
             run, ids, out, begin=begin, end=end, every=every, fps=fps, number=number, changes=settings,
-            ema_length=ema_length, raw=raw, workers=workers, runs=runs, tell=tell, progress=progress,
+            ema_length=ema_length, raw=raw, on=on, runs=runs, tell=tell, progress=progress,
         )  # fmt: skip
     print_film(made, as_json)
 
@@ -104,7 +105,7 @@ def walk(
     number: NumberOption = True,
     ema_length: EmaLengthOption = None,
     raw: RawOption = False,
-    workers: WorkersOption = 1,
+    on: OnOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,7 +114,7 @@ def walk(
     with bar() as (tell, progress):
         made = sl.walk(
             run, ids, out, frames=frames, step=step, fps=fps, number=number, changes=settings,
-            ema_length=ema_length, raw=raw, workers=workers, runs=runs, tell=tell, progress=progress,
+            ema_length=ema_length, raw=raw, on=on, runs=runs, tell=tell, progress=progress,
         )  # fmt: skip
     print_film(made, as_json)
 

@@ -13,6 +13,7 @@ from safelight import api
 from safelight.cli.options import (
     EmaLengthOption,
     JsonOption,
+    OnOption,
     RawOption,
     RunArgument,
     RunsOption,
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(epilog=examples("safelight evaluate digits-1 --n 1000"))
+@app.command(
+    epilog=examples("safelight evaluate digits-1 --n 1000", "safelight evaluate digits-1 --on local:4")
+)
 def evaluate(
     run: RunArgument,
     changes: SampleChangesArgument = None,
@@ -53,6 +56,7 @@ def evaluate(
         int, typer.Option("--reference", min=20, help="Most training images to compare with.")
     ] = 10_000,
     seed: SeedOption = 0,
+    on: OnOption = None,
     ema_length: EmaLengthOption = None,
     raw: RawOption = False,
     runs: RunsOption = None,
@@ -66,7 +70,7 @@ def evaluate(
             run, runs_directory(runs), step_of(step), ema_length, raw=raw, tell=tell, warn=warn
         )
         measured = opened.evaluate(
-            n, features, seed=seed, reference=reference, how=settings, tell=tell, progress=progress
+            n, features, seed=seed, reference=reference, how=settings, on=on, tell=tell, progress=progress
         )
     path = api.samples.store_evaluation(opened, measured)
     if as_json:

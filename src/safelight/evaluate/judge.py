@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import tee
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from safelight.samplers.generate import chunks
 from safelight.types import Batch, Tell
 
 READ = 1000  # samples that are read, of trained texts and of held-out ones
-Sampler = Callable[[Batch], NDArray[np.uint8]]  # images (b, H, W, C) under a batch's conditions, by its rows
+Sampler = Callable[[Iterable[Batch]], Iterable[NDArray[np.uint8]]]  # (b, H, W, C) for each batch, by its rows
 TEXTS, EACH = 16, 8  # texts of which the samples' diversity is measured, and samples of each
 
 
@@ -119,8 +120,7 @@ def read(
             continue
         texts = [pack.texts[int(item)][0] for item in items]
         batches = (stream.conditions(items[rows.start : rows.stop], rows) for rows in chunks(len(items)))
-        images = (sample(batch) for batch in batches)
-        samples = reader.scores(extract(reader.extractor, images).values, texts)
+        samples = reader.scores(extract(reader.extractor, sample(batches)).values, texts)
         real = reader.scores(real_features(reader.extractor, pack, items).values, texts)
         if not side:
             real = {}  # the reader has learned these images: how well it reads is known from the others
@@ -138,7 +138,7 @@ def _varied(sample: Sampler, stream: Stream, extractor: Extractor, items: NDArra
     pack = stream.pack
     shown = np.repeat(items[:TEXTS], EACH)
     batches = (stream.conditions(shown[rows.start : rows.stop], rows) for rows in chunks(len(shown)))
-    samples = extract(extractor, (sample(batch) for batch in batches)).values
+    samples = extract(extractor, sample(batches)).values
     texts = [pack.texts[int(item)][0] for item in items]
     number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     alike = torch.tensor([number[text] for text in texts])
@@ -148,10 +148,13 @@ def _varied(sample: Sampler, stream: Stream, extractor: Extractor, items: NDArra
 
 
 def _drawn(sample: Sampler, stream: Stream, n: int, progress: Progress | None) -> Iterator[Drawn]:
-    for rows in chunks(n):
-        items = condition_items(stream.pack, rows)
-        batch = stream.conditions(items, rows)
-        yield Drawn(sample(batch), _labels(batch), _masks(stream.pack, items), _attributes(batch))
+    picked = (
+        (items := condition_items(stream.pack, rows), stream.conditions(items, rows)) for rows in chunks(n)
+    )
+    kept, sampled = tee(picked)  # a sampler may be ahead
+    for (items, batch), images in zip(kept, sample(batch for _, batch in sampled), strict=True):
+        rows = batch.rows
+        yield Drawn(images, _labels(batch), _masks(stream.pack, items), _attributes(batch))
         if progress:
             progress("samples", rows.stop, n)
 

@@ -34,7 +34,7 @@ class Making:
     how: Mapping[str, Any] | None = None  # keys of [sample] to change
     ema_length: float | None = None  # of another average than that of train.ema
     raw: bool = False  # weights as trained
-    workers: int = 1
+    on: str | None = None  # where frames are taken at once, see `fanout.pool`
     tell: Tell = lambda line: None
     progress: Progress = lambda stage, done, total: None
 
@@ -124,7 +124,7 @@ def _recorded(
 def _make(directory: RunDirectory, shots: Sequence[Shot], making: Making) -> Film:
     """Take the shots, put them together, and let go of the single frames."""
     sources = shoot(
-        directory, shots, making.part, making.how or {}, making.workers, making.tell, making.progress,
+        directory, shots, making.part, making.how or {}, making.on, making.tell, making.progress,
         ema_length=making.ema_length, raw=making.raw,
     )  # fmt: skip
     save_film(_frames(shots, making), making.out, making.fps)

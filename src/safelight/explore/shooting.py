@@ -5,13 +5,10 @@ cut off goes on where it was; several processes share the work.
 from __future__ import annotations
 
 import io
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +20,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from safelight.config import UserError
 from safelight.explore.path import FilmSubject, take
+from safelight.fanout import each, pool
 from safelight.loading.averages import require_either
 from safelight.loading.model import MATCHES, SURE, UNDAMAGED
+from safelight.loading.prepare import device_of
 from safelight.loading.replay import Replay
 from safelight.render.sheet_file import open_picture
 from safelight.store import checkpoint_files, sealed
@@ -38,7 +37,6 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much of it
 
 
 PLAN = "film.json"
-POLL = 0.2  # seconds between two looks at what the workers have done
 
 
 class Weights(NamedTuple):
@@ -80,7 +78,7 @@ def shoot(
     shots: Sequence[Shot],
     folder: Path,
     how: Mapping[str, Any],
-    workers: int = 1,
+    on: str | None = None,
     tell: Tell = lambda line: None,
     progress: Progress = lambda stage, done, total: None,
     *,
@@ -89,7 +87,7 @@ def shoot(
 ) -> Sources:
     """Take what is missing of the shots in a folder, `Shot.file` each. Raises UserError.
 
-    how: keys of [sample] to change. ema_length, raw: other weights, as of `averages.weighted`. A folder with
+    how: keys of [sample] to change. on: where stretches are taken at once, see `fanout.pool`. ema_length, raw: other weights, as of `averages.weighted`. A folder with
     pictures of other shots is emptied first.
     """
     require_either(ema_length, raw)
@@ -101,31 +99,29 @@ def shoot(
     if len(missing) < len(shots):
         tell(f"{len(shots) - len(missing)} of {len(shots)} frames exist already")
     done = len(shots) - len(missing)
-    if workers == 1 or len(missing) < 2:
+    if not on or len(missing) < 2:
         for line in _work(
             directory.path,
             missing,
             folder,
             how,
             weights,
-            None,
             tell,
             lambda n: progress("frames", done + n, len(shots)),
         ):
             tell(line)
         return _sources(folder, shots)
-    pieces = _pieces(missing, workers, _cheap(directory))
-    context = get_context("spawn")  # a fork would share torch's threads, which do not survive it
-    with ProcessPoolExecutor(len(pieces), mp_context=context) as pool:
-        jobs = [
-            pool.submit(_work, directory.path, piece, folder, how, weights, torch.get_num_threads())
-            for piece in pieces
-        ]
-        while not all(job.done() for job in jobs):
-            time.sleep(POLL)
-            progress("frames", sum((folder / shot.file).exists() for shot in shots), len(shots))
-        for line in dict.fromkeys(line for job in jobs for line in job.result()):
-            tell(line)
+    folder, path = folder.absolute(), directory.path.absolute()
+    with pool(
+        on, len(missing), path, folder, threads=torch.get_num_threads(), device=device_of(directory)
+    ) as at:
+        pieces = _pieces(missing, at.size, _cheap(directory))
+        tasks = [(path, piece, folder, how, weights) for piece in pieces]
+        seen = lambda: (len(list(folder.glob("[0-9]*.png"))), len(shots))  # noqa: E731
+        lines = [line for _, told in each(at, _work, tasks, what="frames", progress=progress, seen=seen)
+                 for line in told]  # fmt: skip
+    for line in dict.fromkeys(lines):
+        tell(line)
     return _sources(folder, shots)
 
 
@@ -142,13 +138,10 @@ def _work(
     folder: Path,
     how: Mapping[str, Any],
     weights: Weights,
-    threads: int | None,
     tell: Tell | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[str]:
     """Take some shots, their steps increasing. Returns lines for the user that could not be told at once."""
-    if threads is not None:
-        torch.set_num_threads(threads)  # a part of the environment that a replay is compared in
     messages: list[str] = []
     say = tell or messages.append
     directory, reel = RunDirectory(path), ReelReader(path)
@@ -156,6 +149,8 @@ def _work(
         say(damage)
     replay: Replay | None = None
     for number, shot in enumerate(shots):
+        if (folder / shot.file).exists():
+            continue  # taken before another process died
         pictures = None if how or weights.other else _live(reel, shot, say)
         source, verdict = "live", UNDAMAGED
         if pictures is None:

@@ -36,22 +36,22 @@ class Pool(Protocol):
 
 @contextmanager
 def pool(
-    on: str, tasks: int, folder: Path, *, threads: int | None = None, device: str = "auto", tries: int = 0
+    on: str, tasks: int, *folders: Path, threads: int | None = None, device: str = "auto", tries: int = 0
 ) -> Iterator[Pool]:
     """Open the pool that `on` names: local, local:4, ray, ray://HOST:10001 or slurm. Raises UserError.
 
-    tasks: as many as will be submitted at once, beyond which no process is started. folder: that every worker
-    has to see. threads: of each task, on which its bits depend; by default local processes share the cores
+    tasks: as many as will be submitted at once, beyond which no process is started. folders: that every
+    worker has to see. threads: of each task, on which its bits depend; by default local processes share the cores
     evenly, others have one. device: of the tasks; "auto" and "cuda" give each a card. tries: processes that
     may die on one task, TRIES by default. On leaving with an error or Ctrl-C what waits is cancelled, and
     what runs is stopped as by SIGTERM.
     """
     kind, count, place = _read(on)
     tries = tries or TRIES
-    mark = folder.absolute() / f".seen-{uuid4().hex}"
-    if kind != "local":
+    marks = [folder.absolute() / f".seen-{uuid4().hex}" for folder in folders] if kind != "local" else []
+    for mark in marks:
         with mendable(mark):
-            folder.mkdir(parents=True, exist_ok=True)
+            mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
     made: Executor
     if kind == "local":
@@ -61,11 +61,11 @@ def pool(
     elif kind == "ray":
         from safelight.fanout.on_ray import RayPool
 
-        made = RayPool(place, mark, threads or 1, device, tries)
+        made = RayPool(place, marks, threads or 1, device, tries)
     else:
         from safelight.fanout.on_slurm import SlurmPool
 
-        made = SlurmPool(place, mark, threads or 1, device, tries)
+        made = SlurmPool(place, marks, threads or 1, device, tries)
     try:
         yield made  # type: ignore[misc]  # each has its size
     except BaseException:
@@ -74,7 +74,8 @@ def pool(
     else:
         made.shutdown()
     finally:
-        mark.unlink(missing_ok=True)
+        for mark in marks:
+            mark.unlink(missing_ok=True)
 
 
 def each(
@@ -111,15 +112,15 @@ def in_order(
 
 
 def call(
-    function: Callable[..., Any], arguments: Sequence[Any], threads: int, mark: Path | None = None
+    function: Callable[..., Any], arguments: Sequence[Any], threads: int, marks: Sequence[Path] = ()
 ) -> Any:
     """Run a task in this process. Raises UserError where this machine does not see a file of the first one.
 
     threads: where torch was imported before this process could be given its number.
     """
-    if mark and not mark.exists():
+    if unseen := [mark.parent for mark in marks if not mark.exists()]:
         raise UserError(
-            f"{mark.parent}: {socket.gethostname()} does not see it; put the runs on a disk that every "
+            f"{unseen[0]}: {socket.gethostname()} does not see it; put the runs on a disk that every "
             "worker mounts at the same path, with --runs or $SAFELIGHT_RUNS"
         )
     if "torch" in sys.modules:

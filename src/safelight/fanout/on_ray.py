@@ -15,7 +15,7 @@ from safelight.config import UserError, install
 class RayPool(Executor):
     """Tasks of Ray, as futures of the standard library."""
 
-    def __init__(self, address: str, mark: Path, threads: int, device: str, tries: int) -> None:
+    def __init__(self, address: str, marks: list[Path], threads: int, device: str, tries: int) -> None:
         """address: "ray://HOST:10001"; "" for $RAY_ADDRESS, or a cluster of this machine's cores."""
         try:
             import ray
@@ -40,11 +40,11 @@ class RayPool(Executor):
         self._task = ray.remote(
             num_cpus=threads, num_gpus=1 if cards else 0, max_retries=tries - 1, max_calls=0
         )(_outcome)
-        self._threads, self._mark = threads, mark
+        self._threads, self._marks = threads, marks
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future of fn(*args), on whichever machine has room."""
-        reference, future = self._task.remote(fn, args, self._threads, self._mark), Future[Any]()
+        reference, future = self._task.remote(fn, args, self._threads, self._marks), Future[Any]()
         self._futures[future] = reference
 
         def ended(inner: Future[Any]) -> None:
@@ -74,9 +74,11 @@ class RayPool(Executor):
             self._ray.shutdown()
 
 
-def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, mark: Path) -> Any:
+def _outcome(
+    function: Callable[..., Any], arguments: tuple[Any, ...], threads: int, marks: list[Path]
+) -> Any:
     """(error, result): Ray would wrap an error in words of its own."""
     try:
-        return None, fanout.call(function, arguments, threads, mark)
+        return None, fanout.call(function, arguments, threads, marks)
     except Exception as error:
         return error, None

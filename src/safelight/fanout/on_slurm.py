@@ -20,15 +20,15 @@ WAIT = 1.0  # seconds between two looks at the jobs
 class SlurmPool(Executor):
     """Jobs of submitit, as futures of the standard library. sbatch reads SBATCH_PARTITION and its like."""
 
-    def __init__(self, cluster: str, mark: Path, threads: int, device: str, tries: int) -> None:
+    def __init__(self, cluster: str, marks: list[Path], threads: int, device: str, tries: int) -> None:
         """cluster: "slurm"; "local" and "debug" are submitit's, for trying it out."""
         try:
             import submitit
         except ImportError as error:
             raise UserError(f"--on slurm: needs submitit; install it with: {install('slurm')}") from error
-        self.size, self._threads, self._mark = 100, threads, mark
+        self.size, self._threads, self._marks = 100, threads, marks
         try:
-            self._executor = submitit.AutoExecutor(mark.parent / FOLDER, cluster=cluster)
+            self._executor = submitit.AutoExecutor(marks[0].parent / FOLDER, cluster=cluster)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"--on slurm: {str(error).partition(chr(10))[0]}") from error
         cards = {"gpus_per_node": 1} if device == "cuda" else {}
@@ -46,7 +46,7 @@ class SlurmPool(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future of fn(*args), of a job that is submitted within a second."""
         future = Future[Any]()
-        self._new.append((future, Task(fn, args, self._threads, self._mark)))
+        self._new.append((future, Task(fn, args, self._threads, self._marks)))
         return future
 
     def _watch(self) -> None:

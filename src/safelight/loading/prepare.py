@@ -224,6 +224,11 @@ def open_device(name: str, processes: int = 1, train: Train | None = None) -> to
     return device
 
 
+def device_of(directory: RunDirectory) -> str:
+    """The device that tasks on a run state for a pool: $SAFELIGHT_DEVICE or the recipe's."""
+    return os.environ.get(DEVICE) or str(directory.recipe_tree().get("train", {}).get("device", "auto"))
+
+
 def reading_device(recipe: Recipe, tell: Tell) -> torch.device:
     """The device that a run is read on: $SAFELIGHT_DEVICE or the recipe's; where it is not there, another.
 

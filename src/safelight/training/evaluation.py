@@ -46,7 +46,9 @@ class Evaluator:
         model = ready.model(self._directory, recipe, nets, state.step, self._arithmetic)
         model = model.changed({"sample.steps": settings.steps} if settings.steps else {})
         sample, words = partial(model.generate_like, seed=settings.seed), model.sampling(settings.seed)
-        return evaluate(sample, words, ready.stream, self.judge(recipe), settings.n, step=state.step)
+        return evaluate(
+            partial(map, sample), words, ready.stream, self.judge(recipe), settings.n, step=state.step
+        )
 
 
 def columns(evaluation: Evaluation) -> dict[str, float]:

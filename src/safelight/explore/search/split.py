@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from safelight.config import UserError
@@ -17,12 +18,15 @@ from safelight.data.source import Progress
 from safelight.explore.search.objectives import PICK
 from safelight.explore.search.run import run_search
 from safelight.explore.search.settings import SearchRequest
+from safelight.fanout import each, pool
+from safelight.loading.prepare import device_of
 from safelight.render.figure_file import to_png, to_svg
 from safelight.render.search_plot import SUMMED, search_figure
 from safelight.store import searches
 from safelight.store.directory import RunDirectory
 from safelight.store.durable import write_bytes, write_text
 from safelight.store.searches import SearchDirectory
+from safelight.terminal import paced
 from safelight.types import Tell
 
 SEEDS = 3
@@ -62,28 +66,49 @@ def run_split(
     seeds: int = SEEDS,
     tell: Tell = lambda line: None,
     progress: Progress | None = None,
+    on: str | None = None,
 ) -> dict[str, Any]:
-    """Search with every split and seed, one after the other; those that have ended are not made again.
+    """Search with every split and seed; those that have ended are not made again.
 
-    Returns a row for each split. Cut off, the same words go on. Raises UserError.
+    on: where several are made at once, see `fanout.pool`; by default one after the other, here. Returns a row
+    for each split. Cut off, the same words go on. Raises UserError.
     """
     if request.population is not None or request.generations is not None:
         raise UserError("--split: states population and generations; leave out --population, --generations")
     if PICK in request.objectives:
         raise UserError("--split: compares scores, and --objective pick has none")
-    curves: dict[str, list[NDArray[np.float64]]] = {}
-    each = cells[0].population * cells[0].generations
-    results: list[dict[str, Any]] = []
+    searched: list[tuple[SplitCell, SearchRequest]] = []
     for cell in cells:
         for seed in range(request.seed, request.seed + seeds):
             named = f"{request.name}-{cell}-{seed}" if request.name else None
             size = replace(request, population=cell.population, generations=cell.generations, budget=None)
-            seeded = replace(size, seed=seed, keep=1, name=named)
-            within = _within(progress, len(results) * each, len(cells) * seeds * each)
+            searched.append((cell, replace(size, seed=seed, keep=1, name=named)))
+    results: list[dict[str, Any]] = []
+    if on:
+        results = _at_once(directory, [request for _, request in searched], on, tell, progress)
+    else:
+        evaluations = cells[0].population * cells[0].generations
+        for place, (_, seeded) in enumerate(searched):
+            within = _within(progress, place * evaluations, len(searched) * evaluations)
             results.append(run_search(directory, seeded, tell, within))
-            curves.setdefault(str(cell), []).append(_best_so_far(Path(results[-1]["folder"])))
+    curves: dict[str, list[NDArray[np.float64]]] = {}
+    for (cell, _), found in zip(searched, results, strict=True):
+        curves.setdefault(str(cell), []).append(_best_so_far(Path(found["folder"])))
     name = f"{request.name}-split" if request.name else _name([str(result["name"]) for result in results])
     return _concluded(searches.directory(directory.path, name), cells, results, curves)
+
+
+def _at_once(
+    directory: RunDirectory, requests: Sequence[SearchRequest], on: str, tell: Tell, progress: Progress | None
+) -> list[dict[str, Any]]:
+    path, results = directory.path.absolute(), dict[int, dict[str, Any]]()
+    show = progress or paced(tell)
+    with pool(
+        on, len(requests), path, threads=torch.get_num_threads(), device=device_of(directory)
+    ) as workers:
+        tasks = [(RunDirectory(path), request) for request in requests]
+        results |= each(workers, run_search, tasks, what="searches", progress=show)
+    return [results[place] for place in range(len(requests))]
 
 
 def _within(progress: Progress | None, before: int, total: int) -> Progress | None:
