@@ -328,8 +328,9 @@ class Run:
 
         features: "classifier", "efficientnet", "inception" or the path of a TorchScript file. Default: the
         classifier where the data has classes, efficientnet otherwise. reference: training images compared
-        with, at most. how: keys of [sample] to change. on: where samples are drawn at once, such as "local:4",
-        see `fanout.pool`. tell: takes a line, before a program from a file is run. Raises UserError.
+        with, at most. how: keys of [sample] to change. on: where samples are drawn at once, such as
+        "local:4", see `fanout.pool`. tell: takes a line, before a program from a file is run. Raises
+        UserError.
         """
         model = self.model.changed(how)
         stream = model.data.stream(progress)

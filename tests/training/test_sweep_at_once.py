@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from killing import LINUX, killing
 from safelight.store import metrics
 from safelight.store.directory import RunDirectory
 from safelight.training.grid import grid
@@ -33,30 +30,12 @@ def whole(tmp_path_factory) -> Path:
     return runs
 
 
-def children() -> list[int]:
-    """Processes of this one in which torch works, so that a kill hits a training."""
-    listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    pids = [int(pid) for path in listed for pid in path.read_text().split()]
-    return [pid for pid in pids if "libtorch_cpu" in Path(f"/proc/{pid}/maps").read_text()]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
+@LINUX
 def test_workers_killed_at_random_are_replaced_and_the_bits_are_equal(whole, tmp_path, monkeypatch):
     monkeypatch.setattr("safelight.fanout.TRIES", 9)
-    cells, killed, over = wanted().cells[:2], list[int](), threading.Event()
-
-    def kill() -> None:
-        seed = random.Random(3)
-        while len(killed) < 2 and not over.wait(seed.uniform(1, 2)):
-            for pid in children()[:1]:
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    done = sweep_at_once(cells, tmp_path, "local:2")
-    over.set()
-    killer.join()
+    cells = wanted().cells[:2]
+    with killing(2) as killed:
+        done = sweep_at_once(cells, tmp_path, "local:2")
     assert killed
     assert done.problems == {}
     assert set(done.outcomes.values()) <= {"trained", "resumed"}
@@ -67,6 +46,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
+from killing import LINUX, killing
 from training.test_sweep import wanted
 from safelight.training.grid import grid
 from safelight.training.sweep import sweep_at_once

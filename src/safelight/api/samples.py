@@ -227,8 +227,9 @@ def search(
     """Search for latents that score best; returns what result.json holds.
 
     objectives: "text" (the default), "realism", "reference=IMAGE", "FILE.py:FUNCTION", or "pick" with picked,
-    such as "1.3,1.7". split, seeds: compare splits of one budget, such as "100x1000,200x500";
-    on: where they are searched at once, see `fanout.pool`. settings: method, population, generations, budget, encoder, keep, step, seed, name.
+    such as "1.3,1.7". split, seeds: compare splits of one budget, such as "100x1000,200x500"; on: where they
+    are searched at once, see `fanout.pool`. settings: method, population, generations, budget, encoder,
+    keep, step, seed, name.
     """
     words = tuple(f"{name}={value}" for name, value in (conditions or {}).items())
     chosen = objectives or ("text",)

@@ -21,6 +21,7 @@ from safelight.loading.model import ReplayVerdict
 from safelight.loading.prepare import open_device
 from safelight.loading.recorded import MACHINE, data_of
 from safelight.loading.recorded import relocate as relocated
+from safelight.loading.stretches import replay_through
 from safelight.planning.first_look import first_look, is_data, require_minutes
 from safelight.recipe import Recipe, load, resolve
 from safelight.report.comparison_page import Written, write_comparison
@@ -263,22 +264,31 @@ def replay(
     run: Named,
     step: int,
     *,
+    begin: int | None = None,
+    on: str | None = None,
     export: str | Path | None = None,
     runs: str | Path | None = None,
     tell: Tell = silent,
+    progress: Progress = lambda what, done, total: None,
 ) -> ReplayVerdict:
     """Recompute a run up to a step, and check every step against its recorded fingerprint.
 
-    export: a .safetensors file for the averaged weights. `Run.at` opens the run at the step.
+    begin: recompute every step from there, whatever checkpoints follow. on: where the stretches between
+    checkpoints are recomputed at once, see `fanout.pool`; from the first step by default. export: a
+    .safetensors file for the averaged weights. `Run.at` opens the run at the step.
     """
-    state, verdict = replaying.replay(directory_of(run, runs), step, tell)
+    directory = directory_of(run, runs)
+    through = replay_through(directory, begin, step, on, progress) if begin is not None or on else None
+    if through and export is None:
+        return through
+    state, verdict = replaying.replay(directory, step, tell)
     if export is not None:
         from safetensors.torch import save
 
         weights = {f"{name}.{key}": value.contiguous() for name, net in state.averages.networks.items()
                    for key, value in net.state_dict().items()}  # fmt: skip
         write_bytes(Path(export), save(weights))
-    return verdict
+    return through or verdict
 
 
 def _chosen(

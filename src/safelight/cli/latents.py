@@ -13,6 +13,7 @@ from safelight.cli.options import (
     ConditionOption,
     EmaLengthOption,
     JsonOption,
+    OnOption,
     RawOption,
     RunArgument,
     RunsOption,
@@ -176,6 +177,7 @@ def search(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Searches per split, with --split.")] = 3,
+    on: OnOption = None,
     condition: ConditionOption = None,
     encoder: Annotated[
         str | None,
@@ -200,7 +202,7 @@ def search(
     objectives = [part.strip() for part in objective.split(",")]
     with bar() as (tell, progress):
         result = sl.search(
-            run, *objectives, prompt=prompt, picked=picked, split=split, seeds=seeds,
+            run, *objectives, prompt=prompt, picked=picked, split=split, seeds=seeds, on=on,
             changes=sample_changes(changes, run, runs), conditions=conditions_of(condition), method=method,
             population=population, generations=generations, budget=budget, encoder=encoder, keep=keep,
             step=step, seed=seed, name=name, runs=runs, tell=tell, progress=progress,

@@ -12,6 +12,7 @@ import safelight as sl
 from safelight.cli.options import (
     ChangesArgument,
     JsonOption,
+    OnOption,
     PlacesArgument,
     RunArgument,
     RunsOption,
@@ -22,7 +23,7 @@ from safelight.cli.options import (
 )
 from safelight.cli.runs import print_run
 from safelight.store.directory import find, runs_directory
-from safelight.terminal import messages, say
+from safelight.terminal import bar, messages, say
 
 TrainOption = Annotated[bool, typer.Option(help="Train it now, or leave it for `safelight resume`.")]
 
@@ -108,11 +109,25 @@ def rollback(
     print_run(sl.rollback(run, step, changes_of(changes), train=train, runs=runs).directory, as_json)
 
 
-@app.command(epilog=examples("safelight replay digits-1 --step 333"))
+@app.command(
+    epilog=examples(
+        "safelight replay digits-1 --step 333", "safelight replay digits-1 --step 2000 --on local:4"
+    )
+)
 def replay(
     run: RunArgument,
     step: Annotated[int, typer.Option("--step", min=0, help="Step to recompute.")],
     places: PlacesArgument = None,
+    begin: Annotated[
+        int | None,
+        typer.Option(
+            "--from",
+            min=0,
+            help="First step to recompute, whatever checkpoints follow. Default: that of the newest "
+            "checkpoint, or the first step with --on.",
+        ),
+    ] = None,
+    on: OnOption = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -125,10 +140,13 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Recompute a run up to a step, and check every step against its recorded fingerprint."""
-    tell, _ = messages()
     if places:
         sl.relocate(run, changes_of(places), runs=runs)
-    verdict = sl.replay(run, step, export=export, runs=runs, tell=tell)
+    with bar() as (_, progress):
+        tell, _ = messages()
+        verdict = sl.replay(
+            run, step, begin=begin, on=on, export=export, runs=runs, tell=tell, progress=progress
+        )
     if as_json:
         print_json({**asdict(verdict), "export": str(export) if export else None})
         return

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from safelight.fanout import in_order, pool
+from safelight.fanout import in_order
 from safelight.loading.model import Model
-from safelight.loading.prepare import device_of
+from safelight.loading.prepare import pool_of
 from safelight.loading.replay import Replay
 from safelight.samplers.generate import CHUNK
 from safelight.store.directory import RunDirectory
@@ -35,11 +34,12 @@ def elsewhere(
     """
     path = directory.path.absolute()
     model = path, step, ema_length, raw, tuple((how or {}).items())
-    batches = -(-count // CHUNK)
-    with pool(on, batches, path, threads=torch.get_num_threads(), device=device_of(directory)) as workers:
-        yield lambda batches: in_order(
-            workers, _drawn, ((model, seed, _to(batch, "cpu")) for batch in batches)
-        )
+    with pool_of(directory, on, -(-count // CHUNK)) as workers:
+
+        def draw(batches: Iterable[Batch]) -> Iterator[Images]:
+            return in_order(workers, _drawn, ((model, seed, _to(batch, "cpu")) for batch in batches))
+
+        yield draw
 
 
 def _drawn(model: tuple[Any, ...], seed: int, batch: Batch) -> Images:

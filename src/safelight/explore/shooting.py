@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from safelight.config import UserError
 from safelight.explore.path import FilmSubject, take
-from safelight.fanout import each, pool
+from safelight.fanout import each
 from safelight.loading.averages import require_either
 from safelight.loading.model import MATCHES, SURE, UNDAMAGED
-from safelight.loading.prepare import device_of
+from safelight.loading.prepare import pool_of
 from safelight.loading.replay import Replay
 from safelight.render.sheet_file import open_picture
 from safelight.store import checkpoint_files, sealed
@@ -87,8 +86,8 @@ def shoot(
 ) -> Sources:
     """Take what is missing of the shots in a folder, `Shot.file` each. Raises UserError.
 
-    how: keys of [sample] to change. on: where stretches are taken at once, see `fanout.pool`. ema_length, raw: other weights, as of `averages.weighted`. A folder with
-    pictures of other shots is emptied first.
+    how: keys of [sample] to change. on: where stretches are taken at once, see `fanout.pool`. ema_length,
+    raw: other weights, as of `averages.weighted`. A folder with pictures of other shots is emptied first.
     """
     require_either(ema_length, raw)
     weights = Weights(ema_length, raw)
@@ -112,13 +111,11 @@ def shoot(
             tell(line)
         return _sources(folder, shots)
     folder, path = folder.absolute(), directory.path.absolute()
-    with pool(
-        on, len(missing), path, folder, threads=torch.get_num_threads(), device=device_of(directory)
-    ) as at:
-        pieces = _pieces(missing, at.size, _cheap(directory))
+    with pool_of(directory, on, len(missing), folder) as workers:
+        pieces = _pieces(missing, workers.size, _cheap(directory))
         tasks = [(path, piece, folder, how, weights) for piece in pieces]
         seen = lambda: (len(list(folder.glob("[0-9]*.png"))), len(shots))  # noqa: E731
-        lines = [line for _, told in each(at, _work, tasks, what="frames", progress=progress, seen=seen)
+        lines = [line for _, told in each(workers, _work, tasks, what="frames", progress=progress, seen=seen)
                  for line in told]  # fmt: skip
     for line in dict.fromkeys(lines):
         tell(line)

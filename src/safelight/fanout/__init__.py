@@ -41,10 +41,10 @@ def pool(
     """Open the pool that `on` names: local, local:4, ray, ray://HOST:10001 or slurm. Raises UserError.
 
     tasks: as many as will be submitted at once, beyond which no process is started. folders: that every
-    worker has to see. threads: of each task, on which its bits depend; by default local processes share the cores
-    evenly, others have one. device: of the tasks; "auto" and "cuda" give each a card. tries: processes that
-    may die on one task, TRIES by default. On leaving with an error or Ctrl-C what waits is cancelled, and
-    what runs is stopped as by SIGTERM.
+    worker has to see. threads: of each task, on which its bits depend; by default local processes share the
+    cores evenly, others have one. device: of the tasks; "auto" and "cuda" give each a card. tries: processes
+    that may die on one task, TRIES by default. On leaving with an error or Ctrl-C what waits is cancelled,
+    and what runs is stopped as by SIGTERM.
     """
     kind, count, place = _read(on)
     tries = tries or TRIES

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 
 import torch
 
+from safelight import fanout
 from safelight.assembly import multiple_of
 from safelight.config import UserError
 from safelight.data import open_data
@@ -224,9 +227,16 @@ def open_device(name: str, processes: int = 1, train: Train | None = None) -> to
     return device
 
 
-def device_of(directory: RunDirectory) -> str:
-    """The device that tasks on a run state for a pool: $SAFELIGHT_DEVICE or the recipe's."""
-    return os.environ.get(DEVICE) or str(directory.recipe_tree().get("train", {}).get("device", "auto"))
+def pool_of(
+    directory: RunDirectory, on: str, tasks: int, *folders: Path
+) -> AbstractContextManager[fanout.Pool]:
+    """A pool for tasks on a run, each with the device of the run and the threads of this process.
+
+    Bits depend on both. folders: others that every worker has to see. Raises UserError.
+    """
+    device = os.environ.get(DEVICE) or str(directory.recipe_tree()["train"]["device"])
+    seen = (directory.path, *folders)
+    return fanout.pool(on, tasks, *seen, threads=torch.get_num_threads(), device=device)
 
 
 def reading_device(recipe: Recipe, tell: Tell) -> torch.device:

@@ -190,6 +190,23 @@ class Replay:
             self._load_before(to)
         if self.state.step < to:
             self._recompute(to)
+        return self._verdict(to)
+
+    def through(self, begin: int, to: int) -> ReplayVerdict:
+        """Recompute the steps from `begin` to `to`, whatever checkpoints there are between. Raises UserError.
+
+        Where `to` has a checkpoint, the whole state has to be that of it: what is recomputed from there on
+        began with these bits.
+        """
+        self.go_to(begin)
+        self._recompute(to)
+        verdict = self._verdict(to)
+        saved = self.directory.digests().get(to)
+        if verdict.verdict == "exact" and saved and checkpoint.digest(self.state.groups()) != saved:
+            return replace(verdict, verdict="diverged", step=to - 1)
+        return verdict
+
+    def _verdict(self, to: int) -> ReplayVerdict:
         if not self._agreed:
             return ReplayVerdict(MATCHES if self._saved else "initial weights", to, self._start, 0)
         count = len(self._agreed)

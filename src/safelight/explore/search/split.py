@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from safelight.config import UserError
@@ -18,8 +17,8 @@ from safelight.data.source import Progress
 from safelight.explore.search.objectives import PICK
 from safelight.explore.search.run import run_search
 from safelight.explore.search.settings import SearchRequest
-from safelight.fanout import each, pool
-from safelight.loading.prepare import device_of
+from safelight.fanout import each
+from safelight.loading.prepare import pool_of
 from safelight.render.figure_file import to_png, to_svg
 from safelight.render.search_plot import SUMMED, search_figure
 from safelight.store import searches
@@ -103,9 +102,7 @@ def _at_once(
 ) -> list[dict[str, Any]]:
     path, results = directory.path.absolute(), dict[int, dict[str, Any]]()
     show = progress or paced(tell)
-    with pool(
-        on, len(requests), path, threads=torch.get_num_threads(), device=device_of(directory)
-    ) as workers:
+    with pool_of(directory, on, len(requests)) as workers:
         tasks = [(RunDirectory(path), request) for request in requests]
         results |= each(workers, run_search, tasks, what="searches", progress=show)
     return [results[place] for place in range(len(requests))]
