@@ -299,3 +299,12 @@ def test_an_average_of_another_length_is_made_from_the_kept_tracks(whole):
     assert not torch.equal(usual["out.weight"], track["denoiser.out.weight"])
     with pytest.raises(UserError, match="must lie between"):
         Run(whole, ema_length=0.5)
+
+
+def test_a_device_that_goes_on_meanwhile_has_the_same_run(monkeypatch, tiny, tmp_path, whole):
+    """Batches made ahead, records and signals that come later: as on CUDA, here on the CPU."""
+    for module in ("training.session", "engine.loop", "engine.ledger"):
+        monkeypatch.setattr(f"safelight.{module}.ASYNCHRONOUS", {"cpu"})
+    run = trained(tiny, tmp_path, "later")
+    assert fingerprints(run) == fingerprints(whole)
+    assert digest(run) == digest(whole)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from safelight import philox
 from safelight.engine.buckets import Buckets
 from safelight.engine.distributed import Gather, Recording, World, alone, refused, replaying
 from safelight.engine.fingerprint import WeightFingerprint
@@ -26,6 +27,7 @@ from safelight.engine.plan import Plan, Rate
 from safelight.engine.readback import read_later
 from safelight.engine.scaling import LossScale
 from safelight.engine.state import State
+from safelight.philox import DeviceDraw
 from safelight.randomness import ASYNCHRONOUS, RowDraw, reseed
 from safelight.types import Batch, Method, Moment, Phase, Remembers, Values
 
@@ -184,7 +186,8 @@ def _backward(
 
     def losses(part: Batch, gather: Gather) -> tuple[Values, Values]:
         reseed(seed, step, phase.name, part.rows.start)  # dropout
-        draw = RowDraw(seed, step, phase.name, part.rows, job.device)
+        drawn = DeviceDraw if job.device.type in philox.DEVICES else RowDraw
+        draw = drawn(seed, step, phase.name, part.rows, job.device)
         moment = Moment(step, draw, job.state.memory, weights, gather, lambda: _fp32(job))
         with job.autocast():
             return phase.losses(job.state.nets, part, moment)

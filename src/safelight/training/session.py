@@ -10,15 +10,17 @@ from functools import cached_property
 
 from safelight.config import UserError
 from safelight.data.edits import EditedStream
+from safelight.data.prefetch import Prefetched
 from safelight.engine import precision
 from safelight.engine.ledger import Ledger
-from safelight.engine.loop import Job, Signals, Stop, interrupts, train
+from safelight.engine.loop import BatchStream, Job, Signals, Stop, interrupts, train
 from safelight.engine.precision import Execution
 from safelight.engine.shares import gradient_shares
 from safelight.engine.state import State
 from safelight.explore.samples import draw_sheet
 from safelight.loading.in_force import InForce, shared_interventions, take_edits
 from safelight.loading.prepare import Prepared
+from safelight.randomness import ASYNCHRONOUS
 from safelight.recipe import Recipe
 from safelight.store import checkpoint, checkpoint_files, metrics
 from safelight.store.directory import RunDirectory
@@ -87,10 +89,12 @@ class Session:
                                  recipe_at, self.show, self.signals)  # fmt: skip
         write = self.record.rows if self.record else lambda rows: None
         self.ledger = Ledger(write, self.ready.recipe.train.batch_size)
+        stream: BatchStream = EditedStream(self.ready.stream, lambda step: self.in_force.recipe_at(step).data)
+        prefetched = Prefetched(stream, self.ready.device, lambda: self.in_force)
         job = Job(
             self.ready.method,
             self.state,
-            EditedStream(self.ready.stream, lambda step: self.in_force.recipe_at(step).data),
+            prefetched if self.ready.device.type in ASYNCHRONOUS else stream,
             lambda step: self.in_force.plan_at(step),  # of the newest interventions
             self.ledger.add,
             self._boundary,
@@ -129,6 +133,8 @@ class Session:
             with suppress(UserError):  # a full disk cannot take this either; the error tells
                 self._end("failed", f"{type(error).__name__}: {error}")
             raise
+        finally:
+            prefetched.close()
         return False
 
     # --- at the end of every step -----------------------------------------------------------------
