@@ -16,7 +16,7 @@ from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -27,6 +27,9 @@ from safelight.discovery import method_class, modules, network_configs
 from safelight.engine.plan import Optim, Ramp
 from safelight.monitor.remedies import toml
 from safelight.recipe import SECTIONS, Recipe, load
+
+if TYPE_CHECKING:
+    from safelight.checks.bench.finding import Code
 
 INTRO = """# Every key of a recipe
 
@@ -130,8 +133,8 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def checks_page() -> str:
-    """docs/checks.md."""
+def check_codes() -> list[tuple[Code, str]]:
+    """Every finding of the checks, and what runs it, by name."""
     from safelight.checks.bench import resume
     from safelight.checks.bench.finding import Code
     from safelight.checks.bench.runner import discovered, name_of
@@ -143,8 +146,13 @@ def checks_page() -> str:
         if isinstance(code, Code)
     ]
     codes = [*pairs, *((code, "resume, where it ends the run") for code in resume.CODES)]
+    return sorted(codes, key=lambda pair: pair[0].name)
+
+
+def checks_page() -> str:
+    """docs/checks.md."""
     parts = [CHECKS_INTRO]
-    for code, command in sorted(codes, key=lambda pair: pair[0].name):
+    for code, command in check_codes():
         parts.append(f"\n## {code.name}\n\n{code.severity.capitalize()} ({command}).\n\n")
         texts = (("What", code.what), ("Why", code.why), ("How to fix", code.fix))
         parts.append("".join(f"- **{title}.** {_sentence(text)}\n" for title, text in texts))

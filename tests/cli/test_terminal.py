@@ -143,6 +143,7 @@ HOSTILE = {  # what each command is told: as much of it hostile as it takes
     "data inspect": ["photos", "--sheet", "sheet.png"],
     "data pack": ["photos", "data.size=28", "data.skip_bad=true"],
     "check": ["evil.toml", "--fast"],
+    "explain": [EVIL],
     "plan": ["evil.toml", "--device", EVIL],
     "tune": [FOLDER, f"about.title={EVIL}"],
     "fork": [FOLDER, "--step", "2", f"{EVIL}=1"],

@@ -27,6 +27,7 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
         "new": "Write a recipe to edit.",
         "check": "Check a recipe, its data and its networks for silent faults.",
         "plan": "Estimate parameters, operations, memory, hours and disk of a training.",
+        "explain": "Explain a finding, a verdict, a metric, an error or a key of a recipe.",
     }),
     "data": ("Prepare", {"data": "Inspect data, or pack it ahead of training."}),
     "steer": ("Change the course of a run", {
@@ -168,6 +169,11 @@ def main() -> None:
             sys.exit(1)
         if message:
             say(f"safelight: {message}", err=True)
+            if sys.stderr.isatty():  # a log has one line
+                from safelight.explain import of_error
+                from safelight.terminal import console
+
+                console(err=True).print(f"safelight explain {of_error(error)}", style="dim")
         sys.exit(2)
 
 

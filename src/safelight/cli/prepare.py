@@ -221,3 +221,33 @@ def print_plan(planned: Planned) -> None:
     say(f"  disk          {planned.disk.text}")
     for note in planned.notes:
         say(f"note: {note}")
+
+
+@app.command(
+    epilog=examples("safelight explain mode-collapse", "safelight explain optim.lr", "safelight explain FID")
+)
+def explain(
+    code: Annotated[
+        str | None,
+        typer.Argument(metavar="CODE", help="Code, metric or recipe key. Default: list the codes."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain a finding, a verdict, a metric, an error or a key of a recipe."""
+    from safelight import explain as explanations
+
+    if code is None:
+        listed = explanations.codes()
+        if as_json:
+            print_json(listed)
+        for kind, names in {} if as_json else listed.items():
+            say(f"{kind}:", *(f"  {name}" for name in names))
+        return
+    found = explanations.explain(code)
+    if as_json:
+        print_json([vars(explanation) for explanation in found])
+        return
+    for explanation in found:
+        say(f"{explanation.code}  ({explanation.kind})")
+        say(*(f"  {title + ':':<12}{text}" for title, text in explanation.texts.items()))
+        say(f"  {'More:':<12}{explanation.page}")
