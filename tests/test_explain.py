@@ -45,6 +45,7 @@ def test_every_verdict_finding_and_metric_is_explained():
 
 
 def test_every_module_that_raises_a_mistake_has_a_code_for_it():
+    """Otherwise: name its package among the modules of an error in explanations.toml."""
     for path in PACKAGE.rglob("*.py"):
         if "raise UserError" in path.read_text(encoding="utf-8"):
             module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(

@@ -29,6 +29,22 @@ def test_a_frame_is_the_images_enlarged_with_words_in_a_corner():
     assert changed[:, 1].max() < plain.shape[1] * 0.5
 
 
+@pytest.mark.parametrize(("count", "wide"), [(1, 1), (3, 2), (8, 4), (10, 5), (12, 4)])
+def test_a_frame_has_few_empty_places(count, wide):
+    picture = frame(np.full((count, 32, 32, 1), 255, np.uint8))
+    scale = picture.info["enlarged"]
+    assert picture.width // (32 * scale) == wide
+
+
+def test_a_webp_of_enlarged_pictures_is_exact(tmp_path):
+    made = np.random.default_rng(0).integers(0, 256, (4, 10, 16, 16, 3), dtype=np.uint8)
+    save_film((frame(images) for images in made), tmp_path / "film.webp", 10)
+    with Image.open(tmp_path / "film.webp") as film:
+        for number, images in enumerate(made):
+            film.seek(number)
+            np.testing.assert_array_equal(np.asarray(film.convert("RGB")), np.asarray(frame(images)))
+
+
 def test_large_images_are_not_enlarged():
     assert frame(np.zeros((1, 600, 400, 1), np.uint8)).size == (400, 600)
 

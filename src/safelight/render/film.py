@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -39,7 +40,9 @@ def frame(images: Images, words: str = "") -> Image.Image:
     """
     images = images[..., :3]
     count, height, width, _ = images.shape
-    columns = math.ceil(math.sqrt(count))
+    square = math.ceil(math.sqrt(count))
+    # the fewest empty places
+    columns = min(range(square, square + count // 8 + 1), key=lambda wide: -count % wide)
     rows = math.ceil(count / columns)
     scale = max(1, round(SIDE / max(rows * height, columns * width)))
     high, wide = height * scale + GAP, width * scale + GAP
@@ -51,6 +54,7 @@ def frame(images: Images, words: str = "") -> Image.Image:
         picture.paste(Image.fromarray(pixels), (index % columns * wide, index // columns * high))
     if words:
         _write(picture, words)
+    picture.info["enlarged"] = scale
     return picture
 
 
@@ -112,7 +116,9 @@ def _animation(frames: Iterable[Image.Image], path: Path, kind: str, fps: float)
     """WebP or GIF, played for ever."""
     rest: Iterator[Image.Image] = iter(frames)
     first = next(rest)
-    more = {"quality": 90, "method": 4} if kind == "webp" else {"optimize": False}
+    more: dict[str, Any] = {"optimize": False}
+    if kind == "webp":  # squares of one colour: without loss they take a third of the room
+        more = {"quality": 90, "method": 4, "lossless": first.info.get("enlarged", 1) > 1}
     first.save(path, kind, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, **more)
 
 
