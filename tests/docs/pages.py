@@ -16,7 +16,8 @@ PAGES = {
     for path in [*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", *sorted(DOCS.rglob("*.md"))]
 }
 BLOCK = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
-CALL = re.compile(r"(?:^|.*&& )(?:\S*bin/|.*-m |uvx |\$ )?(safelight [^&|;>]*)")
+WORD = r"""'[^']*'|"[^"]*"|[^&|;>'"]"""
+CALL = re.compile(rf"(?:^|.*&& )(?:\S*bin/|.*-m |uvx |\$ )?(safelight (?:{WORD})*)")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -31,7 +32,7 @@ def commands(page: str) -> list[str]:
         for _, text in blocks(page)
         for line in re.sub(r" *\\\n *", " ", text).splitlines()
     ]
-    return [match[1].strip() for match in map(CALL.match, lines) if match and "$" not in match[1]]
+    return [match[1].strip() for match in map(CALL.match, lines) if match and "$what" not in match[1]]
 
 
 def parsed(command: str) -> Any:

@@ -34,6 +34,7 @@ PLAIN = {"train.batch_size": 4, "train.precision": "fp32", "train.memory_format"
 
 def test_every_command_is_shown_and_help_gives_examples_of_its_own():
     shown = {command.split()[1] for _, command in COMMANDS}
+    shown |= set(re.findall(r"`safelight ([a-z-]+)", "".join(PAGES.values())))
     assert shown >= set(NAMES)
     epilogs = {name: load_command(name).epilog for name in NAMES}
     assert all(f"safelight {name} " in epilog for name, epilog in epilogs.items() if epilog)
