@@ -32,7 +32,8 @@ def commands(page: str) -> list[str]:
         for _, text in blocks(page)
         for line in re.sub(r" *\\\n *", " ", text).splitlines()
     ]
-    return [match[1].strip() for match in map(CALL.match, lines) if match and "$what" not in match[1]]
+    found = [match[1].strip() for match in map(CALL.match, lines) if match]
+    return [re.sub(r"\$\w+", "1", call) for call in found if not call.startswith("safelight $")]
 
 
 def parsed(command: str) -> Any:
