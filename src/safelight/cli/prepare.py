@@ -38,7 +38,10 @@ app = typer.Typer()
 
 @app.command()
 def recipes(as_json: JsonOption = False) -> None:
-    """List the shipped recipes, with their size and expected time: first those that a CPU trains."""
+    """List the shipped recipes, with their size and expected time.
+
+    Those that a CPU trains come first.
+    """
     abouts = {name: read_toml(shipped.path(name))["about"] for name in shipped.names()}
     abouts = dict(sorted(abouts.items(), key=lambda item: "CPU" not in item[1]["time"]))
     if as_json:
