@@ -45,7 +45,8 @@ def test_an_option_says_what_it_is_and_its_default(name):
                                   if any(option.name == "changes" for option in command.params)])  # fmt: skip
 def test_a_command_that_takes_only_sampling_keys_says_so(name):
     (changes,) = (option for option in COMMAND[name].params if option.name == "changes")
-    sampling = name in ("sample", "specimens", "traverse", "search", "project", "evaluate", "export")
+    sampling = name in ("sample", "specimens", "traverse", "search", "project", "evaluate", "export",
+                         "originals")  # fmt: skip
     assert ("sample." in changes.help) == sampling
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from safelight.store.directory import RunDirectory, find, runs_directory
 
 if TYPE_CHECKING:
+    from safelight.api import causes as causes
     from safelight.api import pages as pages
     from safelight.api import prepare as prepare
     from safelight.api import samples as samples

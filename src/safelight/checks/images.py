@@ -37,7 +37,7 @@ COPIED = Code(
     "warning",
     "Training images have equal digests. Below 1 % it is a note.",
     "copies are seen more often than the rest, and memorised",
-    "remove them; `safelight data inspect` names some",
+    "remove them, or set data.without to all but one of each; `safelight data inspect` names some",
 )
 LEAKED_CODE = Code(
     "held-out-leaked",
@@ -84,7 +84,11 @@ def _copies(pack: Pack) -> Iterator[Finding]:
     train = digests[pack.train]
     copies = len(train) - len(np.unique(train))
     if copies:
+        _, first, times = np.unique(train, return_index=True, return_counts=True)
+        most = int(times.argmax())
+        name = pack.names[pack.train[first[most]]]
         words = f"{copies:,} of {len(train):,} training images are copies of others"
+        words += f"; {name} is there {times[most]:,} times"
         yield COPIED.finding(words, "none", None if copies > COPIES * len(train) else "note")
     shared = {"are also trained on": digests}
     if pack.groups is not None:

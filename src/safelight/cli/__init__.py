@@ -66,6 +66,9 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
         "compare": "Compare runs: settings, losses, metrics, cost, and samples from the same noise.",
         "log": "Write log.md and log.html: what each run changed and how it ended, newest first.",
     }),
+    "causes": ("Find causes", {
+        "originals": "Find the training images that samples are nearest to, and the rate of copies.",
+    }),
     "share": ("Hand over", {
         "share":
             "Write a run as one file: recipe, journal, fingerprints and sheets; under 1 MB without weights.",

@@ -16,13 +16,13 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from safelight.data.pack import Pack
 from safelight.evaluate.distances import NEIGHBOURS, blocks, prdc
+from safelight.evaluate.originals import copies
 from safelight.randomness import permutation
 
 Images = NDArray[np.uint8]  # (n, H, W, C)
 SIDE = 16
 FEWEST = 4 * NEIGHBOURS  # images, for a coverage that means anything
 FAINT = 0.05  # of the variance between real images: below this, images are alike and no noise
-SURROUNDINGS = 50  # training images that the nearest one is compared with (Carlini 2023)
 
 
 def features(images: Images) -> Tensor:
@@ -79,21 +79,6 @@ def noise(images: Images, real: Images, factor: int = 1) -> float:
     return min(1.0, max(0.0, (fine - r * coarse) / (1 - r) / max(coarse, FAINT * real_spread)))
 
 
-def copies(x: Tensor, training: Tensor) -> float:
-    """Share of images that lie much nearer to one training image than to those around it.
-
-    Nearer than a third of the mean distance to the SURROUNDINGS nearest (as Carlini 2023, Yoon 2023): that
-    of a smooth image to all is small too, but much the same.
-    """
-    centre = training.mean(0)
-    count = min(SURROUNDINGS + 1, len(training))
-    copied = 0
-    for _, block in blocks(x - centre, training - centre):
-        near = block.topk(count, largest=False).values.sqrt()
-        copied += int((near[:, 0] < near[:, 1:].mean(1) / 3).sum())
-    return copied / len(x)
-
-
 def nearest_class(x: Tensor, training: Tensor, labels: Tensor) -> Tensor:
     """The class (n,) of the training image nearest to each feature. labels: (m,)."""
     centre = training.mean(0)
@@ -125,9 +110,9 @@ class RealImages:
         self._coverage = coverage(self._real[0], self._real[1])
         self._drift = drift(*self._images)
         most = max(1, min(MOST, MOST_BYTES // pack.images[0].nbytes))
-        self._training = _all_features(pack, order[:most], flip)
+        self._training = all_features(pack, order[:most], flip)
         self._labels = None if known is None else torch.from_numpy(known[order[:most]]).repeat(1 + flip)
-        held_out = _all_features(pack, pack.held_out[:256], False) if len(pack.held_out) else None
+        held_out = all_features(pack, pack.held_out[:256], False) if len(pack.held_out) else None
         self._copies = 0.0 if held_out is None else copies(held_out, self._training)
 
     def columns(self, images: Images) -> dict[str, float]:
@@ -180,7 +165,8 @@ def _alike(
     return items
 
 
-def _all_features(pack: Pack, items: NDArray[np.int64], flip: bool) -> torch.Tensor:
+def all_features(pack: Pack, items: NDArray[np.int64], flip: bool) -> torch.Tensor:
+    """`features` of items of a pack, and then of all of them mirrored where flip."""
     size = max(1, BLOCK // pack.images[0].nbytes)
     blocks = [pack.images[items[start : start + size]] for start in range(0, len(items), size)]
     mirrored = [block[:, :, ::-1] for block in blocks] if flip else []

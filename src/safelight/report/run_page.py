@@ -29,6 +29,7 @@ from safelight.render.trends import (
     held_out,
 )
 from safelight.render.wording import change_of, count, describe, duration, number, plural, risen
+from safelight.report.copies import copies_blocks
 from safelight.report.facts import Measured, RunFacts
 from safelight.report.history import MethodFacts, history_of
 from safelight.report.run_drawings import development_blocks, panels_blocks, samples_blocks
@@ -54,6 +55,7 @@ def run_page(run: RunFacts, method: MethodFacts, again: Reproduce, written: str 
         "Held-out": _held_out(history),
         "Figures": panels_blocks(run),
         "Measurements": _measurements(run, history),
+        "Copies": copies_blocks(run),
         "What ran, where, for how long": sessions_blocks(run, history),
         "Configuration": [Values(groups)] if (groups := recipe_sections(recipe)) else [],
         "Reproduce this run": reproduce_blocks(run, again),

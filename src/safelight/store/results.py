@@ -14,6 +14,7 @@ from safelight.store import sealed
 from safelight.store.durable import mendable, write_bytes
 
 FOLDER = "evaluations"
+ORIGINALS = "originals"  # a file of another kind in the folder: which training images samples are near to
 
 
 def store(run: Path, name: str, fields: Mapping[str, Any]) -> Path:
@@ -23,6 +24,14 @@ def store(run: Path, name: str, fields: Mapping[str, Any]) -> Path:
         path.parent.mkdir(exist_ok=True)
     write_bytes(path, sealed.pretty(fields))
     return path
+
+
+def read_originals(run: Path) -> dict[str, Any] | None:
+    """The stored result of `safelight originals`; None without one, or where it is damaged."""
+    try:
+        return sealed.read(run / FOLDER / f"{ORIGINALS}.json")
+    except UserError:
+        return None
 
 
 def read_all(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
