@@ -63,8 +63,10 @@ class Originals:
             "seed": self.seed,
             "n": len(self.images),
             "trained": self.trained,
-            "spaces": {name: {**{rate: asdict(getattr(space, rate)) for rate in rates}, "chance": space.chance}
-                       for name, space in self.spaces.items()},
+            "spaces": {
+                name: {"chance": space.chance} | {rate: asdict(getattr(space, rate)) for rate in rates}
+                for name, space in self.spaces.items()
+            },
             "at_risk": [asdict(item) for item in self.at_risk],
             "nearest": [
                 {name: {"item": names[self.items[int(space.places[n])]], "ratio": float(space.ratios[n])}
