@@ -126,7 +126,6 @@ def test_new_writes_it(photos, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "digits", "--minutes", "3"], "--minutes: digits is a recipe, which states its length"),
         (["new", "x.toml", "--from", "digits", "--minutes", "3"], "--minutes: is for a folder of pictures"),
         (["train", "{empty}"], "holds no image"),
         (["check", "{empty}"], "is a folder; write its recipe first: safelight new my.toml --from"),

@@ -22,7 +22,8 @@ from safelight.loading.prepare import open_device
 from safelight.loading.recorded import MACHINE, data_of
 from safelight.loading.recorded import relocate as relocated
 from safelight.loading.stretches import replay_through
-from safelight.planning.first_look import first_look, is_data, require_minutes
+from safelight.planning.first_look import first_look, is_data
+from safelight.planning.fit import fitted
 from safelight.recipe import Recipe, load, resolve
 from safelight.report.comparison_page import Written, write_comparison
 from safelight.run import Run
@@ -56,7 +57,8 @@ def train(
 ) -> Run:
     """Train a recipe, shipped or a file, or a folder of pictures, and open the run.
 
-    For a folder everything is chosen that `changes` do not state, so that it takes about so many minutes.
+    For a folder everything is chosen that `changes` do not state, so that it takes about so many minutes; a
+    recipe is made as long as the minutes, if any are given, and its rate, warm-up and average go with that.
     check: look for faults first. seconds: after which it stops, to be resumed. train_keys: keys of [train],
     such as steps=500 or seed=1. Ctrl-C stops cleanly. A script that torchrun starts in several processes
     trains one run together.
@@ -65,7 +67,7 @@ def train(
     changes, until = {**(changes or {}), **keys}, time.monotonic() + seconds
     with together() as world:
         show = TrainingProgress().show(world.first)
-        resolved = _chosen(recipe, changes, minutes, world, show)
+        resolved = _chosen(recipe, changes, minutes, folder_of(runs), world, show)
         if not is_data(recipe) and any(key.endswith(".lr") for key in changes):
             _warn(show.warn, flatten(load(recipe).tree), changes)
         return Run(
@@ -292,12 +294,22 @@ def replay(
 
 
 def _chosen(
-    source: str | Path, changes: Mapping[str, Any], minutes: float | None, world: World, show: Show
+    source: str | Path,
+    changes: Mapping[str, Any],
+    minutes: float | None,
+    runs: Path,
+    world: World,
+    show: Show,
 ) -> Recipe:
     """The recipe of a name or file; of a folder the one that the first process makes."""
     if not is_data(source):
-        require_minutes(minutes, source)
-        return load(source, changes)
+        recipe, fit = load(source, changes), None
+        if minutes is None:
+            return recipe
+        if world.first:
+            fit, line = fitted(recipe, changes, minutes, runs, show.tell)
+            show.warn(line)
+        return recipe.with_changes(cast("dict[str, Any]", world.share(fit)))
     made = None
     if world.first:
         look = first_look(

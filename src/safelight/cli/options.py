@@ -31,7 +31,9 @@ RecipeArgument = Annotated[
 MinutesOption = Annotated[
     float | None,
     typer.Option(
-        "--minutes", min=0.2, help="Minutes that a recipe made for a folder is to take. Default: 5."
+        "--minutes",
+        min=0.2,
+        help="Minutes to train for. Default: 5 for a folder, the recipe's steps for a recipe.",
     ),
 ]
 DeviceOption = Annotated[

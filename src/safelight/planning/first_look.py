@@ -14,7 +14,7 @@ from typing import Any
 import tomli_w
 
 from safelight import recipes
-from safelight.config import Tree, UserError, check, override
+from safelight.config import Tree, check, override
 from safelight.data.config import Data
 from safelight.data.glance import Glance, glance
 from safelight.data.source import Progress
@@ -245,9 +245,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
     return tomli_w.dumps({"v": value}).removeprefix("v = ").strip()
-
-
-def require_minutes(minutes: float | None, source: str | Path) -> None:
-    """Raises UserError where minutes are stated for a recipe, which states its steps itself."""
-    if minutes is not None:
-        raise UserError(f"--minutes: {source} is a recipe, which states its length; set train.steps=N")

@@ -124,7 +124,7 @@ def plan(
     operations and memory that are measured here.
     """
     notes: list[str] = []
-    ready = _ready(recipe, runs, notes, progress)
+    ready = ready_for(recipe, runs, notes, progress)
     stream, rows = ready.stream, recipe.train.batch_size // recipe.train.accumulate
     state = ready.state("contiguous")
     bench = Bench(state, ready.method, stream, ready.plan, Execution("fp32", "contiguous"))
@@ -177,7 +177,7 @@ def plan(
     )
 
 
-def _ready(recipe: Recipe, runs: Path, notes: list[str], progress: Progress | None) -> Prepared:
+def ready_for(recipe: Recipe, runs: Path, notes: list[str], progress: Progress | None) -> Prepared:
     """The recipe with its data, or with what stands in for them and for an autoencoder."""
     device = open_device(recipe.train.device)
     latents = recipe.data.latents is not None
