@@ -5,6 +5,7 @@ A console message fails a test: a violation of the content security policy is on
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -14,7 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("starlette", reason="the page needs the extra web")
 pytest.importorskip("playwright", reason="the tests in a browser need the extra browser")
@@ -22,11 +25,13 @@ pytest.importorskip("playwright", reason="the tests in a browser need the extra 
 import uvicorn
 from playwright import sync_api
 
+from city import city
 from command_line import run as command
 from safelight.store import metrics
 from safelight.store.metrics import MetricsRow, MetricsWriter
 from safelight.web.guard import Guard
 from safelight.web.server import application
+from safelight.web.uploads import MOST
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
@@ -309,3 +314,97 @@ def test_a_run_is_saved_as_one_file(tab, folder, tmp_path):
     assert 'http-equiv="Content-Security-Policy"' in text
     assert len(text) < 5_000_000
     assert not (folder / "whole" / "page.html").exists()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """24 pictures of noise, the last a copy of the first."""
+    place, chance = tmp_path_factory.mktemp("named") / "photos", np.random.default_rng(0)
+    place.mkdir()
+    for number in range(23):
+        Image.fromarray(chance.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(place / f"{number:02}.png")
+    shutil.copy(place / "00.png", place / "23.png")
+    return place
+
+
+DROP = """([target, name, kind, text]) => {
+    const data = new DataTransfer();
+    const bytes = Uint8Array.from(atob(text), (each) => each.charCodeAt(0));
+    data.items.add(new File([bytes], name, { type: kind }));
+    document.querySelector(target).dispatchEvent(
+        new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_a_dropped_picture_is_projected_and_kept(tab, folder, photos, tmp_path):
+    city(folder, {"data.path": str(photos)})
+    page = tab.page
+    tab.open("/run/city/model")
+    page.get_by_role("button", name="Open step 4").click()
+    page.get_by_label("steps", exact=True).fill("3")
+    page.get_by_label("steps", exact=True).press("Tab")
+    shown = "safelight project city picture --steps 3 --step 4 --out project.png"
+    sync_api.expect(page.locator(".sliders .command code")).to_have_text(shown)
+    page.evaluate(DROP, [".drop", "not.png", "image/png", base64.b64encode(b"no picture").decode()])
+    sync_api.expect(page.locator(".sliders .mistake")).to_have_text("picture: is no PNG, JPEG or WebP file")
+    tab.said.clear()  # the browser says that the server answered 400
+    text = base64.b64encode((photos / "05.png").read_bytes()).decode()
+    page.evaluate(DROP, [".drop", "../../05.png", "image/png", text])
+    sync_api.expect(page.locator(".sliders .mistake")).to_have_count(0)
+    picture = page.locator(".projection img")
+    sync_api.expect(picture).to_be_visible()
+    (kept,) = (folder / "city" / "specimens").glob("4.picture-*.json")
+    facts = json.loads(kept.read_text())["found"]["projection"]
+    assert facts["steps"] == 3
+    sync_api.expect(page.locator(".projection figcaption a")).to_have_text(kept.stem)
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 3 * 32
+    (tmp_path / "large.png").write_bytes(bytes(MOST + 1))
+    page.locator(".drop input[type=file]").set_input_files(tmp_path / "large.png")
+    sync_api.expect(page.locator(".sliders .mistake")).to_have_text(
+        "large.png is larger than 5 MB; make it smaller"
+    )
+    page.locator(".drop input[type=file]").set_input_files(photos / "06.png")  # chosen, not dropped
+    sync_api.expect(page.locator(".projection figcaption a")).not_to_have_text(kept.stem)
+    assert len([*(folder / "city" / "specimens").glob("4.picture-*.json")]) == 2
+
+
+def test_where_latents_are_pictures_the_page_says_why_none_is_projected(tab):
+    tab.open("/run/whole/model")
+    tab.page.get_by_role("button", name="Open step 30").click()
+    sync_api.expect(tab.page.locator(".sliders")).to_contain_text(
+        "No picture can be projected: its latents are images, not vectors; only a GAN or a VAE can project."
+    )
+    sync_api.expect(tab.page.locator(".drop")).to_have_count(0)
+
+
+@pytest.mark.parametrize("tab", [(1400, "light"), (390, "dark")], indirect=True)
+def test_a_named_folder_is_looked_at_and_planned_before_anything_trains(
+    tab, folder, photos, monkeypatch, capsys
+):
+    page, runs = tab.page, {path.name for path in folder.iterdir()}
+    tab.open("/train")
+    page.locator('.recipes button:has(b:text-is("digits"))').click()
+    page.wait_for_selector("fieldset")
+    page.get_by_label("folder of pictures").fill(str(photos))
+    page.get_by_label("folder of pictures").press("Enter")
+    code, out, _ = command(monkeypatch, capsys, "data", "inspect", str(photos), "--sheet", "x.png")
+    assert code == 0
+    said = [line.strip() for line in out.splitlines() if not line.startswith("sheet:")]
+    assert any(line.startswith("copies:") for line in said)
+    shown = page.locator(".inspected")
+    sync_api.expect(shown).to_be_visible()
+    assert [line.strip() for line in shown.inner_text().splitlines()] == said
+    sheet = page.locator(".folder img")
+    assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 4 * 32
+    sync_api.expect(page.locator("dl.plan")).to_contain_text("parameters")
+    sync_api.expect(page.locator(".job code")).to_have_text(
+        [f"safelight data inspect {photos} --sheet data.png", f"safelight plan digits data.path={photos}"]
+    )
+    sync_api.expect(page.locator("form:not(.folder) > .command code")).to_have_text(
+        f"safelight train digits data.path={photos}"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.evaluate(AXE.read_text())
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    assert [each["id"] for each in result["violations"] if each["impact"] in ("serious", "critical")] == []
+    assert {path.name for path in folder.iterdir()} == runs  # nothing began

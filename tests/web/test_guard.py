@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 import os
 import re
+import struct
+import time
+import zlib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("starlette", reason="the page needs the extra web")
 
 from page_client import Page
+from safelight.web import uploads
 from safelight.web.guard import MOST, Guard
 from safelight.web.shell import HERE
 
@@ -193,6 +200,11 @@ def test_vendored_files_are_what_was_fetched(folder):
         ("prune", {"budget": "--dry"}),
         ("train", {"recipe": "/etc/passwd"}),
         ("train", {"recipe": "my.toml"}),
+        ("inspect", {"folder": "--help"}),
+        ("inspect", {"folder": "a\nb"}),
+        ("inspect", {"folder": ""}),
+        ("inspect", {"folder": ["photos"]}),
+        ("inspect", {"folder": "photos", "changes": {"train.steps": 9}}),
         ("export", {}),
         ("__class__", {}),
     ],
@@ -219,3 +231,101 @@ def test_a_body_that_is_no_object_is_refused(page, body):
 def test_read_only_refuses_acts(runs):
     shown = Page(runs, read_only=True).enter()
     assert "read-only" in shown.post("/api/jobs", TUNE).json()["mistake"]
+
+
+# --- pictures that are sent ---
+
+
+def saved(kind: str = "PNG", size: tuple[int, int] = (8, 8)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, "red").save(file, kind)
+    return file.getvalue()
+
+
+def url(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def header(width: int, height: int) -> bytes:
+    """A PNG that says it is so large, with hardly any data."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    )
+
+
+NO_PICTURE, NO_FILE = "picture: is no PNG, JPEG or WebP file", "picture: expected a PNG, JPEG or WebP file"
+
+
+@pytest.mark.parametrize(
+    ("picture", "mistake"),
+    [
+        (None, NO_FILE),
+        (3, NO_FILE),
+        ("/etc/passwd", NO_FILE),
+        ("../whole/sheets/00000020.png", NO_FILE),
+        ("file:///etc/passwd", NO_FILE),
+        ("data:image/png,plain", NO_FILE),
+        ("data:image/png;base64,***", NO_PICTURE),
+        ("data:image/png;base64,\u00e9", NO_PICTURE),
+        (url(b""), NO_PICTURE),
+        (url(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml"), NO_PICTURE),
+        (url(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n"), NO_PICTURE),
+        (url(saved("GIF")), NO_PICTURE),
+        (url(saved("TIFF"), "image/jpeg"), NO_PICTURE),
+        (url(bytes(uploads.MOST + 9)), "picture: is larger than 5 MB; make it smaller"),
+        (url(header(10_000, 5_001)), "picture: has more than 50 million pixels; make it smaller"),
+        (url(header(60_000, 60_000)), "picture: has more than 50 million pixels; make it smaller"),
+    ],
+)
+def test_what_is_no_picture_or_too_large_a_one_is_refused_before_a_job(page, picture, mistake):
+    answer = page.post("/api/jobs", {"act": "project", "run": "whole", "options": {"picture": picture}})
+    assert (answer.status_code, answer.json()) == (400, {"mistake": mistake})
+    assert not page.app.state.jobs.all
+
+
+@pytest.mark.parametrize("kind", uploads.FORMATS)
+def test_a_picture_is_what_its_content_says(kind):
+    assert uploads.picture(url(saved(kind), "text/html")) == saved(kind)
+
+
+def test_more_than_a_request_may_hold_is_refused_unread(page):
+    body = {"act": "project", "run": "whole", "options": {"picture": url(bytes(MOST))}}
+    assert page.post("/api/jobs", body).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"conditions": {"mask": "/etc/passwd"}},
+        {"conditions": {"text": "../secret.npy"}},
+        {"conditions": {"text": "/secret.NPZ"}},
+        {"conditions": {"--out": "x"}},
+        {"conditions": {"label": "3\n4"}},
+        {"conditions": ["label=3"]},
+        {"steps": 0},
+        {"step": "../4"},
+        {"changes": {"train.device": "cuda"}},
+    ],
+)
+def test_a_projection_opens_no_file_that_the_sender_names(page, options):
+    options = {"picture": url(saved()), **options}
+    assert page.post("/api/jobs", {"act": "project", "run": "whole", "options": options}).status_code == 400
+    assert not page.app.state.jobs.all
+
+
+def test_names_that_a_sender_gives_a_picture_are_not_used(page, runs, tmp_path):
+    before = set(tmp_path.rglob("*"))
+    up = {"picture": url(saved()), "name": "../../up.png", "file": "../up.png", "out": "../../up.png"}
+    job = page.post("/api/jobs", {"act": "project", "run": "whole", "options": up}).json()
+    assert job["command"] == "safelight project whole picture --out project.png"
+    made = page.app.state.jobs.get(job["id"])
+    page.post(f"/api/jobs/{job['id']}/cancel", {})
+    while made.ended is None:
+        time.sleep(0.05)
+    assert {path.name for path in made.folder.iterdir()} <= {"stdout", "stderr"}
+    assert page.get(f"/api/jobs/{job['id']}/picture").status_code == 404  # what was sent is not handed out
+    for name in ("..%2f..%2fup.png", "%2e%2e%2fstdout", "stderr"):
+        assert page.get(f"/api/jobs/{job['id']}/{name}").status_code == 404
+    assert set(tmp_path.rglob("*")) == before

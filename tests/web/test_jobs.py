@@ -150,3 +150,30 @@ def test_where_no_folder_of_jobs_can_be_made_the_answer_says_so(page, monkeypatc
     assert answer.status_code == 507
     assert answer.json() == {"mistake": "the job cannot be written: No space left on device"}
     assert page.get("/api/run/whole").status_code == 200  # what is read goes on
+
+
+def test_what_a_job_reads_is_there_while_it_runs_and_gone_after(program, tmp_path):
+    async def main() -> None:
+        jobs = Jobs(tmp_path)
+        job = jobs.add(["0.2", "0"], inputs={"picture": b"sent"})
+        while not program.exists():
+            await asyncio.sleep(0.01)
+        assert (job.folder / "picture").read_bytes() == b"sent"
+        await ended(job)
+        assert sorted(path.name for path in job.folder.iterdir()) == ["stderr", "stdout"]
+
+    asyncio.run(main())
+
+
+def test_only_words_that_acts_place_are_files_of_the_job():
+    """A run, or a folder of pictures, may have the name of such a file."""
+    words = ACTS["project"].words("picture", {"step": 3, "steps": 9, "conditions": {"label": 7}})
+    job = Job(1, words, [], "picture", False, Path("/jobs/1"))
+    assert module._placed(job) == [
+        "project", "picture", "/jobs/1/picture", "--steps", "9", "--condition", "label=7", "--step", "3",
+        "--out", "/jobs/1/project.png",
+    ]  # fmt: skip
+    words = ACTS["inspect"].words("", {"folder": "data.png", "changes": {"data.size": 32}})
+    assert module._placed(Job(1, words, [], "", True, Path("/jobs/1"))) == [
+        "data", "inspect", "data.png", "data.size=32", "--sheet", "/jobs/1/data.png",
+    ]  # fmt: skip

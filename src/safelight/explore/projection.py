@@ -30,6 +30,7 @@ from safelight.explore.latent_model import LatentModel
 from safelight.explore.latents import Styles
 from safelight.explore.specimens import Specimen
 from safelight.functional.contrast import distance
+from safelight.loading.model import Model
 from safelight.randomness import RowDraw
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
@@ -157,14 +158,8 @@ def projected(
         raise UserError(f"{settings.image}: there is no such file")
     step = newest(directory) if settings.step is None else settings.step
     generator = LatentModel(directory, step, settings.conditions, settings.sample, None, tell, progress)
-    if generator.model.space.codec is not None:
-        raise UserError(
-            f"{directory.name}: trains on latents of an autoencoder; projection needs a model of pixels"
-        )
-    if generator.model.method.latent(RowDraw(0, 0, "shape", range(1), generator.model.device)).ndim != 2:
-        raise UserError(
-            f"{directory.name}: its latents are images, not vectors; only a GAN or a VAE can project"
-        )
+    if why := obstacle(generator.model):
+        raise UserError(f"{directory.name}: {why}")
     for network in generator.model.nets.values():
         network.requires_grad_(False)
     target = generator.read_image(settings.image) * 2 - 1
@@ -186,6 +181,15 @@ def projected(
     images = [original, *(generator.picture(latents(x)) for x in (projection.first, projection.x))]
     save_png(sheet(np.stack(images), 3, frames=("image", "begun from", "projection")), out)
     return {"specimen": str(specimen), "step": generator.model.step, "out": str(out), **facts}
+
+
+def obstacle(model: Model) -> str | None:
+    """Why nothing can be projected to latents of a model; None where it can."""
+    if model.space.codec is not None:
+        return "trains on latents of an autoencoder; projection needs a model of pixels"
+    if model.method.latent(RowDraw(0, 0, "shape", range(1), model.device)).ndim != 2:
+        return "its latents are images, not vectors; only a GAN or a VAE can project"
+    return None
 
 
 def name_of(settings: ProjectionSettings) -> str:

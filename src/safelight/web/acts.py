@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from safelight.config import UserError
+from safelight.web import uploads
+from safelight.web.jobs import Placed
 
 KEY = re.compile(r"[a-z_][\w.-]{0,100}")
 NEW_NAME = re.compile(r"\w[\w.+=-]{0,99}")
@@ -19,18 +21,25 @@ SPECIMEN = re.compile(r"\d{1,12}\.(\d{1,9}|[a-z][a-z0-9-]{0,99})")
 RECIPE = re.compile(r"[a-z][a-z0-9-]{0,60}")
 SCHEDULE = re.compile("constant|restart|extend")
 SIZE = re.compile(r"\d{1,9}(\.\d+)? ?[kKMGT]?B")
-FILM, WALK, PAGE = "film.mp4", "walk.mp4", "page.html"
+FILM, WALK, PAGE = Placed("film.mp4"), Placed("walk.mp4"), Placed("page.html")
+PICTURE, PROJECTION, SHEET = Placed("picture"), Placed("project.png"), Placed("data.png")
 
 Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Act:
-    """words: of the command, from run and options. quick: it need not wait in the queue."""
+    """words: of the command, from run and options. quick: it need not wait in the queue.
+
+    files: that it makes. inputs: those that came with the options. in_words: a command without --runs, whose
+    result is text.
+    """
 
     words: Callable[[str, Options], list[str]]
     quick: bool = False
     files: tuple[str, ...] = ()
+    inputs: Callable[[Options], dict[str, bytes]] = lambda options: {}
+    in_words: bool = False
 
 
 def changes(options: Options, key: str = "changes", prefix: str = "") -> list[str]:
@@ -129,6 +138,30 @@ def _pick(run: str, o: Options) -> list[str]:
             *count(o, "step", "--step"), *count(o, "population", "--population", 2)]  # fmt: skip
 
 
+def _project(run: str, o: Options) -> list[str]:
+    stated = o.get("conditions") or {}
+    if not isinstance(stated, dict):
+        raise UserError("conditions: expected names and values")
+    words = []
+    for name, value in stated.items():
+        line = str(value)
+        is_file = name == "mask" or line.lower().endswith((".npy", ".npz"))  # the command would open it
+        if not KEY.fullmatch(name) or is_file or not line.isprintable() or len(line) > 1000:
+            raise UserError(f"conditions: {name} has to be words; masks and files are for the command line")
+        words += ["--condition", f"{name}={line}"]
+    return ["project", run, PICTURE, *changes(o, prefix="sample."), *count(o, "steps", "--steps", 1), *words,
+            *count(o, "step", "--step"), "--out", PROJECTION]  # fmt: skip
+
+
+def _inspect(run: str, o: Options) -> list[str]:
+    folder = o.get("folder")
+    if not isinstance(folder, str) or not folder.isprintable() or not 0 < len(folder) <= 1000:
+        raise UserError("folder: expected a path on one line")
+    if folder.startswith("-"):
+        raise UserError(f"folder: {folder} would be read as an option; write ./{folder}")
+    return ["data", "inspect", folder, *changes(o, prefix="data."), "--sheet", SHEET]
+
+
 ACTS = {
     "tune": Act(lambda run, o: ["tune", run, *changes(o)], quick=True),
     "fork": Act(_fork),
@@ -141,6 +174,7 @@ ACTS = {
     "film": Act(_film, files=(FILM,)),
     "walk": Act(_walk, files=(WALK,)),
     "search": Act(_pick),
+    "project": Act(_project, False, (PROJECTION,), lambda o: {PICTURE: uploads.picture(o.get("picture"))}),
     "evaluate": Act(lambda run, o: ["evaluate", run, *count(o, "step", "--step"), *count(o, "n", "--n", 20)]),
     "pin": Act(_pin, quick=True),
     "save": Act(lambda run, o: ["report", run, "--out", PAGE], files=(PAGE,)),
@@ -148,7 +182,8 @@ ACTS = {
         lambda run, o: ["prune", run, *optional(o, "budget", "--budget", SIZE), "--dry-run"], True
     ),
     "prune": Act(lambda run, o: ["prune", run, *optional(o, "budget", "--budget", SIZE)]),
+    "inspect": Act(_inspect, quick=True, files=(SHEET,), in_words=True),
     "plan": Act(lambda run, o: ["plan", text(o, "recipe", RECIPE), *changes(o)]),
     "train": Act(_train),
 }
-WITHOUT_RUN = ("plan", "train")
+WITHOUT_RUN = ("inspect", "plan", "train")

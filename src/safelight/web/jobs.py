@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -28,6 +28,10 @@ EVERY = 0.1  # seconds between two looks at a process
 TAIL = 1 << 16  # bytes of output that are shown
 KEPT = 200  # jobs that are remembered
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "100"}
+
+
+class Placed(str):
+    """A word that is a file in the job's folder."""
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Job:
     begun: float | None = None  # seconds since 1970
     ended: float | None = None
     files: Sequence[str] = ()  # that it makes in its folder
+    inputs: Sequence[str] = ()  # likewise, that it reads; they go with its end
     problem: str = ""  # why it never began
     _process: subprocess.Popen[bytes] | None = None
     _cancelled: bool = False
@@ -76,6 +81,8 @@ class Job:
     def _result(self) -> Any:
         if self.code != 0:
             return None
+        if "--json" not in self.hidden:
+            return self._text("stdout")
         with suppress(ValueError):
             return json.loads(self._text("stdout"))
         return None
@@ -93,15 +100,27 @@ class Jobs:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _place: Path | None = None
 
-    def add(self, words: Sequence[str], run: str = "", quick: bool = False, files: Sequence[str] = ()) -> Job:
-        """Queue a command. Words among `files` are files in the job's folder. Call it in the loop."""
+    def add(
+        self,
+        words: Sequence[str],
+        run: str = "",
+        quick: bool = False,
+        files: Sequence[str] = (),
+        inputs: Mapping[str, bytes] | None = None,
+        in_words: bool = False,
+    ) -> Job:
+        """Queue a command. inputs: files that it reads, by name. in_words: it has no --runs, and its result
+        is text. Call it in the loop. Raises OSError.
+        """
         if self._place is None:
             self._place = Path(tempfile.mkdtemp(prefix="safelight-web-"))
         id = next(self._ids)
         folder = self._place / str(id)
         folder.mkdir()
-        hidden = ["--json", "--runs", str(self.runs.absolute())]
-        job = Job(id, words, hidden, run, quick, folder, files=files)
+        for name, data in (inputs or {}).items():
+            (folder / name).write_bytes(data)
+        hidden = [] if in_words else ["--json", "--runs", str(self.runs.absolute())]
+        job = Job(id, words, hidden, run, quick, folder, files=files, inputs=[*(inputs or {})])
         self.all[id] = job
         for old in [known for known in self.all.values() if known.ended][:-KEPT]:
             del self.all[old.id]
@@ -163,6 +182,8 @@ class Jobs:
             while (code := job._process.poll()) is None:
                 await asyncio.sleep(EVERY)
             job.code = code
+        for name in job.inputs:
+            (job.folder / name).unlink(missing_ok=True)
         job.ended = time.time()
         job.status = "cancelled" if job._cancelled else "done" if job.code == 0 else "failed"
         self._touch()
@@ -173,7 +194,7 @@ class Jobs:
 
 def _placed(job: Job) -> list[str]:
     """The words of a job, its files in its folder."""
-    return [str(job.folder / word) if word in job.files else word for word in job.words]
+    return [str(job.folder / word) if isinstance(word, Placed) else word for word in job.words]
 
 
 def import_path() -> str:

@@ -70,9 +70,9 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
                 raise UserError(f"{name}: no such act")
             if name not in WITHOUT_RUN:
                 run = await run_in_threadpool(lambda: views.directory(run).name)
-            act = ACTS[name]
-            words = act.words(run, body.get("options") or {})
-            return _json(jobs.add(words, run, act.quick, act.files).to_dict())
+            act, options = ACTS[name], body.get("options") or {}
+            words, inputs = act.words(run, options), await run_in_threadpool(act.inputs, options)
+            return _json(jobs.add(words, run, act.quick, act.files, inputs, act.in_words).to_dict())
         except UserError as error:
             return _json({"mistake": str(error)}, 400)
         except OSError as error:  # of the folder of jobs

@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from safelight import keys
 from safelight.config import UserError
 from safelight.explore.moved import Mover
+from safelight.explore.projection import obstacle
 from safelight.explore.specimens import Specimen, picture_of, start_of
 from safelight.loading.model import Model
 from safelight.loading.replay import Replay
@@ -65,7 +66,7 @@ class Holder:
         return {
             "conditions": model.conditions, "sample": model.how.model_dump(mode="json"),
             "fields": _fields(model.how), "vector": latent.ndim == 2, "shape": list(model.data.pixels.shape),
-            **_origin(model),
+            "obstacle": obstacle(model), **_origin(model),
         }  # fmt: skip
 
     def watched(self, request: Request) -> dict[str, Any]:

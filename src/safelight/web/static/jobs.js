@@ -31,7 +31,7 @@ export function JobLine({ job, quiet }) {
     <${Command} text=${job.command} />
     ${job.status === "failed" && html`<p class="mistake" role="alert">${last || "it ended without a word"}</p>`}
     ${!quiet && job.output.trim() && html`<details open=${going}><summary>Output</summary><pre tabindex="0">${job.output}</pre></details>`}
-    ${!quiet && job.result && html`<details><summary>Result</summary><pre tabindex="0">${JSON.stringify(job.result, null, 2)}</pre></details>`}
+    ${!quiet && job.result && html`<details><summary>Result</summary><pre tabindex="0">${typeof job.result === "string" ? job.result : JSON.stringify(job.result, null, 2)}</pre></details>`}
     ${!quiet && job.run && html`<p><a href=${runPath(job.run)} onClick=${(event) => { event.preventDefault(); go(runPath(job.run)); }}>${job.run}</a></p>`}
   </section>`;
 }

@@ -4,6 +4,7 @@ import { Command, command, count, html, Note, post, useEffect, useMemo, useRef, 
 import { Timeline, useMarks } from "./timeline.js";
 import { fitting, useWidth, Verdict } from "./sheet.js";
 import { Mask } from "./mask.js";
+import { Project } from "./project.js";
 
 // Ask for pictures; of many requests in a row the latest wins: [answer, mistake, busy, ask].
 export function usePictures(place) {
@@ -87,6 +88,7 @@ export function Model({ run, step: shown, setStep }) {
         ${Array.from({ length: kinds.many }, (_, index) => `${kinds.kind}:${index + 1}`).map((key) => html`<${Slider} key=${key} label=${key} value=${wish.directions[key] ?? 0} min="-4" max="4" step="0.1" reset=${0}
           set=${(by) => change({ directions: { ...wish.directions, [key]: by } }, true)} done=${(by) => change({ directions: { ...wish.directions, [key]: by } })} />`)}`
         : html`<p class="note">The latents of this run are pictures, not vectors as of a GAN; its conditions move it.</p>`}
+      <${Project} run=${run} step=${step} obstacle=${there.obstacle} conditions=${wish.conditions} how=${wish.how} />
       <p><button type="button" class="quiet" onClick=${() => post("/api/model/release", {})}>Let the model go</button></p></div>`}</div>`;
 }
 
