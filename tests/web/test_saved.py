@@ -56,7 +56,7 @@ def opened(chromium: sync_api.Browser, path: Path, **options) -> Iterator[sync_a
     """A page that fails where its console said anything, or it asked for anything."""
     context = chromium.new_context(reduced_motion="reduce", **options)
     page, said = context.new_page(), []
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(300_000)
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: said.append(request.url) if "://" in request.url else None)

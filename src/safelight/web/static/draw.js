@@ -1,5 +1,5 @@
 // Draw: new samples from the weights in this page, at any of the moments that were saved, without a server.
-import { Command, command, count, html, Note, number, runPath, useEffect, useMemo, useRef, useState } from "./base.js";
+import { Command, command, count, html, Note, number, runPath, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./base.js";
 
 const text = (id) => document.getElementById(id)?.textContent;
 const MANY = 16, AT_ONCE = 4;
@@ -33,7 +33,7 @@ function useDrawer(model) {
 // Grey levels (C, H, W) on a canvas.
 function Picture({ pixels, shape, label, pressed, click }) {
   const canvas = useRef(null), [channels, height, width] = shape;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!pixels || !canvas.current) return;
     const image = new ImageData(width, height), plane = height * width;
     for (let at = 0; at < plane; at += 1) {
@@ -65,11 +65,11 @@ function Board({ run, model }) {
   const numbers = Array.from({ length: MANY }, (_, at) => first + at);
   const kinds = Object.entries(model.conditions), label = model.conditions.label, attributes = model.conditions.attributes;
   const how = { stated, guidance, evaluations };
-  useEffect(() => {
+  useLayoutEffect(() => { // in the same commit, so that nothing is shown as done that is not
     const parts = Array.from({ length: MANY / AT_ONCE }, (_, part) => ({ at: part * AT_ONCE, moment, numbers: numbers.slice(part * AT_ONCE, (part + 1) * AT_ONCE) }));
     ask("board", parts, how);
   }, [wish]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (through !== null) ask("through", model.steps.map((_, at) => ({ at, moment: at, numbers: [through] })), how);
   }, [through, stated, guidance, evaluations]);
   const change = (part) => set({ ...wish, ...part });

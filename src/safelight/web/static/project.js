@@ -31,7 +31,7 @@ export function Project({ run, step, obstacle, conditions, how }) {
   const made = job?.status === "done" && job.files[0], error = made && job.result["pixel mse"];
   return html`<h2>Projection</h2>
     <div class=${`drop ${over ? "over-it" : ""}`} onDragOver=${(event) => { event.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)} onDrop=${(event) => { event.preventDefault(); send(event.dataTransfer.files[0]); }}>
-      <p>Drop a picture here; the nearest one of the model is kept as a specimen.</p>
+      <p>Drop a picture here; the nearest image that the model can make is kept as a specimen.</p>
       <div class="row"><label class="file">or choose a file <input type="file" accept="image/png,image/jpeg,image/webp" onChange=${(event) => { send(event.target.files[0]); event.target.value = ""; }} /></label>
         <label>steps <input type="number" min="1" value=${steps} onChange=${(event) => setSteps(Math.max(1, Math.round(Number(event.target.value)) || 1))} /></label></div></div>
     <${Note} mistake=${wrong ?? refused} />

@@ -35,7 +35,7 @@ function Folder({ named, setNamed, changes }) {
   };
   const words = job?.status === "done" ? job.result.split("\n").filter((line) => !line.startsWith("sheet:")).join("\n").trim() : "";
   return html`<form class="folder" onSubmit=${look}><div class="row"><label>folder of pictures <input value=${path} placeholder="the recipe's data" onInput=${(event) => setPath(event.target.value)} /></label>
-      <button class="quiet">Look</button></div>
+      <button>Inspect</button></div>
     <${Note} mistake=${mistake} />
     ${named && html`<${JobLine} job=${job} quiet />`}
     ${named && words && html`<pre class="inspected" tabindex="0" aria-label="What the folder holds">${words}</pre>
