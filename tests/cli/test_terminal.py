@@ -164,6 +164,7 @@ HOSTILE = {  # what each command is told: as much of it hostile as it takes
     "project": [FOLDER, EVIL],
     "evaluate": [FOLDER, "--n", "20", "--features", EVIL],
     "compare": [FOLDER, "run"],
+    "influence": [FOLDER, EVIL],
     "originals": [FOLDER, "--n", "2", "--features", EVIL],
     "log": [],
     "export": [FOLDER, "--to", EVIL, "--out", EVIL],

@@ -13,7 +13,9 @@ from safelight.config import UserError
 from safelight.data.source import Progress
 from safelight.evaluate.extractors import of_images_alone
 from safelight.evaluate.judge import open_judge
+from safelight.explore import influence as tracing
 from safelight.explore import originals as copying
+from safelight.explore.influence import By, Influence
 from safelight.explore.originals import Originals
 from safelight.render.sheet_file import encode_png
 from safelight.report.run_report import write_report
@@ -24,6 +26,28 @@ from safelight.types import Tell
 
 if TYPE_CHECKING:
     from safelight.api import Named
+
+
+def influence(
+    run: Named,
+    specimen: str,
+    *,
+    by: By = "whitened",
+    checkpoints: int = 3,
+    draws: int = 8,
+    runs: str | Path | None = None,
+    tell: Tell = silent,
+    progress: Progress | None = None,
+) -> Influence:
+    """Rank the training images by how far they made a sample, named as STEP.DRAW, such as "500.28".
+
+    by: "whitened", what an image adds that others do not, or "tracin", plain products of gradients.
+    checkpoints, draws: over which gradients are summed and averaged; more are slower and surer.
+    """
+    return tracing.influence(
+        directory_of(run, runs), specimen, by, checkpoints, draws, progress=progress, tell=tell
+    )
+
 
 PIXELS = "none"  # instead of an extractor: compare pixels alone
 

@@ -67,6 +67,7 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
         "log": "Write log.md and log.html: what each run changed and how it ended, newest first.",
     }),
     "causes": ("Find causes", {
+        "influence": "Rank the training images by how far they made a sample.",
         "originals": "Find the training images that samples are nearest to, and the rate of copies.",
     }),
     "share": ("Hand over", {

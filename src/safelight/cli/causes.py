@@ -1,4 +1,4 @@
-"""safelight originals."""
+"""safelight influence, originals."""
 
 from __future__ import annotations
 
@@ -20,11 +20,71 @@ from safelight.cli.options import (
     sample_changes,
     step_of,
 )
+from safelight.config import UserError
 from safelight.terminal import bar, console, say, table
 
 LISTED = 20  # items printed; --json has all
 
 app = typer.Typer()
+
+
+@app.command(epilog=examples("safelight influence digits-1 500.28 --out causes.png"))
+def influence(
+    run: RunArgument,
+    specimen: Annotated[str, typer.Argument(metavar="STEP.DRAW", help="Name of the sample, e.g. 500.28.")],
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            metavar="whitened|tracin",
+            help="Score; whitened = what an image adds that others do not, tracin = products of gradients.",
+        ),
+    ] = "whitened",
+    top: Annotated[int, typer.Option("-n", "--top", min=1, help="Number of images listed.")] = 20,
+    checkpoints: Annotated[
+        int, typer.Option("--checkpoints", min=1, help="Checkpoints that gradients are traced through.")
+    ] = 3,
+    draws: Annotated[
+        int, typer.Option("--draws", min=1, help="Noises that gradients are averaged over.")
+    ] = 8,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.png", help="Sheet of the sample and its causes. Default: none."),
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the training images by how far they made a sample.
+
+    One backward pass for each image and checkpoint. To be sure of a cause, train without it: safelight fork
+    RUN --step 0 --without ITEM.
+    """
+    if by not in ("whitened", "tracin"):
+        raise UserError(f"--by {by}: is not a valid choice; use whitened or tracin")
+    with bar() as (tell, progress):
+        found = api.causes.influence(
+            run,
+            specimen,
+            by=by,
+            checkpoints=checkpoints,
+            draws=draws,
+            runs=runs,
+            tell=tell,
+            progress=progress,
+        )
+    if out:
+        api.causes.save_sheet(found.sheet(), out)
+    facts = found.to_dict(top)
+    if as_json:
+        print_json({"run": str(run), "sheet": str(out) if out else None, **facts})
+        return
+    steps = ", ".join(map(str, found.steps))
+    say(f"{specimen}: {facts['images']:,} training images, gradients at steps {steps}")
+    rows = [(str(each["rank"]), each["item"], f"{each['score']:.2f}") for each in facts["causes"]]
+    console(soft_wrap=True).print(table(("rank", "image", "score"), rows, ("rank", "score")))
+    say("scores: in standard deviations over all training images; more than 0 makes the sample likelier")
+    if out:
+        say(f"sheet: {out}")
 
 
 @app.command(epilog=examples("safelight originals digits-1 --out originals.png"))
