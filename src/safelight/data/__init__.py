@@ -34,7 +34,12 @@ def open_data(config: Data, progress: Progress | None = None, processes: int | N
         return open_buckets(find_source(config, progress), config, progress, processes)
     from safelight.data.packing import open_pack
 
-    return open_pack(find_source(config, progress), config.held_out, config.skip_bad, progress, processes)
+    pack = open_pack(find_source(config, progress), config.held_out, config.skip_bad, progress, processes)
+    if config.clusters:
+        from safelight.data.clusters import with_clusters
+
+        pack = with_clusters(pack, config.clusters)
+    return pack
 
 
 def find_source(config: Data, progress: Progress | None = None) -> Source:

@@ -94,6 +94,8 @@ class Data(Section):
     3 if any image has colour."""
     labels: bool = True
     """Use classes as a condition."""
+    clusters: int | None = Field(None, ge=2, le=10_000)
+    """Classes for images that have none: so many groups of similar images, by k-means. Default: none."""
     captions: str = "auto"
     """Captions: "sidecar" (a .txt, .caption or .json file beside each image), "name" (the file's name),
     "none", or a metadata column. Default: the column text or caption, otherwise files beside the images."""
@@ -224,6 +226,12 @@ class Data(Section):
             raise ValueError("weights: should be numbers from 0 on, not all 0")
         if isinstance(self.weights, tuple) and len(self.weights) != len(self.paths):
             raise ValueError(f"weights: states {len(self.weights)} shares for {len(self.paths)} paths")
+        return self
+
+    @model_validator(mode="after")
+    def _clusters_fit(self) -> Data:
+        if self.clusters and self.buckets:
+            raise ValueError("clusters are of images of one size; remove clusters or buckets")
         return self
 
     @model_validator(mode="after")
