@@ -66,6 +66,7 @@ __all__ = [
     "rollback",
     "runs",
     "search",
+    "search_settings",
     "share",
     "specimens",
     "sweep",
@@ -78,6 +79,7 @@ MODULES = {  # the others are in api.samples
     "UserError": "config",
     **dict.fromkeys(("compare", "log", "runs"), "api.pages"),
     **dict.fromkeys(("check", "plan"), "api.prepare"),
+    "search_settings": "api.settings",
     **dict.fromkeys(("keep_shared", "open_shared", "pull", "push", "replay_shared", "share"), "api.share"),
     **dict.fromkeys(
         ("fork", "relocate", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"

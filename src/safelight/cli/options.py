@@ -150,14 +150,14 @@ def print_json(value: Any) -> None:
     say(*to_json(value, indent=2).replace("\x7f", r"\u007f").split("\n"))
 
 
-def seconds_of(text: str | None) -> float:
+def seconds_of(text: str | None, option: str = "--for") -> float:
     """Seconds of "11h30m", "20min" or "90s"; infinite for None. Raises UserError."""
     if text is None:
         return math.inf
     units = {"d": 86400, "h": 3600, "m": 60, "min": 60, "s": 1}
     parts = re.findall(r"(\d+(?:\.\d+)?) *(d|h|min|m|s)", text)
     if not parts or "".join(map("".join, parts)) != text.replace(" ", ""):
-        raise UserError(f"--for {text}: is no time; write it as 20min, 11h30m or 90s")
+        raise UserError(f"{option} {text}: is no time; write it as 20min, 11h30m or 90s")
     return sum(float(number) * units[unit] for number, unit in parts)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,11 +36,14 @@ from safelight.cli.options import (
 )
 from safelight.cli.runs import print_run
 from safelight.cli.web import page_beside
+from safelight.config import UserError
 from safelight.terminal import bar, console, say
 
 if TYPE_CHECKING:
     from safelight.report.comparison_page import Written
+    from safelight.training.arms import Arm
     from safelight.training.grid import Combination
+    from safelight.training.search import Searched
     from safelight.training.sweep import Sweep
 
 
@@ -127,6 +131,7 @@ def resume(
     epilog=examples(
         "safelight sweep digits optim.lr=1e-3,2e-3 --seeds 2",
         "safelight sweep digits optim.lr=1e-3,2e-3 --seeds 2 --on local:2",
+        "safelight sweep digits --search optim.lr=1e-3..1e-2,log --trials 12 --budget 2h",
     )
 )
 def sweep(
@@ -136,9 +141,40 @@ def sweep(
         typer.Argument(
             metavar="KEY=VALUE,VALUE",
             help="Recipe keys and their values, e.g. optim.lr=1e-4,3e-4. A comma inside brackets or quotes "
-            "is part of a value.",
+            "is part of a value. With --search, ranges: optim.lr=1e-4..1e-2,log or network.width=32|64.",
         ),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Search the ranges for the best values through optuna, and train on what promises most.",
+        ),
+    ] = False,
+    trials: Annotated[
+        int,
+        typer.Option(
+            "--trials", min=1, help="Combinations that --search tries, those of earlier calls included."
+        ),
+    ] = 20,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", metavar="TIME", help="Time of --search, e.g. 2h, over all calls. Default: no limit."
+        ),
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            "--metric",
+            metavar="COLUMN",
+            help="Measured column that --search goes by. Default: held_out/mean.",
+        ),
+    ] = "",
+    sampler: Annotated[
+        str, typer.Option("--sampler", metavar="tpe|random", help="How --search chooses what to try next.")
+    ] = "tpe",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of --search.")] = 0,
     seeds: Annotated[
         int,
         typer.Option(
@@ -155,6 +191,18 @@ def sweep(
     Ctrl-C stops cleanly; the same command continues.
     """
     words = words or []
+    if search:
+        stated = {"--trials": trials, "--budget": budget, "--metric": metric or None, "--seed": seed or None}
+        stated |= {
+            "--sampler": sampler if sampler != "tpe" else None,
+            "--seeds": seeds if seeds > 1 else None,
+        }
+        command = _again(recipe, ["--search", *words], stated | {"--on": on, "--runs": runs})
+        _search(recipe, words, command, as_json, trials=trials, budget=seconds_of(budget, "--budget"),
+                metric=metric, sampler=sampler, seed=seed, seeds=seeds, on=on, runs=runs)  # fmt: skip
+        return
+    if ranges := [word for word in words if re.search(r"=[-+.\d]\S*\.\.[-+.\d]", word)]:
+        raise UserError(f"{ranges[0]}: is a range; add --search, or write values such as optim.lr=1e-4,1e-2")
     call = partial(sl.sweep, recipe, words, seeds=seeds, on=on, runs=runs, tell=_reporter(as_json))
     if on:
         with bar() as (_, progress):
@@ -167,8 +215,7 @@ def sweep(
         print_json(_to_dict(done, written))
     elif done.stopped:
         stated = {"--seeds": seeds if seeds > 1 else None, "--on": on, "--runs": runs}
-        options = [str(part) for option in stated.items() if option[1] for part in option]
-        command = shlex.join(["safelight", "sweep", recipe, *words, *options])
+        command = _again(recipe, words, stated)
         say(f"stopped; what is trained is kept. Continue with: {command}")
     elif done.hopeless:
         say("stopped: the first two failed for the same reason, so would the others")
@@ -178,6 +225,56 @@ def sweep(
         print_page(written.page, without=("Side by side", "Loss", "Held-out"))
         say("", f"page: {written.html}")
     if done.stopped or done.problems:
+        raise typer.Exit(INTERRUPTED if done.stopped else 1)
+
+
+def _again(recipe: str, words: Sequence[str], stated: Mapping[str, Any]) -> str:
+    """The command that goes on with a sweep."""
+    options = [str(part) for option in stated.items() if option[1] is not None for part in option]
+    return shlex.join(["safelight", "sweep", recipe, *words, *options])
+
+
+def _search(recipe: str, words: Sequence[str], command: str, as_json: bool, **how: Any) -> None:
+    """sweep --search."""
+    out = console(as_json, quiet=as_json and not sys.stderr.isatty())
+
+    def report(done: Searched, arm: Arm) -> None:
+        ended = sum(other.fate != "begun" for other in done.arms)
+        why = f" ({arm.problem})" if arm.problem else ""
+        value = f", {done.space.metric} {arm.value:.4g} at step {arm.steps:,}" if arm.course else ""
+        best = f"; best so far: {done.best[0].label}" if done.best else ""
+        out.print(f"{ended}/{how['trials']}  {arm.label}: {arm.fate}{why}{value}{best}", soft_wrap=True)
+
+    call = partial(sl.search_settings, recipe, words, tell=report, **how)
+    if how["on"]:
+        with bar() as (_, progress):
+            done, written = call(progress=progress)
+    else:
+        done, written = call()  # each training shows its own progress
+    if as_json:
+        arms = [arm.to_dict() for arm in done.arms]
+        facts = {
+            "name": done.space.name,
+            "metric": done.space.metric,
+            "stopped": done.stopped,
+            "over": done.over,
+        }
+        best = done.best[0].number if done.best else None
+        print_json(
+            {**facts, "arms": arms, "best": best, "comparison": written.to_dict() if written else None}
+        )
+    else:
+        if done.best:
+            best = done.best[0]
+            say(f"best: {best.label}, {done.space.metric} {best.value:.4g}, run {best.cells[0].name}")
+        if done.hopeless:
+            say("stopped: the first two failed for the same reason, so would the others")
+        elif done.stopped or done.over:
+            why = "stopped" if done.stopped else "the budget is over"
+            say(f"{why}; what is trained is kept. Continue with: {command}")
+        if written:
+            say(f"page: {written.html}")
+    if done.stopped or done.hopeless:
         raise typer.Exit(INTERRUPTED if done.stopped else 1)
 
 

@@ -54,8 +54,10 @@ ROLES = {
 }
 
 
-def page_of(comparison: Comparison, written: str = "", title: str = "") -> Page:
-    """The comparison as a page."""
+def page_of(
+    comparison: Comparison, written: str = "", title: str = "", first: tuple[PageSection, ...] = ()
+) -> Page:
+    """The comparison as a page. first: sections that come before all others."""
     sections = {
         "Runs": _runs(comparison),
         "Side by side": _pictures(comparison),
@@ -75,7 +77,7 @@ def page_of(comparison: Comparison, written: str = "", title: str = "") -> Page:
         summary=tables.settings_summary(comparison.settings),
         key_figures=tuple(_key_figures(comparison)),
         written=written,
-        sections=tuple(PageSection(heading, tuple(blocks)) for heading, blocks in sections.items()),
+        sections=(*first, *(PageSection(heading, tuple(blocks)) for heading, blocks in sections.items())),
     )
 
 
@@ -291,14 +293,15 @@ def write_comparison(
     name: str,
     title: str = "",
     called: Mapping[str, str] | None = None,
+    first: tuple[PageSection, ...] = (),
 ) -> Written:
     """Compare runs and write NAME.md and NAME.html into `out`. Raises UserError where the disk refuses.
 
-    called: what runs are called on the page, by their directory's name.
+    called: what runs are called on the page, by their directory's name. first: sections before all others.
     """
     known = called or {}
     comparison = compare([replace(gather(run), name=known.get(run.name, run.name)) for run in runs])
-    page = page_of(comparison, now(), title)
+    page = page_of(comparison, now(), title, first)
     return Written(comparison, page, *write_page(out, name, page))
 
 

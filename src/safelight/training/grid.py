@@ -68,7 +68,7 @@ def grid(source: str | Path, words: Sequence[str], seeds: int = 1) -> Grid:
         first = load(source, changes)
         for seed in range(first.train.seed, first.train.seed + seeds):
             recipe = first.with_changes({SEED: seed})
-            cells.append(_cell(recipe, {key: changes[key] for key in swept if key != SEED}))
+            cells.append(combination(recipe, {key: changes[key] for key in swept if key != SEED}))
     names = [cell.name for cell in cells]
     if same := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{same[0]}: two combinations are the same settings; leave one out")
@@ -107,7 +107,8 @@ def split(text: str) -> list[str]:
     return parts
 
 
-def _cell(recipe: Recipe, swept: Mapping[str, Any]) -> Combination:
+def combination(recipe: Recipe, swept: Mapping[str, Any]) -> Combination:
+    """A recipe, named by its swept keys and its seed."""
     seed = recipe.train.seed
     short = {key.rpartition(".")[2]: _plain(value) for key, value in swept.items()}
     named = short if len(short) == len(swept) else {key: _plain(value) for key, value in swept.items()}
@@ -117,9 +118,9 @@ def _cell(recipe: Recipe, swept: Mapping[str, Any]) -> Combination:
     return Combination(f"{readable[:LONGEST]}-{digest(recipe)}", label, recipe)
 
 
-def digest(recipe: Recipe) -> str:
-    """Six hexadecimal digits of what a resolved recipe says."""
-    words = json.dumps(without_about(recipe.tree), sort_keys=True)
+def digest(recipe: Recipe, more: str = "") -> str:
+    """Six hexadecimal digits of what a resolved recipe says. more: words that count, too."""
+    words = json.dumps(without_about(recipe.tree), sort_keys=True) + more
     return hashlib.blake2b(words.encode(), digest_size=3).hexdigest()
 
 

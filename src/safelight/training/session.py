@@ -57,8 +57,10 @@ class Session:
         show: Show,
         writer: JournalWriter | None,
         until: float = math.inf,
+        halt: float = math.inf,
     ) -> None:
-        """until: by `time.monotonic`; it stops in time for a checkpoint."""
+        """until: by `time.monotonic`; it stops in time for a checkpoint. halt: the step it stops after."""
+        self.halt, self.why = halt, ""  # why it is stopped, if not by Ctrl-C
         self.until, self.longest = until, 0.0  # seconds of the slowest step with what followed it
         self.directory, self.ready, self.show, self.writer = directory, ready, show, writer
         self.execution, self.state = execution, state
@@ -125,7 +127,7 @@ class Session:
             if why := self._hours():
                 self._finish(why)
                 return False
-            self._end("stopped")
+            self._end("stopped", self.why)
             self.show.tell(
                 f"stopped after step {self.state.step}; go on with: safelight resume {self.directory.name}"
             )
@@ -158,8 +160,15 @@ class Session:
                 self._watch(step, recipe, self.record.health)
             best = evaluated and self._evaluate(recipe, self.record.writer)
         over = "" if last else self._over(step, recipe, watched or evaluated)
+        stops = not last and (agreed.stop or step >= self.halt)
         if self.record and (
-            step % recipe.checkpoint.every == 0 or last or agreed.stop or agreed.leave or best or over
+            step % recipe.checkpoint.every == 0
+            or last
+            or agreed.stop
+            or stops
+            or agreed.leave
+            or best
+            or over
         ):
             self.ledger.flush()
             self.record.save(recipe)
@@ -167,7 +176,7 @@ class Session:
             self._take_edits(step)
         if over:
             raise Over(over)
-        if agreed.stop and not last:
+        if stops:
             raise Stop
         if agreed.leave:
             raise Leave
@@ -198,7 +207,8 @@ class Session:
         now = time.monotonic()
         self.longest, self.before = max(self.longest, now - self.before), now
         if now + 2 * self.longest + RESERVE >= self.until and not self.signals.stop:
-            self.show.tell(f"step {self.state.step:,}: the time of --for is over")
+            self.why = f"step {self.state.step:,}: the time of --for is over"
+            self.show.tell(self.why)
             self.signals.stop = True
         if self._hours():
             self.signals.stop = True

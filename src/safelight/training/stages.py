@@ -17,7 +17,7 @@ from safelight.engine.distributed import World
 from safelight.loading.dependencies import Product, of_run, pretrained, references
 from safelight.loading.init_source import INIT, init_product
 from safelight.recipe import Recipe, load
-from safelight.store import renaming
+from safelight.store import checkpoint_files, renaming
 from safelight.store.directory import RUN, RunDirectory, require_free
 from safelight.store.listing import Status, summary
 from safelight.training.grid import digest, without_about
@@ -39,12 +39,14 @@ def train_stages(
     show: Callable[[], Show],
     checked: bool = False,
     until: float = math.inf,
+    halt: float = math.inf,
 ) -> RunDirectory:
     """Train a new run, after all that it needs. Raises UserError.
 
     show: what a session shows, made anew for each training. Ctrl-C in an earlier stage ends it there, and
     that stage's run is returned; the same command goes on where it was. checked: look for faults of the
     recipe before it is trained, and refuse to begin with one. until: as for `begin`, of all stages together.
+    halt: of the last one, a step after which it stops.
     """
     require_free(runs, recipe.name, name)
     check_named(recipe.data)  # told before anything is trained or downloaded
@@ -54,7 +56,7 @@ def train_stages(
         if isinstance(stage, RunDirectory):
             return stage
         products[key] = stage
-    return begin(recipe, runs, name, world, show(), products, checked, until)
+    return begin(recipe, runs, name, world, show(), products, checked, until, halt)
 
 
 def product(
@@ -135,25 +137,31 @@ def finish(
     show: Callable[[], Show],
     why: str = "",
     until: float = math.inf,
+    halt: float = math.inf,
 ) -> Ended:
     """Train a run of that name to its end, from where it is. Raises UserError.
 
-    why: in words, told before it is trained.
+    why: in words, told before it is trained. halt: a step that does for its end.
     """
     directory = RunDirectory(runs / name)
     status = world.share(_status(directory, recipe) if world.first else None)
-    if status == "finished":
+    if status == "finished" or (status == "stopped" and world.share(_saved(directory) >= halt)):
         return "done before"
     if status == "running":
         raise UserError(f"{directory.path}: is being trained by another process; wait for it to end")
     if why:
         show().tell(f"{'trains' if status is None else 'goes on with'} {why}")
     if status is None:
-        directory = train_stages(recipe, runs, name, world, show, until=until)
+        directory = train_stages(recipe, runs, name, world, show, until=until, halt=halt)
     else:
-        resume(directory, world, show(), until=until)
-    ended = world.share(summary(directory).status if world.first else None)
-    return "stopped" if ended != "finished" else "trained" if status is None else "resumed"
+        resume(directory, world, show(), until=until, halt=halt)
+    through = summary(directory).status == "finished" or _saved(directory) >= halt
+    return "stopped" if not world.share(through) else "trained" if status is None else "resumed"
+
+
+def _saved(directory: RunDirectory) -> int:
+    """The step of the newest checkpoint; 0 for none."""
+    return max(checkpoint_files.list_steps(directory.path), default=0)
 
 
 def _status(directory: RunDirectory, recipe: Recipe) -> Status | None:

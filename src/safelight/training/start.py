@@ -54,6 +54,7 @@ def begin(
     products: Products = MappingProxyType({}),
     checked: bool = False,
     until: float = math.inf,
+    halt: float = math.inf,
 ) -> RunDirectory:
     """Train a new run, until it is finished or Ctrl-C stops it. Raises UserError.
 
@@ -96,7 +97,7 @@ def begin(
         ).path
     directory = RunDirectory(Path(str(world.share(str(path)))))
     try:
-        left = _run(directory, ready, execution, state, show, findings, until)
+        left = _run(directory, ready, execution, state, show, findings, until, halt)
     except Exception:
         if (
             world.first
@@ -106,7 +107,7 @@ def begin(
             remove_tree(directory.path)  # it has not trained one step
         raise
     del ready, state  # before those of a fork are made
-    return resume(directory, world, show, until=until) if left else directory
+    return resume(directory, world, show, until=until, halt=halt) if left else directory
 
 
 def resume(
@@ -116,6 +117,7 @@ def resume(
     changes: Mapping[str, Any] = MappingProxyType({}),
     join: str | None = None,
     until: float = math.inf,
+    halt: float = math.inf,
 ) -> RunDirectory:
     """Go on with a run from its newest good checkpoint, its recipe changed from there. Raises UserError.
 
@@ -131,7 +133,7 @@ def resume(
         if world.first and (aside := settle(directory, show.warn)):
             write_report(aside)
         world.wait()
-        left = _resumed(directory, world, show, until)
+        left = _resumed(directory, world, show, until, halt)
     return directory
 
 
@@ -177,7 +179,7 @@ def _steps_until(directory: RunDirectory, until: float) -> dict[str, int]:
     return {"train.steps": short.step + max(more, 1)}
 
 
-def _resumed(directory: RunDirectory, world: World, show: Show, until: float) -> bool:
+def _resumed(directory: RunDirectory, world: World, show: Show, until: float, halt: float) -> bool:
     """One session of a run that is there; whether its monitor left it."""
     recipe = recipe_of(directory)
     ready = _opened(recipe, world, show, products_of(directory))
@@ -186,7 +188,7 @@ def _resumed(directory: RunDirectory, world: World, show: Show, until: float) ->
     state = ready.state(execution.memory_format, compile=execution.compile)
     if world.first:
         require_room(ahead(ready, state), directory.path, sum(listing.by_kind(directory.path).values()))
-    return _run(directory, ready, execution, state, show, until=until)
+    return _run(directory, ready, execution, state, show, until=until, halt=halt)
 
 
 def _opened(recipe: Recipe, world: World, show: Show, products: Products) -> Prepared:
@@ -208,6 +210,7 @@ def _run(
     show: Show,
     findings: Checked | None = None,
     until: float = math.inf,
+    halt: float = math.inf,
 ) -> bool:
     """One session, and its report; whether the run's monitor left it."""
     with ExitStack() as stack:
@@ -217,7 +220,7 @@ def _run(
             writer = stack.enter_context(JournalWriter(directory.journal_path))
             if findings:
                 writer.append("check", findings.to_dict())
-        session = Session(directory, ready, execution, state, show, writer, until)
+        session = Session(directory, ready, execution, state, show, writer, until, halt)
         try:
             left = session.go()
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -83,12 +84,21 @@ def record(done: Sweep, cell: Combination, outcome: Outcome, problem: str, secon
 
 
 def finish_cell(
-    recipe: Recipe, runs: Path, name: str, world: World = ALONE, show: Callable[[], Show] = Show
+    recipe: Recipe,
+    runs: Path,
+    name: str,
+    world: World = ALONE,
+    show: Callable[[], Show] = Show,
+    until: float = math.inf,
+    halt: float = math.inf,
 ) -> tuple[Outcome, str, float]:
-    """Train one cell to its end: how that ended, what went wrong, and the seconds it took."""
+    """Train one cell to its end: how that ended, what went wrong, and the seconds it took.
+
+    until, halt: as for `stages.finish`.
+    """
     begun = time.monotonic()
     try:
-        outcome, problem = finish(recipe, runs, name, world, show), ""
+        outcome, problem = finish(recipe, runs, name, world, show, until=until, halt=halt), ""
     except KeyboardInterrupt:
         outcome, problem = "stopped", ""
     except Exception as error:
