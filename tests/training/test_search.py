@@ -167,3 +167,35 @@ def test_a_range_is_tried_on_the_recipe_before_anything_trains(words, line):
 def test_losses_of_an_adversarial_training_rank_nothing():
     with pytest.raises(UserError, match="state a distance, such as --metric"):
         Space.of("fashion-gan", ["train.steps=100", "train.batch_size=16|32"])
+
+
+def test_importance_is_of_the_key_that_matters_and_chance_of_the_other():
+    from safelight.training.importance import importances
+
+    tried = [
+        {"optim.lr": 10 ** -(1 + place % 7 / 2), "network.width": 4 + 4 * (place % 2)} for place in range(21)
+    ]
+    values = [math.log10(each["optim.lr"]) ** 2 + 0.01 * (place * 7 % 5) for place, each in enumerate(tried)]
+    shares = importances(space(), tried, values)
+    assert shares["optim.lr"][0] > 0.9 > shares["optim.lr"][1]
+    assert shares["network.width"][0] < shares["network.width"][1]
+    assert importances(space(), tried[:7], values[:7]) == {}
+
+
+def test_a_run_that_rests_at_a_rung_goes_on_to_the_bits_of_one_that_did_not(tmp_path, monkeypatch):
+    from safelight.store import checkpoint_files, metrics
+    from safelight.training.sweep import finish_cell
+
+    monkeypatch.setattr("safelight.training.start.write_report", lambda directory: directory.path)
+    recipe = space().cells({"optim.lr": 0.01, "network.width": 4})[0].recipe
+    recipe = recipe.with_changes({"train.steps": 8, "watch.every": 4, "watch.held_out": 8, "watch.images": 2})
+    assert finish_cell(recipe, tmp_path, "whole")[:2] == ("trained", "")
+    halted = [finish_cell(recipe, tmp_path, "halted", halt=halt)[0] for halt in (3, 3, 5, 8, 8)]
+    assert halted == ["trained", "done before", "resumed", "resumed", "done before"]
+    digests = {
+        checkpoint_files.read(checkpoint_files.directory(tmp_path / name, 8)).digest
+        for name in ("whole", "halted")
+    }
+    assert len(digests) == 1
+    files = metrics.session_files(tmp_path / "halted")
+    assert sum(path.read_text().count("fingerprint") for path in files) == 8  # no step twice

@@ -35,9 +35,9 @@ def search_settings(
     """Look for the values of "optim.lr=1e-4..1e-2,log" and "network.width=32|64" that end best.
 
     Each of `trials` arms is trained as far as it promises most; the same call goes on with a search that
-    was cut off. budget: seconds of all calls. metric: measured column that ranks arms; by default the mean loss of
-    held-out images. seed: of the sampler, "tpe" or "random". seeds: runs of each arm, whose mean counts. on:
-    where several are trained at once, see `sweep`. The comparison is None for fewer than two runs.
+    was cut off. budget: seconds of all calls. metric: measured column that ranks arms; by default the mean
+    loss of held-out images. seed: of the sampler, "tpe" or "random". seeds: runs of each arm, whose mean
+    counts. on: where several are trained at once, see `sweep`. The comparison is None for fewer than two runs.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("--search: starts trainings of its own; leave out torchrun, see --on")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 STUDY = "study.jsonl"
 SAMPLERS = ("tpe", "random")
 ALIKE = 2  # first arms that fail for one reason, after which so would the rest
-LEAST = 8  # finished arms from which others are forecast well enough to stop one
+LEAST = 9  # finished arms from which others are forecast well enough to stop one
 
 
 @dataclass
