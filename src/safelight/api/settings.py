@@ -37,7 +37,7 @@ def search_settings(
     Each of `trials` arms is trained as far as it promises most; the same call goes on with a search that
     was cut off. budget: seconds of all calls. metric: measured column that ranks arms; by default the mean
     loss of held-out images. seed: of the sampler, "tpe" or "random". seeds: runs of each arm, whose mean
-    counts. on: where several are trained at once, see `sweep`. The comparison is None for fewer than two runs.
+    counts. on: where several are trained at once, see `sweep`. The comparison is None for fewer than two.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("--search: starts trainings of its own; leave out torchrun, see --on")
