@@ -72,6 +72,11 @@ class Session:
         self.signals = Signals()
         self.record: Record | None = None
 
+    @property
+    def rests(self) -> bool:
+        """Whether it stopped at the step where it was to, before the last one."""
+        return self.halt <= self.state.step < self.in_force.plan_at(self.state.step).steps
+
     def go(self) -> bool:
         """Train until the plan is fulfilled, or until Ctrl-C, which ends it after the step in hand.
 
@@ -128,9 +133,9 @@ class Session:
                 self._finish(why)
                 return False
             self._end("stopped", self.why)
-            self.show.tell(
-                f"stopped after step {self.state.step}; go on with: safelight resume {self.directory.name}"
-            )
+            if not self.rests:
+                line = f"stopped after step {self.state.step}; go on with: safelight resume"
+                self.show.tell(f"{line} {self.directory.name}")
         except BaseException as error:
             with suppress(UserError):  # a full disk cannot take this either; the error tells
                 self._end("failed", f"{type(error).__name__}: {error}")

@@ -225,7 +225,7 @@ def _run(
             left = session.go()
         finally:
             show.end()
-    if ready.world.first and not left:
+    if ready.world.first and not (left or session.rests):
         report = write_report(directory)
         show.tell(f"report: {report}")
     return left
