@@ -215,6 +215,8 @@ def print_plan(planned: Planned) -> None:
     kimg = duration(seconds / planned.batch_size * 1000)
     say(f"  time          {seconds:.3g} s a step, {kimg} a kimg ({planned.cost_how})")
     say(f"  the run       {planned.steps:,} steps: {duration(planned.hours * 3600)}")
+    if ends := planned.ends:
+        say(f"  held out      mean {ends.text} at the end, by {ends.runs} finished runs")
     say("  memory by images at once")
     for row in planned.memory:
         mark = "   the recipe's" if row.rows == rows else ""

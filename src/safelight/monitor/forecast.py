@@ -68,6 +68,18 @@ def forecast(run: Known, history: Sequence[Known] = ()) -> Forecast | None:
     return Forecast(run.steps, value, low, high, len(ended))
 
 
+def before(run: Known, history: Sequence[Known]) -> Forecast | None:
+    """The last value of a run that has not begun, by the settings of those that ended; None for too few."""
+    ended = [other for other in history if _whole(other)]
+    if len(ended) < LEAST:
+        return None
+    positive = all(other.course[-1][1] > 0 for other in ended)
+    middle, wide = _pooled(run, ended, positive)
+    ends = (middle, middle - wide, middle + wide)
+    value, low, high = (math.exp(min(end, 700.0)) for end in ends) if positive else ends
+    return Forecast(run.steps, value, low, high, len(ended))
+
+
 def _whole(known: Known) -> bool:
     values = [value for _, value in known.course]
     return len(values) > EARLY and known.course[-1][0] >= known.steps and all(map(math.isfinite, values))
@@ -75,7 +87,7 @@ def _whole(known: Known) -> bool:
 
 def _pooled(run: Known, history: Sequence[Known], positive: bool) -> tuple[float, float]:
     """The expected last value, or its logarithm, and half the width of the interval."""
-    share = run.course[-1][0] / run.steps
+    share = run.course[-1][0] / run.steps if run.course else 0.0
     names = sorted({name for other in (run, *history) for name in other.settings})
     rows = np.array([_row(other, share, names, positive) for other in (*history, run)])
     x, now = rows[:, 1:], rows[:, 0]
@@ -100,11 +112,13 @@ def _pooled(run: Known, history: Sequence[Known], positive: bool) -> tuple[float
 
 def _row(known: Known, share: float, names: Sequence[str], positive: bool) -> list[float]:
     """Where a course is after a share of its steps, how it came there, its length, its settings."""
+    settings = [math.log(known.steps), *(float(known.settings.get(name, 0.0)) for name in names)]
+    if not share:
+        return [0.0, *settings]
     steps = np.log([step for step, _ in known.course])
     values = [_scaled(value, positive) for _, value in known.course]
-    now, before = (float(np.interp(math.log(share * known.steps / part), steps, values)) for part in (1, 2))
-    settings = [float(known.settings.get(name, 0.0)) for name in names]
-    return [now, now, now - before, math.log(known.steps), *settings]
+    now, half = (float(np.interp(math.log(share * known.steps / part), steps, values)) for part in (1, 2))
+    return [now, now, now - half, *settings]
 
 
 def _scaled(value: float, positive: bool) -> float:

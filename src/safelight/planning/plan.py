@@ -21,10 +21,12 @@ from safelight.engine.precision import Execution
 from safelight.loading.dependencies import references, used
 from safelight.loading.prepare import Prepared, open_device
 from safelight.loading.probe import choose_execution
+from safelight.monitor.forecast import Forecast as Ends
 from safelight.planning import devices, standin
 from safelight.planning.devices import Accelerator
 from safelight.planning.measure import Bench, Cost
 from safelight.recipe import Recipe
+from safelight.report.forecasts import forecast_before
 from safelight.store.directory import RunDirectory
 from safelight.training.forecast import Forecast, forecast
 from safelight.training.stages import existing
@@ -63,6 +65,7 @@ class Planned:
     available: int  # bytes
     fits: int  # most images at once
     disk: Forecast
+    ends: Ends | None  # the mean held-out loss, by runs of its kind
     notes: Sequence[str]
 
     @property
@@ -104,6 +107,7 @@ class Planned:
             "rows_that_fit": self.fits,
             "accumulate_that_fits": self.suggested,
             "disk": {**asdict(self.disk), "total": self.disk.total},
+            "held_out": asdict(self.ends) if self.ends else None,
             "notes": list(self.notes),
         }
 
@@ -173,6 +177,7 @@ def plan(
         available=available,
         fits=fits,
         disk=forecast(recipe, state, ready.pack.spec, ready.plan.steps),
+        ends=forecast_before(recipe.tree, ready.pack.fingerprint, ready.plan.steps, runs),
         notes=notes,
     )
 

@@ -80,7 +80,13 @@ def held_out_figure(history: History) -> Figure:
             for position, band in enumerate(measured):
                 colour = BANDS[position % len(BANDS)]
                 ax.plot(band.steps, band.values, color=colour, marker="o", markersize=3, label=band.name)
-            scale_values(ax, np.concatenate([band.values for band in measured]))
+            drawn = [band.values for band in measured]
+            if (ahead := history.ahead) and not unit:
+                steps, values = zip(ahead.begin, ahead.end, strict=True)
+                ax.plot(steps, values, color=INK, linestyle=":", label="forecast of the mean")
+                ax.vlines(ahead.end[0], ahead.low, ahead.high, color=INK)
+                drawn.append(np.array([ahead.low, ahead.high]))
+            scale_values(ax, np.concatenate(drawn))
             ax.set_ylabel(unit or "loss")
             ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="held-out", alignment="left")
         axes[0].set_xlim(left=min(int(band.steps[0]) for bands in units.values() for band in bands))

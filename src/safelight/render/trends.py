@@ -54,6 +54,16 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """A forecast of the last value, drawn from the newest one on."""
+
+    begin: tuple[int, float]  # step and value
+    end: tuple[int, float]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class History:
     """Everything recorded over the steps of a run."""
 
@@ -63,6 +73,7 @@ class History:
     events: tuple[Event, ...] = ()
     batch_size: int = 1  # images a step
     dataset_size: int | None = None  # images in an epoch; None where an epoch means nothing
+    ahead: Ahead | None = None  # of the mean of what is held out
     evaluated: tuple[Curve, ...] = ()  # distances of samples to the data, with their floors as references
 
 

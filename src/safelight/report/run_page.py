@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from safelight.render.figures import evaluated_figure, rate_figure
 from safelight.render.page import (
@@ -21,6 +22,7 @@ from safelight.render.plot import held_out_figure, loss_figure
 from safelight.render.trends import (
     NEGLIGIBLE,
     SIGNIFICANT,
+    Ahead,
     Analysis,
     Curve,
     HeldOut,
@@ -31,9 +33,11 @@ from safelight.render.trends import (
 from safelight.render.wording import change_of, count, describe, duration, number, plural, risen
 from safelight.report.copies import copies_blocks
 from safelight.report.facts import Measured, RunFacts
+from safelight.report.forecasts import course_of, forecast_of
 from safelight.report.history import MethodFacts, history_of
 from safelight.report.run_drawings import development_blocks, panels_blocks, samples_blocks
 from safelight.report.run_origin import Reproduce, recipe_sections, reproduce_blocks, sessions_blocks
+from safelight.store.directory import RunDirectory
 
 TREND_RULE = (
     "Trend: the mean of the last tenth of the recorded values, compared with the tenth before it, ± one "
@@ -44,7 +48,7 @@ TREND_RULE = (
 
 def run_page(run: RunFacts, method: MethodFacts, again: Reproduce, written: str = "") -> Page:
     """The report of a run. Draws its figures and reads its saved sheets; trains nothing."""
-    history = history_of(run, method)
+    history = replace(history_of(run, method), ahead=_ahead(run))
     recipe = {name: section for name, section in method.recipe.items() if name != "about"}
     sections: dict[str, Iterable[Block]] = {
         "Verdict": verdict_blocks(run, method),
@@ -187,7 +191,19 @@ def _held_out(history: History) -> list[Block]:
         caption = "Measured on images that were never trained on."
         blocks.append(Drawing("held-out", caption, held_out_figure(history)))
     blocks.append(ReportTable(head, tuple(map(_held_out_row, measured)), numeric=3))
+    if ahead := history.ahead:
+        values = number(ahead.end[1]), number(ahead.low), number(ahead.high)
+        line = "Forecast of their mean at step {}: {} ({} to {}, in which four of five end)."
+        blocks.append(Text(line.format(count(ahead.end[0]), *values)))
     return [*blocks, *([Definitions(notes)] if notes else [])]
+
+
+def _ahead(run: RunFacts) -> Ahead | None:
+    """How the mean of the held-out losses is forecast to go on."""
+    made = forecast_of(directory := RunDirectory(run.path))
+    if made is None:
+        return None
+    return Ahead(course_of(directory)[-1], (made.step, made.value), made.low, made.high)
 
 
 def _held_out_row(value: HeldOut) -> tuple[str, ...]:

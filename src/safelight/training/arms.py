@@ -12,11 +12,10 @@ from statistics import fmean
 from typing import Any
 
 from safelight.config import UserError, install
-from safelight.monitor.stop import LESS, MEAN, MEASURED, measured
+from safelight.monitor.stop import LESS, MEAN, MEASURED
 from safelight.recipe import Recipe, load
-from safelight.store import listing
+from safelight.report.forecasts import Course, course_of
 from safelight.store.directory import RunDirectory
-from safelight.store.metrics import number
 from safelight.training.grid import SEED, Combination, combination, digest
 from safelight.training.progress import Show
 from safelight.training.ranges import Axis, axes, features
@@ -26,7 +25,6 @@ from safelight.types import Balances
 ETA = 3  # of the arms that came to a rung the best third goes on, for three times as many steps
 RUNGS = 2  # before the last step
 LOOKS = 2  # measurements up to the first rung
-Course = list[tuple[int, float]]  # steps done, and the value measured then
 Cells = Sequence[tuple[Recipe, str]]
 
 
@@ -175,16 +173,6 @@ def stretch(
         courses.append(dict(course))
     shared = sorted(set.intersection(*map(set, courses)))
     return outcome, "", [(step, fmean(course[step] for course in courses)) for step in shared]
-
-
-def course_of(directory: RunDirectory, metric: str, upto: float = math.inf) -> Course:
-    """The values of a measured column of a run, by steps done."""
-    lines = ((int(line["step"]) + 1, _measured(line)) for line in listing.recorded(directory))
-    return [(step, columns[metric]) for step, columns in lines if step <= upto and metric in columns]
-
-
-def _measured(line: Mapping[str, Any]) -> dict[str, float]:
-    return measured({name: number(value) for name, value in line.items() if name.startswith(MEASURED)})
 
 
 class Here(Executor):
