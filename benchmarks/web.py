@@ -5,13 +5,15 @@
 A run of 100,000 steps and 1,000 runs are made in a temporary folder. Processor time and memory are those of
 the server's process, as /proc has them. The newest point is timed from its being written to its arrival at a
 reader who listens to the events, as the page does. Watching is ten minutes' worth: the server's processor
-seconds for a second of a run that grows by a row every tenth of one, on one reader.
+seconds for a second of a run that grows by a row every tenth of one, on one reader. A real training is
+timed alone and watched: its processor seconds, and the server's beside them.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -30,6 +32,7 @@ from safelight.store.journal_writer import JournalWriter
 from safelight.store.metrics import MetricsRow, MetricsWriter
 
 STEPS, RUNS, WATCHED = 100_000, 1000, 20  # rows; runs; seconds of watching
+TRAINED = 100  # steps of digits
 TICK = os.sysconf("SC_CLK_TCK")
 RECIPE = "[train]\nbatch_size = 64\n[monitor]\n"
 
@@ -139,6 +142,29 @@ def watching(server: Server, run: RunDirectory) -> float:
         return (server.seconds - before) / (time.monotonic() - began)
 
 
+def trained(folder: Path, name: str, server: Server | None = None) -> tuple[float, float]:
+    """Processor seconds of a training, and those of the server while a reader follows it as the page does."""
+    words = ["train", "digits", f"train.steps={TRAINED}", "--name", name, "--runs", str(folder), "--no-check"]
+    before, served = children(), server.seconds if server else 0.0
+    process = subprocess.Popen([sys.executable, "-m", "safelight", *words], stderr=subprocess.DEVNULL)
+    if server:
+        with server.client.stream("GET", f"/api/events?of={name}&of=~{name}&of=*") as stream:
+            for line in stream.iter_lines():  # a comment comes every 15 s at least
+                if process.poll() is not None:
+                    break
+                if line.startswith("data") and (folder / name / "run.json").exists():
+                    server.client.get(f"/api/run/{name}")
+                    server.client.get(f"/api/run/{name}/curves?column=raw/mse&column=lr/denoiser&bins=800")
+    process.wait()
+    return children() - before, (server.seconds if server else 0.0) - served
+
+
+def children() -> float:
+    """Processor seconds of the processes that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main() -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as place:
@@ -162,6 +188,11 @@ def main() -> None:
             print(f"| and at worst | | {max(took_each):.2f} | |")
             share = watching(server, long)
             print(f"| a second of watching | {share:.3f} | | {server.megabytes:.0f} |")
+        with serving(alone) as server:
+            for name, watching_it in (("unwatched", None), ("watched", server)):
+                spent, served = trained(alone, name, watching_it)
+                print(f"| {TRAINED} steps of digits, {name} | {spent:.1f} | | |")
+            print(f"| the server beside the last | {served:.2f} | | |")
 
 
 if __name__ == "__main__":
