@@ -1,5 +1,5 @@
 // Draw: new samples from the weights in this page, at any of the moments that were saved, without a server.
-import { Command, command, count, html, Note, number, runPath, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./base.js";
+import { Command, command, count, html, Note, number, runPath, useLayoutEffect, useMemo, useRef, useState } from "./base.js";
 
 const text = (id) => document.getElementById(id)?.textContent;
 const MANY = 16, AT_ONCE = 4;
@@ -8,7 +8,7 @@ const MANY = 16, AT_ONCE = 4;
 function useDrawer(model) {
   const worker = useRef(null), number = useRef(0), [places, set] = useState({});
   const change = (place, part) => set((old) => ({ ...old, [place]: { images: [], ...old[place], ...part(old[place] ?? { images: [] }) } }));
-  useEffect(() => {
+  useLayoutEffect(() => {
     const source = URL.createObjectURL(new Blob([text("drawer")], { type: "text/javascript" })), size = model.shape.reduce((a, b) => a * b, 1);
     worker.current = new Worker(source);
     worker.current.onmessage = ({ data }) => change(data.place, (old) => {
