@@ -50,6 +50,8 @@ LANDMARKS = {  # what is there once a screen is
     "swipe": ".swipe", "flicker": ".pair button", "difference": ".difference img", "jobs": "main > p",
     "train": ".recipes button",
 }  # fmt: skip
+WIDE = """() => [...document.querySelectorAll("main table, main pre, main dl")]
+    .map((each) => each.getBoundingClientRect().right).filter((right) => right > innerWidth)"""
 LOOKS = [(1400, "dark"), (1400, "light"), (390, "dark"), (390, "light")]
 
 
@@ -71,7 +73,11 @@ def test_every_screen_is_usable_and_has_no_serious_fault(tab):
             address,
         )
         page.wait_for_selector(LANDMARKS[name])
+        if name == "grid":
+            page.locator("summary").click()
+            page.wait_for_selector(".comparable table")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        assert page.evaluate(WIDE) == [], name
         assert (name, tab.serious()) == (name, [])
 
 

@@ -49,14 +49,12 @@ def web(
     Prints a link that lets one browser in. Ctrl-C stops the server; trainings go on.
     """
     require_web()
-    from safelight.cli import load
     from safelight.web.serve import serve
 
     folder = runs_directory(runs)
     first = [find(name, folder).name for name in names or []]
-    longer = any(option.name == "steps" for option in load("resume").params)
-    serve(folder, first, host=host, port=port, browse=browse, read_only=read_only, longer=longer,
-          beside=beside, tell=partial(say, err=False))  # fmt: skip
+    serve(folder, first, host=host, port=port, browse=browse, read_only=read_only, beside=beside,
+          tell=partial(say, err=False))  # fmt: skip
 
 
 def require_web() -> None:

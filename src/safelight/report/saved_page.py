@@ -42,7 +42,7 @@ def saved_page(
     address, held = saved_pictures.address_of(directory.name), _columns(directory)
     run = view.run(directory, held)
     answers = {
-        address: {**run, "read_only": True, "longer": False},
+        address: {**run, "read_only": True},
         f"{address}/journal": plain.journal(directory),
         f"{address}/curves": view.curves(held, held.names, most=BINS),
     }

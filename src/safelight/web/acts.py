@@ -21,6 +21,7 @@ SPECIMEN = re.compile(r"\d{1,12}\.(\d{1,9}|[a-z][a-z0-9-]{0,99})")
 RECIPE = re.compile(r"[a-z][a-z0-9-]{0,60}")
 SCHEDULE = re.compile("constant|restart|extend")
 SIZE = re.compile(r"\d{1,9}(\.\d+)? ?[kKMGT]?B")
+HERE, COMPARISON = Placed("."), "compare.html"  # the folder of a job, and what `compare` writes there
 FILM, WALK, PAGE = Placed("film.mp4"), Placed("walk.mp4"), Placed("page.html")
 PICTURE, PROJECTION, SHEET = Placed("picture"), Placed("project.png"), Placed("data.png")
 
@@ -98,7 +99,7 @@ def _later(options: Options) -> list[str]:
 
 
 def _fork(run: str, o: Options) -> list[str]:
-    return ["fork", run, "--step", str(number(o, "step", 1)), *changes(o),
+    return ["fork", run, "--step", str(number(o, "step")), *changes(o),
             *optional(o, "name", "--name", NEW_NAME), *_later(o)]  # fmt: skip
 
 
@@ -136,6 +137,14 @@ def _pick(run: str, o: Options) -> list[str]:
     return ["search", run, "--objective", "pick", *optional(o, "picked", "--picked", marks),
             *(["--prompt", prompt] if prompt else []), *optional(o, "name", "--name", NEW_NAME),
             *count(o, "step", "--step"), *count(o, "population", "--population", 2)]  # fmt: skip
+
+
+def _compare(run: str, o: Options) -> list[str]:
+    names = o.get("others")
+    if not isinstance(names, list):
+        raise UserError("others: expected names of runs")
+    others = [text({"others": name}, "others", NEW_NAME) for name in names]
+    return ["compare", run, *others, "--out", HERE]
 
 
 def _project(run: str, o: Options) -> list[str]:
@@ -178,6 +187,7 @@ ACTS = {
     "evaluate": Act(lambda run, o: ["evaluate", run, *count(o, "step", "--step"), *count(o, "n", "--n", 20)]),
     "pin": Act(_pin, quick=True),
     "save": Act(lambda run, o: ["report", run, "--out", PAGE], files=(PAGE,)),
+    "save-comparison": Act(_compare, files=(COMPARISON,)),
     "preview-prune": Act(
         lambda run, o: ["prune", run, *optional(o, "budget", "--budget", SIZE), "--dry-run"], True
     ),

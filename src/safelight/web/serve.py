@@ -27,13 +27,12 @@ def serve(
     port: int,
     browse: bool,
     read_only: bool,
-    longer: bool,
     tell: Tell,
     beside: bool = False,
 ) -> None:
     """Serve the page of a folder of runs. Raises UserError for a port in use.
 
-    names: of the runs to begin with. browse: open a browser. longer: whether `resume` takes --steps.
+    names: of the runs to begin with. browse: open a browser.
     beside: a training, which goes first: this one is niced, and ends when stdin does.
     """
     if beside:
@@ -53,7 +52,7 @@ def serve(
             f"--port {port}: cannot listen on {host} ({error.strerror}); choose another"
         ) from error
     port = listening.getsockname()[1]
-    app = application(folder, read_only=read_only, longer=longer)
+    app = application(folder, read_only=read_only)
     shown = f"[{host}]" if ":" in host else host if host not in ("0.0.0.0", "::") else socket.gethostname()
     begin = "/" if not names else f"/run/{quote(names[0])}"
     if len(names) > 1:

@@ -30,8 +30,8 @@ OPERATIONS = ("describe", "watched", "draw", "specimens", "recipe")
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-def application(folder: Path, *, read_only: bool = False, longer: bool = False) -> Starlette:
-    """The page of a folder of runs, behind whatever door. longer: whether `resume` takes --steps."""
+def application(folder: Path, *, read_only: bool = False) -> Starlette:
+    """The page of a folder of runs, behind whatever door."""
     views, jobs, model = Views(folder), Jobs(folder), ModelProcess()
     watcher = Watcher(views, jobs)
 
@@ -140,7 +140,8 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
         return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
 
     async def page(request: Request) -> Response:
-        text = await run_in_threadpool(shell.page, views, request.url.path)
+        runs = request.query_params.getlist("run")
+        text = await run_in_threadpool(shell.page, views, jobs, request.url.path, runs)
         return Response(text, media_type="text/html")
 
     def named(read: Callable[[str], Any]) -> Answer:
@@ -170,7 +171,7 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
         await model.close()
         await jobs.close()
 
-    facts = {"folder": str(folder), "read_only": read_only, "longer": longer}
+    facts = {"folder": str(folder), "read_only": read_only}
     run = "/api/run/{name}"
     routes = [
         Route("/api/runs", reading(lambda request: {**facts, "runs": views.runs()})),
@@ -193,7 +194,7 @@ def application(folder: Path, *, read_only: bool = False, longer: bool = False) 
             request.path_params["name"], int(request.query_params["step"])))),
         Route(f"{run}/price", reading(lambda request: views.price(
             request.path_params["name"], int(request.query_params["step"])))),
-        Route(f"{run}/aligned", named(views.aligned)),
+        Route(f"{run}/aligned", named(lambda name: {**facts, **views.aligned(name)})),
         Route(f"{run}/disk", named(views.disk)),
         Route(f"{run}/journal", named(views.journal)),
         Route(f"{run}/kept", named(views.kept)),

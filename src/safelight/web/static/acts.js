@@ -68,20 +68,20 @@ function Fork({ run, step, back }) {
     <div class="row">${!back && html`<label>name <input value=${title} placeholder="by itself" pattern="\\w[\\w.+=\\-]*" onInput=${(event) => setTitle(event.target.value)} /></label>`}
       <label><input type="checkbox" checked=${train} onChange=${() => setTrain(!train)} />train it now</label></div>
     <${Command} text=${command(act, name, "--step", step, words(wanted), !back && title ? ["--name", title] : [], train ? [] : "--no-train")} />
-    <button disabled=${step < 1}>${back ? `Roll back to step ${count(step)}` : `Fork step ${count(step)}`}</button>
+    <button disabled=${back && step < 1}>${back ? `Roll back to step ${count(step)}` : `Fork step ${count(step)}`}</button>
     <${Note} mistake=${mistake} /><${JobLine} job=${job} quiet /></form>`;
 }
 
-function Resume({ run, longer, again }) {
+function Resume({ run, again }) {
   const [steps, setSteps] = useState(run.planned), [schedule, setSchedule] = useState("");
   const [start, job, mistake] = useAct(() => again());
   const name = run.facts.name, finished = run.facts.status === "finished";
   const more = finished || steps > run.planned;
   return html`<form onSubmit=${(event) => { event.preventDefault(); start("resume", name, more ? { steps, ...(schedule ? { schedule } : {}) } : {}); }}>
     <p class="note">${finished ? `It finished at step ${count(run.facts.step)}.` : `It stands at step ${count(run.facts.step)} of ${count(run.planned)}.`}</p>
-    ${longer && html`<label>until step <input type="number" min=${run.facts.step + (finished ? 1 : 0)} value=${steps} onInput=${(event) => setSteps(Number(event.target.value))} /></label>
-      <label>learning rate <select value=${schedule} onChange=${(event) => setSchedule(event.target.value)}><option value="">as it suits</option><option value="constant">stays as it is</option><option value="restart">begins again</option><option value="extend">that of the new length</option></select></label>`}
-    <${Command} text=${command("resume", name, longer && more ? ["--steps", steps, ...(schedule ? ["--schedule", schedule] : [])] : [])} />
+    <label>until step <input type="number" min=${run.facts.step + (finished ? 1 : 0)} value=${steps} onInput=${(event) => setSteps(Number(event.target.value))} /></label>
+      <label>learning rate <select value=${schedule} onChange=${(event) => setSchedule(event.target.value)}><option value="">as it suits</option><option value="constant">stays as it is</option><option value="restart">begins again</option><option value="extend">that of the new length</option></select></label>
+    <${Command} text=${command("resume", name, more ? ["--steps", steps, ...(schedule ? ["--schedule", schedule] : [])] : [])} />
     <button disabled=${finished && !(steps > run.facts.step)}>${finished ? "Train longer" : "Resume"}</button>
     <${Note} mistake=${mistake} /><${JobLine} job=${job} quiet /></form>`;
 }
@@ -102,7 +102,7 @@ export function Acts({ run, step, again }) {
   const offered = [
     !over && ["edit", "Edit"], ["fork", "Fork"], status !== "running" && ["back", "Roll back"],
     status !== "running" && run.facts.checkpoints.includes(step) && ["pin", "Pin"],
-    status !== "running" && (!over || (run.longer && status === "finished")) && ["resume", over ? "Train longer" : "Resume"],
+    status !== "running" && status !== "left" && ["resume", over ? "Train longer" : "Resume"],
   ].filter(Boolean);
   const [open, set] = useState(null);
   if (saved) return null;
@@ -114,5 +114,5 @@ export function Acts({ run, step, again }) {
     ${open === "fork" && html`<${Fork} run=${run} step=${step} />`}
     ${open === "back" && html`<${Fork} run=${run} step=${step} back />`}
     ${open === "pin" && html`<${Pin} run=${run} step=${step} again=${again} />`}
-    ${open === "resume" && html`<${Resume} run=${run} longer=${run.longer} again=${again} />`}</section>`;
+    ${open === "resume" && html`<${Resume} run=${run} again=${again} />`}</section>`;
 }

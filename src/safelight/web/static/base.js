@@ -189,11 +189,11 @@ export function number(value) {
 // Digests are told by their beginning.
 export const brief = (text) => String(text).replace(/\b([0-9a-f]{8})[0-9a-f]{16,}\b/g, "$1…");
 
-export function bytes(value) {
+export function bytes(value) { // as store/size.py
   const units = ["B", "KB", "MB", "GB", "TB"];
   let at = 0;
   while (value >= 1000 && at < 4) { value /= 1000; at += 1; }
-  return `${at ? value.toPrecision(3) : value} ${units[at]}`;
+  return `${at && value < 10 ? value.toFixed(1) : count(value)} ${units[at]}`;
 }
 
 export function duration(seconds) {

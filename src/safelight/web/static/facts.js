@@ -83,7 +83,7 @@ export function Journal({ run }) {
   const name = run.facts.name;
   const [entries, mistake] = useAnswer(`${runUrl(name)}/journal`, name);
   if (!entries) return html`<${Note} mistake=${mistake}>Reading …<//>`;
-  const said = ({ time, kind, session, environment, code, id, ...fields }) => Object.entries(fields).map(([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ");
+  const said = ({ time, kind, session, environment, code, id, advice, ...fields }) => Object.entries(fields).filter(([, value]) => value !== "").map(([key, value]) => `${key} ${value && typeof value === "object" ? Object.entries(value).map(([name, each]) => `${name} = ${worded(each)}`).join(", ") : value}`).join(" · ");
   return html`<section class="facts"><h2>Journal</h2><p class="note">What happened, written before it took effect. The newest is on top.</p>
     <table class="journal"><tbody>${entries.slice(-500).reverse().map((entry) => html`<tr><td><time>${entry.time.slice(0, 19).replace("T", " ")}</time></td><th scope="row">${entry.kind}</th><td>${brief(said(entry))}</td></tr>`)}</tbody></table></section>`;
 }

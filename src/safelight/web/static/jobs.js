@@ -36,6 +36,18 @@ export function JobLine({ job, quiet }) {
   </section>`;
 }
 
+// What is shown as one file: made by its command, then handed to the browser.
+export function Save({ run, act = "save", options }) {
+  const [start, job, mistake] = useAct((ended) => {
+    if (!ended.files.length) return;
+    const link = Object.assign(document.createElement("a"), { href: `/api/jobs/${ended.id}/${ended.files[0]}`, download: "" });
+    link.click();
+  });
+  const going = job && ["waiting", "running"].includes(job.status);
+  return html`<button class="save" disabled=${going} onClick=${() => start(act, run, options)} title="One file that needs no server">${going ? "Saving …" : "Save page"}</button>
+    <${Note} mistake=${mistake} />${job?.status === "failed" && html`<${JobLine} job=${job} quiet />`}`;
+}
+
 export function Jobs() {
   const [jobs, mistake] = useAnswer("/api/jobs", "!");
   useEffect(() => { document.title = "Jobs · safelight"; }, []);

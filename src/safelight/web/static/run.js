@@ -1,7 +1,7 @@
 // A run: its head, and the screen below it. On the first one the timeline drives the sheet and the curves.
 import { ago, count, get, html, Link, Note, runPath, saved, setParams, useAnswer, useChanges, useEffect, useMemo, useRef, useState, runUrl } from "./base.js";
 import { Acts } from "./acts.js";
-import { JobLine, useAct } from "./jobs.js";
+import { Save } from "./jobs.js";
 import { Curves } from "./curves.js";
 import { Disk, Health, Journal, Measure } from "./facts.js";
 import { Model } from "./model.js";
@@ -13,21 +13,9 @@ import { Happened, Timeline, useKeys, useMarks, usePlay } from "./timeline.js";
 const SCREENS = [["", "Timeline"], ["specimens", "Specimens"], ["model", "Model"], ["pick", "Pick"], ["measure", "Measure"], ["health", "Health"], ["disk", "Disk"], ["journal", "Journal"]]
   .filter(([key]) => !saved || ["", "measure", "health", "journal"].includes(key)).concat(saved?.screens ?? []);
 
-// The run as one file: made by its command, then handed to the browser.
-function Save({ name }) {
-  const [start, job, mistake] = useAct((ended) => {
-    if (!ended.files.length) return;
-    const link = Object.assign(document.createElement("a"), { href: `/api/jobs/${ended.id}/${ended.files[0]}`, download: "" });
-    link.click();
-  });
-  const going = job && ["waiting", "running"].includes(job.status);
-  return html`<button class="save" disabled=${going} onClick=${() => start("save", name)} title="One file with curves, sheets and tables that needs no server">${going ? "Saving …" : "Save page"}</button>
-    <${Note} mistake=${mistake} />${job?.status === "failed" && html`<${JobLine} job=${job} quiet />`}`;
-}
-
 function Head({ run, screen, step }) {
   const { name, status, recipe, parent, images, verdicts } = run.facts;
-  return html`<div class="head run">${!saved && !run.read_only && html`<${Save} name=${name} />`}<h1>${name}</h1>
+  return html`<div class="head run">${!saved && !run.read_only && html`<${Save} run=${name} />`}<h1>${name}</h1>
     <p><span class=${`status ${status}`}>${status}</span> · step ${count(run.facts.step)} of ${count(run.planned)} · ${count(images)} images · ${recipe}${parent && html` · from ${parent.name && saved ? parent.name : parent.name ? html`<${Link} to=${runPath(parent.name, "", { step: parent.step })}>${parent.name}<//>` : "a run that is not here"} at step ${count(parent.step)}`}${" · "}<time datetime=${run.created} title=${run.created}>${ago(run.created)}</time>${verdicts.length > 0 && html` · <${Link} class="verdict" to=${runPath(name, "health")}>${verdicts.join(", ")}<//>`}</p>
     <nav class="screens" aria-label=${`Screens of ${name}`}>${SCREENS.map(([key, title]) => html`<${Link} to=${runPath(name, key, { step })} aria-current=${key === screen ? "page" : undefined}>${title}<//>`)}</nav></div>`;
 }

@@ -1,5 +1,6 @@
 // Side by side: the same noises of two to four runs, at one step, as many images, or as many hours.
-import { Command, command, count, get, html, Link, Note, number, runPath, runUrl, setParams, typing, useAnswer, useEffect, useMemo, useRef, useState } from "./base.js";
+import { Command, command, count, get, html, Link, Note, number, query, runPath, runUrl, setParams, typing, useAnswer, useEffect, useMemo, useRef, useState } from "./base.js";
+import { Save } from "./jobs.js";
 import { fitting, tilesUrl, useWidth } from "./sheet.js";
 import { Timeline, useKeys, usePlay } from "./timeline.js";
 
@@ -43,27 +44,27 @@ function Pair({ view, pair, sheets, columns, share, setShare, other, setOther })
 
 function Comparable({ names }) {
   const [open, set] = useState(false);
-  const [facts, mistake] = useAnswer(open && `/api/compare?${names.map((name) => `run=${encodeURIComponent(name)}`).join("&")}`);
+  const [facts, mistake] = useAnswer(open && `/api/compare?${query({ run: names })}`);
+  const { images } = facts?.pictures ?? {}, [at] = facts?.at ?? [];
   return html`<details class="comparable" onToggle=${(event) => set(event.target.open)}><summary>What differs, and what is not comparable</summary>
     ${open && !facts && html`<${Note} mistake=${mistake}>Comparing …<//>`}
-    ${facts && html`<table><thead><tr><th>setting</th>${facts.runs.map((run) => html`<th>${run.name}</th>`)}</tr></thead><tbody>
-      ${facts.settings.map((row) => html`<tr><th scope="row">${row.key ?? row.name}</th>${facts.runs.map((run) => html`<td>${valueOf(row, run.name)}</td>`)}</tr>`)}
-      ${!facts.settings.length && html`<tr><td colspan="5">The settings are the same.</td></tr>`}</tbody></table>
-      ${facts.pictures.images.apart.concat(facts.pictures.images.samplers).map((apart) => html`<table class="apart"><caption>${apart.runs.join(", ")} and ${apart.others.join(", ")}: not the same noises or sampler</caption>
-        <tbody>${apart.facts.map((fact) => html`<tr><th scope="row">${fact.fact}</th><td>${fact.here}</td><td>${fact.there}</td></tr>`)}</tbody></table>`)}
-      <${Numbers} title="Metrics" table=${facts.metrics} /><${Numbers} title="Cost" table=${facts.cost} />`}</details>`;
+    ${facts && html`${facts.settings.length ? html`<${Table} caption="Settings" runs=${names} rows=${facts.settings.map(({ key, values }) => [key, names.map((name) => values[name] ?? "–")])} />` : html`<p>The settings are the same.</p>`}
+      ${facts.surroundings.length > 0 && html`<${Table} caption="Machine and versions" runs=${names} rows=${facts.surroundings.map(({ key, values }) => [key, names.map((name) => values[name] ?? "–")])} />`}
+      ${images.apart.concat(images.samplers).map((apart) => html`<${Apart} apart=${apart} what="not the same noises or sampler" />`)}
+      ${at && html`<${Numbers} title=${`Losses at ${count(at.budget.amount)} images seen`} table=${at.components} /><${Numbers} title="Held-out losses" table=${at.held_out} />`}
+      <${Numbers} title="Evaluations" table=${facts.metrics} /><${Numbers} title="Cost" table=${facts.cost} />`}</details>`;
 }
 
-const valueOf = (row, name) => { const value = row.values?.[name] ?? row.values?.find?.((each) => each.run === name)?.value; return value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value); };
+const Table = ({ caption, runs, rows }) => html`<table><caption>${caption}</caption><thead><tr><td></td>${runs.map((run) => html`<th scope="col">${run}</th>`)}</tr></thead>
+  <tbody>${rows.map(([title, cells]) => html`<tr><th scope="row">${title}</th>${cells.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody></table>`;
 
-function Numbers({ title, table }) {
-  const columns = table?.columns ?? [];
-  if (!columns.length) return null;
-  return html`<h3>${title}</h3><table><tbody>${columns.map((column) => html`<tr><th scope="row">${column.name}</th>${column.runs.map((run, index) => {
-    const value = column.numbers?.[index] ?? column.values?.[index];
-    return html`<td class="figure"><small>${run}</small> ${number(typeof value === "object" ? value?.value : value)}</td>`;
-  })}</tr>`)}</tbody></table>`;
-}
+const Apart = ({ apart, what }) => html`<${Table} caption=${`${apart.runs.join(", ")} and ${apart.others.join(", ")}: ${what}`} runs=${[apart.runs.join(", "), apart.others.join(", ")]} rows=${apart.facts.map(({ fact, here, there }) => [fact, [here, there]])} />`;
+
+// A table for every set of numbers that may stand beside each other, and why there are several.
+const Numbers = ({ title, table }) => html`${table.columns.map(({ rows }) => {
+    const names = [...new Set(rows.flatMap((row) => Object.keys(row.numbers)))], floor = (value) => value?.floor != null && html` <small>real against real ${number(value.floor)}</small>`;
+    return html`<${Table} caption=${title} runs=${rows.map((row) => row.run)} rows=${names.map((name) => [name, rows.map(({ numbers: { [name]: value } }) => html`${number(value?.value)}${floor(value)}`)])} />`;
+  })}${table.apart.map((apart) => html`<${Apart} apart=${apart} what="not measured in the same way" />`)}`;
 
 export function Side({ names, params }) {
   const [runs, mistake] = useRuns(names);
@@ -101,7 +102,8 @@ export function Side({ names, params }) {
       : html`<${Pair} view=${view} pair=${runs.slice(0, 2)} sheets=${sheets} columns=${columns} share=${share} setShare=${setShare} other=${other} setOther=${setOther} />`}</div>
     ${view !== "grid" && runs.length > 2 && html`<p class="note">The first two are shown: ${runs[0].name}, ${runs[1].name}.</p>`}
     <${Comparable} names=${names} />
-    <${Command} text=${command("compare", names)} />`;
+    <${Command} text=${command("compare", names)} />
+    ${!runs[0].read_only && html`<${Save} run=${names[0]} act="save-comparison" options=${{ others: names.slice(1) }} />`}`;
 }
 
 function Ruler({ axis, label, at, setAt, most, steps, playing, play }) {
