@@ -17,7 +17,7 @@ Every command of the command line is here, too. Functions take a run by name, fo
     search  project                                latents that fit a text, a picture, an image
     compare  log                                   pages on several runs
     share  open_shared  replay_shared  keep_shared    runs as one file
-    push  pull                                     runs on the Hugging Face Hub
+    push  pull  cite                               runs on the Hugging Face Hub, and in papers
 
 Methods of `Run`: sample, at, evaluate, traverse, live, export, report, metrics. A mistake in what is given
 raises `UserError`: one line that says what is wrong and how to fix it.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from safelight.api.pages import compare, log, runs
     from safelight.api.prepare import check, plan
     from safelight.api.samples import film, keep, kept, live, open_run, project, search, specimens, walk
-    from safelight.api.share import keep_shared, open_shared, pull, push, replay_shared, share
+    from safelight.api.share import cite, keep_shared, open_shared, pull, push, replay_shared, share
     from safelight.api.steer import fork, relocate, replay, resume, rollback, sweep, train, tune
     from safelight.config import UserError
     from safelight.run import Run
@@ -44,6 +44,7 @@ __all__ = [
     "Run",
     "UserError",
     "check",
+    "cite",
     "compare",
     "film",
     "fork",
@@ -80,7 +81,9 @@ MODULES = {  # the others are in api.samples
     **dict.fromkeys(("compare", "log", "runs"), "api.pages"),
     **dict.fromkeys(("check", "plan"), "api.prepare"),
     "search_settings": "api.settings",
-    **dict.fromkeys(("keep_shared", "open_shared", "pull", "push", "replay_shared", "share"), "api.share"),
+    **dict.fromkeys(
+        ("cite", "keep_shared", "open_shared", "pull", "push", "replay_shared", "share"), "api.share"
+    ),
     **dict.fromkeys(
         ("fork", "relocate", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"
     ),

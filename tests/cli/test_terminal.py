@@ -172,6 +172,7 @@ HOSTILE = {  # what each command is told: as much of it hostile as it takes
     "open": ["run.slr", "--replay", "2"],
     "push": [FOLDER, f"hub:{EVIL}", "--license", EVIL],
     "pull": [f"hub:{EVIL}"],
+    "cite": [FOLDER, "--author", EVIL],
     "export-metrics": [FOLDER, "--out", f"{FOLDER}.csv"],
     "pin": [FOLDER, EVIL],
     "web": [FOLDER, "--host", EVIL],
@@ -183,6 +184,7 @@ ALSO = {  # the same commands where they succeed
     "export": [FOLDER, "--to", "safetensors", "--out", FOLDER],
     "tune": [FOLDER, "watch.every=3"],
     "disk": ["no" + EVIL],
+    "cite": [FOLDER, "--to", "croissant"],
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safelight.api import directory_of, folder_of, silent
 from safelight.run import Run
+from safelight.sharing import cite as citing
 from safelight.sharing import hub, pack
 from safelight.sharing import opened as opening
 from safelight.sharing.archive import Manifest
@@ -93,3 +94,15 @@ def pull(
 ) -> Run:
     """Make a run of one on the Hub, "hub:user/name" or "hub:user/name@revision", and open it."""
     return Run(hub.pull(place, folder_of(runs), name, Path(signer) if signer else None, trust_code))
+
+
+def cite(
+    run: Named,
+    to: str = "bibtex",
+    *,
+    authors: Sequence[str] = (),
+    licence: str | None = None,
+    runs: str | Path | None = None,
+) -> str:
+    """A run for a paper: "bibtex" or "cff", its data as "croissant", its packages as "requirements"."""
+    return citing.cite(directory_of(run, runs), to, authors, licence)

@@ -76,6 +76,8 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
         "open": "Show a run that somebody shared, check it, and repeat any of its steps.",
         "push": "Put a run on the Hugging Face Hub, with a card made from it.",
         "pull": "Make a run of one on the Hugging Face Hub.",
+        "cite":
+            "Write the citation of a run, its data as Croissant, or the packages that it ran with.",
     }),
     "export": ("Hand over", {
         "export":

@@ -1,4 +1,4 @@
-"""safelight share, open, push, pull."""
+"""safelight share, open, push, pull, cite."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from safelight.cli.options import (
 from safelight.cli.runs import print_run
 from safelight.report import plain as run_facts
 from safelight.store import size
+from safelight.store.durable import write_text
 from safelight.terminal import messages, say
 
 app = typer.Typer()
@@ -176,3 +177,42 @@ def pull(
     """
     made = api.share.pull(place, name=name, signer=signer, trust_code=trust_code, runs=runs)
     print_run(made.directory, as_json)
+
+
+@app.command(
+    epilog=examples(
+        'safelight cite digits-1 --author "Ada Lovelace"',
+        "safelight cite digits-1 --to requirements --out requirements.txt",
+    )
+)
+def cite(
+    run: RunArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORM",
+            help="bibtex or cff: a citation; croissant: the data, as JSON-LD; requirements: the packages.",
+        ),
+    ] = "bibtex",
+    author: Annotated[
+        list[str] | None, typer.Option("--author", help="Author; can be repeated. Default: none stated.")
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", metavar="ID", help="Licence, for cff and croissant. Default: none stated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="File to write. Default: the terminal.")
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the citation of a run, its data as Croissant, or the packages that it ran with."""
+    text = api.share.cite(run, to, authors=author or (), licence=licence, runs=runs)
+    if out:
+        write_text(out, text)
+    if as_json:
+        print_json({"to": to, "out": str(out) if out else None, "text": text})
+    else:
+        say(*([out] if out else text.removesuffix("\n").split("\n")))
