@@ -48,8 +48,9 @@ def test_bibtex_has_the_digests_and_escapes_what_latex_reads(finished, evil):
 def test_cff_is_yaml_with_what_its_schema_requires(evil):
     made = yaml.safe_load(cite(evil, "cff", ["Ada Lovelace", "Byron, Lord", "Trinity"], "cc-by-4.0"))
     assert {"cff-version", "message", "title", "authors"} <= made.keys()
-    assert made["authors"] == [{"family-names": "Lovelace", "given-names": "Ada"},
-                               {"family-names": "Byron", "given-names": "Lord"}, {"name": "Trinity"}]  # fmt: skip
+    ada = {"family-names": "Lovelace", "given-names": "Ada"}
+    byron = {"family-names": "Byron", "given-names": "Lord"}
+    assert made["authors"] == [ada, byron, {"name": "Trinity"}]
     assert made["title"].startswith(evil.name)
     assert made["license"] == "cc-by-4.0"
     with pytest.raises(UserError, match=r"--author: CITATION\.cff needs"):
