@@ -192,7 +192,7 @@ def cite(
         typer.Option(
             "--to",
             metavar="FORM",
-            help="Form. bibtex or cff: a citation; croissant: the data, as JSON-LD; requirements: the packages.",
+            help="Form. bibtex or cff: a citation; croissant: the data; requirements: the packages.",
         ),
     ] = "bibtex",
     author: Annotated[
