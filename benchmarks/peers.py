@@ -34,6 +34,7 @@ from safelight.evaluate.classifier import open_classifier
 from safelight.evaluate.distances import fitted, frechet, prdc
 from safelight.evaluate.features import Extractor, extract, open_efficientnet
 from safelight.planning import rules
+from safelight.recipe import load
 from safelight.render.sheet import sheet
 from safelight.render.sheet_file import save_png
 
@@ -67,42 +68,53 @@ def peer(
         return kept["samples"], json.loads(str(kept["facts"]))
 
 
-def safelight(
-    recipe: str,
-    keys: dict[str, Any],
-    count: int,
-    seconds: float,
-    n: int,
-    work: Path,
-    seed: int,
-) -> tuple[Images, dict[str, Any]]:
-    """Samples of a recipe, of as many steps as fit by the cost of 30; rates and averages follow from that.
+class Fit:
+    """Runs of a recipe that take the processor seconds given; rate, warm-up and average follow the steps."""
 
-    count: of the pictures. The time includes what comes before and after the steps.
-    """
+    def __init__(self, name: str, keys: dict[str, Any], runs: Path) -> None:
+        self.name, self.keys, self.runs, self.recipe = name, keys, runs, load(name, keys)
+        self.train(10)  # imports, packs, kernels
+        self.few = self.train(10)[1]
+        self.cost = (self.train(110)[1] - self.few) / 100
+
+    def train(self, steps: int, **more: Any) -> tuple[sl.Run, float, int]:
+        """The run, the processor seconds that it took, and its steps. more: keys of [train]."""
+        began, (optim,) = time.process_time(), self.recipe.optim.values()
+        planned = self.recipe.train.steps or steps
+        scaled = {choice.key: choice.value
+                  for choice in rules.scaled(optim, self.recipe.train.ema, steps, planned)}  # fmt: skip
+        run = sl.train(self.name, {**self.keys, **scaled}, runs=self.runs, steps=steps, **more)
+        return run, time.process_time() - began, steps
+
+    def steps(self, seconds: float) -> int:
+        return max(10, 10 + int((seconds - self.few) / self.cost))
+
+
+def drawn(run: sl.Run, pack: Pack, n: int, seed: int) -> Images:
+    """Samples whose classes, where there are any, are drawn as often as they occur in training."""
+    if "label" not in pack.given:
+        return np.concatenate([run.sample(min(100, n - at), seed=at).images for at in range(0, n, 100)])
+    classes = np.random.default_rng(seed).choice(pack.given["label"][pack.train], n)
+    images = np.empty((n, *pack.images.shape[1:]), np.uint8)
+    for label in np.unique(classes):
+        at = np.flatnonzero(classes == label)
+        images[at] = run.sample(len(at), seed=int(label), conditions={"label": str(label)}).images
+    return images
+
+
+def safelight(
+    recipe: str, keys: dict[str, Any], seconds: float, n: int, work: Path, seed: int
+) -> tuple[Images, dict[str, Any]]:
+    """Samples of a recipe. The time includes what comes before and after the steps."""
     quiet = {"watch.every": 10**6, "watch.held_out": 0, "checkpoint.every": 10**6, "train.seed": seed,
              "check.before_training": False, "train.precision": "fp32",
              "train.memory_format": "channels_last", "train.device": "cpu", "sample.guidance": 1.0,
              **keys}  # fmt: skip
-    batch = int(keys.get("train.batch_size", 64))
-
-    def train(steps: int) -> tuple[sl.Run, float]:
-        began = time.process_time()
-        fit = {choice.key: choice.value for choice in rules.length(steps, batch, count)}
-        run = sl.train(recipe, {**fit, **quiet}, runs=work / "runs")
-        return run, time.process_time() - began
-
-    cost = (train(40)[1] - train(10)[1]) / 30
-    fixed = max(0.0, train(10)[1] - 10 * cost)
-    steps = max(10, int((seconds - fixed) / cost))
-    run, spent = train(steps)
-    samples = np.concatenate([run.sample(min(100, n - done), seed=done).images for done in range(0, n, 100)])
-    return samples, {
-        "seen": steps * batch,
-        "evaluations": 10,
-        "what": f"{recipe}, {steps} steps",
-        "whole": spent,
-    }
+    fit = Fit(recipe, quiet, work / "runs")
+    run, spent, steps = fit.train(fit.steps(seconds))
+    samples = drawn(run, open_data(run.recipe.data), n, seed)
+    facts = {"seen": steps * run.recipe.train.batch_size, "evaluations": 10, "spent": spent}
+    return samples, {**facts, "what": f"{recipe}, {steps} steps"}
 
 
 class Judge:
@@ -137,7 +149,7 @@ def main() -> None:
     parser.add_argument("--systems", default="safelight,lucidrains,diffusers,smalldiffusion,pythae")
     parser.add_argument("--n", type=int, default=1000, help="Samples that are compared. Default: 1,000.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--recipe", default="fashion", help="Recipe of safelight, without its conditions.")
+    parser.add_argument("--recipe", default="mnist", help="Recipe of safelight, without labels.")
     parser.add_argument("--work", type=Path, default=Path("peers"))
     parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="Keys of that recipe.")
     given = parser.parse_args()
@@ -152,20 +164,22 @@ def main() -> None:
     rows = {f"real pictures, n {len(judge.others)}": judge.scores(judge.others)}
     for system in given.systems.split(","):
         name = "-".join(
-            [given.data, f"{given.minutes:g}", system, *given.keys * (system == "safelight"), str(given.seed)]
+            [
+                given.data,
+                f"{given.minutes:g}",
+                system,
+                *[given.recipe, *given.keys] * (system == "safelight"),
+                str(given.seed),
+            ]
         )
         kept = work / f"{name}.json"
         if not kept.is_file():
             seconds = 60 * given.minutes
             if system == "safelight":
-                keys = dict(parse_override(key) for key in given.keys)
-                data = {f"data.{key}": value for key, value in section.items()} | {
-                    "data.labels": False,
-                    "data.mask": "none",
-                }
-                made = safelight(
-                    given.recipe, {**data, **keys}, len(pack.train), seconds, given.n, work, given.seed
-                )
+                data = {f"data.{key}": value for key, value in section.items()}
+                stated = {**data, "data.labels": False, "data.mask": "none"}
+                keys = stated | dict(parse_override(key) for key in given.keys)
+                made = safelight(given.recipe, keys, seconds, given.n, work, given.seed)
             else:
                 made = peer(system, np.asarray(pack.images[pack.train]), seconds, given.n, work, given.seed)
             samples, facts = made
@@ -173,10 +187,11 @@ def main() -> None:
             kept.write_text(json.dumps({**facts, **judge.scores(judge.features(samples))}))
         rows[f"{system} ({json.loads(kept.read_text())['what']})"] = json.loads(kept.read_text())
     print(f"{given.data}, {given.minutes:g} CPU minutes; FD-{judge.extractor.name}\n")
-    print("| system | distance | recall | coverage | seen | evaluations |\n|---|---:|---:|---:|---:|---:|")
+    print("| system | distance | recall | coverage | seen | CPU s | evaluations |\n|---|" + 6 * "---:|")
     for name, row in rows.items():
         scores = f"{row['distance']:.2f} | {row['recall']:.3f} | {row['coverage']:.3f}"
-        print(f"| {name} | {scores} | {row.get('seen', 0):,} | {row.get('evaluations', 0)} |")
+        cost = f"{row.get('seen', 0):,} | {row.get('spent', 0):.0f} | {row.get('evaluations', 0)}"
+        print(f"| {name} | {scores} | {cost} |")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def test_a_recipe_written_into_a_run_is_the_same_recipe(name):
 
 def spec_of(recipe: Recipe) -> DataSpec:
     """What the data of a recipe will look like, as far as its [data] says; digits where it says nothing."""
-    conditions = DIGITS.conditions if recipe.data.labels else {}
+    conditions = DIGITS.conditions if recipe.data.labels or recipe.data.clusters else {}
     if recipe.data.source == "faces":
         conditions = {"attributes": Condition("attributes", 5)}
     if recipe.data.text_encoder:
