@@ -1,21 +1,34 @@
-"""What several processes make of a run is what one makes: replays, films, evaluations, searches."""
+"""What several processes make of a run is what one makes: replays, films, evaluations, searches, packs."""
 
 from __future__ import annotations
 
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from data.files import save as save_image
+from data.files import unlike
 from killing import LINUX, killing
 from programs import Blocks, save
+from safelight.api.prepare import check, check_all
 from safelight.config import UserError
+from safelight.data import open_data
+from safelight.data.config import Data
+from safelight.evaluate.features import Features
+from safelight.evaluate.measure import real_features
 from safelight.explore.film import Making, through_training
 from safelight.explore.search.settings import SearchRequest
 from safelight.explore.search.split import read_split, run_split
 from safelight.loading.model import ReplayVerdict
 from safelight.loading.stretches import _together, replay_through
+from safelight.report.comparison_page import write_comparison
 from safelight.run import Run
 from safelight.store.directory import RunDirectory
 
@@ -75,3 +88,50 @@ def test_a_split_is_the_same(finished, tmp_path):
     here, there = (run_split(run, request, read_split("4x2,2x4", None), 1, on=on)["rows"]
                    for run, on in zip(runs, (None, "local:2"), strict=True))  # fmt: skip
     assert here == there
+
+
+def test_a_comparison_is_the_same(finished, tmp_path):
+    runs = [RunDirectory(shutil.copytree(finished.path, tmp_path / name)) for name in ("first", "second")]
+    here, there = (write_comparison(runs, tmp_path, "compare", on=on).to_dict() for on in (None, "local:2"))
+    assert here == there
+
+
+def test_a_pack_is_the_same(tmp_path, monkeypatch):
+    for number in range(70):  # two blocks
+        save_image(tmp_path / "photos" / f"{number}.png", unlike(number))
+    packs = []
+    for on in (1, "local:2"):
+        monkeypatch.setenv("SAFELIGHT_CACHE", str(tmp_path / str(on)))
+        packs.append(open_data(Data(path=str(tmp_path / "photos")), None, on))
+    assert packs[0].fingerprint == packs[1].fingerprint
+    np.testing.assert_array_equal(*(pack.images for pack in packs))
+
+
+def test_recipes_are_checked_at_once(tmp_path):
+    recipes = ["digits-class", "digits-denoise"]
+    options = {"changes": {"network.width": 4, "train.batch_size": 12}, "fast": True, "runs": tmp_path}
+    there = dict(check_all(recipes, on="local:2", **options))
+    here = check(recipes[0], **options)
+    assert set(there) == set(recipes)
+    assert (there[recipes[0]].checks, there[recipes[0]].findings) == (here.checks, here.findings)
+
+
+def test_features_of_real_images_are_computed_by_whoever_comes_first(monkeypatch, tmp_path):
+    """Two that begin at once: the second waits, and reads."""
+    monkeypatch.setenv("SAFELIGHT_CACHE", str(tmp_path))
+    pack, computed, both = open_data(Data(source="digits")), [], threading.Barrier(2)
+    extractor = SimpleNamespace(hash="h", rule="r", home="cpu")
+
+    def extract(extractor, parts):
+        computed.append(1)
+        time.sleep(0.3)
+        return Features(torch.zeros(20, 3))
+
+    def ask(_):
+        both.wait()
+        return real_features(extractor, pack, pack.train[:20])
+
+    monkeypatch.setattr("safelight.evaluate.measure.extract", extract)
+    with ThreadPoolExecutor(2) as threads:
+        assert len(list(threads.map(ask, range(2)))) == 2
+    assert computed == [1]

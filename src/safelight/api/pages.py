@@ -24,13 +24,20 @@ def runs(folder: str | Path | None = None) -> list[Summary]:
 
 
 def compare(
-    run: Named, *others: Named, out: str | Path | None = None, runs: str | Path | None = None
+    run: Named,
+    *others: Named,
+    out: str | Path | None = None,
+    on: str | None = None,
+    runs: str | Path | None = None,
 ) -> Written:
-    """Compare runs; writes compare.md and compare.html into `out`, by default the folder of runs."""
+    """Compare runs; writes compare.md and compare.html into `out`, by default the folder of runs.
+
+    on: where several runs are read at once, see `fanout.pool`.
+    """
     compared = list(dict.fromkeys(directory_of(name, runs) for name in (run, *others)))
     if len(compared) < 2:
         raise UserError("compare: name two runs or more, for example: safelight compare digits-1 digits-2")
-    return write_comparison(compared, Path(out) if out else folder_of(runs), "compare")
+    return write_comparison(compared, Path(out) if out else folder_of(runs), "compare", on=on)
 
 
 def log(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safelight import keys
+from safelight import fanout, keys
 from safelight.api import folder_of, silent
 from safelight.checks.bench.finding import Checked
 from safelight.data.source import Progress
@@ -52,6 +53,31 @@ def check(
     probed = time.perf_counter() - began
     checked = checking.check(ready, execution, fast, again, progress)
     return replace(checked, seconds=checked.seconds + probed)
+
+
+def check_all(
+    recipes: Sequence[str],
+    changes: Mapping[str, Any] | None = None,
+    *,
+    fast: bool = False,
+    again: bool = False,
+    on: str | None = None,
+    runs: str | Path | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Iterator[tuple[str, Checked]]:
+    """`check` of several recipes, with the same changes, as each ends.
+
+    on: where several are checked at once, see `fanout.pool`; by default one after another, here.
+    """
+    place = folder_of(runs).absolute()
+    checked = partial(check, changes=changes, fast=fast, again=again, runs=place)
+    if not on:
+        yield from ((recipe, checked(recipe, progress=progress)) for recipe in recipes)
+        return
+    with fanout.pool(on, len(recipes), place, threads=fanout.stated_threads()) as workers:
+        for number, result in fanout.each(workers, checked, [(recipe,) for recipe in recipes], what="recipes",
+                                          progress=progress):  # fmt: skip
+            yield recipes[number], result
 
 
 def full_text(recipe: str | Path) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from safelight.cli.options import JsonOption, changes_of, examples, print_json
+from safelight.cli.options import JsonOption, OnOption, changes_of, examples, print_json
 from safelight.config import UserError, check
 from safelight.data import open_data
 from safelight.data.buckets import MULTIPLE
@@ -60,12 +60,13 @@ def inspect(
         typer.Option("--sheet", metavar="OUT.png", help="Contact sheet to write. Default: NAME-data.png."),
     ] = None,
     processes: ProcessesOption = None,
+    on: OnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show sizes, modes, conditions, copies and bad files, and draw a contact sheet."""
     config = data_of(path, keys)
     with bar() as (_, progress):
-        inspection = inspect_data(config, progress, processes)
+        inspection = inspect_data(config, progress, on or processes)
     facts = inspection.facts()
     out = sheet or Path(f"{inspection.name}-data.png")
     shown = facts["images"] > 0
@@ -91,6 +92,7 @@ def pack(
     path: PathArgument,
     keys: KeysArgument = None,
     processes: ProcessesOption = None,
+    on: OnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Decode images once, ahead of training. Rerun the command to continue an interrupted packing."""
@@ -98,7 +100,7 @@ def pack(
     if config.buckets and not config.bucket_multiple:  # stated, so that a network does not change it
         config = config.model_copy(update={"bucket_multiple": MULTIPLE})
     with bar() as (_, progress):
-        made = open_data(config, progress, processes)
+        made = open_data(config, progress, on or processes)
     height, width, channels = made.images.shape[1:]
     if as_json:
         print_json(

@@ -104,6 +104,7 @@ def compare(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder for the pages. Default: the folder of runs."),
     ] = None,
+    on: OnOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -111,7 +112,7 @@ def compare(
 
     Numbers that are not comparable are marked. Writes compare.md and compare.html.
     """
-    written = sl.compare(*names, out=out, runs=runs)
+    written = sl.compare(*names, out=out, on=on, runs=runs)
     if as_json:
         print_json(written.to_dict())
     else:

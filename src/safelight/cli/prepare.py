@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from safelight.cli.options import (
     DeviceOption,
     JsonOption,
     MinutesOption,
+    OnOption,
     RecipeArgument,
     RunsOption,
     changes_of,
@@ -111,16 +112,27 @@ def new(
     say(*(look.lines if look else ()), f"{path}: edit it, then: safelight train {path}")
 
 
-@app.command(epilog=examples("safelight check my.toml data.path=photos/"))
+@app.command(
+    epilog=examples(
+        "safelight check my.toml data.path=photos/",
+        "safelight check digits fashion skylines-small --on local:2",
+    )
+)
 def check(
-    recipe: RecipeArgument,
-    changes: ChangesArgument = None,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE|KEY=VALUE",
+            help="Shipped recipes, or .toml files, and recipe keys to change, e.g. optim.lr=1e-4.",
+        ),
+    ],
     fast: Annotated[
         bool, typer.Option("--fast", help="Run only the checks that `safelight train` begins with.")
     ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Repeat checks whose results are stored from an earlier time.")
     ] = False,
+    on: OnOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -128,16 +140,23 @@ def check(
 
     The exit code is 1 if there is an error.
     """
+    recipes, changes = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    if not recipes:
+        raise UserError("check: name a recipe, for example: safelight check digits")
+    checked: dict[str, Checked] = {}
     with bar() as (tell, progress):
-        checked = sl.check(
-            recipe, changes_of(changes), fast=fast, again=again, runs=runs, tell=tell, progress=progress
-        )
-    name = Path(recipe).stem
+        options: dict[str, Any] = {"fast": fast, "again": again, "runs": runs, "progress": progress}
+        if on or len(recipes) > 1:
+            checked |= api.prepare.check_all(recipes, changes_of(changes), on=on, **options)
+        else:
+            checked[recipes[0]] = sl.check(recipes[0], changes_of(changes), tell=tell, **options)
+    results = [{"recipe": Path(recipe).stem, **checked[recipe].to_dict()} for recipe in recipes if as_json]
     if as_json:
-        print_json({"recipe": name, **checked.to_dict()})
+        print_json(results if len(recipes) > 1 else results[0])
     else:
-        print_checked(name, checked)
-    if checked.errors:
+        for recipe in recipes:
+            print_checked(Path(recipe).stem, checked[recipe])
+    if any(result.errors for result in checked.values()):
         raise typer.Exit(1)
 
 

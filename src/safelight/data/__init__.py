@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["Data", "check_named", "find_source", "open_data"]
 
 
-def open_data(config: Data, progress: Progress | None = None, processes: int | None = None) -> Pack:
+def open_data(config: Data, progress: Progress | None = None, processes: int | str | None = None) -> Pack:
     """The data as a pack: from the cache, or downloaded, decoded and packed now.
 
     progress: called with the work, how much of it is done, and of how much.
-    processes: that decode; by default as many as there are cores, where that is worth it.
+    processes: that decode, or where, see `fanout.pool`; by default one for each core, where that is worth it.
     Raises UserError naming the key or file to mend.
     """
     if config.buckets:

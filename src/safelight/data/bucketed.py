@@ -25,7 +25,7 @@ from safelight.terminal import plain
 
 
 def open_buckets(
-    source: Source, config: Data, progress: Progress | None = None, processes: int | None = None
+    source: Source, config: Data, progress: Progress | None = None, processes: int | str | None = None
 ) -> Pack:
     """The pack of the most populated bucket, with every bucket's in `Pack.buckets`. Raises UserError.
 

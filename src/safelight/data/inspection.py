@@ -209,7 +209,7 @@ class Inspection:
         return size if len(sizes) == 1 and max(size) <= LARGEST_CELL else (CELL, CELL)
 
 
-def inspect(config: Data, progress: Progress | None = None, processes: int | None = None) -> Inspection:
+def inspect(config: Data, progress: Progress | None = None, processes: int | str | None = None) -> Inspection:
     """Find the data and decode every item once. Raises UserError where there is none."""
     source = find_source(config, progress)
     items = source.items()

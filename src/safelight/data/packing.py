@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
@@ -38,6 +38,7 @@ from safelight.data.images import FileReader, quiet, reader_of
 from safelight.data.masks import numbering
 from safelight.data.pack import FORMAT, Pack, load
 from safelight.data.source import ImageReader, Items, Progress, Source, key
+from safelight.fanout import each, pool
 from safelight.store.durable import publish
 from safelight.terminal import plain
 
@@ -82,12 +83,13 @@ def cores() -> int:
 
 
 def results(
-    plan: PackingPlan, job: str, blocks: Sequence[int], processes: int | None, progress: Progress | None,
-    what: str,
+    plan: PackingPlan, job: str, blocks: Sequence[int], processes: int | str | None,
+    progress: Progress | None, what: str,
 ) -> Generator[tuple[int, str], None, None]:  # fmt: skip
     """(block, result) as they come: from here, and from other processes once that is seen to be worth it.
 
-    processes: how many with this one; by default one for each core. what: the work, for `progress`.
+    processes: how many with this one, or where, see `fanout.pool`; by default one for each core. what: the
+    work, for `progress`.
     Raises UserError, or OSError where the slots cannot be written.
     """
     done = plan.slots.count - sum(len(plan.slots.items(block)) for block in blocks)
@@ -99,6 +101,11 @@ def results(
             progress(what, done, plan.slots.count)
 
     advance(0)
+    if isinstance(processes, str):
+        if isinstance(plan.reader, FileReader):
+            yield from _in_pool(plan, job, blocks, processes, advance)
+            return
+        processes = 1  # what is in memory already is not sent elsewhere
     start, count = time.monotonic(), processes or cores()
     for place, block in enumerate(blocks):
         left = len(blocks) - place
@@ -108,6 +115,22 @@ def results(
             yield from _parallel(plan, job, blocks[place:], min(count, left) - 1, advance)
             return
         yield block, plan.run(job, block, lambda item: advance(1))
+
+
+def _in_pool(
+    plan: PackingPlan, job: str, blocks: Sequence[int], on: str, advance: Callable[[int], None]
+) -> Generator[tuple[int, str], None, None]:
+    """`results` from the pool that `on` names."""
+    plan.write()
+    folder = plan.slots.folder.absolute()
+    with pool(on, len(blocks), folder, threads=1, device="cpu") as workers:
+        for place, line in each(workers, _block, [(folder, job, block) for block in blocks]):
+            advance(len(plan.slots.items(blocks[place])))
+            yield blocks[place], line
+
+
+def _block(folder: Path, job: str, block: int) -> str:
+    return _read_plan(folder).run(job, block)
 
 
 def _parallel(
@@ -182,14 +205,19 @@ def _ask(worker: subprocess.Popen[str], block: int) -> str:
     return answer
 
 
+@lru_cache(1)
+def _read_plan(folder: Path) -> PackingPlan:
+    content = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    count, shape, masked = (content["slots"][name] for name in ("count", "shape", "masked"))
+    return PackingPlan(reader_of(content["reader"]), Slots(folder, count, tuple(shape), masked))
+
+
 def main(job: str, folder: Path) -> None:
     """Answer lines until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints does not mix with the answers
-    content = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    count, shape, masked = (content["slots"][name] for name in ("count", "shape", "masked"))
-    plan = PackingPlan(reader_of(content["reader"]), Slots(folder, count, tuple(shape), masked))
+    plan = _read_plan(folder)
     for line in sys.stdin:
         try:
             answer = plan.run(job, int(line))
@@ -202,7 +230,7 @@ def main(job: str, folder: Path) -> None:
 
 def open_pack(
     source: Source, held_out: float, skip_bad: bool, progress: Progress | None = None,
-    processes: int | None = None,
+    processes: int | str | None = None,
 ) -> Pack:  # fmt: skip
     """The source's pack: the one in the cache, or a new one. Safe with several processes at once.
 
@@ -230,7 +258,7 @@ def require_good(pack: Pack, name: str, skip_bad: bool) -> Pack:
 
 
 def _pack(
-    source: Source, folder: Path, held_out: float, progress: Progress | None, processes: int | None
+    source: Source, folder: Path, held_out: float, progress: Progress | None, processes: int | str | None
 ) -> Pack:
     """Write a pack beside its place, then move it there. The caller holds the lock."""
     shutil.rmtree(folder, ignore_errors=True)  # a pack that cannot be read
@@ -270,7 +298,7 @@ def _pack(
 
 
 def _decode(
-    name: str, items: Items, slots: Slots, progress: Progress | None, processes: int | None
+    name: str, items: Items, slots: Slots, progress: Progress | None, processes: int | str | None
 ) -> list[BlockRecord]:
     """Fill the slots that are not filled yet; the records of all blocks, in their order."""
     records = _filled(slots)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -54,8 +55,11 @@ def real_features(
         path = folder / f"{name}.safetensors"
         features = _load(path)
         if features is None:
-            parts = (pack.images[block[i : i + BATCH]] for i in range(0, len(block), BATCH))
-            _save(path, features := extract(extractor, parts))
+            with FileLock(path.with_suffix(".lock")):  # of several that begin at once the first one computes
+                features = _load(path)
+                if features is None:
+                    parts = (pack.images[block[i : i + BATCH]] for i in range(0, len(block), BATCH))
+                    _save(path, features := extract(extractor, parts))
         done.append(Features(features.values.to(extractor.home), features.classes))
         if progress:
             progress("features of real images", start + len(block), len(items))

@@ -7,8 +7,10 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from safelight.data.cache import cache_dir
 from safelight.engine import precision
@@ -44,10 +46,14 @@ def choose_execution(ready: Prepared, tell: Tell = lambda line: None) -> Executi
 
 def _chosen(options: list[Execution], ready: Prepared, tell: Tell) -> Execution:
     path = cache_dir("probes") / f"{_probe_key(ready, options)}.json"
-    try:
-        return Execution(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        pass  # not there, or not ours: probe
+    with FileLock(path.with_suffix(".lock")):  # of several trainings that begin at once the first one decides
+        try:
+            return Execution(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return _probed(options, ready, tell, path)  # not there, or not ours
+
+
+def _probed(options: list[Execution], ready: Prepared, tell: Tell, path: Path) -> Execution:
     tell("probing precision and memory format, a few seconds")
     clock = precision.clock_of(ready.device)
     chosen, fastest, rows = options[0], dict[str, float](), _probed_rows(ready, options[0], clock)

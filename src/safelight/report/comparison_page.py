@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from safelight.fanout import each, pool
 from safelight.render.page import Block, Notes, Page, PageSection, Text, write_page
 from safelight.render.wording import count, number
 from safelight.report import drawings, pairs, tables
@@ -294,13 +295,20 @@ def write_comparison(
     title: str = "",
     called: Mapping[str, str] | None = None,
     first: tuple[PageSection, ...] = (),
+    on: str | None = None,
 ) -> Written:
     """Compare runs and write NAME.md and NAME.html into `out`. Raises UserError where the disk refuses.
 
     called: what runs are called on the page, by their directory's name. first: sections before all others.
+    on: where several runs are read at once, see `fanout.pool`.
     """
-    known = called or {}
-    comparison = compare([replace(gather(run), name=known.get(run.name, run.name)) for run in runs])
+    known, facts = called or {}, dict[int, RunFacts]()
+    if on:
+        folders = {run.path.absolute().parent for run in runs}
+        with pool(on, len(runs), *folders, threads=1, device="cpu") as workers:
+            facts |= each(workers, gather, [(RunDirectory(run.path.absolute()),) for run in runs])
+    read = [facts[place] if on else gather(run) for place, run in enumerate(runs)]
+    comparison = compare([replace(run, name=known.get(run.name, run.name)) for run in read])
     page = page_of(comparison, now(), title, first)
     return Written(comparison, page, *write_page(out, name, page))
 
