@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from safelight.api import causes as causes
     from safelight.api import pages as pages
     from safelight.api import prepare as prepare
+    from safelight.api import queue as queue
     from safelight.api import samples as samples
     from safelight.api import share as share
     from safelight.api import steer as steer

@@ -22,6 +22,7 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
         "resume": "Continue a run, bit-identical to an uninterrupted one, or train it longer.",
         "sweep": "Train every combination of values, then compare the runs.",
     }),
+    "queue": ("Train", {"queue": "Queue runs for the cores or cards of this machine."}),
     "prepare": ("Prepare", {
         "recipes": "List the shipped recipes, with their size and expected time.",
         "new": "Write a recipe to edit.",
