@@ -28,13 +28,15 @@ class SlurmPool(Executor):
             raise UserError(f"--on slurm: needs submitit; install it with: {install('slurm')}") from error
         self.size, self._threads, self._marks = 100, threads, marks
         try:
-            self._executor = submitit.AutoExecutor(marks[0].parent / FOLDER, cluster=cluster)
+            self._executor = submitit.AutoExecutor(
+                marks[0].parent / FOLDER, cluster, slurm_max_num_timeout=tries
+            )
         except (RuntimeError, ValueError) as error:
             raise UserError(f"--on slurm: {str(error).partition(chr(10))[0]}") from error
         cards = {"gpus_per_node": 1} if device == "cuda" else {}
         self._executor.update_parameters(
             name="safelight", cpus_per_task=threads, slurm_array_parallelism=self.size,
-            slurm_max_num_timeout=tries, slurm_setup=[f"export {name}={value}" for name, value in
+            slurm_setup=[f"export {name}={value}" for name, value in
             fanout.environment(threads).items()], timeout_min=24 * 60, **cards,
         )  # fmt: skip
         self._new: list[tuple[Future[Any], Task]] = []
