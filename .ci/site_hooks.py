@@ -111,3 +111,22 @@ def described(path: str, command: Any) -> str:
 def cell(text: str) -> str:
     """Text in a table's cell."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+LOADS = re.compile(
+    r"""<(?:script|img|iframe|source|video)\b[^>]*\bsrc="((?:https?:)?//[^"]*)|"""
+    r"""<link\b(?=[^>]*rel="(?:stylesheet|preload|icon|preconnect|dns-prefetch)")[^>]*href="((?:https?:)?//[^"]*)|"""
+    r"""(?:url\(|@import\s*)["']?((?:https?:)?//[^)"']*)"""
+)
+
+
+def on_post_build(config: Any) -> None:
+    """Raises where a page would load anything from elsewhere: the site makes no external request."""
+    loads = {
+        f"{path.relative_to(config.site_dir)}: {next(filter(None, match.groups()))}"
+        for path in Path(config.site_dir).rglob("*.*")
+        if path.suffix in (".html", ".css")
+        for match in LOADS.finditer(path.read_text(encoding="utf-8"))
+    }
+    if loads:
+        raise SystemExit("\n".join(["pages that load from elsewhere:", *sorted(loads)]))

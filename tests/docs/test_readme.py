@@ -12,6 +12,7 @@ from safelight.cli import COMMANDS as GROUPS
 from safelight.cli import load as load_command
 from safelight.cli.options import changes_of
 from safelight.engine.distributed import World
+from safelight.explain import recipe_keys
 from safelight.recipe import load
 from safelight.training.progress import Show
 from safelight.training.start import begin
@@ -51,8 +52,10 @@ def test_a_command_is_one(page, command):
         recipe = "fashion"
     if recipe:
         load(recipe, changes_of(context.params.get("changes")))
-    elif context.params.get("changes"):
-        load("digits", changes_of(context.params["changes"]))
+    elif context.params.get("changes"):  # of a run; one of a GAN has a section for each network
+        load(
+            "fashion-gan" if "optim.generator" in command else "digits", changes_of(context.params["changes"])
+        )
 
 
 def test_a_wrong_command_would_be_noticed():
@@ -115,3 +118,24 @@ def test_every_page_is_found_from_the_readme_or_the_site():
     linked = " ".join(PAGES.values()) + (ROOT / "mkdocs.yml").read_text() if (ROOT / "mkdocs.yml").exists() \
         else " ".join(PAGES.values())  # fmt: skip
     assert [path.name for path in DOCS.rglob("*.md") if path.name not in linked] == []
+
+
+KEY = re.compile(
+    r"`'?((?:data|network|method|loss|optim|train|watch|monitor|evaluate|checkpoint|sample|stop|init|log|tape|check)"
+    r"\.[a-z0-9_.]+)(?:[ =][^`]*)?'?`"
+)
+
+
+def test_keys_in_sentences_are_keys():
+    """`optim.lr`, `optim.generator.lr=1e-4`: of some network, method or section."""
+    known = {row.code for row in recipe_keys()}
+    known |= {"data.train", "network.name", "method.name"}  # of run.json; of the components
+    open_ended = ("loss.weights.", "data.weight.", "check.expected_findings.")
+    for page, text in PAGES.items():
+        if page in ("docs/log.md", "docs/recipe.md", "CHANGELOG.md", "benchmarks/README.md"):
+            continue  # of earlier versions; made from the models
+        for key in KEY.findall(text):
+            words = key.rstrip(".").split(".")
+            if words[-1] in ("py", "md", "toml", "js") or f"{key}." in open_ended or key.startswith(open_ended):
+                continue
+            assert {key, f"{words[0]}.{words[-1]}"} & known, f"{page}: {key}"

@@ -93,14 +93,34 @@ def band(a: Spread, b: Spread, comparisons: int = 1) -> float:
 
     comparisons: how many verdicts share the chance of error.
     """
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
     if min(len(a.values), len(b.values)) < 2:
         return math.nan
     freedom = len(a.values) + len(b.values) - 2
     pooled = (a.squares + b.squares) / freedom
-    quantile = float(stdtrit(freedom, 1 - LEVEL / (2 * comparisons)))
+    quantile = student_quantile(freedom, 1 - LEVEL / comparisons)
     return quantile * math.sqrt(pooled * (1 / len(a.values) + 1 / len(b.values)))
+
+
+def student_quantile(freedom: int, within: float) -> float:
+    """The t for which Student's t lies between -t and t with a probability of `within`, found by bisection.
+
+    Abramowitz and Stegun 26.7.3 and 26.7.4, with θ = arctan(t / sqrt(ν)).
+    """
+
+    def probability(theta: float) -> float:
+        sine, cosine = math.sin(theta), math.cos(theta)
+        odd = freedom % 2
+        term = cosine if odd else 1.0
+        total = term if freedom > 1 else 0.0
+        for k in range(2 + odd, freedom - 1, 2):
+            term *= (k - 1) / k * cosine * cosine
+            total += term
+        return 2 / math.pi * (theta + sine * total) if odd else sine * total
+
+    low, high = 0.0, math.pi / 2
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if probability(middle) < within else (low, middle)
+    return math.sqrt(freedom) * math.tan(high)
 
 
 def contrast(setting: Spread, reference: Spread, comparisons: int = 1) -> Contrast:
