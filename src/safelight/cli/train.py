@@ -175,6 +175,16 @@ def sweep(
         str, typer.Option("--sampler", metavar="tpe|random", help="How --search chooses what to try next.")
     ] = "tpe",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of --search.")] = 0,
+    population: Annotated[
+        int,
+        typer.Option(
+            "--population",
+            min=0,
+            metavar="N",
+            help="Train N runs side by side with --search, the worst going on from the best with moved "
+            "settings. Default: none.",
+        ),
+    ] = 0,
     seeds: Annotated[
         int,
         typer.Option(
@@ -192,14 +202,26 @@ def sweep(
     """
     words = words or []
     if search:
-        stated = {"--trials": trials, "--budget": budget, "--metric": metric or None, "--seed": seed or None}
-        stated |= {
+        stated: dict[str, Any] = {
+            "--population": population or None,
+            "--trials": trials,
+            "--budget": budget,
+            "--metric": metric or None,
+            "--seed": seed or None,
             "--sampler": sampler if sampler != "tpe" else None,
             "--seeds": seeds if seeds > 1 else None,
+            "--on": on,
+            "--runs": runs,
         }
-        command = _again(recipe, ["--search", *words], stated | {"--on": on, "--runs": runs})
-        _search(recipe, words, command, as_json, trials=trials, budget=seconds_of(budget, "--budget"),
-                metric=metric, sampler=sampler, seed=seed, seeds=seeds, on=on, runs=runs)  # fmt: skip
+        how = {name.removeprefix("--"): value for name, value in stated.items()} | {
+            "population": population,
+            "budget": seconds_of(budget, "--budget"),
+            "metric": metric,
+            "sampler": sampler,
+            "seed": seed,
+            "seeds": seeds,
+        }
+        _search(recipe, words, _again(recipe, ["--search", *words], stated), as_json, how)
         return
     if ranges := [word for word in words if re.search(r"=[-+.\d]\S*\.\.[-+.\d]", word)]:
         raise UserError(f"{ranges[0]}: is a range; add --search, or write values such as optim.lr=1e-4,1e-2")
@@ -234,7 +256,7 @@ def _again(recipe: str, words: Sequence[str], stated: Mapping[str, Any]) -> str:
     return shlex.join(["safelight", "sweep", recipe, *words, *options])
 
 
-def _search(recipe: str, words: Sequence[str], command: str, as_json: bool, **how: Any) -> None:
+def _search(recipe: str, words: Sequence[str], command: str, as_json: bool, how: Mapping[str, Any]) -> None:
     """sweep --search."""
     out = console(as_json, quiet=as_json and not sys.stderr.isatty())
 
@@ -243,7 +265,8 @@ def _search(recipe: str, words: Sequence[str], command: str, as_json: bool, **ho
         why = f" ({arm.problem})" if arm.problem else ""
         value = f", {done.space.metric} {arm.value:.4g} at step {arm.steps:,}" if arm.course else ""
         best = f"; best so far: {done.best[0].label}" if done.best else ""
-        out.print(f"{ended}/{how['trials']}  {arm.label}: {arm.fate}{why}{value}{best}", soft_wrap=True)
+        total = how["population"] or how["trials"]
+        out.print(f"{ended}/{total}  {arm.label}: {arm.fate}{why}{value}{best}", soft_wrap=True)
 
     call = partial(sl.search_settings, recipe, words, tell=report, **how)
     if how["on"]:
