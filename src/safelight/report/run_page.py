@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
+from safelight.config import UserError
 from safelight.render.figures import evaluated_figure, rate_figure
 from safelight.render.page import (
     Block,
@@ -200,10 +202,10 @@ def _held_out(history: History) -> list[Block]:
 
 def _ahead(run: RunFacts) -> Ahead | None:
     """How the mean of the held-out losses is forecast to go on."""
-    made = forecast_of(directory := RunDirectory(run.path))
-    if made is None:
-        return None
-    return Ahead(course_of(directory)[-1], (made.step, made.value), made.low, made.high)
+    with suppress(UserError):  # of a damaged run other things are said
+        if made := forecast_of(directory := RunDirectory(run.path)):
+            return Ahead(course_of(directory)[-1], (made.step, made.value), made.low, made.high)
+    return None
 
 
 def _held_out_row(value: HeldOut) -> tuple[str, ...]:
