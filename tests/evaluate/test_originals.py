@@ -15,6 +15,7 @@ from safelight.checks.images import _copies
 from safelight.data import open_data
 from safelight.data.config import Data
 from safelight.evaluate.originals import Nearest, Rate, nearness
+from safelight.explore.originals import _at_risk
 from safelight.loading.recorded import data_of, recipe_of
 from safelight.report.copies import copies_blocks
 from safelight.report.facts import gather
@@ -92,3 +93,19 @@ def test_the_check_names_the_image_that_is_there_most_often(tmp_path):
     pack = open_data(Data(path=str(tmp_path / "a.npz")))
     (finding,) = [each for each in _copies(pack) if each.code == "images-copied"]
     assert finding.measured == "3 of 20 training images are copies of others; train/02 is there 3 times"
+
+
+def test_images_at_risk_are_those_that_flagged_samples_are_nearest_to(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 1), np.uint8)
+    images[9] = images[4]
+    np.savez(tmp_path / "a.npz", x_train=images, x_test=255 - images[:4])
+    pack = open_data(Data(path=str(tmp_path / "a.npz")))
+    ratios, places = torch.tensor([0.2, 0.9, 0.1, 0.5]), torch.tensor([4, 5, 4, 7])
+    spaces = {
+        "pixels": Nearest(ratios, places, torch.tensor([0.6, 0.8])),
+        "classifier": Nearest(torch.ones(4), places + 1, torch.tensor([0.6, 0.8])),
+    }
+    four, seven = _at_risk(spaces, pack.train, pack, "")
+    assert (four.name, four.samples, four.space, four.copies) == ("train/04", (0, 2), "pixels", 2)
+    assert four.ratio == pytest.approx(0.1)
+    assert (seven.name, seven.samples, seven.copies) == ("train/07", (3,), 1)  # nearer than any held-out one

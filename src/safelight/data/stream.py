@@ -154,8 +154,8 @@ class Stream:
         corner = self._corner(draw) if self.pack.whole else None
         items, weight = self.items(step, rows, turn), None
         if self._weights is not None:
-            weight = self._weights[self.items(step, range(self.batch_size), turn)]
-            weight = self._send(weight * np.float32(self.batch_size / max(float(weight.sum()), 1e-12)))
+            counts = self._weights[self.items(step, range(self.batch_size), turn)]
+            weight = self._send(counts * np.float32(self.batch_size / max(float(counts.sum()), 1e-12)))
             if len(self._kept):  # none: the whole batch counts for nothing
                 place = draw.integers("stand-in", len(self._kept)).numpy()
                 items = np.where(self._weights[items] > 0, items, self._kept[place])

@@ -111,7 +111,9 @@ def whitened(sample: Tensor, items: Tensor, damping: float) -> Tensor:
     if d <= n:
         gram = x.T @ x
         gram.diagonal().add_(ridge)
-        return (x @ torch.linalg.solve(gram, g)).float()
+        scores: Tensor = x @ torch.linalg.solve(gram, g)
+        return scores.float()
     kernel = x @ x.T
     kernel.diagonal().add_(ridge)
-    return torch.linalg.solve(kernel, x @ g).float()
+    dual: Tensor = torch.linalg.solve(kernel, x @ g)
+    return dual.float()

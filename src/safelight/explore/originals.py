@@ -134,9 +134,9 @@ def _at_risk(
             worst[item] = min(worst.get(item, (ratio, name)), (ratio, name))
             samples.setdefault(item, set()).add(number)
     made = []
-    for item, (ratio, space) in sorted(worst.items(), key=lambda each: each[1]):
+    for item, (ratio, nearest) in sorted(worst.items(), key=lambda each: each[1]):
         path, digest = Path(place) / pack.names[item], known.hash_of(item)
         where = str(path) if place and path.is_file() else None
         numbers = tuple(sorted(samples[item]))
-        made.append(AtRisk(pack.names[item], where, digest, numbers, ratio, space, times.get(digest, 1)))
+        made.append(AtRisk(pack.names[item], where, digest, numbers, ratio, nearest, times.get(digest, 1)))
     return tuple(made)

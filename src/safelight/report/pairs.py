@@ -146,4 +146,5 @@ def _pictures(run: RunFacts, fork: RunFacts, names: Sequence[str], title: str) -
 def difference_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """|a - b| of uint8 images (N, H, W, C), scaled so that the largest is 255; black where all are equal."""
     apart = np.abs(a.astype(np.int16) - b)
-    return np.round(apart * (255 / max(int(apart.max()), 1))).astype(np.uint8)
+    scaled: np.ndarray = np.round(apart * (255 / max(int(apart.max()), 1))).astype(np.uint8)
+    return scaled
