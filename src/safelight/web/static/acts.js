@@ -65,7 +65,7 @@ function Fork({ run, step, back }) {
   return html`<form onSubmit=${send}>
     <p class="note">${back ? html`${name} goes on from step ${count(step)}; as it was, it is kept as ${name}-before-${step}.` : html`A new run from step ${count(step)}, with what you change. ${name} stays as it is.`}</p>
     <${Changes} run=${run} changes=${changes} setChanges=${setChanges} />
-    <div class="row">${!back && html`<label>name <input value=${title} placeholder="by itself" pattern="\\w[\\w.+=\\-]*" onInput=${(event) => setTitle(event.target.value)} /></label>`}
+    <div class="row">${!back && html`<label>name <input value=${title} placeholder="automatic" pattern="\\w[\\w.+=\\-]*" onInput=${(event) => setTitle(event.target.value)} /></label>`}
       <label><input type="checkbox" checked=${train} onChange=${() => setTrain(!train)} />train it now</label></div>
     <${Command} text=${command(act, name, "--step", step, words(wanted), !back && title ? ["--name", title] : [], train ? [] : "--no-train")} />
     <button disabled=${back && step < 1}>${back ? `Roll back to step ${count(step)}` : `Fork step ${count(step)}`}</button>
@@ -78,9 +78,9 @@ function Resume({ run, again }) {
   const name = run.facts.name, finished = run.facts.status === "finished";
   const more = finished || steps > run.planned;
   return html`<form onSubmit=${(event) => { event.preventDefault(); start("resume", name, more ? { steps, ...(schedule ? { schedule } : {}) } : {}); }}>
-    <p class="note">${finished ? `It finished at step ${count(run.facts.step)}.` : `It stands at step ${count(run.facts.step)} of ${count(run.planned)}.`}</p>
+    <p class="note">${finished ? `It finished at step ${count(run.facts.step)}.` : `It is at step ${count(run.facts.step)} of ${count(run.planned)}.`}</p>
     <label>until step <input type="number" min=${run.facts.step + (finished ? 1 : 0)} value=${steps} onInput=${(event) => setSteps(Number(event.target.value))} /></label>
-      <label>learning rate <select value=${schedule} onChange=${(event) => setSchedule(event.target.value)}><option value="">as it suits</option><option value="constant">stays as it is</option><option value="restart">begins again</option><option value="extend">that of the new length</option></select></label>
+      <label>learning rate <select value=${schedule} onChange=${(event) => setSchedule(event.target.value)}><option value="">as recommended</option><option value="constant">stays as it is</option><option value="restart">begins again</option><option value="extend">that of the new length</option></select></label>
     <${Command} text=${command("resume", name, more ? ["--steps", steps, ...(schedule ? ["--schedule", schedule] : [])] : [])} />
     <button disabled=${finished && !(steps > run.facts.step)}>${finished ? "Train longer" : "Resume"}</button>
     <${Note} mistake=${mistake} /><${JobLine} job=${job} quiet /></form>`;
@@ -91,7 +91,7 @@ function Pin({ run, step, again }) {
   const [start, job, mistake] = useAct(() => again());
   const pins = Object.entries(run.pins);
   return html`<form onSubmit=${(event) => { event.preventDefault(); start("pin", name, { step, name: title }); }}>
-    <p class="note">A pinned checkpoint is never let go, and can be named in place of its step.${pins.length > 0 && ` Pinned: ${pins.map(([key, pin]) => `${key} (step ${count(pin.step)})`).join(", ")}.`}</p>
+    <p class="note">A pinned checkpoint is never deleted, and its name can be used in place of its step.${pins.length > 0 && ` Pinned: ${pins.map(([key, pin]) => `${key} (step ${count(pin.step)})`).join(", ")}.`}</p>
     <div class="row"><label>name <input value=${title} required pattern="[a-z][a-z0-9\\-]*" onInput=${(event) => setTitle(event.target.value)} /></label></div>
     <${Command} text=${command("pin", name, "--step", step, "--name", title || "NAME")} />
     <button>Pin step ${count(step)}</button><${Note} mistake=${mistake} /><${JobLine} job=${job} quiet /></form>`;
@@ -109,7 +109,7 @@ export function Acts({ run, step, again }) {
   if (run.read_only) return html`<p class="note">Read only: nothing can be changed here.</p>`;
   return html`<section class="acts" aria-label="Act here"><h2>Act here</h2>
     <div class="tabs" role="group">${offered.map(([key, title]) => html`<button aria-expanded=${open === key} onClick=${() => set(open === key ? null : key)}>${title}</button>`)}</div>
-    ${over && html`<p class="note">It is ${status}, so no step would run with an edit: fork a step instead.</p>`}
+    ${over && html`<p class="note">This run is ${status}; to change its settings, fork a step.</p>`}
     ${open === "edit" && html`<${Edit} run=${run} again=${again} />`}
     ${open === "fork" && html`<${Fork} run=${run} step=${step} />`}
     ${open === "back" && html`<${Fork} run=${run} step=${step} back />`}

@@ -42,7 +42,7 @@ function Finding({ run, finding, again }) {
 
 export function Health({ run, again }) {
   const past = run.marks.filter((mark) => mark.kind === "verdict");
-  return html`<section class="facts"><h2>In force</h2>
+  return html`<section class="facts"><h2>Warnings</h2>
     ${!run.health.length && html`<p>No warnings.</p>`}
     ${run.health.map((finding) => html`<${Finding} key=${finding.name} run=${run} finding=${finding} again=${again} />`)}
     ${run.facts.remedies.length > 0 && html`<h2>Remedies</h2><ul>${run.facts.remedies.map((text) => html`<li>${text}</li>`)}</ul>`}
@@ -57,7 +57,7 @@ export function Disk({ run, again }) {
   const [budget, setBudget] = useState("");
   const [look, seen, refused] = useAct();
   const [prune, freed, failed] = useAct(() => { reread(); again(); });
-  if (!disk) return html`<${Note} mistake=${mistake}>Adding up …<//>`;
+  if (!disk) return html`<${Note} mistake=${mistake}>Reading …<//>`;
   const plan = seen?.status === "done" ? seen.result : null;
   const options = budget ? { budget } : {};
   const most = Math.max(...Object.values(disk.kinds));

@@ -29,7 +29,7 @@ export function JobLine({ job, quiet }) {
     <p><span class=${`status ${job.status}`}>${job.status}</span> ${seconds > 0 && html`<small>${duration(seconds)}</small>`}
       <span class="spring"></span>${going && html`<button class="quiet" onClick=${cancel}>${job.status === "running" ? "Stop" : "Cancel"}</button>`}</p>
     <${Command} text=${job.command} />
-    ${job.status === "failed" && html`<p class="mistake" role="alert">${last || "it ended without a word"}</p>`}
+    ${job.status === "failed" && html`<p class="mistake" role="alert">${last || "it ended without a message"}</p>`}
     ${!quiet && job.output.trim() && html`<details open=${going}><summary>Output</summary><pre tabindex="0">${job.output}</pre></details>`}
     ${!quiet && job.result && html`<details><summary>Result</summary><pre tabindex="0">${typeof job.result === "string" ? job.result : JSON.stringify(job.result, null, 2)}</pre></details>`}
     ${!quiet && job.run && html`<p><a href=${runPath(job.run)} onClick=${(event) => { event.preventDefault(); go(runPath(job.run)); }}>${job.run}</a></p>`}
@@ -52,7 +52,7 @@ export function Jobs() {
   const [jobs, mistake] = useAnswer("/api/jobs", "!");
   useEffect(() => { document.title = "Jobs · safelight"; }, []);
   return html`<div class="head"><h1>Jobs</h1></div>
-    <p class="note">One at a time. Closing this page or its server leaves a running one alone; what waits is forgotten.</p>
+    <p class="note">Jobs run one at a time. A running job goes on when this page or its server is closed; waiting ones are dropped.</p>
     <${Note} mistake=${mistake} />
     ${jobs && !jobs.length && html`<p>Nothing yet. What you start on a run appears here, with its command.</p>`}
     ${jobs?.map((job) => html`<${JobLine} key=${job.id} job=${job} />`)}`;

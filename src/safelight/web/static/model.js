@@ -70,7 +70,7 @@ export function Model({ run, step: shown, setStep }) {
     <div class="centre"><div class="left" ref=${box}>
       ${picture ? html`<figure class="sheet"><img class=${`pixels ${busy ? "stale" : ""}`} src=${`data:image/png;base64,${picture.picture}`} alt=${`${picture.grid.count} samples at step ${picture.step}`} />
         <figcaption aria-live="polite"><b>step ${count(picture.step)}</b> · ${picture.grid.count} samples, seed ${wish.seed} · <${Verdict} of=${picture} /></figcaption></figure>`
-        : html`<div class="empty open"><p>The model is read into a process of its own, which is let go after five idle minutes.</p>
+        : html`<div class="empty open"><p>The model opens in a process of its own, which closes after five idle minutes.</p>
           <button onClick=${start} disabled=${opening}>${opening ? "Opening …" : `Open step ${count(step)}`}</button></div>`}
       <${Note} mistake=${openMistake ?? mistake} /><${Command} text=${along || words} /></div>
     ${there && html`<div class="right sliders"><h2>Conditions</h2>
@@ -89,7 +89,7 @@ export function Model({ run, step: shown, setStep }) {
           set=${(by) => change({ directions: { ...wish.directions, [key]: by } }, true)} done=${(by) => change({ directions: { ...wish.directions, [key]: by } })} />`)}`
         : html`<p class="note">The latents of this run are pictures, not vectors as of a GAN; its conditions move it.</p>`}
       <${Project} run=${run} step=${step} obstacle=${there.obstacle} conditions=${wish.conditions} how=${wish.how} />
-      <p><button type="button" class="quiet" onClick=${() => post("/api/model/release", {})}>Let the model go</button></p></div>`}</div>`;
+      <p><button type="button" class="quiet" onClick=${() => post("/api/model/release", {})}>Close the model</button></p></div>`}</div>`;
 }
 
 function Condition({ name, kind, shape, wish, set }) {

@@ -30,10 +30,10 @@ export function Specimens({ run, step: shown }) {
             onClick=${() => toggle(id)} onDragStart=${(event) => event.dataTransfer.setData("text/plain", id)} onDragOver=${(event) => event.preventDefault()} onDrop=${(event) => dropped(event, id)}><span>${chosen.includes(id) ? chosen.indexOf(id) + 1 : ""}</span></button>`)}</div></div>
         <figcaption aria-live="polite"><b>step ${count(sheet.step)}</b> · ${sheet.ids[0]} to ${sheet.ids.at(-1)} · <${Verdict} of=${sheet} />
           <div class="row"><button class="quiet" disabled=${!first} onClick=${() => draw(Math.max(0, first - COUNT))}>before</button><button class="quiet" onClick=${() => draw(first + COUNT)}>more</button></div></figcaption></figure>`
-        : html`<div class="empty open"><p>Each sample has a name, step and number, that means the same picture on any machine.</p><button disabled=${busy} onClick=${() => draw()}>${busy ? "Drawing …" : `Draw ${COUNT} of step ${count(step)}`}</button></div>`}
+        : html`<div class="empty open"><p>Every sample has a name, its step and number, which gives the same picture on any machine.</p><button disabled=${busy} onClick=${() => draw()}>${busy ? "Drawing …" : `Draw ${COUNT} of step ${count(step)}`}</button></div>`}
       <${Note} mistake=${mistake} /><${Command} text=${command("specimens", name, "--step", step, "-n", COUNT, first ? ["--first", first] : [], "--out", "sheet.png")} /></div>
     <div class="right"><h2>Chosen</h2>
-      ${chosen.length ? html`<p class="ids">${chosen.map((id) => html`<button class="quiet" onClick=${() => toggle(id)} aria-label=${`Let ${id} go`}>${id} ×</button>`)}</p>` : html`<p class="note">Click samples to choose them, or drag one onto another for a walk.</p>`}
+      ${chosen.length ? html`<p class="ids">${chosen.map((id) => html`<button class="quiet" onClick=${() => toggle(id)} aria-label=${`Remove ${id}`}>${id} ×</button>`)}</p>` : html`<p class="note">Click samples to choose them, or drag one onto another for a walk.</p>`}
       ${!run.read_only && chosen.length > 0 && html`<div class="stack">
         <button onClick=${() => start("keep", name, { ids: chosen })}>Keep</button><${Command} text=${command("specimens", name, chosen.flatMap((id) => ["--keep", id]))} />
         <button onClick=${() => start("film", name, { ids: chosen, to: end, every: Math.max(1, Math.round(end / 60)) })}>Film through training</button><${Command} text=${command("film", name, chosen, "--to", end, "--every", Math.max(1, Math.round(end / 60)), "--out", "film.mp4")} />
