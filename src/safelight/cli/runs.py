@@ -13,7 +13,7 @@ from safelight import api
 from safelight.cli.options import JsonOption, RunArgument, RunsOption, examples, print_json
 from safelight.config import UserError
 from safelight.report import plain as run_facts
-from safelight.report.forecasts import forecast_of
+from safelight.report.forecasts import forecasts_of
 from safelight.store import listing, retention, size
 from safelight.store.directory import find, runs_directory
 from safelight.store.listing import Summary, list_runs
@@ -75,8 +75,8 @@ def show(
 def print_run(directory: RunDirectory, as_json: bool) -> None:
     """Print the facts of a run."""
     facts = run_facts.run(directory)
-    ahead = forecast_of(directory)
-    facts["forecast"] = asdict(ahead) if ahead else None
+    ahead = forecasts_of(directory)
+    facts["forecast"] = {name: asdict(made) for name, made in ahead.items()}
     if as_json:
         print_json(facts)
         return
@@ -91,9 +91,9 @@ def print_run(directory: RunDirectory, as_json: bool) -> None:
     say(f"{facts['name']}: {facts['status']}, {progress} ({facts['recipe']}{origin})")
     say(f"data:    {facts['data']['train']:,} images of {facts['data']['name']}, {facts['images']:,} seen")
     say(f"losses:  {losses or 'none yet'}")
-    if ahead:
-        by = f"{ahead.runs} finished runs" if ahead.runs else "its curve alone"
-        say(f"forecast: held-out mean {ahead.text} at step {ahead.step:,}, by {by}")
+    for name, made in ahead.items():
+        by = f"{made.runs} finished runs" if made.runs else "its curve alone"
+        say(f"forecast: {name} {made.text} at step {made.step:,}, by {by}")
     weights = f"{facts['weights']} (checkpoint of step {saved:,})"
     say(f"weights: {weights if saved else 'no checkpoint yet'}")
     health = (f"{name}{' (since before the fork)' * (name in facts['inherited_verdicts'])}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safelight.render.figure_file import style
 from safelight.render.lettering import BANDS, INK, PENCIL, SAFELIGHT
 from safelight.render.plot import SMALL, WIDTH, count_axis, number_axis, scale_values, thinned
-from safelight.render.trends import Curve, History, Series
+from safelight.render.trends import Ahead, Curve, History, Series
 from safelight.render.wording import count, number
 
 COLOURS = (SAFELIGHT, *(BANDS[i] for i in (6, 3, 5, 7, 2, 0, 4)))  # neighbours are far apart in hue
@@ -209,7 +209,7 @@ def evaluated_figure(history: History) -> Figure:
         figure = Figure(figsize=(WIDTH, PANEL * len(history.evaluated) + 0.6), layout="constrained")
         grid = figure.subplots(len(history.evaluated), 1, sharex=True, squeeze=False)
         for ax, curve in zip(grid[:, 0], history.evaluated, strict=True):
-            _draw(ax, curve)
+            _draw(ax, curve, history.ahead.get(f"evaluate/{curve.name}"))
         grid[-1, 0].set_xlabel("step")
         count_axis(grid[-1, 0].xaxis)
         figure.supxlabel(
@@ -219,7 +219,7 @@ def evaluated_figure(history: History) -> Figure:
     return figure
 
 
-def _draw(ax: Axes, curve: Curve) -> None:
+def _draw(ax: Axes, curve: Curve, ahead: Ahead | None = None) -> None:
     ax.set_title(curve.name, loc="left")
     finite = curve.finite()
     values = finite.values
@@ -231,6 +231,11 @@ def _draw(ax: Axes, curve: Curve) -> None:
         ax.axhline(curve.reference, color=INK, linewidth=0.7, linestyle=(0, (4, 2)))
         notes.append(f"floor {number(curve.reference)}")
         values = np.append(values, curve.reference)
+    if ahead:
+        ax.plot(*zip(ahead.begin, ahead.end, strict=True), color=INK, linestyle=":")
+        ax.vlines(ahead.end[0], ahead.low, ahead.high, color=INK)
+        notes.append(f"forecast {number(ahead.end[1])} ({number(ahead.low)} to {number(ahead.high)})")
+        values = np.append(values, [ahead.low, ahead.high])
     ax.plot(finite.steps, finite.values, color=SAFELIGHT, marker="o", markersize=3, linewidth=1.2)
     best = int(np.argmin(finite.values))
     ax.plot(finite.steps[best : best + 1], finite.values[best : best + 1], **RING)  # type: ignore[arg-type]

@@ -81,7 +81,7 @@ def held_out_figure(history: History) -> Figure:
                 colour = BANDS[position % len(BANDS)]
                 ax.plot(band.steps, band.values, color=colour, marker="o", markersize=3, label=band.name)
             drawn = [band.values for band in measured]
-            if (ahead := history.ahead) and not unit:
+            if (ahead := history.ahead.get("held_out/mean")) and not unit:
                 steps, values = zip(ahead.begin, ahead.end, strict=True)
                 ax.plot(steps, values, color=INK, linestyle=":", label="forecast of the mean")
                 ax.vlines(ahead.end[0], ahead.low, ahead.high, color=INK)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -73,7 +74,7 @@ class History:
     events: tuple[Event, ...] = ()
     batch_size: int = 1  # images a step
     dataset_size: int | None = None  # images in an epoch; None where an epoch means nothing
-    ahead: Ahead | None = None  # of the mean of what is held out
+    ahead: Mapping[str, Ahead] = field(default_factory=dict)  # by column: "held_out/mean", "evaluate/FID"
     evaluated: tuple[Curve, ...] = ()  # distances of samples to the data, with their floors as references
 
 

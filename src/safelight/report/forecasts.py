@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,56 +19,79 @@ from safelight.store.metrics import number
 NEWEST = 30  # finished runs of a kind that a forecast looks at
 TENTH = 0.1  # of a run, before which nothing is forecast
 SETTINGS = ("network", "optim", "train", "loss")  # sections that a forecast is regressed on
+DISTANCE = re.compile("evaluate/(FD-|FID|KID)")
 Course = list[tuple[int, float]]  # steps done, and the value measured then
 
 
 def course_of(directory: RunDirectory, metric: str = MEAN, upto: float = math.inf) -> Course:
     """The values of a measured column of a run, by steps done."""
-    lines = ((int(line["step"]) + 1, _measured(line)) for line in listing.recorded(directory))
-    return [(step, columns[metric]) for step, columns in lines if step <= upto and metric in columns]
+    return [(step, value) for step, value in courses_of(directory).get(metric, []) if step <= upto]
 
 
-def _measured(line: Mapping[str, Any]) -> dict[str, float]:
-    return measured({name: number(value) for name, value in line.items() if name.startswith(MEASURED)})
+def courses_of(directory: RunDirectory) -> dict[str, Course]:
+    """Every measured column of a run, and the mean of those held out."""
+    courses: dict[str, Course] = {}
+    for line in listing.recorded(directory):
+        columns = {name: number(value) for name, value in line.items() if name.startswith(MEASURED)}
+        for name, value in measured(columns).items():
+            courses.setdefault(name, []).append((int(line["step"]) + 1, value))
+    return courses
 
 
-def forecast_of(directory: RunDirectory) -> Forecast | None:
-    """The mean held-out loss that a run is forecast to end with, from a tenth of its steps on."""
+def forecasts_of(directory: RunDirectory) -> dict[str, Forecast]:
+    """How the mean held-out loss of a run, and distances of its samples, are forecast to end, by column.
+
+    Nothing before a tenth of its steps, and of a finished run. Raises UserError.
+    """
     short, info = listing.summary(directory), directory.info()
     if short.status == "finished" or short.step < TENTH * short.steps:
-        return None
-    tree = directory.recipe_tree()
-    run = Known(course_of(directory), short.steps, settings_of(tree))
-    return forecast(run, history(directory.path.parent, basis_of(tree, info.facts.data.get("fingerprint"))))
+        return {}
+    tree, past = directory.recipe_tree(), list(_finished(directory.path.parent))
+    made: dict[str, Forecast] = {}
+    for metric, course in courses_of(directory).items():
+        if metric == MEAN or DISTANCE.match(metric):
+            basis = basis_of(tree, info.facts.data.get("fingerprint"), metric)
+            run = Known(course, short.steps, settings_of(tree))
+            if ahead := forecast(run, _alike(past, basis, metric)):
+                made[metric] = ahead
+    return made
 
 
 def forecast_before(tree: Mapping[str, Any], fingerprint: object, steps: int, runs: Path) -> Forecast | None:
-    """What a training that has not begun is forecast to end with, by the runs of its kind in a folder."""
-    return before(Known((), steps, settings_of(tree)), history(runs, basis_of(tree, fingerprint)))
+    """The mean held-out loss that a training is forecast to end with, before it begins."""
+    past = _alike(_finished(runs), basis_of(tree, fingerprint), MEAN)
+    return before(Known((), steps, settings_of(tree)), past)
 
 
-def history(runs: Path, basis: object) -> list[Known]:
-    """Finished runs of a basis, the newest of them."""
-    known: list[Known] = []
+def _finished(runs: Path) -> Iterator[RunDirectory]:
     for short in listing.list_runs(runs):
-        if short.status != "finished" or len(known) == NEWEST:
-            continue
-        directory = RunDirectory(short.path)
-        try:
-            tree, fingerprint = directory.recipe_tree(), directory.info().facts.data.get("fingerprint")
-            if basis_of(tree, fingerprint) == basis:
-                known.append(Known(course_of(directory), short.step, settings_of(tree)))
-        except UserError:  # another damaged run is no reason to say nothing
-            continue
+        if short.status == "finished":
+            yield RunDirectory(short.path)
+
+
+def _alike(finished: Iterable[RunDirectory], basis: object, metric: str) -> list[Known]:
+    """The newest runs of a basis."""
+    known: list[Known] = []
+    for directory in finished:
+        with suppress(UserError):  # another damaged run is no reason to say nothing
+            tree, info = directory.recipe_tree(), directory.info()
+            if basis_of(tree, info.facts.data.get("fingerprint"), metric) == basis:
+                course = course_of(directory, metric)
+                known.append(Known(course, course[-1][0] if course else 1, settings_of(tree)))
+        if len(known) == NEWEST:
+            break
     return known
 
 
-def basis_of(tree: Mapping[str, Any], fingerprint: object) -> object:
-    """What two held-out losses have to have in common to be of one kind."""
+def basis_of(tree: Mapping[str, Any], fingerprint: object, metric: str = MEAN) -> object:
+    """What two values of a column have to have in common to be of one kind."""
     watch, train = tree.get("watch", {}), tree.get("train", {})
-    averaged = bool(train.get("ema"))
     held_out = tree.get("data", {}).get("held_out")
-    return fingerprint, tree.get("method"), watch.get("held_out"), watch.get("seed"), held_out, averaged
+    shared = fingerprint, tree.get("method"), held_out, bool(train.get("ema"))
+    if metric == MEAN:
+        return *shared, watch.get("held_out"), watch.get("seed")
+    measuring = {key: value for key, value in tree.get("evaluate", {}).items() if key != "every"}
+    return *shared, measuring, tree.get("sample")
 
 
 def settings_of(tree: Mapping[str, Any]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from safelight.config import UserError
+from safelight.monitor.stop import MEAN
 from safelight.render.figures import evaluated_figure, rate_figure
 from safelight.render.page import (
     Block,
@@ -35,7 +36,7 @@ from safelight.render.trends import (
 from safelight.render.wording import change_of, count, describe, duration, number, plural, risen
 from safelight.report.copies import copies_blocks
 from safelight.report.facts import Measured, RunFacts
-from safelight.report.forecasts import course_of, forecast_of
+from safelight.report.forecasts import courses_of, forecasts_of
 from safelight.report.history import MethodFacts, history_of
 from safelight.report.run_drawings import development_blocks, panels_blocks, samples_blocks
 from safelight.report.run_origin import Reproduce, recipe_sections, reproduce_blocks, sessions_blocks
@@ -193,19 +194,23 @@ def _held_out(history: History) -> list[Block]:
         caption = "Measured on images that were never trained on."
         blocks.append(Drawing("held-out", caption, held_out_figure(history)))
     blocks.append(ReportTable(head, tuple(map(_held_out_row, measured)), numeric=3))
-    if ahead := history.ahead:
+    if ahead := history.ahead.get(MEAN):
         values = number(ahead.end[1]), number(ahead.low), number(ahead.high)
         line = "Forecast of their mean at step {}: {} ({} to {}, in which four of five end)."
         blocks.append(Text(line.format(count(ahead.end[0]), *values)))
     return [*blocks, *([Definitions(notes)] if notes else [])]
 
 
-def _ahead(run: RunFacts) -> Ahead | None:
-    """How the mean of the held-out losses is forecast to go on."""
+def _ahead(run: RunFacts) -> dict[str, Ahead]:
+    """How the mean of the held-out losses, and distances, are forecast to go on, by column."""
     with suppress(UserError):  # of a damaged run other things are said
-        if made := forecast_of(directory := RunDirectory(run.path)):
-            return Ahead(course_of(directory)[-1], (made.step, made.value), made.low, made.high)
-    return None
+        directory = RunDirectory(run.path)
+        courses, made = courses_of(directory), forecasts_of(directory)
+        return {
+            name: Ahead(courses[name][-1], (ahead.step, ahead.value), ahead.low, ahead.high)
+            for name, ahead in made.items()
+        }
+    return {}
 
 
 def _held_out_row(value: HeldOut) -> tuple[str, ...]:
