@@ -56,6 +56,19 @@ class World:
             tensor.detach().copy_(flat[offset : offset + tensor.numel()].view(tensor.shape))
             offset += tensor.numel()
 
+    def sum_integers_(self, tensor: Tensor) -> None:
+        """Sum a tensor of integers over all processes, in place, modulo its size. Raises Lost."""
+        if self.size > 1:
+            with _in_company():
+                dist.all_reduce(tensor, group=self.group)
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors of all processes, of one shape, on the first one; [] on the others. Raises Lost."""
+        tensors = [torch.empty_like(tensor) for _ in range(self.size)] if self.first else None
+        with _in_company():
+            dist.gather(tensor.contiguous(), tensors, dst=0, group=self.group)
+        return tensors or []
+
     def _summed(self, flat: Tensor) -> Tensor:
         """The sum of a vector over all processes, each number's in the order of ranks.
 

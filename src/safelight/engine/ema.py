@@ -65,6 +65,11 @@ class Averages:
             if track:
                 torch._foreach_lerp_(track, self._live, power_weight(length, step + 1))
 
+    @property
+    def parts(self) -> list[Tensor]:
+        """All averaged parameters: of the exponential average, then of each track."""
+        return [*self._average, *(value for track in self._tracks.values() for value in track)]
+
     def tracks(self) -> dict[str, Tensor]:
         """The power-function tracks by "track<length>.<network>.<name>", see `tracks_of`."""
         return {

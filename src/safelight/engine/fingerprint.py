@@ -26,12 +26,17 @@ class WeightFingerprint:
 
     def __init__(self, nets: Mapping[str, nn.Module]) -> None:
         weights = [p.detach() for name in sorted(nets) for p in nets[name].parameters()]
-        self._bits = [weight.as_strided((weight.numel(),), (1,)).view(torch.int32) for weight in weights]
-        numbers = np.random.Philox(key=1).random_raw(max(map(len, self._bits), default=0)).view(np.int64) | 1
-        device = weights[0].device if weights else torch.device("cpu")
+        self._set([weight.as_strided((weight.numel(),), (1,)).view(torch.int32) for weight in weights])
+
+    def _set(self, bits: list[Tensor], places: Sequence[int] | None = None) -> None:
+        """bits: of each parameter, or of a part of it, whose first number has that place."""
+        self._bits, places = bits, places or [0] * len(bits)
+        ends = [place + len(part) for place, part in zip(places, bits, strict=True)]
+        numbers = np.random.Philox(key=1).random_raw(max(ends, default=0)).view(np.int64) | 1
+        device = bits[0].device if bits else torch.device("cpu")
         odd = torch.from_numpy(numbers.astype(np.int32)).to(device)
-        self._odd = [odd[: len(bits)] for bits in self._bits]
-        of_parameters = np.random.Philox(key=2).random_raw(len(weights)).view(np.int64) | 1
+        self._odd = [odd[place:end] for place, end in zip(places, ends, strict=True)]
+        of_parameters = np.random.Philox(key=2).random_raw(len(bits)).view(np.int64) | 1
         self._odd_of_parameters = torch.from_numpy(of_parameters).to(device)
         self._dot = torch.dot if device.type == "cpu" else _dot  # which CUDA has for floats only
 
@@ -39,8 +44,11 @@ class WeightFingerprint:
         """The fingerprint of the weights as they are now, a 0-d int64 on their device."""
         if not self._bits:
             return torch.zeros((), dtype=torch.int64)
-        sums = torch.stack([self._dot(bits, odd) for bits, odd in zip(self._bits, self._odd, strict=True)])
-        return (sums * self._odd_of_parameters).sum()
+        return (self._sums() * self._odd_of_parameters).sum()
+
+    def _sums(self) -> Tensor:
+        """The sum of each parameter, int32."""
+        return torch.stack([self._dot(bits, odd) for bits, odd in zip(self._bits, self._odd, strict=True)])
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

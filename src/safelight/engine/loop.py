@@ -21,11 +21,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from safelight import philox
 from safelight.engine.buckets import Buckets
 from safelight.engine.distributed import Gather, Recording, World, alone, refused, replaying
-from safelight.engine.fingerprint import WeightFingerprint
 from safelight.engine.optim import rates
 from safelight.engine.plan import Plan, Rate
 from safelight.engine.readback import read_later
 from safelight.engine.scaling import LossScale
+from safelight.engine.sharded import ShardedState
 from safelight.engine.state import State
 from safelight.philox import DeviceDraw
 from safelight.randomness import ASYNCHRONOUS, RowDraw, reseed
@@ -95,7 +95,7 @@ class Job:
     """A training run as the loop sees it."""
 
     method: Method
-    state: State
+    state: State | ShardedState
     stream: BatchStream
     plan_at: Callable[[int], Plan]  # recipe and interventions in force at a step
     record: Callable[[StepRecord], None]
@@ -118,7 +118,7 @@ def train(job: Job) -> None:
 
 def _train(job: Job, buckets: Buckets | None) -> None:
     state, method, world = job.state, job.method, job.world
-    fingerprint = WeightFingerprint(state.nets)
+    fingerprint = state.fingerprint()
     heard: Callable[[], Signals] = Signals
     while state.step < (plan := job.plan_at(state.step)).steps:
         began = time.perf_counter()
@@ -163,7 +163,7 @@ def _train(job: Job, buckets: Buckets | None) -> None:
 @contextmanager
 def _buckets(job: Job) -> Iterator[Buckets | None]:
     """What sums gradients over the processes, where there are several."""
-    if job.world.size == 1:
+    if job.world.size == 1 or isinstance(job.state, ShardedState):  # FSDP sums gradients itself
         yield None
         return
     trained = [p for optimiser in job.state.optimisers.values() for p in optimiser.parameters]
@@ -260,6 +260,7 @@ def _reduce(
     that never changes, such as a table of frequencies, would drift by the rounding of a third.
     """
     gradients = []
+    job.state.collect()
     for parameter in _trained(job, phase):
         if parameter.grad is None:  # for good: R1 does not reach the last bias
             parameter.grad = torch.zeros_like(parameter)
@@ -293,7 +294,7 @@ def _buffers(job: Job, phase: Phase) -> list[Tensor]:
 
 
 @contextmanager
-def only_training(state: State, trains: tuple[str, ...]) -> Iterator[None]:
+def only_training(state: State | ShardedState, trains: tuple[str, ...]) -> Iterator[None]:
     """The other networks get no gradients and keep their batch-norm statistics."""
     others = [net for name, net in state.nets.items() if name in state.optimisers and name not in trains]
     stopped = [parameter for net in others for parameter in net.parameters() if parameter.requires_grad]

@@ -30,10 +30,10 @@ def memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
 
 
-def require_memory(method: Method, spec: DataSpec, device: torch.device) -> None:
+def require_memory(method: Method, spec: DataSpec, device: torch.device, parts: int = 1) -> None:
     """Raises UserError where the device cannot hold the networks, their gradients and the moments of Adam.
 
-    They are counted without being built.
+    They are counted without being built. parts: that they are cut into, one a device.
     """
     with (
         torch.device("meta"),
@@ -42,7 +42,8 @@ def require_memory(method: Method, spec: DataSpec, device: torch.device) -> None
     ):  # a network that reads values
         warnings.simplefilter("ignore")  # weights that would be read from files
         nets = method.networks(spec).values()
-        _require("networks take", 16 * sum(p.numel() for net in nets for p in net.parameters()), device)
+        count = sum(p.numel() for net in nets for p in net.parameters())
+        _require("networks take", 16 * count // parts, device)
 
 
 def require_memory_of_images(rows: int, spec: DataSpec, device: torch.device) -> None:

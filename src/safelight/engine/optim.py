@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,7 @@ class NetworkOptimiser:
             adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
             self._parts.append(adam(rest, lr=0.0, fused=device.type in FUSED_DEVICES))
         self._fused = kind in ("adamw", "adam")
+        self.whole: Callable[[Tensor], Tensor] = _alone  # the norm of all gradients, from that of these
         for part in self._parts:
             for group in part.param_groups:
                 group["follows"] = FOLLOWS if "betas" in group else FOLLOWS[:2]
@@ -63,7 +64,7 @@ class NetworkOptimiser:
         synchronisation, by the others after one.
         """
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = self.whole(torch.nn.utils.get_total_norm(gradients))
         if settings.clip:
             torch._foreach_mul_(gradients, (settings.clip / (norm + 1e-6)).clamp(max=1.0))
         values = {
@@ -114,6 +115,10 @@ class NetworkOptimiser:
         counts = {key: value for part in self._parts for key, value in getattr(part, "counts", {}).items()}
         return counts | {f"{number}.{key}": value for number, parameter in enumerate(self.parameters)
                          for key, value in state[id(parameter)].items()}  # fmt: skip
+
+
+def _alone(norm: Tensor) -> Tensor:
+    return norm
 
 
 def _flattened(tensor: Tensor) -> Tensor:

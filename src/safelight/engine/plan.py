@@ -198,6 +198,8 @@ class Train(Section):
     recompute: bool = False
     """Compute blocks of U-Nets, transformers and GANs again in backward passes in place of keeping their
     activations: less memory, more time, the same gradients."""
+    shard: bool = False
+    """Cut parameters, averages and moments over the processes (FSDP2), for networks larger than a GPU."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Memory layout of images; auto takes what a short measurement finds faster."""
     device: str = "auto"

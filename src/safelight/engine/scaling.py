@@ -29,6 +29,12 @@ class LossScale:
         bad = (~torch.stack(list(norms)).isfinite()).any().float()
         torch._amp_update_scale_(self.scale, self.good, bad, GROWTH, BACKOFF, INTERVAL)
 
+    def to(self, device: torch.device) -> LossScale:
+        """The same on a device."""
+        other = LossScale(device)
+        other.scale, other.good = self.scale.to(device), self.good.to(device)
+        return other
+
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
         return {"scale": self.scale, "good": self.good}

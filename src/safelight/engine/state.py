@@ -12,6 +12,7 @@ from safelight.config import UserError
 from safelight.engine.adapters import adapt, freeze
 from safelight.engine.compiled import compile_networks, recompute_blocks
 from safelight.engine.ema import Averages
+from safelight.engine.fingerprint import WeightFingerprint
 from safelight.engine.optim import NetworkOptimiser, optimisers
 from safelight.engine.plan import Plan, Train
 from safelight.engine.scaling import LossScale, scales_of
@@ -59,6 +60,13 @@ class State:
         if plan.train.recompute:
             recompute_blocks({name: self.nets[name] for name in trained(method)})
         compile_networks(self.nets, compile)
+
+    def fingerprint(self) -> Callable[[], Tensor]:
+        """What gives the fingerprint of the weights as they are when it is called."""
+        return WeightFingerprint(self.nets)
+
+    def collect(self) -> None:
+        """Gradients are where the optimisers look for them."""
 
     def groups(self) -> Groups:
         """What a checkpoint holds: one file a group. Frozen networks are not saved; they have a source."""

@@ -30,6 +30,7 @@ from safelight.engine.further_optimisers import require_available
 from safelight.engine.memory import require_memory_of_images
 from safelight.engine.plan import Plan, Train
 from safelight.engine.precision import Execution
+from safelight.engine.sharded import require_shardable
 from safelight.engine.state import State
 from safelight.loading.codecs import KEY as CODEC
 from safelight.loading.codecs import open_codec
@@ -65,7 +66,13 @@ class Prepared:
     def state(self, memory_format: str, plan: Plan | None = None, compile: str = "off") -> State:
         """The state of training at step 0. plan: the recipe's by default."""
         spec, plan = self.stream.spec, plan or self.plan
-        return State(self.method, spec, plan, self.device, memory_format, self.transfer, compile)
+        device = torch.device("cpu") if self.cut else self.device  # the whole of it is in the host's memory
+        return State(self.method, spec, plan, device, memory_format, self.transfer, compile)
+
+    @property
+    def cut(self) -> bool:
+        """Whether networks are cut over several processes."""
+        return self.recipe.train.shard and self.world.size > 1
 
     @cached_property
     def transfer(self) -> Transfer | None:
@@ -106,6 +113,7 @@ def prepare(
         raise UserError(f"{sorted(missing)[0]}: depends on another run; train it first")
     device = open_device(recipe.train.device, world.size, recipe.train)
     require_available(recipe.optim, device)
+    require_shardable(recipe.plan(1), recipe.method())
     opened = used(recipe, products)
     if world.local == 0:
         pack = open_data(opened.data, work)
@@ -256,6 +264,7 @@ def reading_device(recipe: Recipe, tell: Tell) -> torch.device:
 
 def environment_of(ready: Prepared, execution: Execution) -> dict[str, str | int]:
     """What computes a session, as its fingerprint."""
-    return environment(
+    facts = environment(
         ready.device, execution.precision, execution.memory_format, ready.world.size, execution.compile
     )
+    return facts | ({"parameters": "cut"} if ready.cut else {})

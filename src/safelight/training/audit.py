@@ -17,6 +17,7 @@ from safelight.config import UserError
 from safelight.engine.adapters import held
 from safelight.engine.optim import rates
 from safelight.engine.plan import Plan, Rate
+from safelight.engine.sharded import ShardedState
 from safelight.engine.state import State
 from safelight.store.journal_writer import JournalWriter
 from safelight.types import Phase
@@ -47,7 +48,7 @@ def loaded(
     return [*_tensors(state, groups), *_trainable(state, was_trainable), *_parameters(state)]
 
 
-def in_force(state: State, plan: Plan, used: Mapping[str, Rate]) -> list[TensorDifference]:
+def in_force(state: State | ShardedState, plan: Plan, used: Mapping[str, Rate]) -> list[TensorDifference]:
     """What the optimisers used for a step that differs from what was in force.
 
     plan, used: in force at that step, the last one that was made.
@@ -124,7 +125,7 @@ class Audit:
         _refuse(self.step, loaded(state, groups, trainable), None)
 
     def after_first_step(
-        self, state: State, plan: Plan, phases: Sequence[Phase], writer: JournalWriter | None
+        self, state: State | ShardedState, plan: Plan, phases: Sequence[Phase], writer: JournalWriter | None
     ) -> None:
         """Settings that the optimisers used against those in force. Raises UserError where they differ."""
         self.due = False

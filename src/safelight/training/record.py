@@ -114,6 +114,12 @@ class Record:
         self.writer.end(status, self.state.step, steps, message)
 
 
+def frames_due(step: int, steps: int, recipe: Recipe) -> bool:
+    """Whether a frame of the tape, of the tracks or of a film may be due at a step."""
+    every = [recipe.tape.every, recipe.watch.film_every if recipe.watch.film else 0]
+    return step >= steps or tracks.is_due(step, steps) or any(step % n == 0 for n in every if n)
+
+
 def note(writer: JournalWriter, text: str, warn: Tell) -> None:
     """Into the journal, and to the user."""
     writer.append("note", {"text": text})

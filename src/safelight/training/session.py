@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 
 from safelight.config import UserError
@@ -15,6 +15,7 @@ from safelight.engine import precision
 from safelight.engine.ledger import Ledger
 from safelight.engine.loop import BatchStream, Job, Signals, Stop, interrupts, train
 from safelight.engine.precision import Execution
+from safelight.engine.sharded import ShardedState
 from safelight.engine.shares import gradient_shares
 from safelight.engine.state import State
 from safelight.explore.samples import draw_sheet
@@ -33,7 +34,7 @@ from safelight.training.evaluation import Evaluator, columns, pin_if_best
 from safelight.training.forecast import Forecast, forecast
 from safelight.training.health import Health, every_network
 from safelight.training.progress import Show
-from safelight.training.record import Record, newest_good, note
+from safelight.training.record import Record, frames_due, newest_good, note
 from safelight.training.stop import Over
 from safelight.types import Batch
 
@@ -71,6 +72,7 @@ class Session:
         self.evaluator = Evaluator(directory, ready, execution.precision, show.tell)
         self.signals = Signals()
         self.record: Record | None = None
+        self.training: State | ShardedState = state  # what the loop trains: it, or a part of it
 
     @property
     def rests(self) -> bool:
@@ -98,9 +100,12 @@ class Session:
         self.ledger = Ledger(write, self.ready.recipe.train.batch_size)
         stream: BatchStream = EditedStream(self.ready.stream, lambda step: self.in_force.recipe_at(step).data)
         prefetched = Prefetched(stream, self.ready.device, lambda: self.in_force)
+        if self.ready.cut:
+            plan = self.in_force.plan_at(start)
+            self.training = ShardedState(self.state, self.ready.method, plan, world, self.ready.device)
         job = Job(
             self.ready.method,
-            self.state,
+            self.training,
             prefetched if self.ready.device.type in ASYNCHRONOUS else stream,
             lambda step: self.in_force.plan_at(step),  # of the newest interventions
             self.ledger.add,
@@ -147,34 +152,31 @@ class Session:
     # --- at the end of every step -----------------------------------------------------------------
 
     def _boundary(self, agreed: Signals) -> None:
-        step, recipe = self.state.step, self.in_force.recipe_at(self.state.step)
-        steps = self.in_force.plan_at(step).steps
+        step = self.state.step = self.training.step
+        recipe, steps = self.in_force.recipe_at(step), self.in_force.plan_at(step).steps
         last = step >= steps
-        if self.audit and self.audit.due:
-            self.audit.after_first_step(
-                self.state, self.in_force.plan_at(step - 1), self.ready.method.phases, self.writer
-            )
-        if self.record:
-            self.record.frames(recipe, steps)
         watched = watch.is_due(step, recipe, self.ready.pack.trained, steps)
         every, best = recipe.evaluate.every, False
         evaluated = every > 0 and (step % every == 0 or last)
+        stops = not last and (agreed.stop or step >= self.halt)
+        due = step % recipe.checkpoint.every == 0 or last or agreed.stop or stops or agreed.leave
+        if isinstance(self.training, ShardedState) and (
+            due or watched or evaluated or frames_due(step, steps, recipe) or self._seen_enough(step, recipe)
+        ):
+            self.training.gather_into(self.state)
+        if self.audit and self.audit.due:
+            self.audit.after_first_step(
+                self.training, self.in_force.plan_at(step - 1), self.ready.method.phases, self.writer
+            )
         self.noted: dict[str, float] = {}
         if self.record:
-            if watched:
-                self._watch(step, recipe, self.record.health)
-            best = evaluated and self._evaluate(recipe, self.record.writer)
+            with self._whole_on_device():
+                self.record.frames(recipe, steps)
+                if watched:
+                    self._watch(step, recipe, self.record.health)
+                best = evaluated and self._evaluate(recipe, self.record.writer)
         over = "" if last else self._over(step, recipe, watched or evaluated)
-        stops = not last and (agreed.stop or step >= self.halt)
-        if self.record and (
-            step % recipe.checkpoint.every == 0
-            or last
-            or agreed.stop
-            or stops
-            or agreed.leave
-            or best
-            or over
-        ):
+        if self.record and (due or best or over):
             self.ledger.flush()
             self.record.save(recipe)
         if agreed.edit:
@@ -187,11 +189,27 @@ class Session:
             raise Leave
         self._keep_time()  # last: the next step agrees on it, and its boundary saves
 
+    @contextmanager
+    def _whole_on_device(self) -> Iterator[None]:
+        """The networks of a whole state that is in the host's memory are on the device for as long."""
+        moved = self.ready.device != self.state.device
+        nets = [*self.state.nets.values(), *self.state.averages.networks.values()] if moved else []
+        for net in nets:
+            net.to(self.ready.device)
+        yield
+        for net in nets:
+            net.to(self.state.device)
+
+    def _seen_enough(self, step: int, recipe: Recipe) -> bool:
+        """Whether stop.images finishes the run here."""
+        images = recipe.stop.images
+        return images is not None and step * recipe.train.batch_size >= images
+
     def _over(self, step: int, recipe: Recipe, measured: bool) -> str:
         """Why a rule of [stop] finishes the run here, on every process; "" where none does."""
-        rules, images = recipe.stop, step * recipe.train.batch_size
-        if rules.images is not None and images >= rules.images:
-            return f"stop.images: {images:,} images seen"
+        rules = recipe.stop
+        if self._seen_enough(step, recipe):
+            return f"stop.images: {step * recipe.train.batch_size:,} images seen"
         if not (measured and (rules.goal or rules.patience)):
             return ""
         stopping = self.record.stopping if self.record else None
@@ -243,8 +261,9 @@ class Session:
             self._note_columns(watch.held_out_losses(model))
             self.ledger.note(watch.trained_losses(model))
         weights = self.in_force.plan_at(step).weights_at(step)
-        shares = gradient_shares(ready.method, self.state, self._fixed, weights, self.autocast)
-        self.ledger.note({f"share/{name}": share for name, share in shares.items()})
+        if not ready.cut:
+            shares = gradient_shares(ready.method, self.state, self._fixed, weights, self.autocast)
+            self.ledger.note({f"share/{name}": share for name, share in shares.items()})
         for folder in (self.directory.sheets, self.directory.panels):
             with mendable(folder):
                 folder.mkdir(exist_ok=True)

@@ -70,7 +70,8 @@ def begin(
     ):
         show.warn(note)
     execution = choose_execution(ready, show.tell)
-    findings = before_training(ready, execution, show.tell, show.warn) if checked else None
+    looked_at = checked and not ready.cut  # the checks train whole networks, alone
+    findings = before_training(ready, execution, show.tell, show.warn) if looked_at else None
     state = ready.state(execution.memory_format, compile=execution.compile)
     path, init, groups = None, {}, state.groups()
     if ready.transfer:
@@ -195,7 +196,7 @@ def _opened(recipe: Recipe, world: World, show: Show, products: Products) -> Pre
     """What a session trains with; no bar is left behind where it cannot be opened."""
     try:
         ready = prepare(recipe, world, show.tell, products, show.progress)
-        require_memory(ready.method, ready.stream.spec, ready.device)
+        require_memory(ready.method, ready.stream.spec, ready.device, world.size if ready.cut else 1)
         return ready
     except BaseException:
         show.end()
