@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-@torch.compiler.assume_constant_result  # torch.compile keeps it as well
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile keeps it as well
 def constant(
     make: Callable[..., Tensor], *what: Any, device: torch.device, dtype: torch.dtype | None = None
 ) -> Tensor:

@@ -16,6 +16,7 @@ from safelight.engine.loop import Job, Signals, Stop, train
 from safelight.engine.precision import Execution, pays
 from safelight.engine.state import State
 from safelight.loading.probe import compiled_if_it_pays
+from safelight.networks.dit import DitConfig
 from safelight.networks.residual_gan import ResidualDiscriminatorConfig, ResidualGeneratorConfig
 from safelight.networks.style_discriminator import StyleDiscriminatorConfig
 from safelight.networks.style_generator import StyleGeneratorConfig
@@ -106,6 +107,8 @@ PRESENT = torch.tensor([True, True, False, True])
 NETWORKS = {
     "unet": (UNetConfig(width=8, multipliers=(1, 2), groups=4, head=4, attention=(1,), dropout=0.2), LABELS,
              lambda net: net(X, torch.rand(4, generator=torch.manual_seed(1)), GIVEN, PRESENT)),
+    "transformer": (DitConfig(width=16, depth=2, heads=2, dropout=0.2), LABELS,
+                    lambda net: net(X, torch.rand(4, generator=torch.manual_seed(1)), GIVEN, PRESENT)),
     "generator": (ResidualGeneratorConfig(latent=8, widths=(8, 8)), LABELS,
                   lambda net: net(Z, GIVEN, PRESENT)),
     "discriminator": (ResidualDiscriminatorConfig(widths=(8, 8)), LABELS, lambda net: net(X, GIVEN, PRESENT)),

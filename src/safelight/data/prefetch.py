@@ -33,7 +33,7 @@ class Prefetched:
     ) -> None:
         """version: of what batches depend on besides their step; one made before it changed is not used."""
         self._stream, self._version, self._device = stream, version, device
-        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._thread = ThreadPoolExecutor(1, "batches")
         self._next: tuple[Key, object, Future[Made]] | None = None
 
@@ -62,7 +62,7 @@ class Prefetched:
             return self._stream.parts(*wanted), None
         with torch.cuda.stream(self._side):
             parts = self._stream.parts(*wanted)
-            copied = torch.cuda.Event()
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(self._side)
         return parts, copied
 

@@ -15,7 +15,7 @@ def read_later(values: Tensor) -> Callable[[], list[Any]]:
         return lambda: list(values.tolist())
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     host.copy_(values, non_blocking=True)
-    copied = torch.cuda.Event()
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record()
 
     def read() -> list[Any]:

@@ -32,22 +32,21 @@ def choose_execution(ready: Prepared, tell: Tell = lambda line: None) -> Executi
     """
     train = ready.recipe.train
     stated = {False: "off", True: "inductor"}.get(train.compile, train.compile)
-    tries = stated == "auto" and ready.device.type == "cuda" and not train.shard
     compile = "off" if stated == "auto" else str(stated)
     layout = "contiguous" if train.shard else train.memory_format
     plain = precision.candidates(ready.device, train.precision, layout)
     options = [replace(option, compile=compile) for option in plain]
     if ready.cut:  # one process cannot measure what all of them hold together
         return options[-1]
-    if len(options) == 1 and not tries:
+    if len(options) == 1 and not _tries_to_compile(ready):
         return options[0]
-    chosen = _chosen(options, ready, tries, tell) if ready.world.first else None
+    chosen = _chosen(options, ready, tell) if ready.world.first else None
     shared = ready.world.share(asdict(chosen) if chosen else None)
     assert isinstance(shared, dict)
     return Execution(**shared)
 
 
-def _chosen(options: list[Execution], ready: Prepared, tries: bool, tell: Tell) -> Execution:
+def _chosen(options: list[Execution], ready: Prepared, tell: Tell) -> Execution:
     path = cache_dir("probes") / f"{_probe_key(ready, options)}.json"
     with FileLock(path.with_suffix(".lock")):  # of several trainings that begin at once the first one decides
         try:
@@ -62,7 +61,7 @@ def _probed(options: list[Execution], ready: Prepared, tell: Tell, path: Path) -
     chosen, fastest, rows = options[0], dict[str, float](), _probed_rows(ready, options[0], clock)
     if rows:
         chosen, fastest = precision.choose(options, lambda option: _one_step(ready, option, rows), clock)
-        if tries:
+        if _tries_to_compile(ready):
             chosen, more = compiled_if_it_pays(
                 chosen, lambda option: _one_step(ready, option, rows), ready.plan.steps, clock
             )
@@ -71,6 +70,11 @@ def _probed(options: list[Execution], ready: Prepared, tell: Tell, path: Path) -
     for name, seconds in fastest.items():
         tell(f"  {name}: {rows / max(seconds, 1e-9):.0f} images/s")
     return chosen
+
+
+def _tries_to_compile(ready: Prepared) -> bool:
+    train = ready.recipe.train
+    return train.compile == "auto" and ready.device.type == "cuda" and not train.shard
 
 
 def compiled_if_it_pays(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -143,12 +143,25 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.head(x), self.patch)
 
 
+class Conditioned(Protocol):
+    """What the section of a network says of its conditions."""
+
+    @property
+    def time(self) -> bool: ...
+
+    @property
+    def interval(self) -> bool: ...
+
+    @property
+    def ignore(self) -> tuple[Kind, ...]: ...
+
+
 class Embedding(nn.Module):
     """The noise level and the conditions that are vectors, as one vector (B, features)."""
 
     frequencies: Tensor
 
-    def __init__(self, config: UNetConfig, spec: DataSpec, features: int) -> None:
+    def __init__(self, config: Conditioned, spec: DataSpec, features: int) -> None:
         super().__init__()
         seen = {kind: each for kind, each in spec.conditions.items() if kind not in config.ignore}
         self.time = None
