@@ -13,16 +13,23 @@ import torch
 from torch import Tensor
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile keeps it as well
 def constant(
     make: Callable[..., Tensor], *what: Any, device: torch.device, dtype: torch.dtype | None = None
 ) -> Tensor:
     """make(*what) on a device, as dtype where stated: the same tensor each time, never changed in place."""
-    return _kept(make, what, device, dtype)
+    kept: Tensor = _kept(make, what, device, dtype)
+    return kept
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile keeps it as well
+def _kept(
+    make: Callable[..., Tensor], what: tuple[Any, ...], device: torch.device, dtype: torch.dtype | None
+) -> Tensor:
+    return _made(make, what, device, dtype)
 
 
 @lru_cache(maxsize=512)
-def _kept(
+def _made(
     make: Callable[..., Tensor], what: tuple[Any, ...], device: torch.device, dtype: torch.dtype | None
 ) -> Tensor:
     with torch.inference_mode(False):  # or a training that comes later could not use it
