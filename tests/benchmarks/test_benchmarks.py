@@ -235,3 +235,12 @@ def test_the_recipes_adapted_by_hand_are_recipes(monkeypatch, tmp_path):
         assert changed.train.steps >= 50
     assert load(tmp_path / "captions-encoder.toml").train.steps == 40
     assert load(tmp_path / "skin-autoencoder.toml").train.steps == 150
+
+
+def test_fanout_simulates_what_saturates(monkeypatch):
+    """Alone: start and tasks. Enough workers: one task each. A slow driver: its seconds, one after another."""
+    module = opened("fanout", monkeypatch)
+    monkeypatch.setattr(module, "DISK", 100.0)
+    assert module.simulated(10, 2.0, 1, start=3.0, head=0.0, read=0.0) == 23
+    assert module.simulated(10, 2.0, 50, start=3.0, head=0.0, read=10.0) == 3 + 1 + 2
+    assert module.simulated(10, 2.0, 10, start=0.0, head=5.0, read=0.0) == 10 * 5 + 2

@@ -83,7 +83,7 @@ def test_fifty_kills_change_no_bit(tmp_path, monkeypatch):
 
     def kill() -> None:
         draw = random.Random(0)
-        while not over.wait(draw.uniform(0.2, 2)):
+        while len(killed) < 50 and not over.wait(draw.uniform(1, 6)):
             if there := ray_workers():
                 os.kill(pid := draw.choice(there), signal.SIGKILL)
                 killed.append(pid)
