@@ -238,7 +238,7 @@ def test_the_recipes_adapted_by_hand_are_recipes(monkeypatch, tmp_path):
 
 
 def test_fanout_simulates_what_saturates(monkeypatch):
-    """Alone: start and tasks. Enough workers: one task each. A slow driver: its seconds, one after another."""
+    """Alone: start and tasks. Enough workers: a task each. A slow driver: its seconds, one by one."""
     module = opened("fanout", monkeypatch)
     monkeypatch.setattr(module, "DISK", 100.0)
     assert module.simulated(10, 2.0, 1, start=3.0, head=0.0, read=0.0) == 23

@@ -15,6 +15,7 @@ from safelight.cli.options import (
     RawOption,
     RunArgument,
     RunsOption,
+    ThreadsOption,
     examples,
     print_json,
     sample_changes,
@@ -69,6 +70,7 @@ def film(
     ema_length: EmaLengthOption = None,
     raw: RawOption = False,
     on: OnOption = None,
+    threads: ThreadsOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -106,6 +108,7 @@ def walk(
     ema_length: EmaLengthOption = None,
     raw: RawOption = False,
     on: OnOption = None,
+    threads: ThreadsOption = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -17,6 +17,7 @@ from safelight.cli.options import (
     RunArgument,
     RunsOption,
     ScheduleOption,
+    ThreadsOption,
     changes_of,
     examples,
     print_json,
@@ -128,6 +129,7 @@ def replay(
         ),
     ] = None,
     on: OnOption = None,
+    threads: ThreadsOption = None,
     export: Annotated[
         Path | None,
         typer.Option(

@@ -22,6 +22,7 @@ class RayPool(Executor):
         except ImportError as error:
             raise UserError(f"--on ray: needs Ray; install it with: {install('ray')}") from error
         self._ray, self._tries, self._futures = ray, tries, dict[Future[Any], Any]()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
         self._ours = not ray.is_initialized()
         if self._ours:
             package = Path(fanout.__file__).parents[1]
