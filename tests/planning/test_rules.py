@@ -33,6 +33,16 @@ def test_too_few_pictures_are_refused(images, words):
     rules.enough(seen(images=8), "photos")
 
 
+@pytest.mark.parametrize(
+    ("images", "used", "count"), [(999, [], None), (1600, [], 50), (9000, [], 64), (9000, ["label"], None)]
+)
+def test_many_pictures_without_a_condition_are_clustered(images, used, count):
+    chosen = values(rules.clusters(seen(images=images), used))
+    assert chosen == ({} if count is None else {"data.clusters": count})
+    guidance = {None: 1.5 if used else 1.0}.get(count, 1.3)
+    assert values(rules.sampling(seen(), used, count is not None))["sample.guidance"] == guidance
+
+
 TWO = {"a": 100, "b": 300}
 
 

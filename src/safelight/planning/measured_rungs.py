@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safelight.config import override
@@ -24,9 +24,17 @@ class MeasuredRungs:
     """The recipe at a rung, and how long its steps take here; each rung is measured once."""
 
     def __init__(
-        self, fixed: list[Choice], stated: Mapping[str, Any], name: str, device: Any, tell: Tell, seen: Glance
+        self,
+        fixed: list[Choice],
+        used: Sequence[str],
+        stated: Mapping[str, Any],
+        name: str,
+        device: Any,
+        tell: Tell,
+        seen: Glance,
     ) -> None:
-        self._fixed, self._stated, self._name, self._tell, self._seen = fixed, stated, name, tell, seen
+        self._fixed, self._used, self._stated = fixed, used, stated
+        self._name, self._tell, self._seen = name, tell, seen
         self._device = device
         self._measured: dict[Rung, tuple[float, int]] = {}
         self._options = precision.candidates(
@@ -40,8 +48,17 @@ class MeasuredRungs:
 
     def choices(self, rung: Rung, reason: str) -> list[Choice]:
         """Those that are fixed, and those of the rung."""
-        return [*self._fixed, *rules.shapes(self._seen, rung, self._stated), *rules.method(self._seen, rung),
-                *rules.network(rung, reason)]  # fmt: skip
+        shapes = rules.shapes(self._seen, rung, self._stated)
+        against = {"data.buckets", "network.name", "method.name"}
+        against &= {*self._stated, *(choice.key for choice in shapes)}
+        clusters = [] if against else rules.clusters(self._seen, self._used)
+        return [
+            *self._fixed,
+            *clusters,
+            *shapes,
+            *rules.method(self._seen, rung),
+            *rules.network(rung, reason),
+        ]
 
     def batch(self, rung: Rung) -> int:
         """Pictures a step."""

@@ -27,6 +27,7 @@ FEW = 20_000  # pictures; more need no mirror images
 HIGHEST = 5e-3  # learning rate of Adam for a U-Net, in up to 1,000 steps
 RATES = {"muon": 3}  # of other optimisers, as multiples of Adam's
 EVALUATIONS = 10  # sampler steps
+CLUSTERED = 1000  # pictures without a condition from which on they are clustered
 VARIED, SHAPES = 400, 6  # pictures from which on buckets are worth it, and how many buckets at most
 UNBUCKETED = ("balance", "turn", "latents.autoencoder", "fit", "buckets")  # keys of [data]
 LOST = 0.05  # share that a square would cut of pictures on one colour, from which on they are kept whole
@@ -86,6 +87,14 @@ def conditions(seen: Glance) -> list[Choice]:
     if seen.attributes and "attributes" in lacking:
         choices.append(Choice("data.attributes", [], lacking["attributes"]))
     return choices
+
+
+def clusters(seen: Glance, used: Sequence[str]) -> list[Choice]:
+    """Classes by k-means for CLUSTERED pictures or more that have no condition; measured in docs/log.md."""
+    if used or seen.images < CLUSTERED:
+        return []
+    why = "nothing says what the pictures show: groups of similar ones do"
+    return [Choice("data.clusters", min(64, seen.images // 32), why)]
 
 
 def shape(seen: Glance, rung: Rung) -> Choice:
@@ -240,10 +249,11 @@ def length(steps: int, batch: int, images: int) -> list[Choice]:
     ]
 
 
-def sampling(seen: Glance, conditions: Sequence[str]) -> list[Choice]:
-    """Ten evaluations of UniPC; guidance where there are conditions, more for texts."""
-    guidance = 2.0 if "text" in conditions else 1.5 if conditions else 1.0
-    reason = f"towards {' and '.join(conditions)}" if conditions else "there are no conditions"
+def sampling(seen: Glance, conditions: Sequence[str], clustered: bool = False) -> list[Choice]:
+    """Ten steps of UniPC; guidance where there are conditions or clusters, more for texts."""
+    guidance = 2.0 if "text" in conditions else 1.5 if conditions else 1.3 if clustered else 1.0
+    towards = [*conditions, *["cluster"] * clustered]
+    reason = f"towards {' and '.join(towards)}" if towards else "there are no conditions"
     return [
         Choice("sample.sampler", "unipc", "the best in ten evaluations (benchmarks/README.md)"),
         Choice("sample.steps", EVALUATIONS, "evaluations a picture"),
