@@ -108,12 +108,13 @@ def safelight(
     """Samples of a recipe. The time includes what comes before and after the steps."""
     quiet = {"watch.every": 10**6, "watch.held_out": 0, "checkpoint.every": 10**6, "train.seed": seed,
              "check.before_training": False, "train.precision": "fp32",
-             "train.memory_format": "channels_last", "train.device": "cpu", "sample.guidance": 1.0,
-             **keys}  # fmt: skip
+             "train.memory_format": "channels_last", "train.device": "cpu", **keys}  # fmt: skip
     fit = Fit(recipe, quiet, work / "runs")
     run, spent, steps = fit.train(fit.steps(seconds))
     samples = drawn(run, open_data(run.recipe.data), n, seed)
-    facts = {"seen": steps * run.recipe.train.batch_size, "evaluations": 10, "spent": spent}
+    how = run.recipe.sample.model_dump()
+    evaluations = how.get("steps", 1) * (1 + (how.get("guidance", 1) != 1))
+    facts = {"seen": steps * run.recipe.train.batch_size, "evaluations": evaluations, "spent": spent}
     return samples, {**facts, "what": f"{recipe}, {steps} steps"}
 
 
