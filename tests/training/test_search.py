@@ -120,6 +120,17 @@ def test_an_arm_that_diverged_is_stopped_and_a_failed_one_is_named(tmp_path):
     assert not done.hopeless
 
 
+def test_arms_that_diverged_alike_are_no_reason_to_stop(tmp_path):
+    def train(cells, runs, metric, halt, seconds, *show):
+        seen.append(halt)
+        return ("failed", "out of memory", []) if len(seen) == 3 else ("trained", "", [(6, math.nan)])
+
+    seen: list[int] = []
+    done = search(space(), tmp_path, trials=4, train=train)
+    assert [arm.fate for arm in done.arms] == ["stopped early", "stopped early", "failed", "stopped early"]
+    assert not done.hopeless
+
+
 def test_where_the_first_two_fail_alike_the_rest_is_not_begun(tmp_path):
     def train(cells, *rest):
         return "failed", f"{cells[0][1]}: no such file", []

@@ -220,8 +220,9 @@ class _Search:
             return False
         if outcome == "failed":
             self._end(arm, "failed", problem)
-            first = [other.problem.replace(other.cells[0].name, "") for other in self.done.arms[:ALIKE]]
-            self.done.hopeless = len(first) == ALIKE and first[0] != "" and len(set(first)) == 1
+            first = [other for other in self.done.arms[:ALIKE] if other.fate == "failed"]
+            reasons = {other.problem.replace(other.cells[0].name, "") for other in first}
+            self.done.hopeless = len(first) == ALIKE and len(reasons) == 1
             return False
         arm.course = course
         arm.trial.set_user_attr("course", course)
