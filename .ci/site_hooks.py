@@ -101,7 +101,9 @@ def described(path: str, command: Any) -> str:
     context = command.make_context(path, [], resilient_parsing=True)
     usage = " ".join(command.collect_usage_pieces(context))
     rows = filter(None, (param.get_help_record(context) for param in command.params if param.name != "help"))
-    table = "\n".join(["| | |", "|---|---|", *(f"| `{cell(name)}` | {cell(words)} |" for name, words in rows)])
+    table = "\n".join(
+        ["| | |", "|---|---|", *(f"| `{cell(name)}` | {cell(words)} |" for name, words in rows)]
+    )
     example = [line for line in (command.epilog or "").splitlines() if line.startswith("safelight ")]
     shown = "```\n" + "\n".join(example or [f"{path}"]) + "\n```"
     help_ = " ".join((command.help or "").split("\f")[0].split())

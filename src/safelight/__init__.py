@@ -88,7 +88,7 @@ MODULES = {  # the others are in api.samples
         ("fork", "relocate", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"
     ),
 }
-__version__ = "0.2.0"
+__version__ = "1.0.0rc1"
 SPINS = 1_000  # turns that a waiting thread of libgomp spins before it sleeps, 300,000 by default
 
 # Threads that spin for each other take the cores that other programs need, and wait for those themselves

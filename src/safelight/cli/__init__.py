@@ -142,6 +142,17 @@ def _version(stated: bool) -> None:
         raise typer.Exit
 
 
+def _help_all(stated: bool) -> None:
+    """The help of every command, for a pager."""
+    if stated:
+        for name in (name for _, names in COMMANDS.values() for name in names):
+            command = load(name)
+            for path, part in {name: command, **{f"{name} {word}": sub for word, sub in
+                                                 getattr(command, "commands", {}).items()}}.items():  # fmt: skip
+                part.get_help(part.make_context(f"safelight {path}", [], resilient_parsing=True))
+        raise typer.Exit
+
+
 app = typer.Typer(
     cls=LazyGroup,
     help="Train image generators, and watch them develop.",
@@ -155,6 +166,10 @@ app = typer.Typer(
 def _options(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")
+    ] = False,
+    help_all: Annotated[
+        bool,
+        typer.Option("--help-all", is_eager=True, callback=_help_all, help="Show the help of every command."),
     ] = False,
 ) -> None:
     """Train image generators, and watch them develop."""

@@ -25,6 +25,9 @@ __all__ = ["Facts", "Parent", "RunDirectory", "RunInfo", "find", "names", "requi
 
 
 RECIPE, RUN, JOURNAL = "recipe.toml", "run.json", "journal.jsonl"
+RESERVED = re.compile(
+    r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE
+)  # no file names on Windows
 VARIABLE = "SAFELIGHT_RUNS"
 DEEPEST = 8  # folders below one another in a run
 
@@ -247,6 +250,8 @@ def _publish(temporary: Path, runs: Path, name: str | None, recipe: str, announc
 
 def _check_name(name: str) -> None:
     """Raises UserError unless the name is a plain directory name on every system."""
+    if RESERVED.fullmatch(name):
+        raise UserError(f"{name!r}: cannot name a run; Windows keeps this name for a device")
     if not re.fullmatch(r"\w[\w.+=-]*", name) or len(name.encode()) > 200 or name.endswith("."):
         raise UserError(
             f"{name!r}: cannot name a run; use up to 200 letters, digits and . _ + = -, "

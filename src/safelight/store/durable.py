@@ -28,6 +28,7 @@ from safelight.config import UserError
 
 Announce = Callable[[str], None]
 TEMPORARY = ".tmp-"  # what unfinished files and directories begin with; readers pass them over
+WINDOWS = os.name == "nt"
 DAY = 24 * 60 * 60.0  # seconds
 MENDS = {
     errno.ENOSPC: "the disk is full; free some space, then resume",
@@ -169,6 +170,8 @@ def _is_left(entry: os.DirEntry[str], locked: bool, known: bool) -> bool:
             return not known and time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
         if locked and int(match[2]) == os.getpid():
             return True
+        if WINDOWS:  # where os.kill would end it
+            return time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
         os.kill(int(match[2]), 0)  # asks whether it lives
     except ProcessLookupError:
         return True
