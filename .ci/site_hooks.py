@@ -1,7 +1,7 @@
 """Hooks of mkdocs: pages that are made from the code and from files outside docs/.
 
-`mkdocs build --strict` writes site/. Pages of docs/ that mkdocs.yml does not list become how-tos. A link to a file that is
-no page becomes its path in code font: there is no place on the net to point to yet.
+`mkdocs build --strict` writes site/. Pages of docs/ that mkdocs.yml does not list become how-tos. A link to a file
+that is no page becomes its path in code font: there is no place on the net to point to yet.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def outside_code(text: str, change: Any) -> str:
 
 
 def commands() -> str:
-    """Every command with its help, its arguments and options, and its examples: from the command line itself."""
+    """Every command with its help, arguments, options and examples: from the command line itself."""
     from safelight.cli import COMMANDS, load
 
     parts = ["# Every command\n\nMade from the command line: `safelight COMMAND --help` shows the same."]

@@ -1,4 +1,7 @@
-"""A wheel holds the tracked files of src/safelight, all of them and nothing else: python .ci/wheel_files.py FILE.whl"""
+"""A wheel holds the tracked files of src/safelight, all of them and nothing else.
+
+python .ci/wheel_files.py FILE.whl
+"""
 
 import subprocess
 import sys

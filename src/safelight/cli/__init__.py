@@ -142,13 +142,18 @@ def _version(stated: bool) -> None:
         raise typer.Exit
 
 
+def subcommands(command: Any) -> dict[str, Any]:
+    """Those of a group, such as `safelight data`."""
+    return getattr(command, "commands", {})
+
+
 def _help_all(stated: bool) -> None:
     """The help of every command, for a pager."""
     if stated:
         for name in (name for _, names in COMMANDS.values() for name in names):
             command = load(name)
-            for path, part in {name: command, **{f"{name} {word}": sub for word, sub in
-                                                 getattr(command, "commands", {}).items()}}.items():  # fmt: skip
+            parts = {name: command, **{f"{name} {word}": part for word, part in subcommands(command).items()}}
+            for path, part in parts.items():
                 part.get_help(part.make_context(f"safelight {path}", [], resilient_parsing=True))
         raise typer.Exit
 
