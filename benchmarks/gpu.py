@@ -33,8 +33,7 @@ from safelight.engine.loop import Job, Signals, Stop, train
 from safelight.engine.precision import Execution
 from safelight.engine.state import State
 from safelight.loading.prepare import Prepared
-from safelight.planning.plan import _ready as opened
-from safelight.planning.plan import plan
+from safelight.planning.plan import plan, ready_for
 from safelight.recipe import Recipe, load
 from safelight.store import checkpoint, checkpoint_files
 from safelight.types import Moment
@@ -116,7 +115,9 @@ def made(ready: Prepared, execution: Execution) -> State:
     return ready.state(execution.memory_format, compile=execution.compile)
 
 
-def images_a_second(ready: Prepared, execution: Execution, steps: int) -> tuple[float, float, State]:
+def images_a_second(
+    ready: Prepared, execution: Execution, steps: int, blocks: int = BLOCKS
+) -> tuple[float, float, State]:
     """Of the engine and of the bare loop, in turn, each the median of blocks; and the engine's state."""
     state, bare = made(ready, execution), bare_loop(ready, execution)
     rows, times = ready.recipe.train.batch_size, (list[float](), list[float]())
@@ -136,7 +137,7 @@ def images_a_second(ready: Prepared, execution: Execution, steps: int) -> tuple[
         for _ in range(steps):
             bare()
         times[1].append(now() - before)
-        if len(times[0]) > BLOCKS:
+        if len(times[0]) > blocks:
             raise Stop
         began = now()
 
@@ -154,11 +155,13 @@ def images_a_second(ready: Prepared, execution: Execution, steps: int) -> tuple[
 def speed(name: str, recipe: Recipe, steps: int, backend: str) -> None:
     """A row of the table for a recipe, compiled and not."""
     with tempfile.TemporaryDirectory() as folder:
-        ready = opened(recipe, Path(folder), [], None)
+        ready = ready_for(recipe, Path(folder), [], None)
         half = precision.candidates(ready.device, "auto", "auto")[min(1, ready.device.type == "cuda")]
         cells = []
         for compile in ("off", backend):
-            engine, bare, state = images_a_second(ready, replace(half, compile=compile), steps)
+            engine, bare, state = images_a_second(
+                ready, replace(half, compile=compile), steps, BLOCKS if steps > 1 else 1
+            )
             cells.append(f"{engine:,.0f} | {bare:,.0f} | {engine / bare:.2f}")
         before = time.perf_counter()
         checkpoint.save(Path(folder), 1, state.groups(), {})
@@ -177,7 +180,7 @@ def speed(name: str, recipe: Recipe, steps: int, backend: str) -> None:
 
 def exactness(device: str) -> None:
     """A run that is stopped and resumed, replayed and filmed."""
-    tiny = ["train.steps=40", "train.batch_size=16", "network.width=16", "checkpoint.every=20",
+    tiny = ["train.steps=40", "train.batch_size=8", "network.width=8", "checkpoint.every=20",
             "watch.every=40", "watch.images=10", "watch.held_out=16", f"train.device={device}",
             "train.precision=fp32"]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
