@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 
-from safelight.monitor.forecast import LEAST, Known, before, forecast
+from safelight.monitor.forecast import LEAST, Known, forecast
 
 STEPS = 1000
 ALL = range(25, STEPS + 1, 25)
@@ -25,20 +24,6 @@ def known(number: int, noise: float = 0.0, upto: int = STEPS) -> Known:
     """Of a law that its one setting decides."""
     setting = (number * 0.618034) % 1
     return Known(course(0.4 * setting, 0.1, upto, noise, number), STEPS, {"lr": setting})
-
-
-def test_a_power_law_and_a_constant_are_continued_within_the_interval():
-    early = [(step, 0.1 + 2 * step**-0.5) for step in (20, 40, 60, 80, 100)]
-    made = forecast(Known(early, STEPS))
-    assert made.runs == 0
-    assert made.low < 0.1 + 2 * STEPS**-0.5 < made.high
-    assert made.value == pytest.approx(0.1 + 2 * STEPS**-0.5, rel=0.1)
-
-
-def test_the_whole_curve_leaves_nothing_to_guess():
-    late = [(step, 0.1 + 2 * step**-0.5) for step in range(50, 960, 50)]
-    made = forecast(Known(late, STEPS))
-    assert made.value == pytest.approx(0.1 + 2 * STEPS**-0.5, rel=0.01)
 
 
 def test_with_a_history_the_first_tenth_is_enough():
@@ -62,21 +47,22 @@ def test_four_of_five_intervals_hold_what_comes():
 
 def test_few_runs_are_no_history_and_others_are_left_out():
     history = [known(number) for number in range(LEAST - 1)]
-    assert forecast(known(50, upto=100), history).runs == 0
+    assert forecast(known(50, upto=100), history) is None
     broken = [Known([(25, 1.0), (50, math.nan), (1000, 1.0)], STEPS), Known(course(0.1, 0.1, 500), STEPS)]
-    assert forecast(known(50, upto=100), [*history, *broken]).runs == 0
-    assert before(known(50), history) is None
+    assert forecast(known(50, upto=100), [*history, *broken]) is None
+    assert forecast(Known((), STEPS, {"lr": 0.5}), history) is None
 
 
 def test_before_training_the_settings_speak():
     history = [known(number) for number in range(30)]
-    made = before(Known((), STEPS, {"lr": 0.5}), history)
+    made = forecast(Known((), STEPS, {"lr": 0.5}), history)
     assert made.low < course(0.2, 0.1)[-1][1] < made.high
 
 
 def test_one_measurement_or_a_course_that_ended_is_not_forecast():
-    assert forecast(Known([(100, 1.0)], STEPS)) is None
-    assert forecast(Known(course(0.1, 0.1), STEPS)) is None
+    history = [known(number) for number in range(20)]
+    assert forecast(Known([(100, 1.0)], STEPS), history) is None
+    assert forecast(Known(course(0.1, 0.1), STEPS), history) is None
 
 
 def test_values_below_zero_are_forecast_from_history_alone():
@@ -85,5 +71,4 @@ def test_values_below_zero_are_forecast_from_history_alone():
         for number in range(20)
     ]
     early = Known([(step, value - 1) for step, value in known(30, upto=100).course], STEPS, {"lr": 0.5})
-    assert forecast(early) is None
     assert forecast(early, shifted).runs == 20

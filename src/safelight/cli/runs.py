@@ -92,8 +92,7 @@ def print_run(directory: RunDirectory, as_json: bool) -> None:
     say(f"data:    {facts['data']['train']:,} images of {facts['data']['name']}, {facts['images']:,} seen")
     say(f"losses:  {losses or 'none yet'}")
     for name, made in ahead.items():
-        by = f"{made.runs} finished runs" if made.runs else "its curve alone"
-        say(f"forecast: {name} {made.text} at step {made.step:,}, by {by}")
+        say(f"forecast: {name} {made.text} at step {made.step:,}, by {made.runs} finished runs")
     weights = f"{facts['weights']} (checkpoint of step {saved:,})"
     say(f"weights: {weights if saved else 'no checkpoint yet'}")
     health = (f"{name}{' (since before the fork)' * (name in facts['inherited_verdicts'])}"

@@ -1,10 +1,10 @@
 """Where a course of measurements ends: from its beginning, and from courses that one has seen to their end.
 
-With a history: ridge regression of the logarithm of the last value on where a course is, how it fell over the
-second half of its way so far, its length and its settings. The interval is that which so many of the history
-kept when each was left out (split into n parts of one: the jackknife of Barber et al. 2021).
-Without one: y = c + a s^-b over the steps s done, averaged over b and c in proportion to how well each fits
-(a grid in place of the Monte Carlo of Domhan et al. 2015), which says little so early and says so.
+Kernel ridge regression (the mean of a Gaussian process) of the logarithm of the last value on where a course
+is, how it fell over the second half of its way so far, its length and its settings; scales and ridge are
+those of the least error where each of the history is left out. The interval holds four of five of the history
+when left out (the jackknife of Barber et al. 2021). Without a history nothing is said: a power law plus a
+constant, fitted to the first tenth alone, was 20 % off, and its intervals held less than half of what came.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.8  # of forecasts that hold what comes
 LEAST = 9  # courses that make a history: fewer have no interval of that level
-EARLY = 2  # measurements that a forecast needs
-RIDGES = np.geomspace(1e-4, 1e2, 13)
-NOISE = 0.02  # of a logarithm: what a curve does not explain
+SCALES, LINEAR, RIDGES = (0.5, 0.8, 1.2, 2.0, 4.0), (0.0, 0.1, 1.0), np.geomspace(1e-5, 1, 11)
+FAR = 4.0  # deviations, past which a setting counts as this far
 Array = NDArray[np.float64]
 
 
@@ -41,7 +41,7 @@ class Forecast:
     value: float
     low: float
     high: float
-    runs: int  # that it rests on; 0: on the curve alone
+    runs: int  # that it rests on
 
     @property
     def text(self) -> str:
@@ -49,31 +49,17 @@ class Forecast:
         return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
 
 
-def forecast(run: Known, history: Sequence[Known] = ()) -> Forecast | None:
-    """The last value of a run; None before its second measurement. history: courses that ended."""
+def forecast(run: Known, history: Sequence[Known]) -> Forecast | None:
+    """The last value of a run. history: courses that ended; None for fewer than LEAST of them.
+
+    Also None after one measurement; by its settings alone where the run has not begun.
+    """
     course = [(step, value) for step, value in run.course if math.isfinite(value)]
-    if len(course) < EARLY or course[-1][0] >= run.steps:
-        return None
     ended = [other for other in history if _whole(other)]
+    if len(ended) < LEAST or len(course) == 1 or (course and course[-1][0] >= run.steps):
+        return None
+    run = Known(course, run.steps, run.settings)
     positive = all(value > 0 for other in (run, *ended) for _, value in other.course)
-    if len(ended) >= LEAST:
-        middle, wide = _pooled(run, ended, positive)
-    elif positive:
-        middle, wide = _curve(np.array(course, float), run.steps)
-        ended = []
-    else:
-        return None
-    ends = (middle, middle - wide, middle + wide)
-    value, low, high = (math.exp(min(end, 700.0)) for end in ends) if positive else ends
-    return Forecast(run.steps, value, low, high, len(ended))
-
-
-def before(run: Known, history: Sequence[Known]) -> Forecast | None:
-    """The last value of a run that has not begun, by the settings of those that ended; None for too few."""
-    ended = [other for other in history if _whole(other)]
-    if len(ended) < LEAST:
-        return None
-    positive = all(other.course[-1][1] > 0 for other in ended)
     middle, wide = _pooled(run, ended, positive)
     ends = (middle, middle - wide, middle + wide)
     value, low, high = (math.exp(min(end, 700.0)) for end in ends) if positive else ends
@@ -82,66 +68,43 @@ def before(run: Known, history: Sequence[Known]) -> Forecast | None:
 
 def _whole(known: Known) -> bool:
     values = [value for _, value in known.course]
-    return len(values) > EARLY and known.course[-1][0] >= known.steps and all(map(math.isfinite, values))
+    return len(values) > 2 and known.course[-1][0] >= known.steps and all(map(math.isfinite, values))
 
 
 def _pooled(run: Known, history: Sequence[Known], positive: bool) -> tuple[float, float]:
     """The expected last value, or its logarithm, and half the width of the interval."""
     share = run.course[-1][0] / run.steps if run.course else 0.0
     names = sorted({name for other in (run, *history) for name in other.settings})
-    rows = np.array([_row(other, share, names, positive) for other in (*history, run)])
-    x, now = rows[:, 1:], rows[:, 0]
+    x = np.array([_row(other, share, names, positive) for other in (*history, run)])
     ends = np.array([_scaled(other.course[-1][1], positive) for other in history])
     x = (x - x[:-1].mean(0)) / np.maximum(x[:-1].std(0), 1e-9)
-    x = np.column_stack([x, np.clip(x, -4, 4) ** 2])
-    x -= x[:-1].mean(0)
-    target = ends - now[:-1]
-    mean, known = target.mean(), x[:-1]
+    x = np.clip(x[:, x[:-1].std(0) > 0.5], -FAR, FAR)  # what does not differ says nothing
+    distances = ((x[:, None] - x[None]) ** 2).sum(-1) / max(x.shape[1], 1)
+    products = x @ x.T / max(x.shape[1], 1)
+    mean = float(ends.mean())
     best: tuple[float, float, Array] | None = None
-    for ridge in RIDGES:
-        inverse = np.linalg.inv(known.T @ known + ridge * len(known) * np.eye(known.shape[1]))
-        hat = known @ inverse @ known.T + 1 / len(known)
-        left_out = (target - hat @ target) / np.maximum(1 - np.diag(hat), 1e-6)
-        error = float(np.mean(np.abs(left_out)))
-        if best is None or error < best[0]:
-            best = error, float(x[-1] @ inverse @ known.T @ (target - mean)), np.sort(np.abs(left_out))
+    for scale, linear, ridge in product(SCALES, LINEAR, RIDGES):
+        kernel = np.exp(-distances / (2 * scale**2)) + linear * products + 1
+        solved = np.linalg.inv(kernel[:-1, :-1] + ridge * np.eye(len(ends)))
+        weights = solved @ (ends - mean)
+        left_out = np.abs(weights / np.diag(solved))  # the error of each where it is left out
+        if best is None or left_out.mean() < best[0]:
+            best = float(left_out.mean()), float(kernel[-1, :-1] @ weights), np.sort(left_out)
     assert best is not None
-    place = math.ceil((len(target) + 1) * LEVEL) - 1
-    return float(now[-1] + mean + best[1]), float(best[2][min(place, len(target) - 1)])
+    place = math.ceil((len(ends) + 1) * LEVEL) - 1
+    return mean + best[1], float(best[2][min(place, len(ends) - 1)])
 
 
 def _row(known: Known, share: float, names: Sequence[str], positive: bool) -> list[float]:
     """Where a course is after a share of its steps, how it came there, its length, its settings."""
     settings = [math.log(known.steps), *(float(known.settings.get(name, 0.0)) for name in names)]
     if not share:
-        return [0.0, *settings]
+        return settings
     steps = np.log([step for step, _ in known.course])
     values = [_scaled(value, positive) for _, value in known.course]
     now, half = (float(np.interp(math.log(share * known.steps / part), steps, values)) for part in (1, 2))
-    return [now, now, now - half, *settings]
+    return [now, now - half, *settings]
 
 
 def _scaled(value: float, positive: bool) -> float:
     return math.log(value) if positive else value
-
-
-def _curve(course: Array, end: int) -> tuple[float, float]:
-    """The logarithm of y = c + a s^-b at a step, and half the width of the interval."""
-    steps, values = course[:, 0], course[:, 1]
-    ends, weights = [], []
-    for floor in np.linspace(0, 0.98, 50) * values.min():
-        above = np.log(values - floor)
-        for power in np.linspace(0.05, 1.5, 59):
-            scale = float(np.mean(above + power * np.log(steps)))
-            fitted = floor + np.exp(scale - power * np.log(steps))
-            ends.append(math.log(floor + math.exp(scale - power * math.log(end))))
-            weights.append(-float(np.sum((np.log(values) - np.log(fitted)) ** 2)) / (2 * NOISE**2))
-    likely = np.exp(np.array(weights) - max(weights))
-    likely /= likely.sum()
-    order = np.argsort(ends)
-    below = np.cumsum(likely[order])
-    low, middle, high = (
-        float(np.array(ends)[order][min(int(np.searchsorted(below, level)), len(ends) - 1)])
-        for level in ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2)
-    )
-    return middle, max(high - middle, middle - low)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from safelight.config import UserError, flatten
-from safelight.monitor.forecast import Forecast, Known, before, forecast
+from safelight.monitor.forecast import Forecast, Known, forecast
 from safelight.monitor.stop import MEAN, MEASURED, measured
 from safelight.store import listing
 from safelight.store.directory import RunDirectory
 from safelight.store.metrics import number
 
-NEWEST = 30  # finished runs of a kind that a forecast looks at
+NEWEST = 60  # finished runs of a kind that a forecast looks at
 TENTH = 0.1  # of a run, before which nothing is forecast
 SETTINGS = ("network", "optim", "train", "loss")  # sections that a forecast is regressed on
 DISTANCE = re.compile("evaluate/(FD-|FID|KID)")
@@ -60,7 +60,7 @@ def forecasts_of(directory: RunDirectory) -> dict[str, Forecast]:
 def forecast_before(tree: Mapping[str, Any], fingerprint: object, steps: int, runs: Path) -> Forecast | None:
     """The mean held-out loss that a training is forecast to end with, before it begins."""
     past = _alike(_finished(runs), basis_of(tree, fingerprint), MEAN)
-    return before(Known((), steps, settings_of(tree)), past)
+    return forecast(Known((), steps, settings_of(tree)), past)
 
 
 def _finished(runs: Path) -> Iterator[RunDirectory]:
