@@ -11,7 +11,7 @@ from safelight.config import Section, UserError, check, flatten, nearest, overri
 
 
 class Inner(Section):
-    kind: Literal["fast", "slow"] = "fast"
+    kind: Literal["fast", "slow", "slow or spiky"] = "fast"
     width: int = Field(8, ge=1)
 
 
@@ -25,6 +25,10 @@ class Outer(Section):
     [
         ({"inner": {"widht": 3}}, "part.inner.widht: no such key (did you mean 'part.inner.width'?)"),
         ({"inner": {"kind": "slwo"}}, "part.inner.kind: 'slwo' is not a valid choice (did you mean 'slow'?)"),
+        (
+            {"inner": {"kind": "slow or spike"}},
+            "part.inner.kind: 'slow or spike' is not a valid choice (did you mean 'slow or spiky'?)",
+        ),
         ({"inner": {"width": "wide"}}, "part.inner.width: 'wide' should be a valid integer"),
         ({"inner": {"width": 0}}, "part.inner.width: 0 should be greater than or equal to 1"),
         ({"rate": [1]}, "part.rate: [1] should be a valid number"),

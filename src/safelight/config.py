@@ -198,7 +198,7 @@ def _one_line(model: type[BaseModel], error: ValidationError, where: str) -> str
             words = str(problem["ctx"]["error"])[:400]
             return f"{name}: {words}" if name else words
         case "literal_error":
-            choices = problem["ctx"]["expected"].replace(" or ", ", ").split(", ")
+            choices = re.split(r"(?:, | or )(?=['\d])", problem["ctx"]["expected"])  # a name may hold " or "
             close = nearest(wrong.strip("'"), [choice.strip(" '") for choice in choices])
             return f"{name}: {wrong} is not a valid choice{close}"
         case "model_type":
