@@ -9,7 +9,7 @@ const parsed = (text) => {
 };
 
 // Keys with the values in force, and what they should become.
-export function Changes({ run, changes, setChanges, live }) {
+function Changes({ run, changes, setChanges, live }) {
   const [key, setKey] = useState("");
   const keys = useMemo(() => Object.keys(run.settings).filter((name) => !live || run.live.includes(name.split(".")[0])).sort(), [run.settings, live]);
   const usual = keys.filter((name) => /^optim(\.\w+)?\.lr$|^loss\.weights\./.test(name));

@@ -8,7 +8,7 @@ export { render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useSt
 
 // --- The server ---
 
-export class Mistake extends Error {}
+class Mistake extends Error {}
 
 // A page that was saved holds the answers itself (report/saved_page.py); its addresses are behind a #.
 export const saved = JSON.parse(document.getElementById("saved")?.textContent ?? "null");
@@ -215,7 +215,7 @@ export function ago(time) {
 
 // A value as TOML has it on a command line.
 export const worded = (value) => (typeof value === "string" ? value : JSON.stringify(value));
-export const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
+const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
 export const command = (...words) => ["safelight", ...words.flat().filter((word) => word !== null && word !== "")].map((word) => quoted(String(word))).join(" ");
 
 export function Command({ text }) {

@@ -9,7 +9,7 @@ const GROUPS = [ // title, prefix, shown at first
 ];
 const LEFT_OUT = ["step", "images"];
 
-export function grouped(columns) {
+function grouped(columns) {
   const left = new Set(columns.filter((name) => !LEFT_OUT.includes(name)));
   return GROUPS.map(([title, prefix, shown]) => {
     const names = [...left].filter((name) => name.startsWith(prefix));
@@ -23,7 +23,7 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const INKS = ["--accent", "--text", "--second", "--third", "--quiet"];
 
 // Bins of columns over a range: those that are had stay, only later ones are asked for.
-export function useCurves(name, columns, range, watched = true) {
+function useCurves(name, columns, range, watched = true) {
   const [data, set] = useState(null);
   const held = useRef(null);
   const key = `${name} ${columns.join(" ")} ${range}`;

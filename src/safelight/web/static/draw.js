@@ -1,5 +1,5 @@
 // Draw: new samples from the weights in this page, at any of the moments that were saved, without a server.
-import { Command, command, count, html, Note, number, runPath, useLayoutEffect, useMemo, useRef, useState } from "./base.js";
+import { Command, command, count, html, Note, number, useLayoutEffect, useMemo, useRef, useState } from "./base.js";
 
 const text = (id) => document.getElementById(id)?.textContent;
 const MANY = 16, AT_ONCE = 4;

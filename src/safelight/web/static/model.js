@@ -1,8 +1,8 @@
 // The model: conditions, directions, guidance, seed and step under sliders. While one moves, few evaluations of few
 // images are drawn, and only the latest; when it is let go, all of them.
-import { Command, command, count, html, Note, post, useEffect, useMemo, useRef, useState, worded } from "./base.js";
+import { Command, command, count, html, Note, post, useEffect, useRef, useState, worded } from "./base.js";
 import { Timeline, useMarks } from "./timeline.js";
-import { fitting, useWidth, Verdict } from "./sheet.js";
+import { useWidth, Verdict } from "./sheet.js";
 import { Mask } from "./mask.js";
 import { Project } from "./project.js";
 

@@ -6,7 +6,7 @@ const matches = (run, words) => {
   return words.every((word) => text.includes(word));
 };
 
-export function thumb(name, sheet, most = 4) {
+function thumb(name, sheet, most = 4) {
   return sheet && `${runUrl(name)}/tiles/${sheet.step}.png?${query({ most, columns: Math.min(most, 4), v: sheet.v })}`;
 }
 

@@ -1,5 +1,5 @@
 // A run in one file: the page's modules over answers that were saved, the report's tables, and Draw with a model.
-import { html, Link, render, runPath, saved, useEffect, useLayoutEffect, useState, usePlace } from "./base.js";
+import { html, Link, render, runPath, saved, useLayoutEffect, usePlace } from "./base.js";
 import { Help, useHelp } from "./keys.js";
 import { Draw } from "./draw.js";
 import { RunScreen } from "./run.js";

@@ -31,16 +31,6 @@ export function Verdict({ of }) {
   return html`<span class=${of.sure ? "sure" : "verdict"}>${words}${of.why?.length ? ` (${brief(of.why.join("; "))})` : ""}</span>`;
 }
 
-// A click on a picture as the number of an image of its grid.
-export function imageAt(event, grid) {
-  const box = event.currentTarget.getBoundingClientRect();
-  const rows = Math.ceil(grid.count / grid.columns);
-  const column = Math.floor(((event.clientX - box.left) / box.width) * grid.columns);
-  const row = Math.floor(((event.clientY - box.top) / box.height) * rows);
-  const index = row * grid.columns + column;
-  return index >= 0 && index < grid.count ? index : null;
-}
-
 export function Sheet({ run, step }) {
   const name = run.facts.name;
   const [box, width] = useWidth();

@@ -1,5 +1,5 @@
 // Side by side: the same noises of two to four runs, at one step, as many images, or as many hours.
-import { Command, command, count, get, html, Link, Note, number, query, runPath, runUrl, setParams, typing, useAnswer, useEffect, useMemo, useRef, useState } from "./base.js";
+import { Command, command, count, get, html, Link, Note, number, query, runPath, runUrl, setParams, typing, useAnswer, useEffect, useMemo, useState } from "./base.js";
 import { Save } from "./jobs.js";
 import { fitting, tilesUrl, useWidth } from "./sheet.js";
 import { Timeline, useKeys, usePlay } from "./timeline.js";

@@ -46,7 +46,7 @@ export function Specimens({ run, step: shown }) {
 }
 
 // A film under a slider: frame by frame, forwards and back.
-export function Film({ src }) {
+function Film({ src }) {
   const [video, set] = useState(null), [at, setAt] = useState(0), [length, setLength] = useState(0);
   return html`<figure class="film"><video ref=${set} src=${src} muted playsinline controls loop onTimeUpdate=${(event) => setAt(event.target.currentTime)} onLoadedMetadata=${(event) => setLength(event.target.duration)}></video>
     <input type="range" min="0" max=${length} step="0.01" value=${at} aria-label="Place in the film" onInput=${(event) => { video.pause(); video.currentTime = Number(event.target.value); }} />

@@ -3,7 +3,7 @@ import { Command, command, go, html, Note, post, runPath, setParams, useAnswer, 
 import { JobLine, useAct } from "./jobs.js";
 
 // Sections, keys, values and meanings of a recipe that was written with every key.
-export function sectioned(text) {
+function sectioned(text) {
   const sections = [];
   let words = [];
   for (const line of text.split("\n")) {
