@@ -337,12 +337,12 @@ class Run:
         judge = open_judge(
             features, reference, model.data.recipe.data, stream.pack, model.device, tell, progress
         )
-        facts = {"step": self.step, "weights": self.digest, "progress": progress}
+        measured = partial(evaluate, step=self.step, weights=self.digest, progress=progress)
         if not on:
             sample = partial(model.generate_like, seed=seed)
-            return evaluate(partial(map, sample), model.sampling(seed), stream, judge, n, **facts)
+            return measured(partial(map, sample), model.sampling(seed), stream, judge, n)
         with elsewhere(self.directory, on, self.step, self.ema_length, self.raw, how, seed, n) as draw:
-            return evaluate(draw, model.sampling(seed), stream, judge, n, **facts)
+            return measured(draw, model.sampling(seed), stream, judge, n)
 
     def traverse(
         self,

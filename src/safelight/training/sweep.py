@@ -96,18 +96,17 @@ def finish_cell(
 
     until, halt: as for `stages.finish`.
     """
-    begun = time.monotonic()
+    begun, problem = time.monotonic(), ""
+    outcome: Outcome
     try:
-        outcome, problem = finish(recipe, runs, name, world, show, until=until, halt=halt), ""
+        outcome = finish(recipe, runs, name, world, show, until=until, halt=halt)
     except KeyboardInterrupt:
-        outcome, problem = "stopped", ""
+        outcome = "stopped"
     except Exception as error:
         if world.size > 1:
             raise  # the other processes wait for this one: going on would part them
-        outcome, problem = (
-            "failed",
-            str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}",
-        )
+        outcome = "failed"
+        problem = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return outcome, problem, time.monotonic() - begun
 
 
