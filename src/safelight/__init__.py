@@ -11,6 +11,7 @@ Every command of the command line is here, too. Functions take a run by name, fo
     train  resume  sweep                           train; open_run opens a run that exists
     check  plan                                    a recipe, before it is trained
     tune  fork  rollback  replay                   change the course of a run
+    bisect                                         what made it what it is
     relocate                                       its data were moved
     runs  specimens  keep  kept  film  walk        look at runs, and at samples through training
     live                                           a run in a notebook, while it trains
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
     from safelight.api.prepare import check, plan
     from safelight.api.samples import film, keep, kept, live, open_run, project, search, specimens, walk
     from safelight.api.share import cite, keep_shared, open_shared, pull, push, replay_shared, share
-    from safelight.api.steer import fork, relocate, replay, resume, rollback, sweep, train, tune
+    from safelight.api.steer import bisect, fork, relocate, replay, resume, rollback, sweep, train, tune
     from safelight.config import UserError
     from safelight.run import Run
 
 __all__ = [
     "Run",
     "UserError",
+    "bisect",
     "check",
     "cite",
     "compare",
@@ -85,7 +87,7 @@ MODULES = {  # the others are in api.samples
         ("cite", "keep_shared", "open_shared", "pull", "push", "replay_shared", "share"), "api.share"
     ),
     **dict.fromkeys(
-        ("fork", "relocate", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"
+        ("bisect", "fork", "relocate", "replay", "resume", "rollback", "sweep", "train", "tune"), "api.steer"
     ),
 }
 __version__ = "1.0.0rc1"

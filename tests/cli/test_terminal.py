@@ -151,6 +151,7 @@ HOSTILE = {  # what each command is told: as much of it hostile as it takes
     "plan": ["evil.toml", "--device", EVIL],
     "tune": [FOLDER, f"about.title={EVIL}"],
     "fork": [FOLDER, "--step", "2", f"{EVIL}=1"],
+    "bisect": [FOLDER, "--verdict", EVIL],
     "rollback": [FOLDER, "--step", "2", "--no-train"],
     "replay": [FOLDER, "--step", "3"],
     "runs": [],

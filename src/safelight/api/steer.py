@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import runpy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from safelight.store.directory import RUN, RunDirectory
 from safelight.store.durable import write_bytes
 from safelight.store.listing import owner_of, summary
 from safelight.terminal import paced
+from safelight.training import bisect as bisecting
 from safelight.training import fork as forking
 from safelight.training import stages, start
 from safelight.training.grid import Combination, grid
@@ -330,3 +332,37 @@ def _warn(warn: Tell, before: Mapping[str, Any], changes: Mapping[str, Any]) -> 
 
 def _warn_at(run: RunDirectory, step: int, changes: Mapping[str, Any], warn: Tell) -> None:
     _warn(warn, flatten(InForce.of(run).recipe_at(step).tree), changes)
+
+
+def bisect(
+    run: Named,
+    verdict: str | Callable[[Run], bool],
+    *,
+    over: str = "edits",
+    step: int = 0,
+    runs: str | Path | None = None,
+    tell: Tell = silent,
+) -> bisecting.Bisection:
+    """Find which edit, loss component or image made a run what it is, by forks without some of them.
+
+    verdict: a name such as "mode collapse", a recorded number as in "held_out/mean > 0.3",
+    "FILE.py:FUNCTION", or a function of a run. over: "edits", "components" or "items"; without those, forks
+    begin at `step`, without edits at the first one. Rerun it to continue.
+    """
+    directory = directory_of(run, runs)
+    judge = _function(verdict) if isinstance(verdict, str) and ".py:" in verdict else verdict
+    if isinstance(judge, str):
+        condition = bisecting.condition_of(judge)
+    else:
+        condition = lambda directory: bool(judge(Run(directory)))  # noqa: E731
+    show = lambda: TrainingProgress().show()  # noqa: E731
+    return bisecting.bisect(directory, condition, over, step, show, tell)
+
+
+def _function(text: str) -> Callable[[Run], bool]:
+    """The function of a Python file that the user names. Raises UserError."""
+    path, _, name = text.rpartition(":")
+    try:
+        return cast("Callable[[Run], bool]", runpy.run_path(path)[name])
+    except (OSError, LookupError, SyntaxError) as error:
+        raise UserError(f"--verdict {text}: {path} does not give a function {name} ({error})") from error

@@ -35,6 +35,7 @@ COMMANDS = {  # module: title in the help, and the first line of each command's 
         "tune": "Change settings of a run from its next step on.",
         "fork": "Start a new run from any step of another, with recipe keys changed.",
         "rollback": "Continue a run from an earlier step, with recipe keys changed.",
+        "bisect": "Find which edit, loss component or image made a run what it is, by forks without it.",
         "replay": "Recompute a run up to a step, and check every step against its recorded fingerprint.",
     }),
     "web": ("Look at runs", {

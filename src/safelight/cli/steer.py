@@ -162,3 +162,42 @@ def replay(
         say(f"the first that {first}: step {verdict.step}")
     for reason in verdict.why:
         say(f"  {reason}")
+
+
+@app.command(
+    epilog=examples(
+        'safelight bisect digits-1 --verdict "mode collapse"',
+        'safelight bisect digits-1 --verdict "held_out/mean > 0.3" --over items',
+    )
+)
+def bisect(
+    run: RunArgument,
+    verdict: Annotated[
+        str,
+        typer.Option(
+            "--verdict",
+            help='What is wrong: a verdict such as "mode collapse", a recorded number such as '
+            '"held_out/mean > 0.3", or FILE.py:FUNCTION of a run.',
+        ),
+    ],
+    over: Annotated[
+        str, typer.Option("--over", metavar="WHAT", help="Possible causes: edits, components or items.")
+    ] = "edits",
+    step: Annotated[
+        int, typer.Option("--step", min=0, help="Step that forks without components or items begin at.")
+    ] = 0,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find which edit, loss component or image made a run what it is, by forks without it.
+
+    Of N possible causes the only one is found by at most log2 N + 2 forks, rounded up. They stay as runs;
+    rerun the command to continue.
+    """
+    made = sl.bisect(run, verdict, over=over, step=step, runs=runs, tell=lambda line: say(line, err=as_json))
+    if as_json:
+        print_json(asdict(made))
+    elif not made.cause:
+        say(f"no cause among {made.candidates:,} {over}: it is there without all of them, too")
+    else:
+        say(*(f"cause: {candidate.text}" for candidate in made.cause), f"forks: {len(made.forks)}")

@@ -22,6 +22,7 @@ from safelight.render.page import (
     render_markdown,
 )
 from safelight.render.wording import count, duration, number
+from safelight.report.copies import copies_blocks
 from safelight.report.facts import RunFacts
 from safelight.report.run_page import key_figures, measured_value, verdict_blocks
 from safelight.report.run_report import read_run
@@ -38,7 +39,8 @@ def card(directory: RunDirectory, repository: str, licence: str, folder: Path, d
     sheet = folder / "sheet.png"
     picture = Drawing("sheet", f"Fixed samples at step {run.step:,}.", Path("sheet.png"))
     judged = [line for block in verdict_blocks(run, method) for line in block.lines]
-    copies = f"Not measured: how many samples copy a training image; safelight originals {name} measures it."
+    unknown = f"Not measured: how many samples copy a training image; safelight originals {name} measures it."
+    copies = [block for block in copies_blocks(run) if not isinstance(block, Notes)]  # no names of images
     use = [tuple(commands), *([tuple(_pipeline(repository))] if diffusers else [])]
     sections: dict[str, list[Block]] = {
         "Samples": [picture] if sheet.exists() else [],
@@ -47,7 +49,7 @@ def card(directory: RunDirectory, repository: str, licence: str, folder: Path, d
         "Measurements": list(_measurements(run)),
         "Cost": [Values((("", tuple(_cost(run))),))],
         "Limits": [Notes((_seen(run), *judged))],
-        "Copies": [Notes((copies,))],
+        "Copies": copies or [Notes((unknown,))],
         "Repeat it": [
             Notes(("run.slr holds recipe, journal, and the fingerprint of the weights after every step.",)),
             Commands((f"safelight open run.slr --replay {min(40, run.step)}",)),
