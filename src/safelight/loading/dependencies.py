@@ -24,8 +24,9 @@ from safelight.data.cache import cache_dir
 from safelight.language import open_encoder
 from safelight.loading.model import Model, RunData, evaluated, state_of
 from safelight.loading.recorded import recipe_of, spec_of
+from safelight.methods.diffusion import Diffusion
 from safelight.methods.joint import Joint
-from safelight.networks import towers
+from safelight.networks import finished_flow, towers
 from safelight.recipe import Recipe
 from safelight.store import checkpoint, checkpoint_files
 from safelight.store.directory import RunDirectory, find
@@ -33,6 +34,7 @@ from safelight.store.durable import mendable, publish, sha256_of
 from safelight.store.listing import summary
 from safelight.types import DataSpec
 
+ENCODER = "encoder.json"
 WEIGHTS = (".safetensors", ".json")  # files of a folder of pretrained weights; nothing is unpickled
 TEXT = "data.text_encoder"
 
@@ -175,42 +177,62 @@ def used(recipe: Recipe, products: Products) -> Recipe:
 
 
 def folder(product: Product) -> str:
-    """The files of an encoder: as they came, or written into the cache from the run that trained it."""
+    """The files of an encoder or a teacher: as they came, or written into the cache from its run."""
     if product.run is None:
         return product.path
     path = cache_dir("encoders") / product.digest[:24]
-    if not (path / "encoder.json").is_file():
-        with FileLock(f"{path}.lock"):
+    with FileLock(f"{path}.lock"):
+        if not any((path / name).is_file() for name in (ENCODER, finished_flow.FACTS)):
             _write(product, path)
     return str(path)
 
 
 def _write(product: Product, path: Path) -> None:
-    """The averaged weights of both towers, and what is needed to build them. Raises UserError."""
+    """The averaged weights of a run's networks, and what is needed to build them. Raises UserError."""
     directory = product.directory
     named = recipe_of(directory)
-    if named.method_class is not Joint:
-        raise UserError(f"{product.reference}: {product.run} is no encoder; name a run of the method joint")
     recipe = used(named, products_of(directory))
+    if named.method_class is Joint:
+        file, describe = ENCODER, _encoder
+    elif named.method_class is Diffusion:
+        file, describe = finished_flow.FACTS, _teacher
+    else:
+        raise UserError(f"{product.reference}: {product.run} is neither an encoder (method joint) nor a flow")
+    facts = describe(product, recipe, spec_of(directory))
+    model = product.model(recipe, spec_of(directory), torch.device("cpu"))
+    weights = {f"{role}.{name}" if len(model.nets) > 1 else name: value.contiguous()
+               for role, net in model.nets.items() for name, value in net.state_dict().items()}  # fmt: skip
+    path.mkdir(exist_ok=True)
+    save_file(weights, (path / file).with_suffix(".safetensors"))
+    partial = path / f"{file}.partial"
+    partial.write_text(json.dumps(facts), encoding="utf-8")
+    publish(partial, path / file)
+
+
+def _encoder(product: Product, recipe: Recipe, spec: DataSpec) -> dict[str, Any]:
     image, text = recipe.networks["image"], recipe.networks["text"]
     if not isinstance(image, towers.ImageTowerConfig) or not isinstance(text, towers.TextTowerConfig):
         raise UserError(f"{product.reference}: only an image_tower with a text_tower can be used elsewhere")
-    model = product.model(recipe, spec_of(directory), torch.device("cpu"))
-    path.mkdir(exist_ok=True)
-    weights = {f"{role}.{name}": value.contiguous() for role, net in model.nets.items()
-               for name, value in net.state_dict().items()}  # fmt: skip
-    save_file(weights, path / "encoder.safetensors")
-    facts = {
+    return {
         "name": product.run,
         "base": recipe.data.text_encoder,
-        "channels": model.spec.shape[0],
+        "channels": spec.shape[0],
         "features": image.features,
         "image": image.model_dump(),
         "text": text.model_dump(),
     }
-    partial = path / "encoder.json.partial"
-    partial.write_text(json.dumps(facts), encoding="utf-8")
-    publish(partial, path / "encoder.json")
+
+
+def _teacher(product: Product, recipe: Recipe, spec: DataSpec) -> dict[str, Any]:
+    method = recipe.method_config
+    if method.process != "flow":
+        raise UserError(f"{product.reference}: {product.run} is a DDPM; a teacher has method.process = flow")
+    return {
+        "name": product.run,
+        "data": finished_flow.described(spec),
+        "prediction": method.prediction,
+        "network": recipe.networks["denoiser"].model_dump(mode="json"),
+    }
 
 
 def text_features(recipe: Recipe, texts: Sequence[str]) -> Tensor:

@@ -11,6 +11,9 @@ s = t - step (t - r), the later part so short that its average is v, the target 
 
 (Zhang et al. 2025, "AlphaFlow", eq. 11). step = 1/2 is a shortcut model's, step -> 0 MeanFlow's derivative; a
 difference in its place needs no forward-mode derivative, which attention and bfloat16 lack on a CPU.
+
+With [network.teacher], a finished flow, its velocity at x_t takes the place of ε - x, whose mean it is, so
+that targets have no noise. Training begins with its weights.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from torch import Tensor, nn
 
 from safelight.config import Section, UserError
 from safelight.methods import NetworkConfig
-from safelight.methods.diffusion import BANDS
+from safelight.methods.diffusion import BANDS, guided
 from safelight.randomness import interior, sent, stratified
 from safelight.types import Batch, DataSpec, Draw, Moment, Nets, Panel, Phase, Values
 
@@ -69,13 +72,14 @@ class MeanFlow:
     Sampling: ClassVar[type[BaseModel]] = MeanFlowSampling
     roles: ClassVar[tuple[str, ...]] = ("denoiser",)
     ema: ClassVar[tuple[str, ...]] = ("denoiser",)
-    frozen: ClassVar[tuple[str, ...]] = ()
+    optional_roles: ClassVar[tuple[str, ...]] = ("teacher",)
     components: ClassVar[Mapping[str, float]] = {"velocity": 0.5, "interval": 0.5}
     title = "MeanFlow"
 
     def __init__(self, config: MeanFlowConfig, networks: Mapping[str, NetworkConfig]) -> None:
         self.config = config
-        self.network = networks["denoiser"]
+        self.network, self.teacher = networks["denoiser"], networks.get("teacher")
+        self.frozen = ("teacher",) if self.teacher else ()
         self.phases = (Phase("average", ("denoiser",), self.loss),)
         self.shape: tuple[int, ...] = ()
 
@@ -89,7 +93,11 @@ class MeanFlow:
                 'network: meanflow needs to know the length of a step; set name = "unet" and interval = true'
             )
         self.shape = spec.shape
-        return {"denoiser": self.network.build(spec)}
+        nets = {"denoiser": self.network.build(spec)}
+        if self.teacher:
+            nets["teacher"] = self.teacher.build(spec)
+            begin_with(nets["denoiser"], nets["teacher"].net)  # type: ignore[arg-type]
+        return nets
 
     # --- the loss ---------------------------------------------------------------------------------
 
@@ -141,7 +149,9 @@ class MeanFlow:
     ) -> Tensor:
         """v, guided; for the rows of an index (n,) step v + (1 - step) u(x_s, r, s). (b, C, H, W)."""
         net, step = nets["denoiser"], self.config.step
-        if self.config.guidance != 1:
+        if self.teacher:
+            v = guided(nets["teacher"], x_t, t, given, present, self.config.guidance)
+        elif self.config.guidance != 1:
             now = torch.stack([t, torch.zeros_like(t)], 1)
             none = net(x_t, now, given, torch.zeros_like(present)).float()
             v = torch.where(over(present), none + self.config.guidance * (v - none), v)
@@ -208,6 +218,25 @@ class MeanFlow:
                 caption="The same noises, developed in one evaluation and in more.",
             )
         }
+
+
+def begin_with(denoiser: nn.Module, teacher: nn.Module) -> None:
+    """Copy a teacher's weights; the length of a step, which it does not know, has no effect at first.
+
+    Raises UserError where the networks differ in more.
+    """
+    wider, weights = denoiser.state_dict(), teacher.state_dict()
+    name = "embedding.time.0.weight"
+    if name in weights and weights[name].shape[1] * 2 == wider[name].shape[1]:
+        sines, cosines = weights[name].chunk(2, 1)
+        zero = torch.zeros_like(sines)
+        weights[name] = torch.cat([sines, zero, cosines, zero], 1)  # of t, of the length, in turn
+    try:
+        denoiser.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            "network.denoiser: differs from the teacher's in more than interval = true"
+        ) from error
 
 
 def over(values: Tensor) -> Tensor:
