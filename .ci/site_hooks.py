@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def on_files(files: Any, config: Any) -> Any:
         text = rebased((ROOT / source).read_text(encoding="utf-8"), posixpath.dirname(source))
         files.append(File.generated(config, page, content=text))
     files.append(File.generated(config, "commands.md", content=commands()))
+    files.append(File.generated(config, "recipes.md", content=recipes()))
     return files
 
 
@@ -94,6 +96,21 @@ def commands() -> str:
             parts += [described(f"safelight {name} {word}", sub)
                       for word, sub in getattr(command, "commands", {}).items()]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def recipes() -> str:
+    """Every shipped recipe: what it trains, its size, what it costs, the command. Those that a CPU trains come first."""
+    rows = []
+    for path in (ROOT / "src/safelight/recipes").glob("*.toml"):
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        about, data = tree["about"], tree.get("data", {})
+        mine = data.get("source") in ("folder", "coco") and "path" not in data
+        command = f"safelight train {path.stem}{' data.path=FOLDER' if mine else ''}"
+        rows.append(("CPU" not in about["time"], path.stem, about["title"], about["size"], about["time"], command))
+    lines = [f"| `{name}` | {cell(title)} | {size} | {time} | `{command}` |"
+             for _, name, title, size, time, command in sorted(rows)]  # fmt: skip
+    head = "# Every recipe\n\nMade from the recipes. [What some of them made](gallery.md).\n\n"
+    return head + "\n".join(["| recipe | trains | size | time | command |", "|---|---|---|---|---|", *lines]) + "\n"
 
 
 def described(path: str, command: Any) -> str:
