@@ -120,6 +120,19 @@ def test_an_arm_that_diverged_is_stopped_and_a_failed_one_is_named(tmp_path):
     assert not done.hopeless
 
 
+def test_an_arm_that_is_forecast_to_end_worse_than_the_best_is_stopped(tmp_path, monkeypatch):
+    from safelight.monitor.forecast import Forecast
+
+    monkeypatch.setattr("safelight.training.search.LEAST", 1)
+    monkeypatch.setattr(
+        "safelight.training.search.forecast", lambda arm, ended: Forecast(54, 9.0, 8.0, 10.0, 1)
+    )
+    done = run(tmp_path, Training())
+    assert [arm.number for arm in done.arms if arm.fate == "finished"] == [0]
+    line = f"forecast to end at 9 (8 to 10); the best ended at {done.arms[0].value:.4g}"
+    assert line in {arm.problem for arm in done.arms}
+
+
 def test_arms_that_diverged_alike_are_no_reason_to_stop(tmp_path):
     def train(cells, runs, metric, halt, seconds, *show):
         seen.append(halt)
