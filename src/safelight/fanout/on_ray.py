@@ -33,8 +33,9 @@ class RayPool(Executor):
             options = {"runtime_env": runtime, "logging_level": "error", "log_to_driver": False}
             try:
                 ray.init(address or None, **options, **({} if far else {"include_dashboard": False}))
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise UserError(f"--on {address or 'ray'}: {str(error).partition(chr(10))[0]}") from error
+            except Exception as error:  # of many kinds, of which a timeout is a plain Exception
+                reason = str(error).strip().splitlines()[-1]
+                raise UserError(f"--on {address or 'ray'}: no cluster answers ({reason})") from error
         resources = ray.cluster_resources()
         cards = resources.get("GPU", 0) if device in ("auto", "cuda") else 0
         self.size = max(1, int(cards or resources.get("CPU", 1) // threads))
