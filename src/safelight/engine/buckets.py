@@ -25,9 +25,12 @@ class Buckets:
     def __init__(self, world: World, device: torch.device, parameters: Sequence[nn.Parameter]) -> None:
         """parameters: all that will be summed at some time."""
         self._world, self._device = world, device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._thread = ThreadPoolExecutor(1, "gradients")
-        self._hooks = [p.register_post_accumulate_grad_hook(self._there) for p in parameters]
+        self._hooks = [
+            p.register_post_accumulate_grad_hook(self._there)  # type: ignore[no-untyped-call]
+            for p in parameters
+        ]
         self._buckets: list[list[nn.Parameter]] = []
         self._place: dict[int, int] = {}  # of a parameter, by id, in them; empty while nothing is summed
         self._missing: list[int] = []  # gradients of each bucket
@@ -74,7 +77,7 @@ class Buckets:
             if parameter.grad is None:  # on some process, or for good (R1 does not reach the last bias)
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
-        ready = torch.cuda.Event() if self._stream else None
+        ready = torch.cuda.Event() if self._stream else None  # type: ignore[no-untyped-call]
         if ready is not None:
             ready.record(torch.cuda.current_stream(self._device))
         self._begun.append(self._thread.submit(self._sum, gradients, ready))
@@ -86,7 +89,7 @@ class Buckets:
         with torch.cuda.stream(self._stream):
             self._stream.wait_event(ready)
             self._world.sum_(gradients)
-            done = torch.cuda.Event()
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(self._stream)
         return done
 

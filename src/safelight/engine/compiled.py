@@ -48,4 +48,4 @@ def recompute_blocks(nets: Mapping[str, nn.Module]) -> None:
     if not blocks:
         raise UserError("train.recompute: no network of this recipe has blocks for it; remove the key")
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)

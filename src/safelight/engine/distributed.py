@@ -79,7 +79,7 @@ class World:
         flat = torch.nn.functional.pad(flat, (0, part * self.size - len(flat)))
         parts, total = torch.empty_like(flat), torch.empty_like(flat)
         dist.all_to_all_single(parts, flat, group=self.group)
-        first, *others = parts.split(part)
+        first, *others = torch.split(parts, part)
         for other in others:
             first += other
         gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)  # the name before torch 2.13

@@ -63,10 +63,10 @@ class ShardedState:
                 continue
             self._shard(self.nets[name])
             live[name] = []
-            for parameter, of in zip(self.nets[name].parameters(), net.parameters(), strict=True):
+            for parameter, original in zip(self.nets[name].parameters(), net.parameters(), strict=True):
                 part = nn.Parameter(parameter.to_local())  # type: ignore[attr-defined]  # the same memory
                 self._gradients.append((part, parameter))
-                self._parts.append((part, of))
+                self._parts.append((part, original))
                 live[name].append(part)
             optimiser = NetworkOptimiser(nn.ParameterList(live[name]), plan.optim[name].kind)
             optimiser.whole = self._norm

@@ -31,8 +31,8 @@ def choose_execution(ready: Prepared, tell: Tell = lambda line: None) -> Executi
     The first process decides for all.
     """
     train = ready.recipe.train
-    stated = {False: "off", True: "inductor"}.get(train.compile, train.compile)
-    compile = "off" if stated == "auto" else str(stated)
+    named = {"auto": "off", "False": "off", "True": "inductor"}
+    compile = named.get(str(train.compile), str(train.compile))
     layout = "contiguous" if train.shard else train.memory_format
     plain = precision.candidates(ready.device, train.precision, layout)
     options = [replace(option, compile=compile) for option in plain]

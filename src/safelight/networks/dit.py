@@ -88,8 +88,9 @@ class Dit(nn.Module):
         for layer in (self.enter, *(part for part in self.blocks.modules() if isinstance(part, nn.Linear))):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
-        for layer in (self.modulate, self.leave, *(block.modulate for block in self.blocks)):
-            zeroed(layer)
+        for part in (self, *self.blocks):
+            zeroed(part.modulate)
+        zeroed(self.leave)
 
     def forward(self, x: Tensor, t: Tensor, given: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """x: (B, C, H, W). t: (B,) in [0, 1]. given: conditions by kind. present: (B,) bool.
@@ -108,7 +109,7 @@ class Dit(nn.Module):
             x = block(x, e, turn)
         shift, scale = self.modulate(e)[:, None].chunk(2, dim=2)
         x = self.leave(torch.addcmul(shift, normalised(x), 1 + scale))
-        return F.pixel_shuffle(x.transpose(1, 2).unflatten(2, (height, width)), self.patch)
+        return F.pixel_shuffle(x.transpose(1, 2).reshape(x.shape[0], -1, height, width), self.patch)
 
 
 class TransformerBlock(nn.Module):
