@@ -40,7 +40,7 @@ def card(directory: RunDirectory, repository: str, licence: str, folder: Path, d
     picture = Drawing("sheet", f"Fixed samples at step {run.step:,}.", Path("sheet.png"))
     judged = [line for block in verdict_blocks(run, method) for line in block.lines]
     unknown = f"Not measured: how many samples copy a training image; safelight originals {name} measures it."
-    copies = [block for block in copies_blocks(run) if not isinstance(block, Notes)]  # no names of images
+    copies: list[Block] = [block for block in copies_blocks(run) if not isinstance(block, Notes)]  # no names
     use = [tuple(commands), *([tuple(_pipeline(repository))] if diffusers else [])]
     sections: dict[str, list[Block]] = {
         "Samples": [picture] if sheet.exists() else [],
@@ -49,7 +49,7 @@ def card(directory: RunDirectory, repository: str, licence: str, folder: Path, d
         "Measurements": list(_measurements(run)),
         "Cost": [Values((("", tuple(_cost(run))),))],
         "Limits": [Notes((_seen(run), *judged))],
-        "Copies": copies or [Notes((unknown,))],
+        "Copies": copies if copies else [Notes((unknown,))],
         "Repeat it": [
             Notes(("run.slr holds recipe, journal, and the fingerprint of the weights after every step.",)),
             Commands((f"safelight open run.slr --replay {min(40, run.step)}",)),
