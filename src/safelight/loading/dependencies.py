@@ -27,6 +27,7 @@ from safelight.loading.recorded import recipe_of, spec_of
 from safelight.methods.diffusion import Diffusion
 from safelight.methods.joint import Joint
 from safelight.networks import finished_flow, towers
+from safelight.networks.unet import UNetConfig
 from safelight.recipe import Recipe
 from safelight.store import checkpoint, checkpoint_files
 from safelight.store.directory import RunDirectory, find
@@ -224,14 +225,14 @@ def _encoder(product: Product, recipe: Recipe, spec: DataSpec) -> dict[str, Any]
 
 
 def _teacher(product: Product, recipe: Recipe, spec: DataSpec) -> dict[str, Any]:
-    method = recipe.method_config
-    if method.process != "flow":
-        raise UserError(f"{product.reference}: {product.run} is a DDPM; a teacher has method.process = flow")
+    method, network = recipe.method_config, recipe.networks["denoiser"]
+    if method.process != "flow" or not isinstance(network, UNetConfig):
+        raise UserError(f"{product.reference}: {product.run} is no flow of a unet, which a teacher has to be")
     return {
         "name": product.run,
         "data": finished_flow.described(spec),
         "prediction": method.prediction,
-        "network": recipe.networks["denoiser"].model_dump(mode="json"),
+        "network": network.model_dump(mode="json"),
     }
 
 

@@ -1,4 +1,4 @@
-"""The denoiser of a finished flow, as the teacher of a faster model.
+"""The U-Net of a finished flow, as the teacher of a faster model.
 
 Initial weights: the averaged ones of its run; it is never trained.
 """
@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from safelight.config import Reference, Section, UserError
+from safelight.networks.unet import UNetConfig
 from safelight.types import DataSpec, Values
 
 FACTS, WEIGHTS = "denoiser.json", "denoiser.safetensors"  # written by loading/dependencies.py
@@ -26,15 +27,13 @@ class FinishedFlowConfig(Section):
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network for `spec`. Raises UserError where the run is none of a flow, or one of other data."""
-        from safelight.discovery import network_config
-
         folder = Path(self.path)
         if not (folder / FACTS).is_file():
             raise UserError(f"network.teacher.path: {self.path} is no flow; name a finished run, run:NAME")
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if facts["data"] != (mine := described(spec)):
             raise UserError(f"network.teacher.path: {facts['name']} is of {facts['data']}, these are {mine}")
-        net = network_config(facts["network"]["name"], "network.teacher", {})(**facts["network"]).build(spec)
+        net = UNetConfig(**facts["network"]).build(spec)
         net.load_state_dict(load_file(folder / WEIGHTS))
         return FinishedFlow(net, facts["prediction"])
 
