@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500, help="Samples of each. Default: 500.")
     parser.add_argument("--runs", type=Path, default=Path("speedruns"))
     parser.add_argument("--distance", type=float, help="Goal as a distance. Default: 90 %% recognised.")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()  # keys may stand before or after options
     torch.set_num_threads(1)
     keys = dict(parse_override(key) for key in given.keys)
     data = load(given.recipe, keys).data
