@@ -65,6 +65,16 @@ def test_noise_level_and_conditions_change_the_output_and_absent_ones_do_not():
     assert torch.equal(net(X, T, GIVEN, ~HERE), net(X, T, other, ~HERE))
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_about_the_whole(half):
+    net = small()
+    with torch.autocast("cpu", half):
+        rough = net(X, T, GIVEN, HERE)
+    assert rough.dtype == half
+    whole = net(X, T, GIVEN, HERE)
+    assert (rough.float() - whole).norm() < 0.05 * whole.norm()
+
+
 def test_a_mask_is_seen_where_it_is_present():
     spec = DataSpec((3, 8, 12), {"mask": Condition("mask", 2)})
     net, mask = small(spec=spec), torch.rand(2, 2, 8, 12)

@@ -138,7 +138,9 @@ class TransformerBlock(nn.Module):
     def attention(self, x: Tensor, turn: Tensor) -> Tensor:
         """Self-attention of (B, tokens, width)."""
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = turned(self.norm_q(q), turn), turned(self.norm_k(k), turn)
+        q, k = (
+            turned(rooted(part, norm.weight), turn) for part, norm in ((q, self.norm_q), (k, self.norm_k))
+        )
         attended: Tensor = self.out(attend(q, k, v.to(q.dtype)).transpose(1, 2).flatten(2))
         return attended
 
@@ -146,6 +148,11 @@ class TransformerBlock(nn.Module):
 def normalised(x: Tensor) -> Tensor:
     """Layer norm without weights of its own: those come from the embedding."""
     return F.layer_norm(x, x.shape[-1:], eps=EPS)
+
+
+def rooted(x: Tensor, weight: Tensor) -> Tensor:
+    """RMS norm in the type of x, which autocast may have made smaller than the weight's."""
+    return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), EPS)
 
 
 def rotation(height: int, width: int, head: int) -> Tensor:
