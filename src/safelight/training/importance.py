@@ -37,7 +37,7 @@ def importances(
         return {}
     real = _shares(space, keys, tried, values)
     shuffled = [
-        _shares(space, keys, tried, np.random.default_rng(seed).permutation(values))
+        _shares(space, keys, tried, np.random.default_rng(seed).permutation(values).tolist())
         for seed in range(SHUFFLES)
     ]
     return {key: (real[key], max(shares[key] for shares in shuffled)) for key in keys}
@@ -47,10 +47,10 @@ def _shares(
     space: Space, keys: Sequence[str], tried: Sequence[Mapping[str, Any]], values: Sequence[float]
 ) -> dict[str, float]:
     import optuna
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
     from optuna.importance import FanovaImportanceEvaluator
 
-    kinds = {
+    kinds: dict[str, BaseDistribution] = {
         axis.key: CategoricalDistribution(axis.choices)
         if axis.choices
         else FloatDistribution(axis.low, axis.high, log=axis.log)
@@ -101,13 +101,13 @@ def section(done: Searched) -> PageSection:
         ]
     else:
         blocks.append(Text(f"Fewer than {LEAST} arms differ: which key matters is not known yet."))
-    rows = tuple(
+    arms = tuple(
         (*(str(arm.tried[axis.key]) for axis in space.axes), ": ".join(filter(None, (arm.fate, arm.problem))),
          count(arm.steps), number(arm.value) if arm.course else "–")
         for arm in ranked(done)
     )  # fmt: skip
-    head = (*(axis.key for axis in space.axes), "what became of it", "steps", space.metric)
-    blocks.append(ReportTable(head, rows, len(space.axes) + 1, title="Arms, the best first"))
+    titles = (*(axis.key for axis in space.axes), "what became of it", "steps", space.metric)
+    blocks.append(ReportTable(titles, arms, len(space.axes) + 1, title="Arms, the best first"))
     return PageSection("Search", tuple(blocks))
 
 
@@ -115,8 +115,8 @@ def ranked(done: Searched) -> list[Arm]:
     """Finished arms by value, then the others by how far they came and by value."""
     sign = 1 if done.space.less else -1
     rest = [arm for arm in done.arms if arm.fate != "finished"]
-    value = lambda arm: sign * arm.value if math.isfinite(arm.value) else math.inf  # noqa: E731
-    return [*done.best, *sorted(rest, key=lambda arm: (-arm.steps, value(arm)))]
+    rest.sort(key=lambda arm: (-arm.steps, sign * arm.value if math.isfinite(arm.value) else math.inf))
+    return [*done.best, *rest]
 
 
 def write_search(done: Searched, runs: Path) -> Written | None:
