@@ -19,7 +19,6 @@ import numpy as np
 from safelight.config import UserError
 from safelight.render import tiles
 from safelight.report import plain, view
-from safelight.report.comparison import compare
 from safelight.report.facts import gather
 from safelight.store import checkpoint_files, journal, listing, metrics, retention, sealed, searches
 from safelight.store.columns import Columns
@@ -229,6 +228,8 @@ class Views:
 
     def compared(self, runs: Sequence[str]) -> dict[str, Any]:
         """What `compare --json` says of runs, without writing it anywhere. Raises UserError."""
+        from safelight.report.comparison import compare  # with matplotlib, which nothing else here needs
+
         return compare([gather(self.directory(name)) for name in runs]).to_dict()
 
     def aligned(self, name: str) -> dict[str, Any]:
