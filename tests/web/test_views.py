@@ -54,7 +54,9 @@ def test_the_page_says_what_the_commands_print(page, runs, monkeypatch, capsys):
     branches = [each["branch"] for each in page.get("/api/runs").json()["runs"]]
     tree = printed(monkeypatch, capsys, runs, "tree")
     assert sorted(branches, key=str) == sorted(tree, key=str)
-    assert page.get("/api/run/whole").json()["facts"] == printed(monkeypatch, capsys, runs, "show", "whole")
+    shown = printed(monkeypatch, capsys, runs, "show", "whole")
+    del shown["forecast"]  # reads every other run; the page does not show it
+    assert page.get("/api/run/whole").json()["facts"] == shown
     assert page.get("/api/run/whole/disk").json() == printed(monkeypatch, capsys, runs, "disk", "whole")
     assert page.get("/api/run/whole/journal").json() == printed(
         monkeypatch, capsys, runs, "show", "whole", "--journal"

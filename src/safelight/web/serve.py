@@ -43,6 +43,7 @@ def serve(
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # before the link is told: who comes at once waits
     except (TypeError, UnicodeError) as error:  # a name that cannot be encoded
         listening.close()
         raise UserError(f"--host {host!r}: is no address") from error
