@@ -65,7 +65,7 @@ def influence(
         found = api.causes.influence(
             run,
             specimen,
-            by=by,
+            by="tracin" if by == "tracin" else "whitened",
             checkpoints=checkpoints,
             draws=draws,
             runs=runs,

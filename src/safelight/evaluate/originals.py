@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.special import betaincinv  # type: ignore[import-untyped]
 from torch import Tensor
 
 from safelight.evaluate.distances import blocks
@@ -20,6 +19,7 @@ from safelight.evaluate.distances import blocks
 SURROUNDINGS = 50  # training images that the nearest one is compared with
 COPY = 1 / 3  # of their mean distance
 QUANTILE = 0.05  # of held-out images
+TAIL = 0.025  # of cases on either side of an interval
 
 
 def nearness(x: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,6 +41,26 @@ def copies(x: Tensor, training: Tensor) -> float:
     return int((nearness(x, training)[0] < COPY).sum()) / len(x)
 
 
+def _ways(k: Tensor, n: int) -> Tensor:
+    """log of how many ways there are to choose k of n."""
+    return -_log_beta(k + 1, n - k + 1) - math.log(n + 1)
+
+
+def _log_beta(a: Tensor, b: Tensor) -> Tensor:
+    return a.lgamma() + b.lgamma() - (a + b).lgamma()
+
+
+def _least(count: int, n: int) -> float:
+    """The rate at which `count` or more of n come in TAIL of all cases, by halving where it lies; 0 for 0."""
+    k, low, high = torch.arange(count, n + 1, dtype=torch.float64), 0.0, 1.0
+    ways = _ways(k, n)
+    for _ in range(50 if count else 0):
+        rate = (low + high) / 2
+        often = float((ways + k * math.log(rate) + (n - k) * math.log1p(-rate)).exp().sum())
+        low, high = (rate, high) if often < TAIL else (low, rate)
+    return low
+
+
 @dataclass(frozen=True)
 class Rate:
     """A share of n, with its 95 % interval (Clopper and Pearson 1934)."""
@@ -56,9 +76,7 @@ class Rate:
         """From how many of how many; NaN of none."""
         if not n:
             return cls(math.nan, 0.0, 1.0, 0, 0)
-        low = float(betaincinv(count, n - count + 1, 0.025)) if count else 0.0
-        high = float(betaincinv(count + 1, n - count, 0.975)) if count < n else 1.0
-        return cls(count / n, low, high, count, n)
+        return cls(count / n, _least(count, n), 1 - _least(n - count, n), count, n)
 
     def __str__(self) -> str:
         return f"{self.share:.1%} ({self.low:.1%} to {self.high:.1%})" if self.n else "–"
@@ -107,11 +125,14 @@ class Nearest:
 
         Of n exchangeable ones those below the k-th of m follow a beta-binomial (n, k, m + 1 - k).
         """
-        from scipy.stats import betabinom  # type: ignore[import-untyped]
-
         n, m = len(self.ratios), len(self.held_out)
-        low, high = betabinom(n, self._place, m + 1 - self._place).interval(0.95) if m else (0, n)
-        return float(low) / n, float(high) / n
+        if not m:
+            return 0.0, 1.0
+        k, place = torch.arange(n + 1, dtype=torch.float64), self._place
+        share = _ways(k, n) + _log_beta(k + place, n - k + m + 1 - place)
+        whole = share.softmax(0).cumsum(0)
+        low, high = torch.searchsorted(whole, torch.tensor([TAIL, 1 - TAIL], dtype=torch.float64)).tolist()
+        return low / n, high / n
 
     @property
     def flagged(self) -> Tensor:
