@@ -8,10 +8,11 @@
 
 Every command of the command line is here, too. Functions take a run by name, folder or `Run`:
 
-    train  resume  sweep                           train; open_run opens a run that exists
+    train  resume  sweep  search_settings          train; open_run opens a run that exists
     check  plan                                    a recipe, before it is trained
     tune  fork  rollback  replay                   change the course of a run
     bisect                                         what made it what it is
+    influence  originals                           images that made a sample; images that samples copy
     relocate                                       its data were moved
     runs  specimens  keep  kept  film  walk        look at runs, and at samples through training
     live                                           a run in a notebook, while it trains
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safelight import recipes
+    from safelight.api.causes import influence, originals
     from safelight.api.pages import compare, log, runs
     from safelight.api.prepare import check, plan
     from safelight.api.samples import film, keep, kept, live, open_run, project, search, specimens, walk
@@ -50,6 +52,7 @@ __all__ = [
     "compare",
     "film",
     "fork",
+    "influence",
     "keep",
     "keep_shared",
     "kept",
@@ -57,6 +60,7 @@ __all__ = [
     "log",
     "open_run",
     "open_shared",
+    "originals",
     "plan",
     "project",
     "pull",
@@ -80,6 +84,7 @@ __all__ = [
 MODULES = {  # the others are in api.samples
     "Run": "run",
     "UserError": "config",
+    **dict.fromkeys(("influence", "originals"), "api.causes"),
     **dict.fromkeys(("compare", "log", "runs"), "api.pages"),
     **dict.fromkeys(("check", "plan"), "api.prepare"),
     "search_settings": "api.settings",

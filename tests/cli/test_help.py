@@ -78,7 +78,7 @@ def test_an_old_spelling_works_on_the_command_line_and_is_not_in_its_help(monkey
     ("arguments", "message"),
     [
         (["walk", "x", "--frames"], "Option '--frames' requires an argument (see safelight walk --help)"),
-        (["replay", "x", "--nope"], "No such option: --nope (see safelight replay --help)"),
+        (["replay", "x", "--zzz"], "No such option: --zzz (see safelight replay --help)"),
         (["sample"], "Missing argument 'RUN' (see safelight sample --help)"),
         (["nosuch"], "No such command 'nosuch' (see safelight --help)"),
     ],
