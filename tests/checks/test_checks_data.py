@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,7 @@ def test_copies_and_held_out_images_that_are_trained_on(tmp_path):
     digests[pack.train[1:100]] = digests[pack.train[0]]
     digests[pack.held_out[:50]] = digests[pack.train[0]]
     np.save(tmp_path / "digests.npy", digests)
+    (tmp_path / "names.json").write_text(json.dumps([f"{number}.png" for number in range(len(pack))]))
     findings = {finding.code: finding for finding in images._copies(replace(pack, folder=tmp_path))}
     assert findings["images-copied"].measured.startswith("99 of ")
     assert findings["held-out-leaked"].measured.startswith("50 of ")

@@ -94,7 +94,7 @@ def _trained_by_hand(monkeypatch) -> None:
     """Sweeps that make up their runs instead of training them; the seed and lr decide the loss."""
     from safelight.training import stages
 
-    def begin(recipe, runs, name, world, show, products, checked, until) -> RunDirectory:
+    def begin(recipe, runs, name, world, show, products, checked, until, halt) -> RunDirectory:
         tree = recipe.tree
         if tree["optim"]["lr"] == 0.5:
             raise RuntimeError("out of memory")

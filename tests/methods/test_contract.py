@@ -37,7 +37,8 @@ def shrunk(name: str) -> Recipe:
     if frozen:
         roles = {role: recipe.networks[role] for role in recipe.method_class.roles}
         known = recipe.method_class(recipe.method_config, roles).components
-        tree["network"] = {role: tree["network"][role] for role in roles}
+        sections = {role: tree["network"][role] for role in roles}
+        tree["network"] = sections if len(roles) > 1 else next(iter(sections.values()))
         tree["loss"]["weights"] = {key: tree["loss"]["weights"][key] for key in known}
         recipe = resolve(tree, recipe.name)
     sections = {"network": tree["network"]} if "name" in tree["network"] else {

@@ -33,7 +33,7 @@ def test_another_precision_is_journalled_and_each_step_is_replayed_in_that_it_wa
     assert used == ["fp32", "bf16"]
     assert "precision" in run.journal().of_kind("note")[-1].fields["text"]
     assert [replay(run, step)[1].verdict for step in (2, 7)] == ["exact", "exact"]
-    with pytest.raises(UserError, match=r"train.precision: state fp32 or bf16"):
+    with pytest.raises(UserError, match=r"train.precision: state fp32, bf16 or fp16"):
         sl.resume("run", {"train.precision": "auto"}, runs=tmp_path)
 
 

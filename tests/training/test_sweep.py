@@ -79,8 +79,12 @@ def test_more_values_leave_what_is_done_where_it_is(whole):
 def test_ctrl_c_ends_the_sweep_and_the_same_sweep_goes_on(whole, tmp_path):
     cells = wanted().cells[:3]
 
+    written = []
+
     def interrupt(rows) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        written.extend(rows)
+        if len(written) == len(rows):  # once: a second Ctrl-C would not wait for the step
+            os.kill(os.getpid(), signal.SIGINT)
 
     given = shows({1: Show(rows=interrupt)})
     done = run(cells, tmp_path, lambda: next(given))

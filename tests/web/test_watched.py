@@ -74,6 +74,8 @@ def test_fifty_readers_killed_ones_and_a_killed_server_do_not_touch_a_training(f
         run = begin(load("digits-class", TINY), tmp_path, "watched", World(),
                     Show(begin=watchers.begin, rows=watchers.rows))  # fmt: skip
     finally:
+        for reader in watchers.readers:
+            reader.close()
         watchers.server.kill()
         watchers.server.communicate()
     assert len(watchers.readers) == READERS

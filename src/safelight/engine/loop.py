@@ -323,6 +323,8 @@ def _still_norms(nets: Iterable[nn.Module]) -> Iterator[None]:
 def _is_half(job: Job) -> bool:
     """Whether losses are computed in fp16, which needs them scaled."""
     kind = job.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return False
     with job.autocast():
         return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
 
