@@ -199,5 +199,7 @@ def test_a_comparison_is_saved_as_one_file(tab, folder, tmp_path):
     handed.value.save_as(tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "back" in text
-    assert "data:image/png;base64," in text
+    assert "<svg" in text
+    assert "What differs" in text
+    assert 'src="/' not in text
     assert not [*folder.glob("compare*")]
