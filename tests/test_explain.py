@@ -18,7 +18,7 @@ from safelight.monitor.config import Name
 from safelight.store.durable import mendable
 
 PACKAGE = Path(safelight.__file__).parent
-DOCS = PACKAGE.parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.mark.parametrize("kind", explain.KINDS)
