@@ -16,6 +16,7 @@ pytest.importorskip("playwright", reason="the tests in a browser need the extra 
 
 from playwright import sync_api
 
+from in_browser import AXE, CHROMIUM, chromium
 from safelight.explore.specimens import Specimen, picture_of, start_of
 from safelight.export.browser import portable
 from safelight.loading.replay import Replay
@@ -24,23 +25,17 @@ from safelight.report.bundle import bundle
 from safelight.report.run_report import save_report
 from safelight.store.directory import RunDirectory
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 HOSTILE = '<img src=x onerror="document.title=1">'
 LOOKS = [(1400, "dark"), (1400, "light"), (390, "dark"), (390, "light")]
 PIXELS = """() => [...document.querySelectorAll(".board:not(.through) canvas")].map((canvas) =>
   [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data])"""
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
+@pytest.fixture(scope="module", name="chromium")
+def _chromium() -> Iterator[sync_api.Browser]:
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
