@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from safelight.config import UserError, install
+from safelight.fanout import pool, stated_threads
 from safelight.monitor.stop import LESS, MEAN, MEASURED
 from safelight.recipe import Recipe, load
 from safelight.report.forecasts import Course, course_of
@@ -184,6 +186,16 @@ class Here(Executor):
         future: Future[Any] = Future()
         future.set_result(fn(*args, **kwargs))
         return future
+
+
+@contextmanager
+def workers(on: str | None, tasks: int, runs: Path, device: str) -> Iterator[Any]:
+    """The pool that `on` names, or this process. Raises UserError."""
+    if not on:
+        yield Here()
+        return
+    with pool(on, tasks, runs, threads=stated_threads(), device=device) as made:
+        yield made
 
 
 def require_optuna() -> None:

@@ -20,14 +20,13 @@ import numpy as np
 
 from safelight.config import UserError
 from safelight.data.source import Progress
-from safelight.fanout import pool, stated_threads
 from safelight.loading.in_force import live_only
 from safelight.report.forecasts import Course, course_of
 from safelight.store import checkpoint_files, inbox, lock
 from safelight.store.directory import RUN, RunDirectory
 from safelight.store.durable import mendable
 from safelight.store.listing import summary
-from safelight.training.arms import Arm, Here, Space, rungs, steps_of
+from safelight.training.arms import Arm, Space, rungs, steps_of, workers
 from safelight.training.fork import fork
 from safelight.training.grid import Combination
 from safelight.training.progress import Show
@@ -72,16 +71,13 @@ def population(
         recipe = arms[0].cells[0].recipe
         marks = _marks(steps_of(recipe), rungs(recipe, space.metric)[0], rounds)
         done = Searched(space, arms)
-        workers: Any = Here()
-        if on:
-            device = recipe.train.device
-            workers = stack.enter_context(pool(on, size, runs, threads=stated_threads(), device=device))
+        places = stack.enter_context(workers(on, size, runs, recipe.train.device))
         extra = () if on else (show,)
         for number, mark in enumerate(marks):
             progress("rounds", number, len(marks))
             left = budget - (time.monotonic() - begun)
             tasks = {
-                workers.submit(advance, arm.cells[0], runs, space.metric, mark, left, *extra): arm
+                places.submit(advance, arm.cells[0], runs, space.metric, mark, left, *extra): arm
                 for arm in arms
             }
             wait(tasks)

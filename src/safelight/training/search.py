@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safelight.data.source import Progress
-from safelight.fanout import POLL, pool, stated_threads
+from safelight.fanout import POLL
 from safelight.monitor.forecast import Known, forecast
 from safelight.store import lock
 from safelight.store.durable import mendable
-from safelight.training.arms import ETA, Arm, Here, Space, require_optuna, rungs, stretch
+from safelight.training.arms import ETA, Arm, Space, require_optuna, rungs, stretch, workers
 from safelight.training.progress import Show
 
 if TYPE_CHECKING:
@@ -76,15 +76,13 @@ def search(
     with ExitStack() as stack:
         study = stack.enter_context(opened(runs, space))
         made = _Search(space, runs, study, trials, budget, tell, progress, train)
-        workers: Any = Here()
-        if on:
-            device = space.cells({axis.key: axis.at(0) for axis in space.axes})[0].recipe.train.device
-            workers = stack.enter_context(pool(on, trials, runs, threads=stated_threads(), device=device))
+        device = space.cells({axis.key: axis.at(0) for axis in space.axes})[0].recipe.train.device
+        places = stack.enter_context(workers(on, trials, runs, device))
         try:
-            made.drive(workers, () if on else (show,))
+            made.drive(places, () if on else (show,))
         except KeyboardInterrupt:
             made.done.stopped = True
-            workers.shutdown(wait=True, cancel_futures=True)
+            places.shutdown(wait=True, cancel_futures=True)
     return made.done
 
 
