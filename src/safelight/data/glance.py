@@ -52,7 +52,7 @@ class Glance:
     mask_problem: str  # why masks are no class numbers; soft ones still have two classes
     copies: float  # share of the pictures decoded that are like another one
     symmetry: float  # asymmetry of the mean picture, in units of what chance explains
-    edge: str  # the colour "#rrggbb" of the edges of most pictures; "" where they differ
+    edge: str  # the colour "#rrggbb" of the edges of most pictures; "" where they differ, or all are squares
     seconds: float  # to decode a picture
     bad: tuple[str, ...]  # of those looked at, with the reason
 
@@ -140,7 +140,7 @@ def glance(config: Data, progress: Progress = lambda what, done, total: None) ->
         mask_problem=problem,
         copies=_copies(pictures),
         symmetry=_asymmetry(pictures),
-        edge=_edge(items),
+        edge=_edge(items) if (read[:, 0] != read[:, 1]).any() else "",  # a square cuts nothing of squares
         seconds=seconds,
         bad=reasons,
     )  # fmt: skip

@@ -182,8 +182,8 @@ def folder(product: Product) -> str:
     if product.run is None:
         return product.path
     path = cache_dir("encoders") / product.digest[:24]
-    with FileLock(f"{path}.lock"):
-        if not any((path / name).is_file() for name in (ENCODER, finished_flow.FACTS)):
+    if not any((path / name).is_file() for name in (ENCODER, finished_flow.FACTS)):
+        with FileLock(f"{path}.lock"):
             _write(product, path)
     return str(path)
 

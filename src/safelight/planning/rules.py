@@ -211,8 +211,8 @@ def method(seen: Glance, rung: Rung) -> list[Choice]:
 
 
 def rate(steps: int) -> float:
-    """5e-3 up to 1,000 steps, falling with the root of their number to 5e-4: short runs want high rates."""
-    return float(f"{max(5e-4, 5e-3 * min(1.0, math.sqrt(1000 / steps))):.2g}")
+    """HIGHEST up to 1,000 steps, then falling with the root of their number, to 5e-4."""
+    return float(f"{max(5e-4, HIGHEST * min(1.0, math.sqrt(1000 / steps))):.2g}")
 
 
 def scaled(optim: Optim, ema: float, steps: int, planned: int) -> list[Choice]:
