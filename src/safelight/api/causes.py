@@ -27,6 +27,8 @@ from safelight.types import Tell
 if TYPE_CHECKING:
     from safelight.api import Named
 
+PIXELS = "none"  # instead of an extractor: compare pixels alone
+
 
 def influence(
     run: Named,
@@ -47,9 +49,6 @@ def influence(
     return tracing.influence(
         directory_of(run, runs), specimen, by, checkpoints, draws, progress=progress, tell=tell
     )
-
-
-PIXELS = "none"  # instead of an extractor: compare pixels alone
 
 
 def save_sheet(picture: Image.Image, out: Path) -> None:
@@ -88,8 +87,8 @@ def originals(
             features = of_images_alone(tell)  # any encoder of images does; none is trained for this
         data = model.recipe.data
         extractor = open_judge(features, 0, data, pack, model.device, tell, progress).extractor
-    found = copying.originals(model, extractor, n, seed, progress)
-    results.store(directory.path, results.ORIGINALS, found.to_dict())
+    result = copying.originals(model, extractor, n, seed, progress)
+    results.store(directory.path, results.ORIGINALS, result.to_dict())
     if not directory.is_locked():
         write_report(directory)
-    return found
+    return result

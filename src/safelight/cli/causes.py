@@ -62,7 +62,7 @@ def influence(
     if by not in ("whitened", "tracin"):
         raise UserError(f"--by {by}: is not a valid choice; use whitened or tracin")
     with bar() as (tell, progress):
-        found = api.causes.influence(
+        result = api.causes.influence(
             run,
             specimen,
             by="tracin" if by == "tracin" else "whitened",
@@ -73,12 +73,12 @@ def influence(
             progress=progress,
         )
     if out:
-        api.causes.save_sheet(found.sheet(), out)
-    facts = found.to_dict(top)
+        api.causes.save_sheet(result.sheet(), out)
+    facts = result.to_dict(top)
     if as_json:
         print_json({"run": str(run), "sheet": str(out) if out else None, **facts})
         return
-    steps = ", ".join(map(str, found.steps))
+    steps = ", ".join(map(str, result.steps))
     say(f"{specimen}: {facts['images']:,} training images, gradients at steps {steps}")
     rows = [(str(each["rank"]), each["item"], f"{each['score']:.2f}") for each in facts["causes"]]
     console(soft_wrap=True).print(table(("rank", "image", "score"), rows, ("rank", "score")))
@@ -116,26 +116,26 @@ def originals(
     """
     settings = sample_changes(changes, run, runs)
     with bar() as (tell, progress):
-        found = api.causes.originals(
+        result = api.causes.originals(
             run, n, features=features, step=step_of(step), seed=seed, changes=settings, runs=runs, tell=tell,
             progress=progress,
         )  # fmt: skip
     if out:
-        api.causes.save_sheet(found.sheet(), out)
+        api.causes.save_sheet(result.sheet(), out)
     if as_json:
-        print_json({"run": str(run), "sheet": str(out) if out else None, **found.to_dict()})
+        print_json({"run": str(run), "sheet": str(out) if out else None, **result.to_dict()})
         return
-    say(f"{n:,} samples at step {found.step:,} against {found.trained:,} training images")
+    say(f"{n:,} samples at step {result.step:,} against {result.trained:,} training images")
     titles = ("space", "copies", "held-out images", "nearer than 95 % of held-out", "by chance")
     rows = [(name, str(space.copies), str(space.held_out_copies), str(space.nearer),
-             "{:.1%} to {:.1%}".format(*space.chance)) for name, space in found.spaces.items()]  # fmt: skip
+             "{:.1%} to {:.1%}".format(*space.chance)) for name, space in result.spaces.items()]  # fmt: skip
     console(soft_wrap=True).print(table(titles, rows, titles[1:]))
     say("copies: nearest image within a third of the mean distance to the 50 nearest; intervals are of 95 %")
-    for item in found.at_risk[:LISTED]:
+    for item in result.at_risk[:LISTED]:
         copies = f", {item.copies} of these pixels" if item.copies > 1 else ""
         numbers = ", ".join(map(str, item.samples[:5])) + (", ..." if len(item.samples) > 5 else "")
         say(f"at risk: {item.path or item.name} ({item.space} {item.ratio:.2f}{copies}): sample {numbers}")
-    if len(found.at_risk) > LISTED:
-        say(f"and {len(found.at_risk) - LISTED} more: --json")
+    if len(result.at_risk) > LISTED:
+        say(f"and {len(result.at_risk) - LISTED} more: --json")
     if out:
         say(f"sheet: {out}")

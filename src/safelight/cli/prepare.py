@@ -267,11 +267,11 @@ def explain(
         for kind, names in {} if as_json else listed.items():
             say(f"{kind}:", *(f"  {name}" for name in names))
         return
-    found = explanations.explain(code)
+    shown = explanations.explain(code)
     if as_json:
-        print_json([vars(explanation) for explanation in found])
+        print_json([vars(explanation) for explanation in shown])
         return
-    for explanation in found:
+    for explanation in shown:
         say(f"{explanation.code}  ({explanation.kind})")
         say(*(f"  {title + ':':<12}{text}" for title, text in explanation.texts.items()))
         say(f"  {'More:':<12}{explanation.page}")

@@ -72,8 +72,8 @@ class Items:
         if ranges := NUMBERS.fullmatch(text):
             return self._ranges(text, *ranges.groups())
         labels = self._labels(self.class_of(text))
-        found: NDArray[np.int64] = self.trained[labels[self.trained]]
-        return found
+        numbers: NDArray[np.int64] = self.trained[labels[self.trained]]
+        return numbers
 
     def _numbered(self, text: str) -> int | None:
         """The item of that name, NAME or NAME@HASH; a renamed one is known by its hash."""

@@ -142,14 +142,14 @@ class _CutAverages(Averages):
         self, whole: Averages, live: dict[str, list[nn.Parameter]], nets: dict[str, nn.Module],
         cut: Callable[[Tensor], Tensor], device: torch.device,
     ) -> None:  # fmt: skip
-        def own(tensors: Sequence[Tensor]) -> list[Tensor]:
+        def parts_of(tensors: Sequence[Tensor]) -> list[Tensor]:
             return [cut(tensor).to(device, copy=True) for tensor in tensors]
 
         self.decay, self.networks, self._names = whole.decay, {}, whole._names
         self._others, self._ids = (), []
         self._live = [part.detach() for name in whole.networks for part in live[name]]
-        self._average = own(whole._average)
-        self._tracks = {length: own(track) for length, track in whole._tracks.items()}
+        self._average = parts_of(whole._average)
+        self._tracks = {length: parts_of(track) for length, track in whole._tracks.items()}
         self._live_buffers = [buffer for name in whole.networks for buffer in nets[name].buffers()]
         self._buffers = [buffer.clone() for buffer in self._live_buffers]
         self.copies = [*zip(self._buffers, whole._buffers, strict=True)]

@@ -70,7 +70,7 @@ def pairs(runs: Sequence[RunFacts], tables: Iterable[tuple[str, NumberTable]]) -
         if fork.parent and run and run is not fork:
             groups.setdefault((_change(run, fork), fork.parent.step), []).append((run.name, fork.name))
     kept = list(tables)
-    return tuple(Pairs(*key, tuple(found), tuple(_numbers(found, kept))) for key, found in groups.items())
+    return tuple(Pairs(*key, tuple(names), tuple(_numbers(names, kept))) for key, names in groups.items())
 
 
 def _change(run: RunFacts, fork: RunFacts) -> str:
@@ -81,27 +81,27 @@ def _change(run: RunFacts, fork: RunFacts) -> str:
 
 
 def _numbers(
-    found: Sequence[tuple[str, str]], tables: Sequence[tuple[str, NumberTable]]
+    names: Sequence[tuple[str, str]], tables: Sequence[tuple[str, NumberTable]]
 ) -> Iterable[PairedNumber]:
     for title, table in tables:
         for column in table.columns:
             rows = {row.run: row.numbers for row in column.rows}
             for name in column.names:
                 values = {run: row[name].value for run, row in rows.items() if name in row}
-                both = [(values[a], values[b]) for a, b in found if a in values and b in values]
+                both = [(values[a], values[b]) for a, b in names if a in values and b in values]
                 if both and np.isfinite(both).all():
                     yield PairedNumber.of(f"{title}{name}", *zip(*both, strict=True))
 
 
 def blocks(
-    found: Sequence[Pairs], runs: Mapping[str, RunFacts], names: Mapping[str, Sequence[str]]
+    groups: Sequence[Pairs], runs: Mapping[str, RunFacts], names: Mapping[str, Sequence[str]]
 ) -> list[Block]:
     """Pictures from the same noises with maps of their differences, and the numbers.
 
     names: conditions that take turns on the sheets, by run.
     """
     made: list[Block] = []
-    for place, group in enumerate(found, start=1):
+    for place, group in enumerate(groups, start=1):
         step = f"from step {group.step:,}" if group.step else "from the start"
         made.append(Text(f"{group.change}, {step}: {', '.join(f'{b} against {a}' for a, b in group.pairs)}."))
         run, fork = (runs[name] for name in group.pairs[0])

@@ -156,13 +156,13 @@ class Archive:
             except BROKEN as error:
                 raise refused(path, f"is not a whole zip archive ({error})") from error
 
-    def unpack(self, folder: Path | None, wanted: Callable[[re.Match[str]], bool] = bool) -> None:
-        """Compare every member with the manifest, and write the wanted ones into a folder. Raises UserError.
+    def unpack(self, folder: Path | None, taken: Callable[[re.Match[str]], bool] = bool) -> None:
+        """Compare every member with the manifest, and write the taken ones into a folder. Raises UserError.
 
-        wanted: takes a match of `NAMES`. folder: new, or None to write nothing.
+        taken: takes a match of `NAMES`. folder: new, or None to write nothing.
         """
         for name, member in self.manifest.members.items():
-            target = folder / name if folder and wanted(matched(name)) else None
+            target = folder / name if folder and taken(matched(name)) else None
             digest, count = hashlib.sha256(), 0
             if target:
                 target.parent.mkdir(parents=True, exist_ok=True)

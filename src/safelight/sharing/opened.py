@@ -130,8 +130,8 @@ def replay_step(shared: Opened, step: int, places: Mapping[str, Any], tell: Tell
     folder.mkdir()
     shared.archive.unpack(folder)  # with weights and data, now that they are needed
     directory = owner_of(shared.directory, step)
-    if (own := _data_of(shared.directory.path)) and not places:
-        places = {"data.path": str(own)}
+    if (packed := _data_of(shared.directory.path)) and not places:
+        places = {"data.path": str(packed)}
     print_of = {run: run.info().facts.data["fingerprint"]
                 for run in (RunDirectory(folder / name) for name in shared.archive.runs)}  # fmt: skip
     for run, fingerprint in print_of.items() if places else ():

@@ -90,10 +90,10 @@ def _ddmin(left: list[int], tried: Callable[[Sequence[int]], bool]) -> list[int]
         bounds = [round(number * len(left) / parts) for number in range(parts + 1)]
         chosen = [left[begin:end] for begin, end in pairwise(bounds)]
         others = [[number for number in left if number not in part] for part in chosen] if parts > 2 else []
-        if found := next((part for part in chosen if tried(part)), None):
-            left, parts = found, 2
-        elif found := next((part for part in others if tried(part)), None):
-            left, parts = found, max(parts - 1, 2)
+        if smaller := next((part for part in chosen if tried(part)), None):
+            left, parts = smaller, 2
+        elif smaller := next((part for part in others if tried(part)), None):
+            left, parts = smaller, max(parts - 1, 2)
         elif parts >= len(left):
             break
         else:

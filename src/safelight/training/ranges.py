@@ -70,29 +70,29 @@ def axes(source: str | Path, words: Sequence[str]) -> tuple[list[Axis], dict[str
 
     Every range is tried on the recipe at its ends and inside, each choice as it is.
     """
-    found: list[Axis] = []
+    searched: list[Axis] = []
     fixed: dict[str, Any] = {}
     for word in words:
         axis = _axis(word)
         key, value = (axis.key, None) if axis else parse_override(word)
-        if key in fixed or key in [other.key for other in found]:
+        if key in fixed or key in [other.key for other in searched]:
             raise UserError(f"{key}: is given twice")
         if axis:
-            found.append(axis)
+            searched.append(axis)
         elif len(split(word.partition("=")[2])) > 1:
             text = word.partition("=")[2]
             raise UserError(f"{key}={text}: is a list; with --search write {key}={text.replace(',', '|')}")
         else:
             fixed[key] = value
-    if not found:
+    if not searched:
         raise UserError("--search: no range; write one as optim.lr=1e-4..1e-2,log or network.width=32|64")
-    first = {axis.key: axis.at(0) for axis in found}
+    first = {axis.key: axis.at(0) for axis in searched}
     load(source, fixed)
-    for axis in found:
+    for axis in searched:
         values = [axis.value(text) for text in axis.choices] or [axis.low, axis.high, axis.at(INSIDE)]
         for value in values:
             load(source, {**fixed, **first, axis.key: value})
-    return found, fixed
+    return searched, fixed
 
 
 def _axis(word: str) -> Axis | None:
